@@ -1,0 +1,68 @@
+"""The few types that every room of the house shares: batches, model outputs, training state."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import struct
+
+Array = jax.Array
+PyTree = Any
+
+Batch = Mapping[str, Array]
+"""One step's data. Keys: `audio` float32 (batch, samples), mono in [-1, 1] at the model's sample
+rate, or `log_mel` float32 (batch, frames, mels) in dB; `labels` float32 (batch, classes), multi-hot
+or soft; `mask` float32 (batch,), 1 for a real example and 0 for padding; `track_index` int32
+(batch,), the track each chunk was cut from."""
+
+Metrics = Mapping[str, Array]
+
+LossFn = Callable[[PyTree, PyTree, Batch, Array], tuple[Array, tuple[PyTree, Metrics]]]
+"""`(params, model_state, batch, key) -> (loss, (new_model_state, metrics))`. What differs between
+training schemes is this function and nothing else."""
+
+
+@struct.dataclass
+class ModelOutput:
+    """What every model returns.
+
+    Attributes:
+        logits: float32 (batch, classes), never probabilities.
+        embedding: (batch, width), the input of the output layer before dropout.
+        intermediates: name -> array, whatever the architecture has to show (feature maps,
+            attention weights). XLA removes what the caller does not use.
+    """
+
+    logits: Array
+    embedding: Array
+    intermediates: Mapping[str, Array] = struct.field(default_factory=dict)
+
+
+@struct.dataclass
+class TrainState:
+    """The whole state of a training run: arrays only.
+
+    Attributes:
+        step: int32 scalar, number of updates made.
+        params: nested dict of float32 arrays.
+        model_state: every other collection of the model's variables (BatchNorm statistics, input
+            statistics), by collection name.
+        opt_state: the optimiser's state, for the trainable parameters only.
+    """
+
+    step: Array
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+
+
+def model_inputs(batch: Batch) -> Array:
+    """Returns the array that a model is called with: `audio`, or `log_mel` when there is no audio.
+
+    Args:
+        batch: see `Batch`.
+
+    Returns:
+        float32 (batch, samples) or (batch, frames, mels).
+    """
+    return batch["audio"] if "audio" in batch else batch["log_mel"]
