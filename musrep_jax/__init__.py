@@ -1,0 +1,22 @@
+"""Music representation learning and cross-cultural transfer in JAX.
+
+`load_tagger(path)` opens an exported model:
+
+    tagger = musrep_jax.load_tagger("runs/transfer/exports/...")
+    tags = tagger.predict(audio, sample_rate)
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load_tagger"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `load_tagger` on first use, so that `import musrep_jax` stays light."""
+    if name == "load_tagger":
+        from musrep_jax.tagger import load_tagger
+
+        return load_tagger
+    raise AttributeError(f"module 'musrep_jax' has no attribute {name!r}")

@@ -1,0 +1,180 @@
+"""The contract of every tagger: waveform or log-mel in, `ModelOutput` out, output layer `head`."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from musrep_jax.dsp.spectrogram import LogMel, log_mel_spectrogram
+from musrep_jax.models.layers import Dense
+from musrep_jax.types import Array, ModelOutput
+
+
+class InputError(ValueError):
+    """The input's shape does not fit the model; the message says what does."""
+
+
+class Tagger(nn.Module):
+    """Base of all taggers; a subclass writes `features` and `embed` and states its defaults.
+
+    The fields are the model's configuration: a config file states deviations from them only.
+
+    Attributes:
+        num_classes: number of output units.
+        sample_rate: of the waveform, in Hz.
+        num_samples: length of one chunk in training and evaluation, in samples.
+        dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay
+            float32.
+        dropout_rate: before the output layer.
+    """
+
+    num_classes: int
+    sample_rate: int = 16000
+    num_samples: int = 59049
+    dtype: str = "float32"
+    dropout_rate: float = 0.5
+
+    TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """(regular expression, replacement) pairs, applied in order, that turn the parameter names of
+    the public PyTorch code into this module's paths; see `musrep_jax.models.torch_weights`."""
+
+    def setup(self) -> None:
+        """Creates the output layer, the only part that depends on the label set."""
+        self.head = Dense(self.num_classes)
+        self.head_dropout = nn.Dropout(self.dropout_rate)
+
+    @property
+    def front_end(self) -> Mapping[str, Any] | None:
+        """The front end's settings as plain data, or None for a model that reads the waveform."""
+        return None
+
+    def features(self, inputs: Array, *, train: bool) -> Array:
+        """Returns what the network proper sees, computed from the waveform or the log-mel."""
+        raise NotImplementedError
+
+    def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the input of the output layer, (batch, width), and the intermediates."""
+        raise NotImplementedError
+
+    def classify(self, embedding: Array, *, train: bool) -> Array:
+        """Returns the logits of an embedding: what is trained when the backbone is frozen.
+
+        Args:
+            embedding: (batch, width).
+            train: whether dropout is active.
+
+        Returns:
+            float32 (batch, classes).
+        """
+        embedding = self.head_dropout(embedding, deterministic=not train)
+        return self.head(embedding.astype(jnp.float32))
+
+    def __call__(self, inputs: Array, *, train: bool) -> ModelOutput:
+        """Tags a batch.
+
+        Args:
+            inputs: float32 (batch, samples), mono waveform in [-1, 1] at `sample_rate`; or float32
+                (batch, frames, mels), log-mel in dB made with `front_end`.
+            train: whether batch statistics are used and updated and dropout is active.
+
+        Returns:
+            logits float32 (batch, classes), embedding (batch, width), intermediates.
+
+        Raises:
+            InputError: if the shape does not fit; the sentence says what does.
+        """
+        embedding, intermediates = self.embed(self.features(inputs, train=train), train=train)
+        logits = self.classify(embedding, train=train)
+        return ModelOutput(logits=logits, embedding=embedding, intermediates=intermediates)
+
+
+def check_waveform(inputs: Array, sample_rate: int, min_samples: int) -> None:
+    """Checks that the input is a batch of mono waveforms that are long enough.
+
+    Args:
+        inputs: the array handed to the model.
+        sample_rate: in Hz, for the message.
+        min_samples: fewest samples that the architecture can read.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if inputs.ndim != 2:
+        raise InputError(
+            f"This model reads mono waveforms of shape (batch, samples) at {sample_rate} Hz, and "
+            f"got shape {inputs.shape}: average the channels, or pass one chunk per row."
+        )
+    if inputs.shape[1] < min_samples:
+        raise InputError(
+            f"The waveform has {inputs.shape[1]} samples; this model needs at least {min_samples} "
+            f"({min_samples / sample_rate:.2f} s at {sample_rate} Hz). Pad it with zeros."
+        )
+
+
+class SpectrogramTagger(Tagger):
+    """Base of the taggers that read a log-mel spectrogram.
+
+    Attributes:
+        n_fft: window length and FFT size, in samples.
+        hop_length: in samples.
+        n_mels: number of mel bands.
+        f_min: lower edge of the mel bands, in Hz.
+        f_max: upper edge of the mel bands, in Hz.
+    """
+
+    n_fft: int = 512
+    hop_length: int = 256
+    n_mels: int = 128
+    f_min: float = 0.0
+    f_max: float = 8000.0
+
+    MIN_FRAMES: ClassVar[int] = 1
+
+    @property
+    def log_mel(self) -> LogMel:
+        """The spectrogram settings."""
+        return LogMel(
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            n_mels=self.n_mels,
+            f_min=self.f_min,
+            f_max=self.f_max,
+        )
+
+    @property
+    def front_end(self) -> Mapping[str, Any]:
+        """The spectrogram settings as plain data."""
+        return self.log_mel.to_dict()
+
+    def spectrogram(self, inputs: Array) -> Array:
+        """Returns the log-mel spectrogram, computed here or handed in.
+
+        Args:
+            inputs: float32 (batch, samples) or (batch, frames, mels).
+
+        Returns:
+            float32 (batch, frames, mels), in dB.
+
+        Raises:
+            InputError: if the shape fits neither.
+        """
+        if inputs.ndim == 3:
+            if inputs.shape[2] != self.n_mels:
+                raise InputError(
+                    f"This model reads {self.n_mels} mel bands, and got a spectrogram with "
+                    f"{inputs.shape[2]} (shape {inputs.shape}, expected (batch, frames, "
+                    f"{self.n_mels})): compute it with the model's own front end."
+                )
+            log_mel = inputs.astype(jnp.float32)
+        else:
+            check_waveform(inputs, self.sample_rate, self.n_fft // 2 + 1)
+            log_mel = log_mel_spectrogram(inputs, self.log_mel)
+        if log_mel.shape[1] < self.MIN_FRAMES:
+            seconds = (self.MIN_FRAMES - 1) * self.hop_length / self.sample_rate
+            raise InputError(
+                f"The input has {log_mel.shape[1]} spectrogram frames; {type(self).__name__} needs "
+                f"at least {self.MIN_FRAMES} ({seconds:.2f} s). Pad it with silence."
+            )
+        return log_mel

@@ -1,0 +1,215 @@
+"""Layers shared by the architectures: convolution, dense layer, BatchNorm, pooling, blocks.
+
+Layout is (batch, time, frequency, channels) for images and (batch, time, channels) for sequences.
+Initial values are PyTorch's defaults, uniform in +-1/sqrt(fan_in) for kernels and biases, because
+the published models were trained from them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from musrep_jax.types import Array
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.9  # PyTorch's 0.1, counted from the other end
+
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def make_bias_init(fan_in: int) -> nn.initializers.Initializer:
+    """Returns an initialiser that is uniform in +-1/sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Dense(nn.Module):
+    """A dense layer: (..., in) -> (..., features), with float32 parameters.
+
+    The computation is done in the input's dtype.
+
+    Attributes:
+        features: number of outputs.
+        use_bias: whether a bias is added.
+    """
+
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Returns x @ kernel + bias."""
+        fan_in = x.shape[-1]
+        kernel = self.param("kernel", kernel_init, (fan_in, self.features))
+        y = jnp.matmul(x, kernel.astype(x.dtype))
+        if self.use_bias:
+            bias = self.param("bias", make_bias_init(fan_in), (self.features,))
+            y = y + bias.astype(x.dtype)
+        return y
+
+
+class Conv(nn.Module):
+    """A convolution over time (and frequency) with explicit symmetric padding.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: (time,) or (time, frequency).
+        strides: same length as `kernel_size`; None is 1 everywhere.
+        padding: zeros on each side per axis; None is `kernel_size // 2`.
+        use_bias: whether a bias is added.
+    """
+
+    features: int
+    kernel_size: tuple[int, ...] = (3, 3)
+    strides: tuple[int, ...] | None = None
+    padding: tuple[int, ...] | None = None
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps (batch, time[, frequency], in) to (batch, time'[, frequency'], features)."""
+        fan_in = math.prod(self.kernel_size) * x.shape[-1]
+        kernel = self.param("kernel", kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        strides = self.strides or (1,) * len(self.kernel_size)
+        padding = self.padding or tuple(k // 2 for k in self.kernel_size)
+        y = convolve(x, kernel.astype(x.dtype), strides, padding)
+        if self.use_bias:
+            bias = self.param("bias", make_bias_init(fan_in), (self.features,))
+            y = y + bias.astype(x.dtype)
+        return y
+
+
+def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[int, ...]) -> Array:
+    """Returns a channels-last convolution with symmetric zero padding.
+
+    Args:
+        x: (batch, time[, frequency], in).
+        kernel: (time[, frequency], in, out).
+        strides: per spatial axis.
+        padding: zeros on each side, per spatial axis.
+
+    Returns:
+        (batch, time'[, frequency'], out).
+    """
+    spatial = "TF"[: x.ndim - 2]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        [(p, p) for p in padding],
+        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+    )
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running estimates.
+
+    Statistics are float32 and, under a sharded batch, global. The running variance is the unbiased
+    estimate, as in PyTorch and unlike `flax.linen.BatchNorm`.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Returns the normalised input; in training the running statistics are updated."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            x32 = x.astype(jnp.float32)
+            mean = x32.mean(axes)
+            var = jnp.maximum((x32 * x32).mean(axes) - mean * mean, 0.0)
+            if not self.is_initializing():
+                count = x.size // channels
+                unbiased = var * (count / max(count - 1, 1))
+                momentum = BATCH_NORM_MOMENTUM
+                running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+                running_var.value = momentum * running_var.value + (1 - momentum) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
+        shift = bias - mean * multiplier
+        return x * multiplier.astype(x.dtype) + shift.astype(x.dtype)
+
+
+def max_pool(x: Array, window: tuple[int, ...]) -> Array:
+    """Returns the maximum over non-overlapping windows; a remainder at the end is left out.
+
+    Args:
+        x: (batch, time[, frequency], channels).
+        window: per spatial axis, used as stride too.
+
+    Returns:
+        (batch, time // window[0][, frequency // window[1]], channels).
+    """
+    if all(w == 1 for w in window):
+        return x
+    dims = (1, *window, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, dims, dims, "VALID")
+
+
+class ConvBlock(nn.Module):
+    """Convolution, BatchNorm, ReLU, max-pooling.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: (time,) or (time, frequency).
+        strides: of the convolution.
+        padding: of the convolution; None is `kernel_size // 2`.
+        pool: max-pooling window; None is no pooling.
+    """
+
+    features: int
+    kernel_size: tuple[int, ...] = (3, 3)
+    strides: tuple[int, ...] | None = None
+    padding: tuple[int, ...] | None = None
+    pool: tuple[int, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps (batch, time[, frequency], in) to (batch, time'[, frequency'], features)."""
+        conv = Conv(self.features, self.kernel_size, self.strides, self.padding, name="conv")
+        x = nn.relu(BatchNorm(name="bn")(conv(x), train=train))
+        return max_pool(x, self.pool) if self.pool else x
+
+
+class ResBlock(nn.Module):
+    """Residual block of two convolutions, with a convolved shortcut where the shape changes.
+
+    The shortcut's convolution has the same kernel size as the others, not 1 x 1. Down-sampling is
+    by stride of the first convolution and the shortcut, or by max-pooling at the end.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: (time,) or (time, frequency).
+        strides: of the first convolution and the shortcut; a shortcut convolution exists when
+            strides are given or the number of channels changes.
+        pool: max-pooling window at the end; None is no pooling.
+    """
+
+    features: int
+    kernel_size: tuple[int, ...] = (3, 3)
+    strides: tuple[int, ...] | None = None
+    pool: tuple[int, ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps (batch, time[, frequency], in) to (batch, time'[, frequency'], features)."""
+        size = self.kernel_size
+        h = Conv(self.features, size, self.strides, name="conv_1")(x)
+        h = nn.relu(BatchNorm(name="bn_1")(h, train=train))
+        h = BatchNorm(name="bn_2")(Conv(self.features, size, name="conv_2")(h), train=train)
+        if self.strides is not None or x.shape[-1] != self.features:
+            x = Conv(self.features, size, self.strides, name="conv_3")(x)
+            x = BatchNorm(name="bn_3")(x, train=train)
+        y = nn.relu(x + h)
+        return max_pool(y, self.pool) if self.pool else y
