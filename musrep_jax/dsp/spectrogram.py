@@ -151,7 +151,8 @@ def power_spectrogram(audio: Array, n_fft: int, hop_length: int) -> Array:
     Returns:
         float32 (batch, frames, n_fft // 2 + 1).
     """
-    spectrum = jnp.fft.rfft(frame(audio, n_fft, hop_length) * hann_window(n_fft), axis=-1)
+    window = hann_window(n_fft)[None, None]
+    spectrum = jnp.fft.rfft(frame(audio, n_fft, hop_length) * window, axis=-1)
     return spectrum.real**2 + spectrum.imag**2
 
 

@@ -20,6 +20,19 @@ BATCH_NORM_MOMENTUM = 0.9  # PyTorch's 0.1, counted from the other end
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+def per_channel(values: Array, x: Array) -> Array:
+    """Returns one value per channel in the rank and dtype of `x`, ready to be added or multiplied.
+
+    Args:
+        values: (channels,).
+        x: (..., channels).
+
+    Returns:
+        (1, ..., 1, channels).
+    """
+    return values.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 def make_bias_init(fan_in: int) -> nn.initializers.Initializer:
     """Returns an initialiser that is uniform in +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
@@ -51,7 +64,7 @@ class Dense(nn.Module):
         y = jnp.matmul(x, kernel.astype(x.dtype))
         if self.use_bias:
             bias = self.param("bias", make_bias_init(fan_in), (self.features,))
-            y = y + bias.astype(x.dtype)
+            y = y + per_channel(bias, y)
         return y
 
 
@@ -82,7 +95,7 @@ class Conv(nn.Module):
         y = convolve(x, kernel.astype(x.dtype), strides, padding)
         if self.use_bias:
             bias = self.param("bias", make_bias_init(fan_in), (self.features,))
-            y = y + bias.astype(x.dtype)
+            y = y + per_channel(bias, y)
         return y
 
 
@@ -138,7 +151,7 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
         shift = bias - mean * multiplier
-        return x * multiplier.astype(x.dtype) + shift.astype(x.dtype)
+        return x * per_channel(multiplier, x) + per_channel(shift, x)
 
 
 def max_pool(x: Array, window: tuple[int, ...]) -> Array:
