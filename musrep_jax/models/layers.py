@@ -125,18 +125,20 @@ class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running estimates.
 
     Statistics are float32 and, under a sharded batch, global. The running variance is the unbiased
-    estimate, as in PyTorch and unlike `flax.linen.BatchNorm`.
+    estimate, as in PyTorch and unlike `flax.linen.BatchNorm`. Batch statistics are used, and the
+    running ones updated, in training and only when the collection `batch_stats` is mutable: that is
+    how statistics are frozen while the rest of the network trains.
     """
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Returns the normalised input; in training the running statistics are updated."""
+        """Returns the normalised input; see the class for when statistics are updated."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
-        if train:
+        if train and self.is_mutable_collection("batch_stats"):
             axes = tuple(range(x.ndim - 1))
             x32 = x.astype(jnp.float32)
             mean = x32.mean(axes)
