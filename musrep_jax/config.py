@@ -1,0 +1,138 @@
+"""Configs: reading the command line, checking it, and writing down what was run."""
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+
+class ConfigError(ValueError):
+    """The config or the command line is wrong; the message is one sentence that says how."""
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Returns " Did you mean 'x'?" for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def choose(name: str, allowed: Sequence[str], where: str) -> str:
+    """Returns `name` when it is allowed.
+
+    Args:
+        name: the value given.
+        allowed: the values that exist.
+        where: the setting, for the message.
+
+    Raises:
+        ConfigError: if it is not allowed.
+    """
+    if name not in allowed:
+        raise ConfigError(
+            f"{where} is {name!r}.{did_you_mean(name, allowed)} Allowed: {', '.join(allowed)}."
+        )
+    return name
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Returns the parts of a comma separated setting, without blanks.
+
+    Example:
+        >>> split_list("western, makam,")
+        ('western', 'makam')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def placeholder_for(annotation: Any) -> Any:
+    """Returns an empty config field of the annotated type, so that it can be set by a flag.
+
+    Args:
+        annotation: a type such as `int` or `tuple[int, ...] | None`.
+
+    Returns:
+        A `ml_collections` placeholder; None stands for "the default of whoever reads it".
+    """
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    return config_dict.placeholder(typing.get_origin(annotation) or annotation)
+
+
+def given(settings: ml_collections.ConfigDict, *without: str) -> dict[str, Any]:
+    """Returns the fields that were set, as a dict, leaving out None and the names in `without`."""
+    return {k: v for k, v in settings.items() if v is not None and k not in without}
+
+
+def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
+    """Reads `--config=FILE[:ARGUMENT]`, `--config.FIELD=VALUE` and `--workdir=DIR`.
+
+    Args:
+        argv: the command line, with the program's name first.
+
+    Returns:
+        The config with the overrides applied, and the workdir ("" when none was given).
+
+    Raises:
+        ConfigError: if a flag, a field, a value or the file is wrong.
+    """
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file(
+        "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values
+    )
+    workdir = flags.DEFINE_string(
+        "workdir", "", "Where results are written; the default is runs/<config name>.",
+        flag_values=values,
+    )  # fmt: skip
+    try:
+        rest = values(list(argv))
+    except (KeyError, AttributeError) as error:
+        text = str(error.args[0] if error.args else error).replace("\n", " ").strip("\"'")
+        raise ConfigError(f"The config has no such field: {text}") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        raise ConfigError(f"The command line cannot be read: {error}") from error
+    if len(rest) > 1:
+        raise ConfigError(
+            f"Unexpected argument {rest[1]!r}: settings are given as --config.FIELD=VALUE."
+        )
+    if holder.value is None:
+        raise ConfigError("No config was given: say --config=configs/transfer.py, for example.")
+    try:
+        holder.value.to_dict()
+    except OSError as error:
+        name = next((a for a in argv if a.startswith("--config=")), "--config")
+        raise ConfigError(f"The config file of {name!r} cannot be read: {error}") from error
+    return holder.value, workdir.value
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the config as plain data that JSON can hold; placeholders become None."""
+    return json.loads(json.dumps(config.to_dict(), default=list))
+
+
+def fingerprint(data: Mapping[str, Any]) -> str:
+    """Returns a short hash that changes whenever the data does."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns the dotted names of the fields in which two configs differ, in order.
+
+    Example:
+        >>> differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}, "d": 0})
+        ['b.c', 'd']
+    """
+    found = []
+    for key in sorted({*ours, *theirs}):
+        one, two = ours.get(key), theirs.get(key)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            found += differences(one, two, f"{prefix}{key}.")
+        elif one != two:
+            found.append(f"{prefix}{key}")
+    return found

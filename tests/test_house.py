@@ -1,0 +1,133 @@
+"""The house's own rules: who may import whom, what stays light, what must not be there."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOMS = {
+    "types": set(),
+    "config": set(),
+    "dsp": {"types"},
+    "models": {"types", "dsp"},
+    "losses": {"types"},
+    "training": {"types", "losses", "config"},
+    "data": set(),
+    "evaluation": set(),
+}
+"""Room -> other rooms it may import. `tagger`, `recipes` and `cli` stand above and may import all."""
+
+LIGHT = {"jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "absl"}
+OUTSIDE = {
+    "types": LIGHT,
+    "config": LIGHT,
+    "dsp": LIGHT,
+    "models": LIGHT,
+    "losses": LIGHT,
+    "training": LIGHT,
+    "data": {"numpy", "absl", "grain"},
+    "evaluation": {"numpy"},
+}
+"""Room -> third-party packages it may import."""
+
+EXCEPTIONS = {
+    "training/checkpoints.py": {"orbax"},
+    "data/audio.py": {"soundfile", "soxr"},
+    "data/builders.py": {"tensorflow_datasets"},
+    "data/datasets.py": {"tensorflow_datasets"},
+    "evaluation/figures.py": {"matplotlib"},
+}
+"""The one file of a room that may import a heavy package."""
+
+
+def python_files(root: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(p for p in root.rglob("*.py") if "__pycache__" not in p.parts)
+
+
+def imported_modules(path: pathlib.Path) -> set[str]:
+    """Every module that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room_of(relative: pathlib.PurePath) -> str:
+    return relative.parts[0].removesuffix(".py")
+
+
+def test_rooms_look_only_where_they_may(repository):
+    package = repository / "musrep_jax"
+    wrong = []
+    for path in python_files(package):
+        relative = path.relative_to(package)
+        room = room_of(relative)
+        if room not in ROOMS:
+            continue
+        for name in imported_modules(path):
+            top, *rest = name.split(".")
+            if top == "musrep_jax":
+                if rest and rest[0] not in {room, "__version__", *ROOMS[room]}:
+                    wrong.append(f"{relative} imports {name}")
+            elif top not in sys.stdlib_module_names:
+                allowed = OUTSIDE[room] | EXCEPTIONS.get(relative.as_posix(), set())
+                if top not in allowed:
+                    wrong.append(f"{relative} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_below_the_recipes_knows_them(repository):
+    for path in python_files(repository / "musrep_jax"):
+        room = room_of(path.relative_to(repository / "musrep_jax"))
+        if room in ROOMS:
+            assert not any(n.startswith("musrep_jax.recipes") for n in imported_modules(path)), path
+
+
+def test_tensorflow_is_nowhere(repository):
+    for folder in ("musrep_jax", "tfds_builders", "configs", "benchmarks"):
+        for path in python_files(repository / folder):
+            assert "tensorflow" not in {n.split(".")[0] for n in imported_modules(path)}, path
+
+
+@pytest.mark.parametrize("room", ["types", "dsp", "models", "losses", "training"])
+def test_light_rooms_stay_light(room, repository):
+    code = (
+        f"import sys, musrep_jax.{room}; "
+        "heavy = {'tensorflow', 'tensorflow_datasets', 'librosa', 'sklearn', 'matplotlib', 'grain', "
+        "'soundfile', 'soxr', 'orbax', 'scipy.signal', 'torch'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_files_stay_small(repository):
+    folders = ("musrep_jax", "tfds_builders", "configs", "benchmarks")
+    long = {
+        str(path.relative_to(repository)): length
+        for folder in folders
+        for path in python_files(repository / folder)
+        if (length := len(path.read_text(encoding="utf-8").splitlines())) > 420
+    }
+    assert not long, f"over about 400 lines, wants a second room: {long}"
+
+
+def test_public_things_have_docstrings(repository):
+    missing = []
+    for path in python_files(repository / "musrep_jax"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes = [("module", tree)] + [
+            (node.name, node)
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        ]
+        missing += [f"{path.name}: {name}" for name, node in nodes if not ast.get_docstring(node)]
+    assert not missing, "\n".join(missing)
