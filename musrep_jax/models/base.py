@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from musrep_jax.dsp.spectrogram import LogMel, log_mel_spectrogram
 from musrep_jax.models.layers import Dense
@@ -38,6 +39,20 @@ class Tagger(nn.Module):
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(regular expression, replacement) pairs, applied in order, that turn the parameter names of
     the public PyTorch code into this module's paths; see `musrep_jax.models.torch_weights`."""
+
+    TORCH_IGNORED: ClassVar[tuple[str, ...]] = ()
+    """Regular expressions of keys in the public checkpoints that the model has no use for."""
+
+    def adapt_torch_weights(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Returns a PyTorch checkpoint's arrays after the model's special cases, names unchanged.
+
+        Args:
+            arrays: key -> array in PyTorch's layout, without prefixes.
+
+        Returns:
+            The same keys, or others, in PyTorch's layout.
+        """
+        return arrays
 
     def setup(self) -> None:
         """Creates the output layer, the only part that depends on the label set."""
