@@ -1,0 +1,378 @@
+"""What training keeps on disk: states to resume from, and exported models. Imports orbax.
+
+A checkpoint directory holds one folder per kept step (the two latest and the two best), each with
+the state, the loop's memory, the identity of the run, and `SHA256SUMS`. An export is a directory
+`params/` (arrays), `tagger.json` (the card) and `SHA256SUMS`; `sha256sum -c SHA256SUMS` checks it
+without this library.
+
+Orbax notices a truncated file but not a flipped bit, and keeps the best steps at the price of the
+latest unless told otherwise: hence the sums and the preservation policy here.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from musrep_jax.training.integrity import (
+    SUMS_FILE,
+    describe_difference,
+    find_damage,
+    one_sentence,
+    read_sums,
+    write_sums,
+)
+from musrep_jax.training.loop import Restored
+from musrep_jax.types import PyTree, TrainState
+
+EXPORT_FORMAT = 1
+CARD_FILE = "tagger.json"
+PARAMS_FOLDER = "params"
+
+_ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError)
+_KEY_FIELDS = ("key", "name", "idx")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be written, does not belong to this run, or is damaged."""
+
+
+class ExportError(ValueError):
+    """An exported model cannot be written, is not complete, or is damaged."""
+
+
+class _DamagedError(Exception):
+    """A checkpoint that cannot be used; its text says why."""
+
+
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
+    """Returns whether a log record is somebody else's: orbax's errors reach us as exceptions."""
+    return "orbax" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_is_not_from_orbax)
+
+
+def _place_like(metadata: PyTree) -> PyTree:
+    """Returns abstract arrays like those stored, on this machine's first device."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), metadata
+    )
+
+
+def save_export(path: str | Path, variables: PyTree, card: Mapping[str, Any]) -> Path:
+    """Returns the path of the directory in which it has written a model, whole or not at all.
+
+    An export that is already there is replaced; nothing else is ever overwritten.
+
+    Args:
+        path: directory of the export.
+        variables: nested dict of arrays: `params` and other collections.
+        card: all that is needed to use the model and to judge it (name and fields, front end,
+            labels in order, training data and licence, metrics), as JSON values.
+
+    Raises:
+        ExportError: when the path is taken by something else, the card is not JSON, or the disk
+            is full.
+    """
+    path = Path(path).absolute()
+    if (
+        path.exists()
+        and not (path / CARD_FILE).is_file()
+        and (path.is_file() or any(path.iterdir()))
+    ):
+        raise ExportError(f"{path} exists and is not an export; choose another path.")
+    if "format" in card:
+        raise ExportError("The card has the field 'format', which the export sets; rename it.")
+    try:
+        text = json.dumps({"format": EXPORT_FORMAT, **card}, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"The card of {path} cannot be written as JSON: {error}.") from error
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        with one_sentence(ExportError, f"writing the export {path}"):
+            temporary.mkdir(parents=True)
+            (temporary / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(temporary / PARAMS_FOLDER, variables)
+                checkpointer.wait_until_finished()
+            write_sums(temporary)
+            if path.exists():
+                path.rename(replaced)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+    return path
+
+
+def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
+    """Returns (variables, card) of an exported model, after checking every file.
+
+    Args:
+        path: directory written by `save_export`, on any machine with any devices.
+
+    Returns:
+        Variables as nested dicts of arrays on the first device, and the card as it was given.
+
+    Raises:
+        ExportError: when the directory is missing, half-written, damaged, or of a later format.
+    """
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise ExportError(f"There is no exported model at {path}.")
+    for name in (SUMS_FILE, CARD_FILE, PARAMS_FOLDER):
+        if not (path / name).exists():
+            raise ExportError(f"{path} is not a complete export: {name} is missing; export again.")
+    damage = find_damage(path)
+    listed = read_sums(path)
+    if damage is None and not {CARD_FILE, f"{PARAMS_FOLDER}/_METADATA"} <= listed.keys():
+        damage = f"{SUMS_FILE} does not list every file"
+    if damage is not None:
+        raise ExportError(f"The export {path} is damaged: {damage}; copy it again or export again.")
+    card = json.loads((path / CARD_FILE).read_text(encoding="utf-8"))
+    written_format = card.pop("format")
+    if written_format != EXPORT_FORMAT:
+        raise ExportError(
+            f"The export {path} has format {written_format}, but this version reads format "
+            f"{EXPORT_FORMAT}; use the version that wrote it, or a newer one."
+        )
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(path / PARAMS_FOLDER).item_metadata.tree
+            variables = checkpointer.restore(path / PARAMS_FOLDER, _place_like(stored))
+    except _ORBAX_ERRORS as error:
+        raise ExportError(f"The arrays of {path} cannot be read: {error}") from error
+    return variables, card
+
+
+def _score(metrics: Mapping[str, float]) -> tuple[float, int]:
+    """Returns what orders checkpoints, worst first: the score, the earlier step if equal."""
+    return metrics["score"], -metrics["step"]
+
+
+class TrainCheckpoints:
+    """Keeps training states in a directory: the two latest and the two best.
+
+    Two of each, so that a damaged latest checkpoint leaves one before it whose best is there too.
+    Saving goes on in the background; leaving the context, or `wait`, ends it. Use as a context
+    manager.
+
+    Args:
+        directory: where; created when missing.
+        identity: what makes this run itself (config fingerprint, model, labels), as JSON values;
+            a checkpoint whose identity differs is refused by name.
+    """
+
+    def __init__(self, directory: str | Path, identity: Mapping[str, Any]) -> None:
+        self.directory = Path(directory).absolute()
+        self._identity = json.loads(json.dumps(dict(identity)))
+        self._unsealed: int | None = None
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(2),
+                preservation_policy.BestN(get_metric_fn=_score, n=2),
+            ]
+        )
+        with one_sentence(CheckpointError, f"opening the checkpoints {self.directory}"):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    best_fn=_score,
+                    best_mode="max",
+                    cleanup_tmp_directories=True,
+                ),
+            )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps kept, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, step: int, state: TrainState, run: Mapping[str, Any], score: float | None = None
+    ) -> None:
+        """Starts to save a state; the one before is complete when this returns.
+
+        Args:
+            step: number of updates made; a step that is already kept is left as it is.
+            state: the state.
+            run: the loop's memory, as JSON values.
+            score: validation value, larger is better; None for a state that was not evaluated.
+
+        Raises:
+            CheckpointError: when this or the previous save failed, for example on a full disk.
+        """
+        self.wait()
+        if step in self.steps:
+            return
+        is_scored = score is not None and score == score
+        metrics = {"score": score if is_scored else -float("inf"), "step": step}
+        meta = {"identity": self._identity, "run": dict(run)}
+        with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+                metrics=metrics,
+            )
+        self._unsealed = step
+
+    def seal(self) -> None:
+        """Writes the checksums of the last save if it has ended; does not wait for it."""
+        if self._unsealed is not None and not self._manager.is_saving_in_progress():
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until the last save is complete on the disk, and writes its checksums.
+
+        Raises:
+            CheckpointError: when it failed.
+        """
+        if self._unsealed is None:
+            return
+        step, self._unsealed = self._unsealed, None
+        with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
+            self._manager.wait_until_finished()
+            if (self.directory / str(step)).is_dir():
+                write_sums(self.directory / str(step))
+
+    def restore(self, template: TrainState) -> Restored | None:
+        """Returns the latest good state, or None when the directory holds none.
+
+        A damaged checkpoint is set aside (`damaged-STEP`) and the one before is taken; `notes`
+        says so.
+
+        Args:
+            template: a state of this run, whose structure, types and placement on devices the
+                restored one takes.
+
+        Raises:
+            CheckpointError: when the checkpoints belong to another run, do not fit the template,
+                or are all damaged.
+        """
+        notes: list[str] = []
+        for step in reversed(self.steps):
+            try:
+                meta = self._read_meta(step)
+                self._check_identity(step, meta["identity"])
+                state = self._read_state(step, template)
+            except _DamagedError as damage:
+                notes.append(self._set_aside(step, damage))
+                continue
+            best_state = None
+            best_step = meta["run"].get("best_step")
+            if best_step is not None:
+                try:
+                    self._read_meta(best_step)
+                    best_state = self._read_state(best_step, template).replace(opt_state=None)
+                except _DamagedError as damage:
+                    notes.append(f"the best checkpoint {best_step} is lost: {damage}")
+            return Restored(state, meta["run"], best_state, notes)
+        if notes:
+            raise CheckpointError(
+                f"No checkpoint in {self.directory} is whole: {'; '.join(notes)}. Start again in "
+                "another directory."
+            )
+        return None
+
+    def _set_aside(self, step: int, damage: Exception) -> str:
+        """Renames a damaged checkpoint, so that its step can be saved again; says so."""
+        aside = self.directory / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.directory / str(step)).rename(aside)
+        self._manager.reload()
+        return f"checkpoint {step} is damaged ({damage}) and set aside as {aside.name}"
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        """Returns the meta data of a checkpoint whose files are as they were written."""
+        folder = self.directory / str(step)
+        if not folder.is_dir():
+            raise _DamagedError("its folder is missing")
+        if (folder / SUMS_FILE).is_file():
+            damage = find_damage(folder)
+            if damage is not None:
+                raise _DamagedError(damage)
+        try:
+            return json.loads((folder / "meta" / "metadata").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _DamagedError(f"its meta data cannot be read: {error}") from error
+
+    def _check_identity(self, step: int, stored: Mapping[str, Any]) -> None:
+        """Raises when a checkpoint belongs to another run, naming the first difference."""
+        for field in sorted(stored.keys() | self._identity.keys()):
+            theirs, ours = stored.get(field), self._identity.get(field)
+            if theirs != ours:
+                raise CheckpointError(
+                    f"The checkpoint of step {step} in {self.directory} belongs to another run: "
+                    f"its {field} {describe_difference(theirs, ours)}. Use another workdir, or remove this "
+                    "directory to start again."
+                )
+
+    def _read_state(self, step: int, template: TrainState) -> TrainState:
+        """Returns the state of a checkpoint, placed like the template."""
+        folder = self.directory / str(step) / "state"
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                stored = _shapes(checkpointer.metadata(folder).item_metadata.tree)
+        except _ORBAX_ERRORS as error:
+            raise _DamagedError(f"its list of arrays cannot be read: {error}") from error
+        wanted = _shapes(template)
+        for name in sorted(stored.keys() | wanted.keys()):
+            if stored.get(name) != wanted.get(name):
+                raise CheckpointError(
+                    f"The checkpoint of step {step} in {self.directory} does not fit this model: "
+                    f"{name} has the shape {stored.get(name, 'none')} there and "
+                    f"{wanted.get(name, 'none')} here. Use another workdir."
+                )
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            template,
+        )
+        try:
+            return self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            ).state
+        except _ORBAX_ERRORS as error:
+            raise _DamagedError(f"its arrays cannot be read: {str(error)[:200]}") from error
+
+    def close(self) -> None:
+        """Waits for the last save and lets go of the directory."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Returns leaf name -> shape, the names the same for a state and for what orbax stored."""
+
+    def name(key: Any) -> str:
+        return str(next(getattr(key, field) for field in _KEY_FIELDS if hasattr(key, field)))
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {"/".join(name(key) for key in path): tuple(leaf.shape) for path, leaf in leaves}

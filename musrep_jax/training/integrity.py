@@ -1,0 +1,101 @@
+"""Checksums of folders, and the sentences for what goes wrong with files."""
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SUMS_FILE = "SHA256SUMS"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
+    """Turns a failure to write files into one sentence.
+
+    Args:
+        error_type: what is raised instead.
+        doing: what was being done, such as "writing the export /a/b".
+
+    Raises:
+        ValueError: of type `error_type`, for an OSError or ValueError inside the context (the
+            array storage reports system errors as ValueError).
+    """
+    try:
+        yield
+    except error_type:
+        raise
+    except (OSError, ValueError) as error:
+        codes = [f"os_error_code='{code}'" for code in _NO_ROOM]
+        is_full = getattr(error, "errno", None) in _NO_ROOM
+        if is_full or any(code in str(error) for code in codes):
+            raise error_type(
+                f"No room left on the disk while {doing}; free some space and run the same "
+                "command again. What was there before is untouched."
+            ) from error
+        reason = str(error).splitlines()[0][:300]
+        raise error_type(f"Could not finish {doing}: {reason}") from error
+
+
+def write_sums(folder: Path) -> None:
+    """Writes the sha256 of every file under a folder to its `SHA256SUMS`, whole or not at all.
+
+    Args:
+        folder: the folder; `sha256sum -c SHA256SUMS` inside it checks the same.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_FILE)
+    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    temporary = folder / f"{SUMS_FILE}.tmp"
+    temporary.write_text("".join(lines), encoding="utf-8")
+    temporary.replace(folder / SUMS_FILE)
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Returns file name -> sha256 as `write_sums` wrote them.
+
+    Args:
+        folder: a folder with `SHA256SUMS`.
+    """
+    text = (folder / SUMS_FILE).read_text(encoding="utf-8", errors="replace")
+    parts = (line.partition("  ") for line in text.splitlines())
+    return {name: digest for digest, _, name in parts}
+
+
+def find_damage(folder: Path) -> str | None:
+    """Returns what is wrong with the files of a folder, in words, or None.
+
+    Args:
+        folder: a folder with `SHA256SUMS`.
+    """
+    for name, digest in read_sums(folder).items():
+        path = folder / name
+        if not path.is_file():
+            return f"the file {name} is missing"
+        if _sha256(path) != digest:
+            return f"the file {name} does not match its checksum"
+    return None
+
+
+def describe_difference(theirs: Any, ours: Any) -> str:
+    """Returns in words how two JSON values differ; for lists, where they first do.
+
+    >>> describe_difference(["raga", "tala"], ["raga", "makam"])
+    "has 'tala' at position 1 where this run has 'makam'"
+    >>> describe_difference("ast", "musicnn")
+    "is 'ast', but this run has 'musicnn'"
+    """
+    if isinstance(theirs, list) and isinstance(ours, list):
+        for index, (their, our) in enumerate(zip(theirs, ours, strict=False)):
+            if their != our:
+                return f"has {their!r} at position {index} where this run has {our!r}"
+        return f"has {len(theirs)} entries where this run has {len(ours)}"
+    return f"is {theirs!r}, but this run has {ours!r}"
+
+
+def _sha256(path: Path) -> str:
+    """Returns the hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,219 @@
+"""What a run says while it trains and what it leaves behind: progress, metric rows, its record."""
+
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
+
+
+def run_record() -> dict[str, Any]:
+    """Returns what a run was made with: versions, devices and the code's git revision.
+
+    Returns:
+        `python`, `packages` (name -> version or None), `backend`, `device_kind`, `num_devices`,
+        `num_processes` and `git_revision` (None outside a git checkout), ready for JSON.
+    """
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "backend": device.platform,
+        "device_kind": device.device_kind,
+        "num_devices": jax.device_count(),
+        "num_processes": jax.process_count(),
+        "git_revision": _git_revision(),
+    }
+
+
+def _version(package: str) -> str | None:
+    """Returns the installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Returns the commit of the checkout that holds this file (`-dirty` when edited), or None."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def to_json_number(value: Any) -> Any:
+    """Returns the value with every non-finite number as None, since JSON has no NaN.
+
+    >>> to_json_number({"roc_auc": float("nan"), "labels": [1.5, "raga"]})
+    {'roc_auc': None, 'labels': [1.5, 'raga']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_json_number(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json_number(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json_number(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class MetricsLog:
+    """A file of metric rows, one JSON object per line, written through at once.
+
+    Args:
+        path: the file; its folder is created. Rows are appended to what is there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def keep_until(self, step: int) -> None:
+        """Drops rows after `step`, and a last line cut off by a kill: a run resumes there."""
+        self._file.close()
+        kept = [row for row in read_rows(self.path) if row.get("step", 0) <= step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
+        temporary.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def write(self, **row: Any) -> None:
+        """Appends one row; numbers that are not finite become null."""
+        self._file.write(json.dumps(to_json_number(row)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics file; a last line that was cut off is left out.
+
+    Args:
+        path: a file written by `MetricsLog`.
+
+    Raises:
+        ValueError: when another line than the last is not JSON, naming it.
+    """
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"Line {number} of {path} is not JSON ({error.msg}); remove that line."
+                ) from error
+    return rows
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration in hours, minutes and seconds.
+
+    >>> format_seconds(59.4), format_seconds(75), format_seconds(3725)
+    ('59s', '1m15s', '1h02m')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class Progress:
+    """One line that says how a training goes: rewritten on a terminal, now and then elsewhere.
+
+    Args:
+        num_steps: steps in the whole training.
+        label: what is trained, printed first.
+        stream: where to write.
+        every_seconds: least time between lines when the stream is no terminal.
+        clock: returns seconds; another one for tests.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        *,
+        label: str = "train",
+        stream: TextIO | None = None,
+        every_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._num_steps = num_steps
+        self._label = label
+        self._stream = sys.stderr if stream is None else stream
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._last_time = -math.inf
+        self._width = 0
+        self._is_terminal = self._stream.isatty()
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Shows a row of `fit`: step, loss, learning rate, steps/s, time left, wait for data.
+
+        Args:
+            row: `step`, `loss`, `learning_rate`, `steps_per_second`, `data_wait` (fraction).
+        """
+        now = self._clock()
+        is_last = row["step"] >= self._num_steps
+        if not (self._is_terminal or is_last or now - self._last_time >= self._every_seconds):
+            return
+        self._last_time = now
+        rate = row["steps_per_second"]
+        left = format_seconds((self._num_steps - row["step"]) / rate) if rate > 0 else "?"
+        line = (
+            f"{self._label}: step {row['step']}/{self._num_steps}  loss {row['loss']:.4f}  "
+            f"lr {row['learning_rate']:.2g}  {rate:.2f} steps/s  {left} left  "
+            f"{100 * row['data_wait']:.0f}% waiting for data"
+        )
+        if self._is_terminal:
+            self._stream.write("\r" + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def note(self, text: str) -> None:
+        """Writes a full line that stays."""
+        self.close()
+        self._stream.write(f"{self._label}: {text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Ends the line that is being rewritten, if there is one."""
+        if self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._width = 0
