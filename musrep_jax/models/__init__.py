@@ -10,6 +10,7 @@ from musrep_jax.models.base import InputError, SpectrogramTagger, Tagger
 
 MODELS: dict[str, str] = {
     "musicnn": "musrep_jax.models.musicnn:MusiCNN",
+    "musicnn_big": "musrep_jax.models.musicnn:MusiCNNBig",
     "short_chunk_cnn": "musrep_jax.models.short_chunk_cnn:ShortChunkCNN",
     "short_chunk_resnet": "musrep_jax.models.short_chunk_cnn:ShortChunkResNet",
     "spectrogram_transformer": "musrep_jax.models.spectrogram_transformer:SpectrogramTransformer",

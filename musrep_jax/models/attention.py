@@ -307,7 +307,7 @@ class Encoder(nn.Module):
         train: bool,
         return_weights: bool = False,
         overrides: Mapping[int, Array] | None = None,
-    ) -> tuple[Array, tuple[Array | None, ...], Array]:
+    ) -> tuple[Array, tuple[Array | None, ...], tuple[Array, ...]]:
         """Runs the blocks.
 
         Args:
@@ -318,11 +318,11 @@ class Encoder(nn.Module):
 
         Returns:
             (batch, tokens, width); per block the weights, (batch, heads, tokens, tokens), or None;
-            and the output of the first block.
+            and the output of every block.
         """
         overrides = overrides or {}
         all_weights = []
-        first = x
+        outputs = []
         for index in range(self.depth):
             settings = {}
             if self.drop_path_rate is not None:
@@ -336,5 +336,5 @@ class Encoder(nn.Module):
 
             x, weights = (nn.remat(run) if self.remat else run)(block, x, overrides.get(index))
             all_weights.append(weights)
-            first = x if index == 0 else first
-        return x, tuple(all_weights), first
+            outputs.append(x)
+        return x, tuple(all_weights), tuple(outputs)

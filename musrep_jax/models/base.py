@@ -163,6 +163,11 @@ class SpectrogramTagger(Tagger):
         """The spectrogram settings as plain data."""
         return self.log_mel.to_dict()
 
+    @property
+    def min_frames(self) -> int:
+        """Fewest spectrogram frames that the architecture can read."""
+        return self.MIN_FRAMES
+
     def spectrogram(self, inputs: Array) -> Array:
         """Returns the log-mel spectrogram, computed here or handed in.
 
@@ -177,19 +182,22 @@ class SpectrogramTagger(Tagger):
         """
         if inputs.ndim == 3:
             if inputs.shape[2] != self.n_mels:
+                advice = "compute it with the model's own front end"
+                if 2 in inputs.shape[1:]:
+                    advice += ", or average the channels if this is a stereo waveform"
                 raise InputError(
                     f"This model reads {self.n_mels} mel bands, and got a spectrogram with "
                     f"{inputs.shape[2]} (shape {inputs.shape}, expected (batch, frames, "
-                    f"{self.n_mels})): compute it with the model's own front end."
+                    f"{self.n_mels})): {advice}."
                 )
             log_mel = inputs.astype(jnp.float32)
         else:
             check_waveform(inputs, self.sample_rate, self.n_fft // 2 + 1)
             log_mel = log_mel_spectrogram(inputs, self.log_mel)
-        if log_mel.shape[1] < self.MIN_FRAMES:
-            seconds = (self.MIN_FRAMES - 1) * self.hop_length / self.sample_rate
+        if log_mel.shape[1] < self.min_frames:
+            seconds = (self.min_frames - 1) * self.hop_length / self.sample_rate
             raise InputError(
                 f"The input has {log_mel.shape[1]} spectrogram frames; {type(self).__name__} needs "
-                f"at least {self.MIN_FRAMES} ({seconds:.2f} s). Pad it with silence."
+                f"at least {self.min_frames} ({seconds:.2f} s). Pad it with silence."
             )
         return log_mel

@@ -208,9 +208,9 @@ def convert_state_dict(
             f"spatial is {spatial!r}; it must be 'frequency_time' or 'time_frequency'."
         )
     arrays = {strip_prefixes(name): np.asarray(value) for name, value in state_dict.items()}
+    arrays = model.adapt_torch_weights(arrays)
     ignored = re.compile("|".join((CONSTANTS, *model.TORCH_IGNORED)))
     arrays = {name: value for name, value in arrays.items() if not ignored.search(name)}
-    arrays = model.adapt_torch_weights(arrays)
     shapes = variable_shapes(model)
     values: dict[Path, np.ndarray] = {}
     problems = {"unknown keys": [], "missing keys": [], "wrong shapes": []}
@@ -243,8 +243,8 @@ def convert_state_dict(
         listing = "; ".join(f"{kind}: {', '.join(n)}" for kind, n in problems.items() if n)
         raise WeightsError(
             f"The weights do not fit {type(model).__name__} with {model.num_classes} classes: "
-            f"{listing}. Choose the model and the settings that the weights were made with"
-            + (", or leave the output layer out." if keep_head else ".")
+            f"{listing}. Choose the model and the settings that the weights were made with; for "
+            "another label set, leave the output layer out (keep_head=False)."
         )
     values |= initial_variables(model, fresh, jax.random.key(0) if key is None else key)
     return traverse_util.unflatten_dict(values)
