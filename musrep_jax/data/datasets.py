@@ -1,0 +1,192 @@
+"""The table of data sets, and how one is opened by its name."""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import os
+import pathlib
+import shutil
+from typing import Any
+
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.data.stored import read_report, read_spec
+from musrep_jax.data.tracks import Tracks, TrackStore
+
+DATASETS = {
+    "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",
+    "synthetic_cultures": (
+        "tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder:Builder"
+    ),
+}
+"""Name of the data set -> where its TFDS builder is. `name/config` chooses a config,
+`audio_folder:FOLDER` a folder."""
+
+DEFAULT_CACHE_MEGABYTES = 1024.0
+
+
+class DatasetError(ValueError):
+    """A data set cannot be opened as asked; the message is one sentence that says why."""
+
+
+class Dataset:
+    """A built data set.
+
+    Attributes:
+        spec: the `DatasetSpec`.
+        directory: where it is stored.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        sample_rate: int | None = None,
+        cache_megabytes: float = DEFAULT_CACHE_MEGABYTES,
+    ) -> None:
+        """Opens a directory that a builder made.
+
+        Args:
+            directory: of the built data set.
+            sample_rate: rate in Hz that an `encoded` data set is resampled to as it is read; None
+                for its own. Other data sets keep the rate that they are stored at.
+            cache_megabytes: memory for decoded audio, per split; 0 keeps none.
+
+        Raises:
+            DatasetError: if there is no built data set.
+        """
+        spec = read_spec(directory)
+        if spec is None:
+            raise DatasetError(f"{directory} holds no built data set (no metadata.json).")
+        self.directory = pathlib.Path(directory)
+        self._stored_rate = spec.sample_rate
+        if sample_rate and spec.stored_form == "encoded":
+            spec = dataclasses.replace(spec, sample_rate=int(sample_rate))
+        self.spec: DatasetSpec = spec
+        self._cache_megabytes = cache_megabytes
+        self._stores: dict[str, TrackStore] = {}
+
+    @functools.cached_property
+    def report(self) -> dict[str, Any]:
+        """The build report: refused tracks with reasons, leakage, notes."""
+        return read_report(self.directory)
+
+    def tracks(self, split: str) -> Tracks:
+        """Returns the tracks of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Raises:
+            DatasetError: if the data set has no such split, or no track of it has a label.
+        """
+        if split not in self.spec.split_sizes:
+            raise DatasetError(
+                f"data set {self.spec.name!r} has no split {split!r}; it has "
+                f"{', '.join(self.spec.split_sizes)}."
+            )
+        if split not in self._stores:
+            store = TrackStore(self.directory, split, self.spec, self._cache_megabytes)
+            if self.spec.sample_rate != self._stored_rate:
+                ratio = self.spec.sample_rate / self._stored_rate
+                store.num_samples = (store.num_samples * ratio).astype(store.num_samples.dtype)
+            if not store.label_matrix.any():
+                raise DatasetError(
+                    f"no track in split {split!r} of data set {self.spec.name!r} has a label, so "
+                    "nothing can be learned or measured on it; label some of its tracks."
+                )
+            self._stores[split] = store
+        return Tracks(self._stores[split])
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.spec.name}, {dict(self.spec.split_sizes)})"
+
+
+def default_data_dir() -> pathlib.Path:
+    """Returns where data sets are built: $MUSREP_DATA, else the user's cache directory."""
+    if os.environ.get("MUSREP_DATA"):
+        return pathlib.Path(os.environ["MUSREP_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    return pathlib.Path(cache).expanduser() / "musrep_jax"
+
+
+def load_builder_class(name: str) -> type:
+    """Returns the TFDS builder class of a data set, importing it.
+
+    Args:
+        name: key of `DATASETS`.
+
+    Raises:
+        DatasetError: if there is no such data set; the message names the nearest.
+    """
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DatasetError(
+            f"there is no data set {name!r}.{hint} There are {', '.join(sorted(DATASETS))} "
+            "(your own recordings: audio_folder:FOLDER)."
+        )
+    module, attribute = DATASETS[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def open_dataset(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    sample_rate: int = 16000,
+    seed: int = 0,
+    cache_megabytes: float = DEFAULT_CACHE_MEGABYTES,
+    **options: Any,
+) -> Dataset:
+    """Returns a data set, building it first when it is not there or its content has changed.
+
+    Args:
+        name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`.
+        data_dir: root of the built data sets; None for `default_data_dir()`.
+        sample_rate: of the audio in Hz: the model's.
+        seed: of what is random in the build: synthesis, or the splits made for a folder.
+        cache_megabytes: memory for decoded audio, per split; 0 keeps none.
+        **options: the builder's own, such as `labels` of `audio_folder`.
+
+    Raises:
+        DatasetError: if there is no such data set, or it cannot be built on the spot.
+        ValueError: from the builder, when its material is not as it should be.
+    """
+    key, colon, folder = name.partition(":")
+    key, slash, config = key.partition("/")
+    builder_class = load_builder_class(key)
+    root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    arguments: dict[str, Any] = {"sample_rate": sample_rate, "seed": seed, **options}
+    if colon:
+        arguments["folder"] = folder
+    if slash:
+        known = [entry.name for entry in builder_class.BUILDER_CONFIGS]
+        if config not in known:
+            near = difflib.get_close_matches(config, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            has = f"has {', '.join(known)}" if known else "has no configs"
+            raise DatasetError(f"data set {key!r} has no config {config!r}.{hint} It {has}.")
+        arguments["config"] = config
+    allowed = set(inspect.signature(builder_class).parameters) - {"data_dir"}
+    for option in sorted(arguments.keys() - allowed):
+        near = difflib.get_close_matches(option, allowed, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DatasetError(
+            f"data set {key!r} has no option {option!r}.{hint} It has {', '.join(sorted(allowed))}."
+        )
+    make = functools.partial(builder_class, data_dir=root, **arguments)
+    builder = make()
+    stored = read_spec(builder.directory)
+    if stored is None or stored.fingerprint != builder.spec().fingerprint:
+        if not builder_class.CAN_BUILD_ON_THE_SPOT:
+            raise DatasetError(
+                f"data set {name!r} is not in {root}. {builder_class.HOW_TO_GET}".strip()
+            )
+        if builder.directory.exists():
+            print(f"{name} has changed since it was built: building it again", flush=True)
+            shutil.rmtree(builder.directory)
+            builder = make()
+        builder.build()
+    return Dataset(builder.directory, sample_rate=sample_rate, cache_megabytes=cache_megabytes)

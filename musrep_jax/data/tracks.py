@@ -1,0 +1,272 @@
+"""The tracks of one split: labels and lengths in memory, audio read when it is asked for."""
+
+import json
+import os
+import pathlib
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.data.stored import PCM16_SCALE
+
+SILENCE_DECIBELS = -100.0
+"""What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
+
+
+class TrackStore:
+    """Reads one split of a built data set.
+
+    Ids, groups, labels and lengths are scanned once and kept as an `.npz` beside the data, so that
+    opening a large data set later reads no audio. Decoded tracks are kept in memory as they come
+    by until the allowance is spent; small data sets so decode nothing after the first epoch.
+
+    Attributes:
+        spec: of the data set.
+        track_ids, groups: lists of text, one per track.
+        label_matrix: float32 (tracks, classes), 1 where the label holds.
+        num_samples: int64 (tracks,), samples at `spec.sample_rate`, or frames.
+    """
+
+    def __init__(
+        self, directory: pathlib.Path, split: str, spec: DatasetSpec, cache_megabytes: float
+    ) -> None:
+        """Opens the split.
+
+        Args:
+            directory: of the built data set.
+            split: one of `spec.split_sizes`.
+            spec: of the data set; an `encoded` one is resampled to its `sample_rate`.
+            cache_megabytes: memory for decoded audio; 0 keeps none.
+        """
+        self.directory, self.split, self.spec = pathlib.Path(directory), split, spec
+        self.cache_megabytes = cache_megabytes
+        self._open()
+        table = _read_or_scan(self.directory, split, spec, self._source)
+        self.track_ids = table["track_ids"]
+        self.groups = table["groups"]
+        self.num_samples = table["num_samples"]
+        self.label_matrix = np.zeros((len(self.track_ids), len(spec.label_names)), np.float32)
+        self.label_matrix[table["label_rows"], table["label_columns"]] = 1.0
+
+    def _open(self) -> None:
+        # Imported here: opening the spec of a data set needs no TFDS.
+        from musrep_jax.data.builders import open_source
+
+        self._source = open_source(self.directory, self.split)
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_bytes = 0
+        self._last: tuple[int, np.ndarray] | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the source and what is cached: a worker process opens its own."""
+        state = self.__dict__.copy()
+        for name in ("_source", "_cache", "_cache_bytes", "_last", "_lock"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether the whole split, decoded, fits into the memory allowed."""
+        width = self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1
+        return int(self.num_samples.sum()) * 2 * width <= self.cache_megabytes * 1e6
+
+    def read(self, row: int) -> np.ndarray:
+        """Returns a whole track in its stored precision: int16, float16, or float32 if decoded."""
+        kept = self._cache.get(row)
+        if kept is not None:
+            return kept
+        last = self._last
+        if last is not None and last[0] == row:
+            return last[1]
+        stored = self._source[row]["audio"]
+        if self.spec.stored_form == "encoded":
+            track = self._decode(row, stored)
+        elif self.spec.stored_form == "log_mel":
+            track = np.frombuffer(stored, np.float16).reshape(-1, self.spec.front_end["n_mels"])
+        else:
+            track = np.frombuffer(stored, np.int16)
+        self._last = (row, track)
+        with self._lock:
+            if self._cache_bytes + track.nbytes <= self.cache_megabytes * 1e6:
+                self._cache_bytes += track.nbytes if row not in self._cache else 0
+                self._cache[row] = track
+        return track
+
+    def _decode(self, row: int, stored: bytes, **crop: int) -> np.ndarray:
+        from musrep_jax.data.audio import read_audio
+
+        name = self.track_ids[row]
+        return read_audio(stored, sample_rate=self.spec.sample_rate, name=name, **crop)[0]
+
+    def crop(self, row: int, start: int, length: int, whole: bool = False) -> np.ndarray:
+        """Returns an excerpt as float32, padded at its end where the track is over.
+
+        Args:
+            row: of the track.
+            start: first sample (or frame).
+            length: in samples (or frames).
+            whole: decode the whole track of an `encoded` data set, because more crops follow.
+
+        Returns:
+            float32 (length,) or (length, n_mels).
+        """
+        encoded = self.spec.stored_form == "encoded"
+        if encoded and not (whole or self.is_cacheable or row in self._cache):
+            excerpt = self._decode(row, self._source[row]["audio"], start=start, num_frames=length)
+        else:
+            excerpt = self.read(row)[start : start + length]
+        is_log_mel = self.spec.stored_form == "log_mel"
+        fill = SILENCE_DECIBELS if is_log_mel else 0.0
+        crop = np.full((length, *excerpt.shape[1:]), fill, np.float32)
+        crop[: len(excerpt)] = excerpt
+        if self.spec.stored_form == "pcm16":
+            crop *= np.float32(1.0 / PCM16_SCALE)
+        return crop
+
+
+class Tracks(Sequence):
+    """The tracks of a split, or some of them. `tracks[i]` is the track id.
+
+    Attributes:
+        spec: the `DatasetSpec`.
+        split: the split they belong to.
+        label_matrix: float32 (tracks, classes).
+        track_ids: list of text.
+        groups: list of text.
+        num_samples: int64 (tracks,), at `spec.sample_rate`; frames of a `log_mel` data set.
+    """
+
+    def __init__(self, store: TrackStore, rows: np.ndarray | None = None) -> None:
+        """Takes the given rows of a store.
+
+        Args:
+            store: of the split.
+            rows: int (tracks,); None takes all.
+        """
+        self.store, self.spec, self.split = store, store.spec, store.split
+        self.rows = np.arange(len(store.track_ids)) if rows is None else np.asarray(rows, np.int64)
+        self.label_matrix = store.label_matrix[self.rows]
+        self.num_samples = store.num_samples[self.rows]
+        self.track_ids = [store.track_ids[row] for row in self.rows]
+        self.groups = [store.groups[row] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> str:
+        return self.track_ids[index]
+
+    def __repr__(self) -> str:
+        return f"Tracks({self.spec.name}, {self.split}, {len(self)} tracks)"
+
+    def crop(self, index: int, start: int, length: int, *, whole: bool = False) -> np.ndarray:
+        """Returns an excerpt of a track; only what is needed is decoded.
+
+        Args:
+            index: of the track, 0 to `len(self) - 1`.
+            start: first sample (or frame) of the excerpt.
+            length: of the excerpt. Past the end of the track follow zeros (or -100 dB).
+            whole: a hint that more excerpts of this track follow.
+
+        Returns:
+            float32 (length,), or (length, n_mels) for a `log_mel` data set.
+        """
+        return self.store.crop(int(self.rows[index]), int(start), int(length), whole)
+
+    def subset(self, num_tracks: int | None, seed: int = 0) -> "Tracks":
+        """Returns some of the tracks; of one seed, a smaller subset lies within every larger one.
+
+        The order is random, except that the first tracks are chosen to cover the labels: each
+        brings as many labels not yet seen as possible.
+
+        Args:
+            num_tracks: how many; None, or as many as there are, for all.
+            seed: of the order.
+
+        Raises:
+            ValueError: if fewer than one track or more than there are is asked for.
+        """
+        if num_tracks is None or num_tracks == len(self):
+            return self
+        if not 1 <= num_tracks <= len(self):
+            raise ValueError(
+                f"{num_tracks} tracks were asked for, but split {self.split!r} of "
+                f"{self.spec.name!r} has {len(self)}; ask for 1 to {len(self)}, or None for all."
+            )
+        order = covering_order(self.label_matrix, self.track_ids, seed)
+        return Tracks(self.store, np.sort(self.rows[order[:num_tracks]]))
+
+
+def covering_order(label_matrix: np.ndarray, track_ids: Sequence[str], seed: int) -> np.ndarray:
+    """Returns an order of the tracks whose beginning covers every label, random otherwise.
+
+    Args:
+        label_matrix: (tracks, classes), positive where the label holds.
+        track_ids: one per track; the order depends on them and not on the order of the rows.
+        seed: of the order.
+
+    Returns:
+        int64 (tracks,).
+    """
+    by_name = np.array(sorted(range(len(track_ids)), key=lambda i: track_ids[i]), np.int64)
+    shuffled = by_name[np.random.default_rng(seed).permutation(len(by_name))]
+    positive = label_matrix[shuffled] > 0
+    missing = positive.any(axis=0)
+    first = []
+    while missing.any():
+        best = int(np.argmax(positive[:, missing].sum(axis=1)))
+        first.append(best)
+        missing &= ~positive[best]
+    rest = np.setdiff1d(np.arange(len(shuffled)), first)
+    return shuffled[np.concatenate([np.array(first, np.int64), rest])]
+
+
+def _read_or_scan(
+    directory: pathlib.Path, split: str, spec: DatasetSpec, source: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Returns the table of a split: from its `.npz` when that is there and belongs to the data."""
+    path = directory / f"tracks-{split}.npz"
+    stamp = json.dumps([spec.fingerprint, len(source)])
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as table:
+            if str(table["stamp"]) == stamp:
+                return {
+                    **{name: table[name] for name in ("num_samples", "label_rows")},
+                    "label_columns": table["label_columns"],
+                    "track_ids": [str(name) for name in table["track_ids"]],
+                    "groups": [str(name) for name in table["groups"]],
+                }
+    track_ids, groups, num_samples, rows, columns = [], [], [], [], []
+    for row in range(len(source)):
+        record = source[row]
+        track_ids.append(_text(record["track_id"]))
+        groups.append(_text(record["group"]))
+        num_samples.append(int(record["num_samples"]))
+        for column in record["labels"]:
+            rows.append(row)
+            columns.append(int(column))
+    table = {
+        "num_samples": np.array(num_samples, np.int64),
+        "label_rows": np.array(rows, np.int64),
+        "label_columns": np.array(columns, np.int64),
+    }
+    texts = {"track_ids": np.array(track_ids, str), "groups": np.array(groups, str)}
+    if os.access(directory, os.W_OK):
+        # A temporary name, then a rename: a reader never meets half a table.
+        with tempfile.NamedTemporaryFile(dir=directory, suffix=".tmp", delete=False) as file:
+            np.savez_compressed(file, stamp=np.array(stamp), **table, **texts)
+        os.replace(file.name, path)
+    return {**table, "track_ids": track_ids, "groups": groups}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""One folder per data set, in the convention of TFDS."""
