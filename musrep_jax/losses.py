@@ -47,9 +47,9 @@ def masked_mean(values: Array, mask: Array | None = None) -> Array:
 def binary_cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Array:
     """Returns the mean over real examples and labels of the binary cross-entropy, in nats.
 
-    Computed as `max(x, 0) - x y + log(1 + exp(-|x|))`, which neither overflows nor loses digits
-    for large logits. (A loss on sigmoid outputs, as in the published PyTorch code, clamps each
-    logarithm at -100; this one does not need to.)
+    Computed from logarithms of sigmoids, `-y log s(x) - (1 - y) log s(-x)`, which neither overflow
+    nor lose digits for large logits, and whose gradient at 0 is `s(x) - y` as elsewhere. (A loss
+    on sigmoid outputs, as in the published PyTorch code, clamps each logarithm at -100.)
 
     Args:
         logits: (batch, classes), any float type.
@@ -72,8 +72,8 @@ def binary_cross_entropy(logits: Array, labels: Array, mask: Array | None = None
             "both must be (batch, classes)."
         )
     logits, labels = logits.astype(jnp.float32), labels.astype(jnp.float32)
-    each = jnp.maximum(logits, 0.0) - logits * labels + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-    return masked_mean(each.mean(axis=-1), mask)
+    each = labels * jax.nn.log_sigmoid(logits) + (1.0 - labels) * jax.nn.log_sigmoid(-logits)
+    return masked_mean(-each.mean(axis=-1), mask)
 
 
 def cross_entropy(logits: Array, targets: Array, mask: Array | None = None) -> Array:

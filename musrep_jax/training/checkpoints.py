@@ -318,8 +318,8 @@ class TrainCheckpoints:
             if theirs != ours:
                 raise CheckpointError(
                     f"The checkpoint of step {step} in {self.directory} belongs to another run: "
-                    f"its {field} {describe_difference(theirs, ours)}. Use another workdir, or remove this "
-                    "directory to start again."
+                    f"its {field} {describe_difference(theirs, ours)}. Use another workdir, or "
+                    "remove this directory to start again."
                 )
 
     def _read_state(self, step: int, template: TrainState) -> TrainState:

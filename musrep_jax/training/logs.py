@@ -78,17 +78,28 @@ class MetricsLog:
 
     Args:
         path: the file; its folder is created. Rows are appended to what is there.
+        fields: written into every row, to tell trainings that share a file apart.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, **fields: Any) -> None:
         self.path = Path(path)
+        self._fields = to_json_number(fields)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 
     def keep_until(self, step: int) -> None:
-        """Drops rows after `step`, and a last line cut off by a kill: a run resumes there."""
+        """Drops this training's rows after `step`, where it resumes, and a line cut off by a kill.
+
+        Args:
+            step: the last step whose rows stay.
+        """
         self._file.close()
-        kept = [row for row in read_rows(self.path) if row.get("step", 0) <= step]
+        kept = [
+            row
+            for row in read_rows(self.path)
+            if row.get("step", 0) <= step
+            or any(row.get(name) != value for name, value in self._fields.items())
+        ]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
         temporary.replace(self.path)
@@ -96,7 +107,7 @@ class MetricsLog:
 
     def write(self, **row: Any) -> None:
         """Appends one row; numbers that are not finite become null."""
-        self._file.write(json.dumps(to_json_number(row)) + "\n")
+        self._file.write(json.dumps({**self._fields, **to_json_number(row)}) + "\n")
         self._file.flush()
 
     def close(self) -> None:

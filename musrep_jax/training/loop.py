@@ -15,16 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from musrep_jax.training.logs import MetricsLog, Progress
+from musrep_jax.training.meter import Meter
 from musrep_jax.training.prefetch import Prefetch
 from musrep_jax.training.sharding import shard_batch
 from musrep_jax.training.signals import stop_on_signals
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
-
-_STEPS_IN_FLIGHT = 2
 
 
 class FitResult(NamedTuple):
@@ -48,20 +46,6 @@ class FitResult(NamedTuple):
     history: list[dict[str, float]]
     seconds: float
     stopped_early: bool
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss or its gradient became infinite or NaN.
-
-    Attributes:
-        step: the first step with such a value.
-        learning_rate: the rate of that step, or NaN when `fit` was not told.
-    """
-
-    def __init__(self, message: str, step: int, learning_rate: float) -> None:
-        super().__init__(message)
-        self.step = step
-        self.learning_rate = learning_rate
 
 
 class Interrupted(KeyboardInterrupt):
@@ -100,15 +84,23 @@ class Restored(NamedTuple):
 class Checkpointer(Protocol):
     """What the loop asks of a keeper of states, see `musrep_jax.training.checkpoints`."""
 
-    def restore(self, template: TrainState) -> Restored | None: ...
+    def restore(self, template: TrainState) -> Restored | None:
+        """Returns the latest good state, or None when there is none."""
+        ...
 
     def save(
         self, step: int, state: TrainState, run: Mapping[str, Any], score: float | None
-    ) -> None: ...
+    ) -> None:
+        """Starts to save a state with the loop's memory; larger scores are better."""
+        ...
 
-    def seal(self) -> None: ...
+    def seal(self) -> None:
+        """Ends a save whose writing is done; does not wait."""
+        ...
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """Waits until the last save is safe."""
+        ...
 
 
 def is_smaller_better(metric: str) -> bool:
@@ -137,111 +129,26 @@ class _Memory:
     stopped_early: bool = False
 
     def add(self, step: int, metrics: dict[str, float], select_by: str) -> bool:
-        """Keeps an evaluation; returns whether it is the best so far (NaN never beats)."""
+        """Keeps an evaluation; returns whether it is the best so far (a NaN beats nothing)."""
         self.history.append({"step": step, **metrics})
-        sign = -1.0 if is_smaller_better(select_by) else 1.0
-        value = sign * metrics[select_by]
-        is_best = self.best_metrics is None or value > sign * self.best_metrics[select_by]
-        if self.best_metrics is not None and math.isnan(self.best_metrics[select_by]):
-            is_best = not math.isnan(value)
+        is_best = self.best_metrics is None or (
+            _score(metrics, select_by) > _score(self.best_metrics, select_by)
+        )
         if is_best:
             self.best_step, self.best_metrics = step, metrics
         self.num_bad_evaluations = 0 if is_best else self.num_bad_evaluations + 1
         return is_best
 
 
-class _Meter:
-    """Keeps metrics on the device until they are due, then checks, averages and shows them."""
-
-    def __init__(
-        self,
-        learning_rate: Callable[[int], float | Array] | None,
-        log: MetricsLog | None,
-        progress: Progress | None,
-    ) -> None:
-        self._learning_rate = learning_rate
-        self._log = log
-        self._progress = progress
-        self._pending: list[tuple[int, Metrics]] = []
-        self.restart(0.0)
-
-    def restart(self, wait_seconds: float) -> None:
-        """Starts the clock of steps per second anew, after what is not training."""
-        self._num_untimed = len(self._pending)
-        self._start = time.perf_counter()
-        self._wait_start = wait_seconds
-
-    def add(self, step: int, metrics: Metrics) -> None:
-        """Takes a step's metrics without waiting for them, but for those of two steps ago."""
-        self._pending.append((step, metrics))
-        if len(self._pending) > _STEPS_IN_FLIGHT:
-            jax.block_until_ready(self._pending[-1 - _STEPS_IN_FLIGHT][1])
-
-    def drain(self, wait_seconds: float, best_step: int | None) -> None:
-        """Fetches what is pending, checks that it is finite, and writes one row of its means."""
-        if not self._pending:
-            return
-        fetched = jax.device_get([metrics for _, metrics in self._pending])
-        elapsed = max(time.perf_counter() - self._start, 1e-9)
-        for (step, _), metrics in zip(self._pending, fetched, strict=True):
-            if not metrics["is_finite"]:
-                raise self._error(step, metrics, best_step)
-        last_step = self._pending[-1][0]
-        means = {
-            name: sum(float(metrics[name]) for metrics in fetched) / len(fetched)
-            for name in fetched[0]
-            if name != "is_finite"
-        }
-        row = {
-            "step": last_step,
-            **means,
-            "learning_rate": self._rate(last_step),
-            "steps_per_second": (len(fetched) - self._num_untimed) / elapsed,
-            "data_wait": min((wait_seconds - self._wait_start) / elapsed, 1.0),
-        }
-        self._pending.clear()
-        if self._log is not None:
-            self._log.write(kind="train", **row)
-        if self._progress is not None:
-            self._progress.update(row)
-        self.restart(wait_seconds)
-
-    def _rate(self, step: int) -> float:
-        """Returns the learning rate with which update number `step` was made."""
-        if self._learning_rate is None:
-            return math.nan
-        rate = np.float32(self._learning_rate(step - 1))
-        return float(str(rate))  # 1e-4, where float() of a float32 says 9.99999974e-05
-
-    def _error(self, step: int, metrics: Metrics, best_step: int | None) -> NonFiniteLossError:
-        rate = self._rate(step)
-        kept = "" if best_step is None else f" The best weights so far, of step {best_step}, stand."
-        return NonFiniteLossError(
-            f"Training stopped at step {step}: the loss is {float(metrics['loss']):.4g} and the "
-            f"norm of its gradient {float(metrics['grad_norm']):.4g}, at learning rate "
-            f"{rate:.3g}. Lower optimizer.learning_rate, set optimizer.clip_norm (for example to "
-            f"1.0), or look for NaN in the input.{kept}",
-            step,
-            rate,
-        )
+def _score(metrics: Mapping[str, float], select_by: str) -> float:
+    """Returns a number that is larger for the better of two evaluations, lowest for NaN."""
+    value = metrics[select_by]
+    if math.isnan(value):
+        return -math.inf
+    return -value if is_smaller_better(select_by) else value
 
 
-def _copy(tree: PyTree) -> PyTree:
-    """Returns the tree in memory of its own, which no train step gives away."""
-    return jax.tree.map(jnp.copy, tree)
-
-
-def _check_arguments(num_steps: int, eval_every: int, log_every: int, patience: int | None) -> None:
-    """Raises when a count is below 1."""
-    counts = {"num_steps": num_steps, "eval_every": eval_every, "log_every": log_every}
-    if patience is not None:
-        counts["patience"] = patience
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; it must be at least 1.")
-
-
-def _check_metrics(metrics: Mapping[str, Any], select_by: str) -> dict[str, float]:
+def _to_numbers(metrics: Mapping[str, Any], select_by: str) -> dict[str, float]:
     """Returns evaluation metrics as plain numbers, or says that the selecting one is missing."""
     if select_by not in metrics:
         raise ValueError(
@@ -249,6 +156,18 @@ def _check_metrics(metrics: Mapping[str, Any], select_by: str) -> dict[str, floa
             f"choose one of {', '.join(sorted(metrics))}."
         )
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _copy(tree: PyTree) -> PyTree:
+    """Returns the tree in memory of its own, which no train step gives away."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _check_counts(**counts: int | None) -> None:
+    """Raises when a count is below 1."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}; it must be at least 1.")
 
 
 def fit(
@@ -307,22 +226,25 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM.
         ValueError: for counts below 1, a metric that evaluation lacks, or batches that run out.
     """
-    _check_arguments(num_steps, eval_every, log_every, patience)
+    _check_counts(
+        num_steps=num_steps, eval_every=eval_every, log_every=log_every, patience=patience
+    )
+    say = (lambda text: None) if progress is None else progress.note
+    write = (lambda **row: None) if log is None else log.write
     memory, best_state = _Memory(), None
     restored = None if checkpointer is None else checkpointer.restore(state)
     if restored is not None:
-        state, best_state = restored.state, restored.best_state
-        memory = _Memory(**restored.run)
+        state, best_state, memory = restored.state, restored.best_state, _Memory(**restored.run)
         if best_state is None:
             memory.best_step = memory.best_metrics = None
+        for note in (*restored.notes, f"resumed after step {int(state.step)}"):
+            say(note)
         if log is not None:
             log.keep_until(int(state.step))
-        if progress is not None:
-            for note in (*restored.notes, f"resumed after step {int(state.step)}"):
-                progress.note(note)
     step = int(state.step)
-    started = time.perf_counter() - memory.seconds
-    metrics: Metrics | None = None
+
+    def place(batch: Mapping[str, Any]) -> Batch:
+        return jax.device_put(dict(batch)) if mesh is None else shard_batch(batch, mesh)
 
     def result() -> FitResult:
         return FitResult(
@@ -335,60 +257,61 @@ def fit(
             memory.stopped_early,
         )
 
-    def place(batch: Mapping[str, Any]) -> Batch:
-        return jax.device_put(dict(batch)) if mesh is None else shard_batch(batch, mesh)
-
     if step >= num_steps or memory.stopped_early:
         return result()
-    meter = _Meter(learning_rate, log, progress)
+    start = time.perf_counter() - memory.seconds
+    metrics: Metrics | None = None
+    meter = Meter(learning_rate, log, progress)
     with stop_on_signals() as stop, Prefetch(batches(step), place) as feed:
-        first_step = step + 1
-        while step < num_steps and not memory.stopped_early:
+        is_ending = False
+        while not is_ending:
+            is_first = metrics is None
             state, metrics = train_step(state, feed.next(metrics), key)
             step += 1
             meter.add(step, metrics)
-            if step == first_step:
+            if is_first:  # it compiles, which says nothing about speed
                 jax.block_until_ready(metrics)
                 meter.restart(feed.wait_seconds)
-            is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
+
             is_stopping = stop.signal_number is not None
-            if is_evaluated or is_stopping or step % log_every == 0:
+            is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
+            if is_stopping or is_evaluated or step % log_every == 0:
                 meter.drain(feed.wait_seconds, memory.best_step)
                 if checkpointer is not None:
                     checkpointer.seal()
+
             score = None
             if is_evaluated:
                 eval_start = time.perf_counter()
-                values = _check_metrics(evaluate(state), select_by)
+                values = _to_numbers(evaluate(state), select_by)
+                score = _score(values, select_by)
                 if memory.add(step, values, select_by):
                     best_state = _copy(state.replace(opt_state=None))
                 if step in reload_best_at:
-                    state = state.replace(
-                        params=_copy(best_state.params), model_state=_copy(best_state.model_state)
-                    )
+                    best = _copy(best_state)
+                    state = state.replace(params=best.params, model_state=best.model_state)
                     memory.num_bad_evaluations = 0
-                score = values[select_by] * (-1.0 if is_smaller_better(select_by) else 1.0)
-                memory.stopped_early = (
-                    patience is not None and memory.num_bad_evaluations >= patience
+                memory.stopped_early = patience is not None and (
+                    memory.num_bad_evaluations >= patience
                 )
-                if log is not None:
-                    seconds = time.perf_counter() - eval_start
-                    log.write(kind="validation", step=step, seconds=seconds, **values)
-                if progress is not None:
-                    best = " (best)" if memory.best_step == step else ""
-                    progress.note(f"step {step}  {select_by} {values[select_by]:.4f}{best}")
-            memory.seconds = time.perf_counter() - started
-            is_stopping = stop.signal_number is not None
+                write(
+                    kind="validation",
+                    step=step,
+                    seconds=time.perf_counter() - eval_start,
+                    **values,
+                )
+                is_best = memory.best_step == step
+                say(f"step {step}  {select_by} {values[select_by]:.4f}{' (best)' * is_best}")
+
+            is_ending = is_stopping or step == num_steps or memory.stopped_early
+            memory.seconds = time.perf_counter() - start
             if checkpointer is not None and (is_evaluated or is_stopping):
                 checkpointer.save(step, state, dataclasses.asdict(memory), score)
-            if is_stopping and step < num_steps and not memory.stopped_early:
-                if checkpointer is not None:
-                    checkpointer.wait()
-                raise Interrupted(result(), stop.signal_number)
             if is_evaluated:
                 meter.restart(feed.wait_seconds)
     if checkpointer is not None:
         checkpointer.wait()
-    if progress is not None:
-        progress.close()
+    if stop.signal_number is not None:
+        say(f"stopped by {signal.Signals(stop.signal_number).name} after step {step}")
+        raise Interrupted(result(), stop.signal_number)
     return result()

@@ -162,7 +162,7 @@ def make_train_step(
             model_state=model_state,
             opt_state=opt_state,
         )
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
         return new_state, {**metrics, "grad_norm": grad_norm, "is_finite": is_finite}
 
