@@ -1,0 +1,21 @@
+"""Metrics, intervals, reports, tables and figures of taggers and of transfer experiments.
+
+Everything here is numpy on the host; `figures` alone imports matplotlib and is not imported here.
+"""
+
+from musrep_jax.evaluation.bootstrap import bootstrap_intervals
+from musrep_jax.evaluation.comparison import PairedComparison, paired_bootstrap
+from musrep_jax.evaluation.metrics import EvaluationError, average_precision, roc_auc
+from musrep_jax.evaluation.tagging import TaggingReport, aggregate_tracks, make_report
+
+__all__ = [
+    "EvaluationError",
+    "PairedComparison",
+    "TaggingReport",
+    "aggregate_tracks",
+    "average_precision",
+    "bootstrap_intervals",
+    "make_report",
+    "paired_bootstrap",
+    "roc_auc",
+]

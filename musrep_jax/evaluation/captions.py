@@ -1,0 +1,145 @@
+"""What figures say and where: names on axes, notes on data, line breaks, which cells belong in."""
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.evaluation.cells import Cell, Condition, Summary
+from musrep_jax.evaluation.metrics import EvaluationError
+
+SYNTHETIC_NOTE = "synthetic data"
+
+
+def axis_names(
+    names: Sequence[str | None], synthetic: Collection[str] = ()
+) -> dict[str | None, str]:
+    """Returns short names of data sets, marked as synthetic where only some of the data is.
+
+    >>> axis_names(["a/makam", "b/fma"], synthetic=["a/makam"])
+    {'a/makam': 'makam (synthetic)', 'b/fma': 'fma'}
+
+    Args:
+        names: as in configs; None stands for no source.
+        synthetic: those whose audio is generated.
+    """
+    given = {name for name in names if name is not None}
+    mixed = bool(given & set(synthetic)) and not given <= set(synthetic)
+    return {
+        name: f"{short} (synthetic)" if mixed and name in synthetic else short
+        for name, short in cells_file.display_names(names).items()
+    }
+
+
+def data_note(names: Sequence[str | None], synthetic: Collection[str] = ()) -> str:
+    """Returns the second line of a title: the common collection, and whether data is synthetic.
+
+    >>> data_note(["s/makam", "s/greek"], synthetic=["s/makam", "s/greek"])
+    's, synthetic data'
+
+    Args:
+        names: as in configs; None is passed over.
+        synthetic: those whose audio is generated.
+    """
+    given = {name for name in names if name is not None}
+    collection = cells_file.collection_of(names)
+    if not given & set(synthetic):
+        return collection
+    note = SYNTHETIC_NOTE if given <= set(synthetic) else f"partly {SYNTHETIC_NOTE}"
+    return f"{collection}, {note}" if collection else note
+
+
+def wrap(text: str, num_letters: int) -> str:
+    """Returns the text in lines; long names may break after underscores and slashes.
+
+    >>> wrap("turkish_makam_music", 14)
+    'turkish_makam_\\nmusic'
+
+    Args:
+        text: one line.
+        num_letters: longest line.
+    """
+    lines = [""]
+    for part in re.findall(r"[^\s_/]*[\s_/]?", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > num_letters:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > num_letters:
+            lines[-1:] = [lines[-1][:num_letters], lines[-1][num_letters:]]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def shorten(text: str, num_letters: int) -> str:
+    """Returns the text, its end replaced by an ellipsis when it is too long.
+
+    >>> shorten("instrument", 5)
+    'inst…'
+
+    Args:
+        text: one line.
+        num_letters: longest result.
+    """
+    return text if len(text) <= num_letters else text[: num_letters - 1] + "…"
+
+
+def spaced(values: Sequence[int]) -> list[int]:
+    """Returns the values that leave room for their labels on a logarithmic axis, last one kept.
+
+    >>> spaced([10, 100, 101, 1000])
+    [10, 101, 1000]
+
+    Args:
+        values: rising, positive.
+    """
+    gap = math.log(values[-1] / values[0]) / 7
+    kept: list[int] = []
+    for value in reversed(values):
+        if not kept or math.log(kept[-1] / value) >= gap:
+            kept.append(value)
+    return kept[::-1]
+
+
+def carried_targets(cells: Sequence[Cell]) -> list[str]:
+    """Returns the data sets that something was carried to, or all when nothing was carried.
+
+    Args:
+        cells: of `results.json`; trainings that only provide a source are among them.
+    """
+    carried = [cell for cell in cells if cell.get("source") is not None]
+    return cells_file.ordered(carried or cells, "target")
+
+
+def training_size(cell: Cell) -> float:
+    """Returns the number of training tracks of a cell, infinite for all.
+
+    Args:
+        cell: of `results.json`.
+    """
+    return cell.get("num_train_tracks") or math.inf
+
+
+def only_model(cells: Sequence[Cell]) -> str:
+    """Returns the model of the cells.
+
+    Args:
+        cells: of `results.json`.
+
+    Raises:
+        EvaluationError: when there is none or more than one.
+    """
+    models = cells_file.ordered(cells, "model")
+    if len(models) != 1:
+        raise EvaluationError(
+            f"the figure needs cells of one model, not of {', '.join(models) or 'none'}; "
+            "draw one figure per model."
+        )
+    return models[0]
+
+
+def has_seeds(summaries: Mapping[Condition, Summary]) -> bool:
+    """Returns whether any condition was trained with several seeds.
+
+    Args:
+        summaries: from `cells.summarise`.
+    """
+    return any(len(summary.seed_values) > 1 for summary in summaries.values())

@@ -1,0 +1,306 @@
+"""Reading the cells of `results.json`: names, order, seeds put together, differences to scratch.
+
+A cell is a mapping with the fields `source` (None for scratch), `target`, `model`, `mode`, `seed`,
+`roc_auc`, `pr_auc`, `roc_auc_ci`, `pr_auc_ci` and `error`, and where known `num_train_tracks` (0 is
+all), `num_train_tracks_used` (the count behind 0), `random` and `versus_scratch`. Missing fields
+read as None, so files of earlier versions stay readable.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.evaluation.comparison import holm_adjusted
+
+Cell = Mapping[str, Any]
+
+SCRATCH = "scratch"
+MODES = (SCRATCH, "output_layer", "all_layers")
+METRIC_TITLES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
+SIGNIFICANCE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What a cell was trained as; cells that differ only in their seed share it.
+
+    Attributes:
+        target: data set trained and tested on.
+        model: model name.
+        num_train_tracks: tracks trained on, 0 for all, None when not recorded.
+        mode: `scratch`, `output_layer` or `all_layers`.
+        source: data set the parameters come from, None for scratch.
+    """
+
+    target: str
+    model: str
+    num_train_tracks: int | None
+    mode: str
+    source: str | None
+
+    @property
+    def scratch(self) -> "Condition":
+        """The condition that this one is compared with."""
+        return dataclasses.replace(self, mode=SCRATCH, source=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One metric of all seeds of a condition.
+
+    Attributes:
+        condition: what was trained.
+        metric: `roc_auc` or `pr_auc`.
+        value: mean over the seeds that did not fail, NaN when all failed.
+        spread: standard deviation over seeds, NaN below two.
+        ci: mean of the seeds' 95 % intervals over tracks.
+        seed_values: the value of every seed.
+        difference: mean difference to scratch, NaN when there is nothing to compare with.
+        is_significant: whether every seed differs from scratch with p below 0.05, the same way.
+        chance: of a random scorer on the same tracks.
+        num_train_tracks_used: tracks trained on, None when not known.
+        num_failed: seeds with an error.
+    """
+
+    condition: Condition
+    metric: str
+    value: float
+    spread: float
+    ci: tuple[float, float]
+    seed_values: tuple[float, ...]
+    difference: float
+    is_significant: bool
+    chance: float
+    num_train_tracks_used: int | None
+    num_failed: int
+
+
+def condition_of(cell: Cell) -> Condition:
+    """Returns what a cell was trained as.
+
+    Args:
+        cell: of `results.json`.
+
+    Returns:
+        A `Condition`.
+    """
+    return Condition(
+        target=cell["target"],
+        model=cell["model"],
+        num_train_tracks=cell.get("num_train_tracks"),
+        mode=cell["mode"],
+        source=cell.get("source"),
+    )
+
+
+def is_failed(cell: Cell) -> bool:
+    """Returns whether a cell has an error instead of a result.
+
+    Args:
+        cell: of `results.json`.
+    """
+    return cell.get("error") is not None or cell.get("roc_auc") is None
+
+
+def sorted_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Returns the cells by target, model, number of training tracks (all last), mode, source, seed.
+
+    Targets, models and sources keep the order in which they first occur.
+
+    Args:
+        cells: of `results.json`.
+    """
+    listed = list(cells)
+    targets, models = ordered(listed, "target"), ordered(listed, "model")
+    sources = source_order(listed)
+
+    def place(cell: Cell) -> tuple[float, ...]:
+        mode, tracks = cell["mode"], cell.get("num_train_tracks") or math.inf
+        return (
+            targets.index(cell["target"]),
+            models.index(cell["model"]),
+            tracks,
+            MODES.index(mode) if mode in MODES else len(MODES),
+            -1 if cell.get("source") is None else sources.index(cell["source"]),
+            cell.get("seed") or 0,
+        )
+
+    return sorted(listed, key=place)
+
+
+def ordered(cells: Iterable[Cell], field: str) -> list[Any]:
+    """Returns the different values of a field in order of first occurrence, without None.
+
+    Args:
+        cells: of `results.json`.
+        field: its name.
+    """
+    return [value for value in dict.fromkeys(c.get(field) for c in cells) if value is not None]
+
+
+def source_order(cells: Sequence[Cell]) -> list[str]:
+    """Returns the sources, those that are targets too in the order of the targets, then the others.
+
+    Args:
+        cells: of `results.json`.
+    """
+    sources = ordered(cells, "source")
+    both = [target for target in ordered(cells, "target") if target in sources]
+    return both + [source for source in sources if source not in both]
+
+
+def summarise(cells: Iterable[Cell], metric: str) -> dict[Condition, Summary]:
+    """Returns one summary per condition, seeds put together.
+
+    Args:
+        cells: of `results.json`.
+        metric: `roc_auc` or `pr_auc`.
+
+    Returns:
+        Condition -> `Summary`, in the order of `sorted_cells`.
+    """
+    by_condition: dict[Condition, list[Cell]] = {}
+    for cell in sorted_cells(cells):
+        by_condition.setdefault(condition_of(cell), []).append(cell)
+    means = {
+        condition: _mean([as_number(c.get(metric)) for c in members if not is_failed(c)])
+        for condition, members in by_condition.items()
+    }
+    return {
+        condition: _summary(condition, metric, members, means)
+        for condition, members in by_condition.items()
+    }
+
+
+def versus_scratch(cell: Cell, metric: str) -> tuple[float, tuple[float, float], float]:
+    """Returns a cell's recorded difference to scratch, its interval and its p-value.
+
+    Args:
+        cell: of `results.json`.
+        metric: `roc_auc` or `pr_auc`.
+
+    Returns:
+        Three entries, NaN where nothing is recorded.
+    """
+    recorded = ((cell.get("versus_scratch") or {}).get(metric)) or {}
+    return (
+        as_number(recorded.get("difference")),
+        as_interval(recorded.get("ci")),
+        as_number(recorded.get("p_value")),
+    )
+
+
+def significance_marks(cells: Sequence[Cell], metric: str) -> list[str]:
+    """Returns a mark per cell: `**` significant after Holm's correction over all cells, `*` alone.
+
+    Args:
+        cells: of `results.json`.
+        metric: `roc_auc` or `pr_auc`.
+
+    Returns:
+        `**`, `*` or an empty text per cell.
+    """
+    p_values = np.array([versus_scratch(cell, metric)[2] for cell in cells], dtype=np.float64)
+    corrected = holm_adjusted(p_values)
+    return [
+        "**" if strict < SIGNIFICANCE else "*" if plain < SIGNIFICANCE else ""
+        for plain, strict in zip(p_values, corrected, strict=True)
+    ]
+
+
+def display_names(names: Iterable[str | None]) -> dict[str | None, str]:
+    """Returns short names of data sets for tables and axes, all different.
+
+    >>> display_names(["synthetic_cultures/makam", "audio_folder:/data/fsdd", None])
+    {'synthetic_cultures/makam': 'makam', 'audio_folder:/data/fsdd': 'fsdd', None: 'scratch'}
+
+    Args:
+        names: as in configs; None stands for no source.
+
+    Returns:
+        name -> last part of the name, or the whole name where last parts coincide.
+    """
+    different = list(dict.fromkeys(names))
+    short = {
+        name: SCRATCH if name is None else name.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
+        for name in different
+    }
+    taken = list(short.values())
+    return {
+        name: part if name is None or taken.count(part) == 1 else name
+        for name, part in short.items()
+    }
+
+
+def collection_of(names: Iterable[str | None]) -> str:
+    """Returns what data set names have in common before the slash, or an empty text.
+
+    >>> collection_of(["synthetic_cultures/makam", "synthetic_cultures/greek", None])
+    'synthetic_cultures'
+
+    Args:
+        names: as in configs; None is passed over.
+    """
+    heads = {name.rpartition("/")[0] for name in names if name is not None and ":" not in name}
+    has_folder = any(name is not None and ":" in name for name in names)
+    return heads.pop() if len(heads) == 1 and not has_folder else ""
+
+
+def as_number(value: Any) -> float:
+    """Returns a number of a JSON file, NaN for None.
+
+    Args:
+        value: a number or None.
+    """
+    return float("nan") if value is None else float(value)
+
+
+def as_interval(value: Any) -> tuple[float, float]:
+    """Returns an interval of a JSON file, NaN bounds for None.
+
+    Args:
+        value: two numbers or None, or None.
+    """
+    return (float("nan"), float("nan")) if value is None else tuple(as_number(v) for v in value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Returns the mean of the finite values, NaN without any."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def _summary(
+    condition: Condition,
+    metric: str,
+    members: Sequence[Cell],
+    means: Mapping[Condition, float],
+) -> Summary:
+    """Returns the summary of one condition's cells."""
+    good = [cell for cell in members if not is_failed(cell)]
+    values = [as_number(cell.get(metric)) for cell in good]
+    intervals = [as_interval(cell.get(f"{metric}_ci")) for cell in good]
+    compared = [versus_scratch(cell, metric) for cell in good]
+    difference = _mean([item[0] for item in compared])
+    if math.isnan(difference) and condition.mode != SCRATCH:
+        difference = means[condition] - means.get(condition.scratch, float("nan"))
+    signs = {np.sign(item[0]) for item in compared if item[2] < SIGNIFICANCE}
+    used = {
+        cell.get("num_train_tracks_used") or cell.get("num_train_tracks") or None for cell in good
+    }
+    return Summary(
+        condition=condition,
+        metric=metric,
+        value=_mean(values),
+        spread=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
+        ci=(_mean([low for low, _ in intervals]), _mean([high for _, high in intervals])),
+        seed_values=tuple(values),
+        difference=difference,
+        is_significant=len(signs) == 1 and all(item[2] < SIGNIFICANCE for item in compared),
+        chance=_mean([as_number((cell.get("random") or {}).get(metric)) for cell in good]),
+        num_train_tracks_used=used.pop() if len(used) == 1 else None,
+        num_failed=len(members) - len(good),
+    )

@@ -1,0 +1,242 @@
+"""Metrics of hard decisions: F1 at a threshold, thresholds fitted on validation data, and
+accuracies of tasks with one label per track.
+
+Source: Manning et al., "Introduction to Information Retrieval", 2008, chapters 8 and 13; Brodersen
+et al., "The balanced accuracy and its posterior distribution", 2010. The published evaluation of
+the cross-cultural tagging paper decides at 0.5, where rare labels are hardly ever predicted;
+`fit_thresholds` is the remedy.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from musrep_jax.evaluation.bootstrap import draw_counts, metric_interval
+from musrep_jax.evaluation.metrics import (
+    BoolArray,
+    EvaluationError,
+    FloatArray,
+    IntArray,
+    check_labels,
+    check_labels_and_scores,
+    make_ranking,
+)
+
+DEFAULT_THRESHOLD = 0.5
+
+
+def predict(scores: ArrayLike, thresholds: ArrayLike = DEFAULT_THRESHOLD) -> BoolArray:
+    """Returns which labels are predicted: those with a score above the threshold.
+
+    >>> predict([[0.5, 0.6]])
+    array([[False,  True]])
+
+    Args:
+        scores: (tracks, classes).
+        thresholds: one number, or (classes,). A score equal to its threshold is not a prediction,
+            as in the published evaluation, which rounds halves to zero.
+
+    Returns:
+        bool (tracks, classes).
+    """
+    return np.asarray(scores, dtype=np.float64) > np.asarray(thresholds, dtype=np.float64)
+
+
+def fit_thresholds(
+    labels: ArrayLike, scores: ArrayLike, default: float = DEFAULT_THRESHOLD
+) -> FloatArray:
+    """Returns for every label the threshold with the best F1, to be fitted on validation data.
+
+    The threshold lies midway between two neighbouring scores. Among equally good ones the highest
+    is taken, which predicts the fewest tracks.
+
+    >>> fit_thresholds([[1], [1], [0]], [[0.5], [0.25], [0.125]])
+    array([0.1875])
+
+    Args:
+        labels: (tracks, classes), 0 or 1, of the validation split.
+        scores: (tracks, classes), finite, of the validation split.
+        default: threshold of a label without positives, where F1 says nothing.
+
+    Returns:
+        float64 (classes,).
+
+    Raises:
+        EvaluationError: on bad labels or scores.
+    """
+    is_positive, score_array = check_labels_and_scores(labels, scores)
+    ranking = make_ranking(is_positive, score_array)
+    num_tracks, num_classes = score_array.shape
+    ranked = np.take_along_axis(score_array, ranking.order, axis=0)
+    num_positives = is_positive.sum(axis=0)
+    num_predicted = np.arange(1, num_tracks + 1)[:, None]
+    f1 = 2 * np.cumsum(ranking.is_positive, axis=0) / (num_predicted + num_positives)
+    # A threshold cannot separate tied scores: only the last rank of a run is possible.
+    f1 = np.where(ranking.end == num_predicted - 1, f1, -1.0)
+    best = np.argmax(f1, axis=0)
+    columns = np.arange(num_classes)
+    above = ranked[best, columns]
+    is_last = best == num_tracks - 1
+    below = ranked[np.minimum(best + 1, num_tracks - 1), columns]
+    below = np.where(is_last, np.nextafter(above, -np.inf), below)
+    middle = below + (above - below) / 2
+    # Between two neighbouring floating-point numbers the middle rounds to one of them.
+    middle = np.where(middle < above, middle, below)
+    return np.where(num_positives > 0, middle, default)
+
+
+def f1_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float | FloatArray]:
+    """Returns F1 per label and averaged in the four customary ways.
+
+    >>> f1_scores([[1, 0], [1, 1]], [[1, 0], [0, 1]])["per_label"]
+    array([0.66666667, 1.        ])
+
+    Args:
+        labels: (tracks, classes), 0 or 1.
+        predictions: (tracks, classes), 0 or 1, for example from `predict`.
+
+    Returns:
+        `per_label` float64 (classes,), `macro` (mean over labels), `micro` (all pairs pooled),
+        `weighted` (mean over labels weighted by support) and `samples` (mean over tracks). As in
+        scikit-learn with `zero_division=0`, F1 is 0 where nothing is positive or predicted.
+
+    Raises:
+        EvaluationError: on bad labels or predictions.
+    """
+    truth, guess = check_labels(labels), check_labels(predictions)
+    if truth.shape != guess.shape:
+        raise EvaluationError(
+            f"labels have shape {truth.shape} but predictions {guess.shape}; they must agree."
+        )
+    per_label = _f1(truth, guess, axis=0)
+    support = truth.sum(axis=0)
+    return {
+        "per_label": per_label,
+        "macro": float(per_label.mean()),
+        "micro": float(_f1(truth, guess, axis=None)),
+        "weighted": float(np.sum(per_label * support) / max(support.sum(), 1)),
+        "samples": float(_f1(truth, guess, axis=1).mean()),
+    }
+
+
+def has_one_label_per_track(labels: ArrayLike) -> bool:
+    """Returns whether every track has exactly one label, so that accuracy makes sense.
+
+    >>> has_one_label_per_track([[1, 0], [0, 1]]), has_one_label_per_track([[1, 1], [0, 1]])
+    (True, False)
+
+    Args:
+        labels: (tracks, classes), 0 or 1.
+
+    Returns:
+        True when each row has exactly one 1 and there are at least two classes.
+    """
+    is_positive = check_labels(labels)
+    return is_positive.shape[1] > 1 and bool(np.all(is_positive.sum(axis=1) == 1))
+
+
+def confusion_matrix(labels: ArrayLike, scores: ArrayLike) -> IntArray:
+    """Returns how many tracks of each class were taken for each class.
+
+    >>> confusion_matrix([[1, 0], [1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.3], [0.1, 0.2]])
+    array([[1, 1],
+           [0, 1]])
+
+    Args:
+        labels: (tracks, classes) with exactly one 1 per row.
+        scores: (tracks, classes), finite; the highest score of a row is the decision, the first
+            one on a tie.
+
+    Returns:
+        int64 (classes, classes): rows are true classes, columns decisions.
+
+    Raises:
+        EvaluationError: when a track has no label or several, or on bad scores.
+    """
+    is_positive, score_array = check_labels_and_scores(labels, scores)
+    counts = is_positive.sum(axis=1)
+    if np.any(counts != 1):
+        track = int(np.flatnonzero(counts != 1)[0])
+        raise EvaluationError(
+            f"track {track} has {counts[track]} labels; accuracy needs exactly one per track."
+        )
+    num_classes = is_positive.shape[1]
+    flat = is_positive.argmax(axis=1) * num_classes + score_array.argmax(axis=1)
+    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracies(confusion: ArrayLike) -> Mapping[str, float]:
+    """Returns accuracy and balanced accuracy, with what the best blind guess would reach.
+
+    >>> accuracies([[3, 1], [1, 1]])["balanced_accuracy"]
+    0.625
+
+    Args:
+        confusion: (classes, classes) counts, rows are true classes.
+
+    Returns:
+        `accuracy`; `balanced_accuracy`, the mean recall over the classes that occur;
+        `majority_accuracy`, of always answering the commonest class; `chance_balanced_accuracy`,
+        one over the number of classes that occur.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    support = counts.sum(axis=1)
+    is_present = support > 0
+    recall = np.diag(counts)[is_present] / support[is_present]
+    return {
+        "accuracy": float(np.trace(counts) / counts.sum()),
+        "balanced_accuracy": float(recall.mean()),
+        "majority_accuracy": float(support.max() / counts.sum()),
+        "chance_balanced_accuracy": float(1 / np.count_nonzero(is_present)),
+    }
+
+
+def single_label_report(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    names: Sequence[str],
+    num_bootstrap: int,
+    seed: int,
+    track_groups: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Returns accuracies of a set of labels of which every track has one, with intervals.
+
+    Args:
+        labels: (tracks, classes) with exactly one 1 per row.
+        scores: (tracks, classes), finite.
+        names: of the classes.
+        num_bootstrap: number of resamples.
+        seed: of the resamples.
+        track_groups: see `bootstrap.draw_counts`.
+
+    Returns:
+        The entries of `accuracies`, `accuracy_ci` and `balanced_accuracy_ci` (95 % intervals over
+        tracks), `labels` (the names) and `confusion`, int64 (classes, classes).
+
+    Raises:
+        EvaluationError: when a track has no label or several, or on bad scores.
+    """
+    is_positive, score_array = check_labels_and_scores(labels, scores)
+    confusion = confusion_matrix(is_positive, score_array)
+    result: dict[str, Any] = dict(accuracies(confusion))
+    is_right = is_positive[np.arange(len(score_array)), score_array.argmax(axis=1)]
+    accuracy, balanced = [], []
+    for counts in draw_counts(len(score_array), num_bootstrap, seed, track_groups):
+        weights = counts.astype(np.float64)
+        support = is_positive.T.astype(np.float64) @ weights
+        right = (is_positive & is_right[:, None]).T.astype(np.float64) @ weights
+        accuracy.append(right.sum(axis=0) / support.sum(axis=0))
+        recall = right / np.maximum(support, 1)
+        balanced.append(recall.sum(axis=0) / np.count_nonzero(support, axis=0))
+    for metric, values in (("accuracy", accuracy), ("balanced_accuracy", balanced)):
+        resampled = np.concatenate([np.empty(0), *values])
+        result[f"{metric}_ci"] = metric_interval(resampled, result[metric])
+    return {**result, "labels": list(names), "confusion": confusion}
+
+
+def _f1(truth: BoolArray, guess: BoolArray, axis: int | None) -> FloatArray:
+    """Returns F1 along an axis, 0 where there is neither a positive nor a prediction."""
+    total = np.sum(truth, axis=axis) + np.sum(guess, axis=axis)
+    return 2 * np.sum(truth & guess, axis=axis) / np.maximum(total, 1)

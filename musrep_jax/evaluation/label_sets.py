@@ -1,0 +1,90 @@
+"""Structure within a vocabulary: groups by prefix, sets of exclusive labels, identical labels."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from musrep_jax.evaluation.metrics import BoolArray
+
+ALL_LABELS = "all labels"
+GROUP_MARK = "--"
+# Weaker marks, believed only where the labels behind them exclude each other.
+SET_MARKS = ("--", "_", ":", "/")
+
+
+def prefix_groups(names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the label names by what stands before `--`, the custom of the real data sets.
+
+    >>> prefix_groups(["makam--rast", "instrument--ney", "makam--saba", "rock"])
+    {'makam': ['makam--rast', 'makam--saba'], 'instrument': ['instrument--ney']}
+
+    Args:
+        names: of the labels; those without the mark belong to no group.
+
+    Returns:
+        prefix -> names, in order of first occurrence. MTG-Jamendo's `genre---rock` works too.
+    """
+    return _by_prefix(names, GROUP_MARK)
+
+
+def exclusive_label_sets(
+    is_positive: BoolArray, names: Sequence[str], groups: Mapping[str, Sequence[int]]
+) -> dict[str, list[int]]:
+    """Returns the sets of labels of which every track has exactly one, so that accuracy applies.
+
+    Looked at are the whole vocabulary without the labels that every track has, the given groups,
+    and names with a common beginning such as `stroke_cha`, `stroke_thi`.
+
+    Args:
+        is_positive: bool (tracks, classes).
+        names: of the classes.
+        groups: name -> columns.
+
+    Returns:
+        set name -> columns; a set of columns appears once, and has at least two that occur.
+    """
+    candidates = {ALL_LABELS: [int(i) for i in np.flatnonzero(~is_positive.all(axis=0))]}
+    candidates.update({group: list(columns) for group, columns in groups.items()})
+    for mark in SET_MARKS:
+        for prefix, members in _by_prefix(names, mark).items():
+            candidates.setdefault(prefix, [list(names).index(member) for member in members])
+    found: dict[str, list[int]] = {}
+    for set_name, columns in candidates.items():
+        part = is_positive[:, columns]
+        is_exclusive = bool(np.all(part.sum(axis=1) == 1))
+        if (
+            is_exclusive
+            and np.count_nonzero(part.any(axis=0)) > 1
+            and columns not in found.values()
+        ):
+            found[set_name] = columns
+    return found
+
+
+def duplicate_labels(is_positive: BoolArray, is_used: BoolArray) -> list[list[int]]:
+    """Returns groups of labels that are the same on all tracks, for which a mean counts twice.
+
+    Five genre and place labels of the Greek data set Lyra are such pairs. On few tracks labels can
+    also coincide by accident.
+
+    Args:
+        is_positive: bool (tracks, classes).
+        is_used: bool (classes,), the labels to look at.
+
+    Returns:
+        Lists of at least two columns each.
+    """
+    by_content: dict[bytes, list[int]] = {}
+    for column in np.flatnonzero(is_used):
+        by_content.setdefault(is_positive[:, column].tobytes(), []).append(int(column))
+    return [columns for columns in by_content.values() if len(columns) > 1]
+
+
+def _by_prefix(names: Sequence[str], mark: str) -> dict[str, list[str]]:
+    """Returns the names that hold the mark, by what stands before its first occurrence."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        prefix, found, rest = name.partition(mark)
+        if found and prefix and rest:
+            groups.setdefault(prefix, []).append(name)
+    return groups

@@ -1,0 +1,391 @@
+"""From chunk logits to a report on a tagger: track scores, macro metrics with intervals, per-label
+table, chance level.
+
+Labels without positives or without negatives cannot be ranked. They are left out of every mean and
+listed with the reason, instead of counting as zero or turning the mean into NaN.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from musrep_jax.evaluation import decisions, metrics
+from musrep_jax.evaluation.bootstrap import (
+    Interval,
+    Resamples,
+    macro_of_resamples,
+    metric_interval,
+    resample_metrics,
+)
+from musrep_jax.evaluation.chance import random_scorer
+from musrep_jax.evaluation.label_sets import duplicate_labels, exclusive_label_sets, prefix_groups
+from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
+
+AGGREGATIONS = ("probability", "logit")
+# Enough for the range of random scorers; more take seconds on thousands of tracks.
+NUM_RANDOM_SCORERS = 250
+NO_POSITIVES = "no positives"
+NO_NEGATIVES = "no negatives"
+
+
+def aggregate_tracks(
+    logits: ArrayLike,
+    track_index: ArrayLike,
+    mask: ArrayLike | None,
+    num_tracks: int,
+    how: str = "probability",
+) -> FloatArray:
+    """Returns one probability per track and label from the logits of the track's chunks.
+
+    Source: the published code of the cross-cultural tagging paper averages probabilities for its
+    convolutional models and logits for the transformer; here it is a setting for all models.
+
+    Args:
+        logits: (chunks, classes).
+        track_index: (chunks,), 0 to `num_tracks - 1`; of no meaning where the mask is 0.
+        mask: (chunks,), 1 for a real chunk and 0 for padding; None when all are real.
+        num_tracks: number of tracks.
+        how: `probability` for the mean of the sigmoids, `logit` for the sigmoid of the mean.
+
+    Returns:
+        float64 (num_tracks, classes), in [0, 1].
+
+    Raises:
+        EvaluationError: when a real chunk has a logit that is not finite or a track outside the
+            range, when a track has no chunk, or when shapes or `how` are wrong.
+    """
+    if how not in AGGREGATIONS:
+        raise EvaluationError(
+            f"aggregation {how!r} is not known; choose one of {', '.join(AGGREGATIONS)}."
+        )
+    values, tracks = np.asarray(logits, dtype=np.float64), np.asarray(track_index)
+    is_real = np.ones(len(tracks), bool) if mask is None else np.asarray(mask) > 0
+    if values.ndim != 2 or not len(values) == len(tracks) == len(is_real):
+        raise EvaluationError(
+            f"logits have shape {values.shape}, track_index {tracks.shape} and mask "
+            f"{is_real.shape}; they must be (chunks, classes), (chunks,) and (chunks,)."
+        )
+    values, tracks = values[is_real], tracks[is_real].astype(np.int64)
+    is_outside = (tracks < 0) | (tracks >= num_tracks)
+    if is_outside.any():
+        raise EvaluationError(
+            f"a chunk belongs to track {tracks[is_outside][0]}, but there are only {num_tracks} "
+            "tracks, counted from 0."
+        )
+    is_broken = ~np.isfinite(values)
+    if is_broken.any():
+        chunk, column = np.argwhere(is_broken)[0]
+        raise EvaluationError(
+            f"the model gave the logit {values[chunk, column]} for class {column} of track "
+            f"{tracks[chunk]} ({is_broken.any(axis=1).sum()} of {len(values)} chunks are broken); "
+            "it has diverged or its input was not finite: lower the learning rate or look at the "
+            "recording."
+        )
+    num_chunks = np.bincount(tracks, minlength=num_tracks)
+    if np.any(num_chunks == 0):
+        missing = np.flatnonzero(num_chunks == 0)
+        raise EvaluationError(
+            f"{len(missing)} of {num_tracks} tracks have no chunk, the first is track "
+            f"{missing[0]}; score at least one chunk of every track."
+        )
+    if how == "probability":
+        values = sigmoid(values)
+    num_classes = values.shape[1]
+    cell = tracks[:, None] * num_classes + np.arange(num_classes)
+    sums = np.bincount(cell.ravel(), weights=values.ravel(), minlength=num_tracks * num_classes)
+    means = sums.reshape(num_tracks, num_classes) / num_chunks[:, None]
+    return means if how == "probability" else sigmoid(means)
+
+
+def sigmoid(logits: ArrayLike) -> FloatArray:
+    """Returns probabilities in float64 without overflow for logits of any size.
+
+    >>> sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
+
+    Args:
+        logits: any shape.
+
+    Returns:
+        float64 of the same shape, in [0, 1].
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1.0, small) / (1.0 + small)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggingReport:
+    """What a tagger reached on a set of tracks.
+
+    Attributes:
+        roc_auc: macro ROC-AUC over the evaluated labels.
+        pr_auc: macro average precision over the evaluated labels.
+        roc_auc_ci: 95 % bootstrap interval over tracks; NaN bounds when none was asked for.
+        pr_auc_ci: as above.
+        num_tracks: number of tracks.
+        num_labels: number of evaluated labels.
+        per_label: name -> `roc_auc`, `pr_auc`, `positives`, `f1`, `threshold`, `random_pr_auc` and
+            intervals `roc_auc_ci`, `pr_auc_ci`; all labels, in the order of the output units.
+        skipped_labels: names left out of the means.
+        skip_reasons: name -> `no positives` or `no negatives`.
+        random: what a random scorer reaches on these tracks, see `chance.random_scorer`.
+        micro: `roc_auc` and `pr_auc` of all (track, label) pairs pooled.
+        f1: `macro`, `micro`, `weighted` and `samples` F1 over all labels at the thresholds, and
+            `thresholds`: `fixed` or `per label`.
+        label_groups: group -> macro metrics over its labels, with intervals.
+        single_label: set of labels of which every track has exactly one -> accuracies and their
+            intervals; `all labels` is the whole vocabulary without labels that every track has.
+        duplicate_labels: groups of names whose labels are identical on all tracks.
+        merged: macro metrics when each such group counts as one label, None without such groups.
+        num_bootstrap: number of resamples.
+        num_track_groups: number of groups that were resampled as a whole, None for tracks.
+        seed: of the resamples.
+    """
+
+    roc_auc: float
+    pr_auc: float
+    roc_auc_ci: Interval
+    pr_auc_ci: Interval
+    num_tracks: int
+    num_labels: int
+    per_label: Mapping[str, Mapping[str, Any]]
+    skipped_labels: tuple[str, ...]
+    skip_reasons: Mapping[str, str]
+    random: Mapping[str, Any]
+    micro: Mapping[str, float]
+    f1: Mapping[str, Any]
+    label_groups: Mapping[str, Mapping[str, Any]]
+    single_label: Mapping[str, Mapping[str, Any]]
+    duplicate_labels: tuple[tuple[str, ...], ...]
+    merged: Mapping[str, Any] | None
+    num_bootstrap: int
+    num_track_groups: int | None
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data that any JSON parser reads: None stands for what is not defined."""
+        return {
+            field.name: json_safe(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
+
+
+def make_report(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    label_names: Sequence[str],
+    *,
+    num_bootstrap: int = 1000,
+    seed: int = 0,
+    track_groups: ArrayLike | None = None,
+    label_groups: Mapping[str, Sequence[str]] | None = None,
+    thresholds: ArrayLike | None = None,
+) -> TaggingReport:
+    """Returns the full report on one tagger and one set of tracks.
+
+    Args:
+        labels: (tracks, classes), 0 or 1.
+        scores: (tracks, classes), finite, from `aggregate_tracks`.
+        label_names: of the classes, in order, each one once.
+        num_bootstrap: number of resamples; 0 leaves the intervals out.
+        seed: of the resamples and of the random scorers.
+        track_groups: (tracks,) performers or albums; when given, whole groups are resampled, which
+            widens the intervals to what tracks of the same performer really say.
+        label_groups: name -> labels, for macro metrics over parts of the vocabulary. None takes the
+            prefixes of names such as `instrument--ney`.
+        thresholds: (classes,) for F1, for example fitted on validation data; None decides at 0.5.
+
+    Returns:
+        A `TaggingReport`.
+
+    Raises:
+        EvaluationError: when no label has both positives and negatives, when names do not fit, or
+            on bad labels or scores.
+    """
+    is_positive, score_array = metrics.check_labels_and_scores(labels, scores)
+    names = _check_names(label_names, is_positive.shape[1])
+    num_tracks, num_classes = is_positive.shape
+    num_positives = is_positive.sum(axis=0)
+    is_used = metrics.is_evaluable(is_positive)
+    skip_reasons = {
+        names[i]: NO_POSITIVES if num_positives[i] == 0 else NO_NEGATIVES
+        for i in np.flatnonzero(~is_used)
+    }
+    if not is_used.any():
+        raise EvaluationError(_nothing_to_evaluate(skip_reasons, num_tracks))
+
+    point = {
+        "roc_auc": np.where(is_used, metrics.roc_auc(is_positive, score_array), np.nan),
+        "pr_auc": np.where(is_used, metrics.average_precision(is_positive, score_array), np.nan),
+    }
+    resamples = resample_metrics(
+        is_positive,
+        score_array,
+        num_resamples=num_bootstrap,
+        seed=seed,
+        track_groups=track_groups,
+    )
+    cuts = np.broadcast_to(
+        decisions.DEFAULT_THRESHOLD if thresholds is None else thresholds, (num_classes,)
+    )
+    f1 = decisions.f1_scores(is_positive, decisions.predict(score_array, cuts))
+    f1_per_label = f1.pop("per_label")
+    random_pr_auc = metrics.expected_random_average_precision(num_positives, num_tracks)
+    per_label = {
+        name: {
+            "roc_auc": point["roc_auc"][i],
+            "pr_auc": point["pr_auc"][i],
+            "positives": int(num_positives[i]),
+            "roc_auc_ci": metric_interval(resamples.roc_auc[:, i], point["roc_auc"][i]),
+            "pr_auc_ci": metric_interval(_both_defined(resamples, i), point["pr_auc"][i]),
+            "random_pr_auc": random_pr_auc[i] if is_used[i] else np.nan,
+            "f1": f1_per_label[i],
+            "threshold": cuts[i],
+        }
+        for i, name in enumerate(names)
+    }
+    groups = prefix_groups(names) if label_groups is None else label_groups
+    columns = {group: _columns(names, members, group) for group, members in groups.items()}
+    overall = _macro(point, resamples, is_used)
+    duplicates = duplicate_labels(is_positive, is_used)
+    return TaggingReport(
+        roc_auc=overall["roc_auc"],
+        pr_auc=overall["pr_auc"],
+        roc_auc_ci=overall["roc_auc_ci"],
+        pr_auc_ci=overall["pr_auc_ci"],
+        num_tracks=num_tracks,
+        num_labels=overall["num_labels"],
+        per_label=per_label,
+        skipped_labels=tuple(skip_reasons),
+        skip_reasons=skip_reasons,
+        random=random_scorer(
+            is_positive, num_draws=min(num_bootstrap, NUM_RANDOM_SCORERS), seed=seed
+        ),
+        micro={
+            "roc_auc": metrics.micro_roc_auc(is_positive, score_array),
+            "pr_auc": metrics.micro_average_precision(is_positive, score_array),
+        },
+        f1={**f1, "thresholds": "fixed" if thresholds is None else "per label"},
+        label_groups={
+            group: _macro(point, resamples, is_used & np.isin(np.arange(num_classes), members))
+            for group, members in columns.items()
+        },
+        single_label={
+            set_name: decisions.single_label_report(
+                is_positive[:, members],
+                score_array[:, members],
+                [names[i] for i in members],
+                num_bootstrap,
+                seed,
+                track_groups,
+            )
+            for set_name, members in exclusive_label_sets(is_positive, names, columns).items()
+        },
+        duplicate_labels=tuple(tuple(names[i] for i in members) for members in duplicates),
+        merged=_merged(point, is_used, duplicates),
+        num_bootstrap=num_bootstrap,
+        num_track_groups=None if track_groups is None else len(np.unique(track_groups)),
+        seed=seed,
+    )
+
+
+def json_safe(value: Any) -> Any:
+    """Returns a value as plain Python data in which None stands for numbers that are not finite.
+
+    >>> json_safe({"ci": (np.float64(0.5), float("nan")), "n": np.int64(3)})
+    {'ci': [0.5, None], 'n': 3}
+
+    Args:
+        value: numbers, text, None, arrays, and mappings and sequences of these.
+
+    Returns:
+        dict, list, str, bool, int, float or None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [json_safe(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _macro(
+    point: Mapping[str, FloatArray], resamples: Resamples, is_used: BoolArray
+) -> dict[str, Any]:
+    """Returns macro metrics over the chosen labels with their intervals."""
+    resampled = dict(
+        zip(("roc_auc", "pr_auc"), macro_of_resamples(resamples, is_used), strict=True)
+    )
+    result: dict[str, Any] = {"num_labels": int(is_used.sum())}
+    for metric, values in point.items():
+        result[metric] = metrics.mean_over(values, is_used)
+        result[f"{metric}_ci"] = metric_interval(resampled[metric], result[metric])
+    return result
+
+
+def _both_defined(resamples: Resamples, column: int) -> FloatArray:
+    """Returns a label's average precisions where its ROC-AUC is defined too."""
+    return np.where(np.isfinite(resamples.roc_auc[:, column]), resamples.pr_auc[:, column], np.nan)
+
+
+def _merged(
+    point: Mapping[str, FloatArray], is_used: BoolArray, duplicates: Sequence[Sequence[int]]
+) -> dict[str, Any] | None:
+    """Returns macro metrics in which labels that are the same on all tracks share one vote."""
+    if not duplicates:
+        return None
+    votes = is_used.astype(np.float64)
+    for members in duplicates:
+        votes[list(members)] /= len(members)
+    result: dict[str, Any] = {"num_labels": round(votes.sum())}
+    for metric, values in point.items():
+        result[metric] = float(np.sum(np.where(is_used, values, 0.0) * votes) / votes.sum())
+    return result
+
+
+def _check_names(label_names: Sequence[str], num_classes: int) -> list[str]:
+    """Returns the names as a list, or raises when they do not name the classes one by one."""
+    names = [str(name) for name in label_names]
+    if len(names) != num_classes:
+        raise EvaluationError(
+            f"there are {len(names)} label names for {num_classes} classes; give one per class."
+        )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise EvaluationError(
+            f"the label names {', '.join(repeated)} occur more than once; names must differ."
+        )
+    return names
+
+
+def _columns(names: Sequence[str], members: Sequence[str], group: str) -> list[int]:
+    """Returns the columns of a group's labels, or raises when a label is not known."""
+    unknown = [member for member in members if member not in names]
+    if unknown:
+        raise EvaluationError(
+            f"label group {group!r} names {', '.join(unknown)}, not in the vocabulary of "
+            f"{len(names)} labels; correct the group."
+        )
+    return [names.index(member) for member in members]
+
+
+def _nothing_to_evaluate(skip_reasons: Mapping[str, str], num_tracks: int) -> str:
+    """Returns the sentence that says why no label can be evaluated."""
+    parts = []
+    for reason in (NO_POSITIVES, NO_NEGATIVES):
+        names = [name for name, why in skip_reasons.items() if why == reason]
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            parts.append(f"{len(names)} with {reason} ({shown})")
+    return (
+        f"none of the {len(skip_reasons)} labels can be evaluated on these {num_tracks} tracks: "
+        f"{' and '.join(parts)}; a label needs at least one track with it and one without it, so "
+        "use another split, more tracks or other labels."
+    )
