@@ -9,11 +9,19 @@ from typing import Any
 from musrep_jax.models.base import InputError, SpectrogramTagger, Tagger
 
 MODELS: dict[str, str] = {
+    "cnnsa": "musrep_jax.models.cnnsa:CNNSA",
+    "crnn": "musrep_jax.models.crnn:CRNN",
+    "fcn": "musrep_jax.models.fcn:FCN",
+    "harmonic_cnn": "musrep_jax.models.harmonic_cnn:HarmonicCNN",
     "musicnn": "musrep_jax.models.musicnn:MusiCNN",
     "musicnn_big": "musrep_jax.models.musicnn:MusiCNNBig",
+    "sample_cnn": "musrep_jax.models.sample_cnn:SampleCNN",
+    "sample_cnn_se": "musrep_jax.models.sample_cnn:SampleCNNSE",
+    "self_attention": "musrep_jax.models.self_attention:SelfAttentionTagger",
     "short_chunk_cnn": "musrep_jax.models.short_chunk_cnn:ShortChunkCNN",
     "short_chunk_resnet": "musrep_jax.models.short_chunk_cnn:ShortChunkResNet",
     "spectrogram_transformer": "musrep_jax.models.spectrogram_transformer:SpectrogramTransformer",
+    "tagging_transformer": "musrep_jax.models.tagging_transformer:TaggingTransformer",
     "vgg_ish": "musrep_jax.models.short_chunk_cnn:VGGish",
 }
 """Name -> "module:Class". The class's fields are the model's settings."""

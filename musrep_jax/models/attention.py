@@ -307,6 +307,7 @@ class Encoder(nn.Module):
         train: bool,
         return_weights: bool = False,
         overrides: Mapping[int, Array] | None = None,
+        blocks: range | None = None,
     ) -> tuple[Array, tuple[Array | None, ...], tuple[Array, ...]]:
         """Runs the blocks.
 
@@ -315,15 +316,16 @@ class Encoder(nn.Module):
             train: whether dropout is active.
             return_weights: whether the attention weights are returned.
             overrides: block number -> attention weights to be used there instead.
+            blocks: numbers of the blocks that run; None is all of them.
 
         Returns:
-            (batch, tokens, width); per block the weights, (batch, heads, tokens, tokens), or None;
-            and the output of every block.
+            (batch, tokens, width); per block that ran the weights, (batch, heads, tokens, tokens),
+            or None; and the output of every block that ran.
         """
         overrides = overrides or {}
         all_weights = []
         outputs = []
-        for index in range(self.depth):
+        for index in range(self.depth) if blocks is None else blocks:
             settings = {}
             if self.drop_path_rate is not None:
                 settings["drop_path_rate"] = self.drop_path_rate * index / max(self.depth - 1, 1)

@@ -1,0 +1,148 @@
+"""Learnable front ends: modules from waveform to image that fit before any back end."""
+
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from musrep_jax.dsp.harmonic import (
+    ERB_OFFSET_HZ,
+    ERB_SLOPE,
+    HarmonicGrid,
+    filter_bandwidths,
+    fundamental_frequencies,
+    guard_quality,
+    harmonic_centres,
+    harmonic_filter_bank,
+    harmonic_spectrogram,
+)
+from musrep_jax.types import Array
+
+
+class FilterShapes(NamedTuple):
+    """What the filters of a harmonic front end look like.
+
+    Attributes:
+        centres: float32 (bands, harmonics), in Hz.
+        bandwidths: float32 (bands, harmonics), in Hz.
+        quality: float32 (1,), Q after the guard.
+        alpha: float32 (1,), bandwidth per Hz of centre frequency.
+        beta: float32 (1,), in Hz.
+    """
+
+    centres: Array
+    bandwidths: Array
+    quality: Array
+    alpha: Array
+    beta: Array
+
+
+class HarmonicFilters(nn.Module):
+    """Waveform (batch, samples) -> harmonic spectrogram in dB (batch, frames, bands, harmonics).
+
+    Modes, by what is learned:
+
+    - `only_Q`: the quality factor, parameter `bw_Q` (1,), initially 1. The published mode.
+    - `fixed`: nothing; Q is `initial_quality`. The module has no parameters.
+    - `full`: Q and, as deviations that start at zero from the values above, the centre frequencies
+      (`band_shift` (1,), in octaves; `band_steps` (bands - 1,)), `log_alpha` (1,) and `log_beta`
+      (1,). alpha and beta are multiplied by the exponential of their deviation, hence positive. The
+      distance in pitch between band k and band k + 1 is multiplied by exp(band_steps[k]), so that
+      bands keep their order and neighbours stay neighbours for the convolutions that follow;
+      harmonic n stays at n times the fundamental. A weight decay pulls towards the published grid.
+      A band that leaves the spectrum is a constant -100 dB.
+
+    Before another back end: a subclass of a tagger that overrides `setup` to create this module and
+    `features` to return its output, since every convolutional tagger takes any number of channels.
+
+    In all modes Q is guarded against zero and negative values (`dsp.harmonic.guard_quality`).
+
+    Source: `only_Q` and `fixed` as in minzwon/data-driven-harmonic-filters ("fix" there); `full` is
+    described in Won's thesis (UPF 2021) and in no public code, the parameterisation is ours.
+
+    Attributes:
+        sample_rate: in Hz.
+        n_fft: window length and FFT size, in samples, even.
+        hop_length: in samples.
+        num_harmonics: 1 to 10.
+        semitone_scale: bands per semitone.
+        mode: "only_Q", "fixed" or "full".
+        initial_quality: Q at the start.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 512
+    hop_length: int = 256
+    num_harmonics: int = 6
+    semitone_scale: int = 2
+    mode: str = "only_Q"
+    initial_quality: float = 1.0
+
+    MODES: ClassVar[tuple[str, ...]] = ("only_Q", "fixed", "full")
+
+    @property
+    def grid(self) -> HarmonicGrid:
+        """The settings of the filters."""
+        return HarmonicGrid(
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            num_harmonics=self.num_harmonics,
+            semitone_scale=self.semitone_scale,
+        )
+
+    def setup(self) -> None:
+        """Creates the parameters of the mode.
+
+        Raises:
+            ValueError: if there is no such mode.
+        """
+        if self.mode not in self.MODES:
+            raise ValueError(
+                f"Harmonic filters have no mode {self.mode!r}: choose one of "
+                f"{', '.join(self.MODES)}."
+            )
+        zeros = nn.initializers.zeros
+        if self.mode != "fixed":
+            init = nn.initializers.constant(self.initial_quality)
+            self.bw_Q = self.param("bw_Q", init, (1,))
+        if self.mode == "full":
+            self.band_shift = self.param("band_shift", zeros, (1,))
+            self.band_steps = self.param("band_steps", zeros, (self.grid.num_bands - 1,))
+            self.log_alpha = self.param("log_alpha", zeros, (1,))
+            self.log_beta = self.param("log_beta", zeros, (1,))
+
+    def shapes(self) -> FilterShapes:
+        """Returns centres, bandwidths, Q, alpha and beta as they are now."""
+        fundamentals = jnp.asarray(fundamental_frequencies(self.grid), jnp.float32)
+        alpha, beta = jnp.full((1,), ERB_SLOPE), jnp.full((1,), ERB_OFFSET_HZ)
+        quality = jnp.full((1,), self.initial_quality) if self.mode == "fixed" else self.bw_Q
+        quality = guard_quality(quality)
+        if self.mode == "full":
+            step_octaves = 1 / (12 * self.semitone_scale)
+            stretch = jnp.cumsum(step_octaves * jnp.expm1(self.band_steps))
+            octaves = self.band_shift + jnp.concatenate([jnp.zeros(1), stretch])
+            fundamentals = fundamentals * jnp.exp2(octaves)
+            alpha, beta = alpha * jnp.exp(self.log_alpha), beta * jnp.exp(self.log_beta)
+        centres = harmonic_centres(fundamentals, self.num_harmonics)
+        bandwidths = filter_bandwidths(centres, quality[None], alpha[None], beta[None])
+        return FilterShapes(centres, bandwidths, quality, alpha, beta)
+
+    def filter_bank(self) -> Array:
+        """Returns the filters, float32 (freqs, bands, harmonics)."""
+        shapes = self.shapes()
+        return harmonic_filter_bank(shapes.centres, shapes.bandwidths, self.grid)
+
+    def __call__(self, audio: Array) -> Array:
+        """Returns the harmonic spectrogram.
+
+        Args:
+            audio: float32 (batch, samples), mono, at `sample_rate`.
+
+        Returns:
+            float32 (batch, frames, bands, harmonics), in dB.
+
+        Raises:
+            ValueError: if the audio is shorter than half a window.
+        """
+        return harmonic_spectrogram(audio, self.filter_bank(), self.grid)

@@ -1,0 +1,151 @@
+"""Sample-level CNNs: convolutions of three samples, straight from the waveform.
+
+Layers of `SampleCNN` for 59,049 = 3^10 samples, (time x channels) after each; every layer is a
+convolution of width 3, BatchNorm, ReLU, and from the second on max-pooling by 3:
+
+    layer1          19683 x 128    stride 3, no pooling
+    layer2, 3       6561, 2187 x 128
+    layer4          729 x 256
+    layer5 to 9     243, 81, 27, 9, 3 x 256
+    layer10         1 x 512
+    layer11         1 x 512        width 1, no pooling
+    dropout, head
+
+`SampleCNNSE` has the same plan with residual blocks whose second convolution is gated per channel
+(squeeze and excitation), followed by dense1 512, BatchNorm, ReLU, dropout, head.
+
+The length has to end in exactly one cell: 59,047 to 118,095 samples. The waveform is not
+normalised.
+
+Kept: eleven blocks (the thesis says ten convolutions; the last has width 1); the gate's two dense
+layers have full width, without the usual reduction.
+
+Source: Lee, Park, Kim, Nam, "Sample-level deep convolutional neural networks for music auto-tagging
+using raw waveforms", SMC 2017; Kim, Lee, Nam, "Sample-level CNN architectures for music
+auto-tagging using raw waveforms", ICASSP 2018; in the form of Won, Ferraro, Bogdanov, Serra, SMC
+2020; public code minzwon/sota-music-tagging-models.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from musrep_jax.models.base import InputError, Tagger, check_waveform
+from musrep_jax.models.layers import BatchNorm, Conv, ConvBlock, Dense, max_pool
+from musrep_jax.types import Array
+
+
+def check_collapses(inputs: Array, sample_rate: int, num_layers: int, model: str) -> None:
+    """Checks that `num_layers` layers that each divide by three end in exactly one cell.
+
+    Args:
+        inputs: the array handed to the model.
+        sample_rate: in Hz, for the message.
+        num_layers: the strided convolution and the max-poolings together.
+        model: for the message.
+
+    Raises:
+        InputError: if they do not, or if the input is no batch of mono waveforms.
+    """
+    shortest = 3**num_layers - 2  # the strided convolution rounds up, the poolings round down
+    longest = 2 * 3**num_layers - 3
+    check_waveform(inputs, sample_rate, shortest)
+    if inputs.shape[1] > longest:
+        raise InputError(
+            f"The waveform has {inputs.shape[1]} samples; {model} has to end in exactly one cell "
+            f"and takes {shortest} to {longest} samples ({shortest / sample_rate:.2f} to "
+            f"{longest / sample_rate:.2f} s at {sample_rate} Hz). Cut it into chunks."
+        )
+
+
+class SEResBlock(nn.Module):
+    """Residual block in one dimension with a gate per channel (squeeze and excitation).
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: samples.
+        stride: of the first convolution and the shortcut.
+        pool: max-pooling window at the end; 1 is no pooling.
+    """
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    pool: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps (batch, time, in) to (batch, time', features)."""
+        size, strides = (self.kernel_size,), (self.stride,)
+        h = Conv(self.features, size, strides, name="conv_1")(x)
+        h = nn.relu(BatchNorm(name="bn_1")(h, train=train))
+        h = BatchNorm(name="bn_2")(Conv(self.features, size, name="conv_2")(h), train=train)
+        gate = nn.relu(Dense(self.features, name="dense1")(h.mean(axis=1)))
+        gate = nn.sigmoid(Dense(self.features, name="dense2")(gate))
+        if self.stride != 1 or x.shape[-1] != self.features:
+            x = Conv(self.features, size, strides, name="conv_3")(x)
+            x = BatchNorm(name="bn_3")(x, train=train)
+        return max_pool(nn.relu(x + h * gate[:, None]), (self.pool,))
+
+
+class SampleCNN(Tagger):
+    """Ten convolutions of width 3 over 3.7 s of waveform, and one of width 1.
+
+    Attributes:
+        n_channels: channels of the first layer.
+        channel_factors: multiples of `n_channels`, one per layer that divides by three; the last
+            layer, of width 1, has as many channels as the one before it.
+    """
+
+    n_channels: int = 128
+    channel_factors: tuple[int, ...] = (1, 1, 1, 2, 2, 2, 2, 2, 2, 4)
+
+    TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ((r"^dense\.", "head."),)
+
+    def features(self, inputs: Array, *, train: bool) -> Array:
+        """Returns the waveform, (batch, samples, 1).
+
+        Raises:
+            InputError: if it would not end in exactly one cell.
+        """
+        check_collapses(inputs, self.sample_rate, len(self.channel_factors), type(self).__name__)
+        return inputs[..., None].astype(self.dtype)
+
+    def make_block(self, index: int, features: int, stride: int, pool: int, size: int) -> nn.Module:
+        """Returns block number `index`, counted from 1."""
+        return ConvBlock(features, (size,), strides=(stride,), pool=(pool,), name=f"layer{index}")
+
+    def run_blocks(self, x: Array, *, train: bool) -> tuple[Array, Array]:
+        """Maps (batch, samples, 1) to (batch, channels) and the last map that has a time axis."""
+        widths = [factor * self.n_channels for factor in self.channel_factors]
+        for index, features in enumerate(widths, start=1):
+            stride, pool = (3, 1) if index == 1 else (1, 3)
+            feature_map = x
+            x = self.make_block(index, features, stride, pool, 3)(x, train=train)
+        x = self.make_block(len(widths) + 1, widths[-1], 1, 1, 1)(x, train=train)
+        return x[:, 0], feature_map
+
+    @nn.compact
+    def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the embedding (batch, 4 n_channels) and the last map that has a time axis."""
+        x, feature_map = self.run_blocks(features, train=train)
+        return x.astype(jnp.float32), {"feature_map": feature_map}
+
+
+class SampleCNNSE(SampleCNN):
+    """The sample-level CNN with gated residual blocks and a dense layer before the output."""
+
+    TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ((r"^dense2\.", "head."),)
+
+    def make_block(self, index: int, features: int, stride: int, pool: int, size: int) -> nn.Module:
+        """Returns block number `index`, counted from 1."""
+        return SEResBlock(features, size, stride, pool, name=f"layer{index}")
+
+    @nn.compact
+    def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the embedding (batch, 4 n_channels) and the last map that has a time axis."""
+        x, feature_map = self.run_blocks(features, train=train)
+        x = BatchNorm(name="bn")(Dense(x.shape[-1], name="dense1")(x), train=train)
+        return nn.relu(x).astype(jnp.float32), {"feature_map": feature_map}
