@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -77,15 +78,17 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
         argv: the command line, with the program's name first.
 
     Returns:
-        The config with the overrides applied, and the workdir ("" when none was given).
+        The config with the overrides applied, and noted in `overrides` because they go before what
+        the config says for single models and data sets; and the workdir ("" when none was given).
 
     Raises:
         ConfigError: if a flag, a field, a value or the file is wrong.
     """
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
-        "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values
-    )
+        "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values,
+        sys_argv=list(argv),
+    )  # fmt: skip
     workdir = flags.DEFINE_string(
         "workdir", "", "Where results are written; the default is runs/<config name>.",
         flag_values=values,
@@ -93,22 +96,32 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     try:
         rest = values(list(argv))
     except (KeyError, AttributeError) as error:
-        text = str(error.args[0] if error.args else error).replace("\n", " ").strip("\"'")
-        raise ConfigError(f"The config has no such field: {text}") from error
+        text = str(error)
+        field = re.search(r"\w+", text)
+        near = re.search(r'Did you mean \W*(\w+)', text)
+        guess = f" Did you mean {near[1]!r}?" if near else ""
+        raise ConfigError(f"The config has no field {field[0]!r}.{guess}") from error
     except (flags.Error, ValueError, TypeError) as error:
-        raise ConfigError(f"The command line cannot be read: {error}") from error
+        last_line = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        raise ConfigError(f"The command line cannot be read: {last_line}") from error
     if len(rest) > 1:
         raise ConfigError(
             f"Unexpected argument {rest[1]!r}: settings are given as --config.FIELD=VALUE."
         )
     if holder.value is None:
         raise ConfigError("No config was given: say --config=configs/transfer.py, for example.")
-    try:
-        holder.value.to_dict()
-    except OSError as error:
+    if not isinstance(holder.value, ml_collections.ConfigDict):
         name = next((a for a in argv if a.startswith("--config=")), "--config")
-        raise ConfigError(f"The config file of {name!r} cannot be read: {error}") from error
-    return holder.value, workdir.value
+        raise ConfigError(f"The config file of {name!r} does not exist: see the folder configs/.")
+    config = holder.value
+    overrides: dict[str, dict[str, Any]] = {}
+    for name, value in config_flags.get_override_values(values["config"]).items():
+        section, dot, key = name.partition(".")
+        if dot and "." not in key:
+            overrides.setdefault(section, {})[key] = value
+    with config.unlocked():
+        config.overrides = ml_collections.ConfigDict(overrides)
+    return config, workdir.value
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -56,13 +56,23 @@ class TrainState:
     opt_state: PyTree
 
 
+INPUT_KEYS = ("audio", "log_mel", "embedding")
+
+
 def model_inputs(batch: Batch) -> Array:
-    """Returns the array that a model is called with: `audio`, or `log_mel` when there is no audio.
+    """Returns the array that a model, or its output layer, is called with.
 
     Args:
-        batch: see `Batch`.
+        batch: see `Batch`; a batch of cached embeddings has `embedding` (batch, width) instead of
+            audio.
 
     Returns:
-        float32 (batch, samples) or (batch, frames, mels).
+        float32 (batch, samples), (batch, frames, mels) or (batch, width).
+
+    Raises:
+        KeyError: if the batch has none of them.
     """
-    return batch["audio"] if "audio" in batch else batch["log_mel"]
+    for key in INPUT_KEYS:
+        if key in batch:
+            return batch[key]
+    raise KeyError(f"The batch has none of {', '.join(INPUT_KEYS)}, only {', '.join(batch)}.")

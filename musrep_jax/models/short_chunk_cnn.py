@@ -77,4 +77,4 @@ class ShortChunkResNet(ShortChunkCNN):
 class VGGish(ShortChunkCNN):
     """The short-chunk CNN with the input length of the cross-cultural study (230 frames)."""
 
-    num_samples: int = 58880
+    num_samples: int = 58624

@@ -1,0 +1,128 @@
+"""The fields that all experiments share, with their defaults.
+
+How the settings of one training are found, later ones winning: the config's sections `model`,
+`optimizer`, `train`, `evaluation`, `data`, `transfer`; then `for_model[MODEL]`; then
+`for_target[DATA SET]`; then `for_target[DATA SET].for_model[MODEL]`; then whatever was said on the
+command line. A field left empty (None) means the default of the code that reads it: a model's
+defaults are its module's fields, an optimiser's are in `musrep_jax/training/optim.py`.
+"""
+
+import dataclasses
+import typing
+
+from ml_collections import ConfigDict, config_dict
+
+from musrep_jax.config import placeholder_for
+from musrep_jax.models import MODELS, model_class, model_settings
+from musrep_jax.training.optim import OPTIMIZERS
+
+COMPACT = {
+    "short_chunk_cnn": {"n_channels": 16},
+    "short_chunk_resnet": {"n_channels": 16},
+    "vgg_ish": {"n_channels": 16},
+}
+"""Deviations from the published sizes that train in seconds on two CPU cores."""
+
+
+def empty_model_fields() -> dict:
+    """Returns an empty config field for every setting that any model has."""
+    fields = {}
+    for name in MODELS:
+        hints = typing.get_type_hints(model_class(name))
+        for key in model_settings(name):
+            fields[key] = placeholder_for(hints[key])
+    return fields
+
+
+def empty_optimizer_fields() -> dict:
+    """Returns an empty config field for every setting that any optimiser has."""
+    return {
+        field.name: placeholder_for(type(field.default))
+        for optimizer in OPTIMIZERS.values()
+        for field in dataclasses.fields(optimizer)
+    }
+
+
+def get_base(recipe: str) -> ConfigDict:
+    """Returns the fields that all experiments share.
+
+    Args:
+        recipe: a key of `musrep_jax.recipes.RECIPES`.
+    """
+    config = ConfigDict()
+    config.recipe = recipe
+    config.seeds = "0"  # comma separated
+
+    # name: one or several of musrep_jax.models.MODELS, comma separated. size: "compact" takes the
+    # deviations of `compact` below, "full" the published sizes.
+    config.model = ConfigDict({**empty_model_fields(), "name": "vgg_ish", "size": "compact"})
+    config.compact = ConfigDict(COMPACT)
+
+    config.optimizer = ConfigDict({**empty_optimizer_fields(), "name": "adam"})
+
+    config.train = ConfigDict(
+        {
+            "batch_size": 16,
+            "num_steps": config_dict.placeholder(int),  # this or num_epochs
+            "num_epochs": config_dict.placeholder(int),
+            "evaluate_every_steps": config_dict.placeholder(int),  # this or epochs
+            "evaluate_every_epochs": config_dict.placeholder(int),
+            "patience": config_dict.placeholder(int),  # evaluations without gain; None is off
+            "select_by": "roc_auc",  # or pr_auc, loss
+            "reload_best_at_switch": True,
+            "checkpoint": False,  # keep training checkpoints, so that a long cell resumes
+            "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
+            "num_devices": config_dict.placeholder(int),  # None is all
+            "log_every_steps": 50,
+        }
+    )
+    config.evaluation = ConfigDict(
+        {
+            "aggregate": "probability",  # mean over a track's chunks; or logit
+            "num_chunks": config_dict.placeholder(int),  # None is consecutive chunks
+            "tail": "keep",  # or drop: what is left after the last whole chunk
+            "validation_num_chunks": config_dict.placeholder(int),
+            "batch_size": 32,
+            "num_bootstrap": 1000,
+        }
+    )
+    config.data = ConfigDict(
+        {
+            "data_dir": config_dict.placeholder(str),  # None is the user's cache folder
+            "cache_megabytes": 1024,
+            "num_workers": 0,
+            # The rest is for audio folders.
+            "labels": config_dict.placeholder(str),  # patterns, e.g. "stroke_*,tonic_*"
+            "source_labels": config_dict.placeholder(str),  # the same, for sources
+            "split_seed": 0,
+        }
+    )
+    config.transfer = ConfigDict(
+        {
+            "modes": "scratch,output_layer,all_layers",
+            "batch_norm": config_dict.placeholder(str),  # frozen | update; None: see transfer.py
+            "cache_embeddings": True,
+            "input_statistics": "target",  # or source
+        }
+    )
+    config.for_model = ConfigDict()
+    config.for_target = ConfigDict()
+    return config
+
+
+def embedded_training(config: ConfigDict) -> None:
+    """Writes a training that suits small data on two CPU cores."""
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 1e-4
+    config.train.update(batch_size=16, num_steps=300, evaluate_every_steps=50, patience=None)
+
+
+def smoke(config: ConfigDict) -> None:
+    """Makes everything one step long, for tests and for a first look."""
+    config.train.update(num_steps=1, evaluate_every_steps=1, batch_size=4)
+    config.evaluation.num_bootstrap = 20
+    for sizes in config.compact.values():
+        for name in ("n_channels",):
+            if name in sizes:
+                sizes[name] = 4

@@ -1,0 +1,126 @@
+"""Carry a tagger from one music culture to another, next to training from scratch.
+
+Source: Papaioannou, Benetos, Potamianos, "From West to East: Who can understand the music of the
+others better?", ISMIR 2023; public code pxaris/ccml.
+
+    python main.py --config=configs/transfer.py
+    python main.py --config=configs/transfer.py:smoke
+    python main.py --config=configs/transfer.py:paper --config.data.data_dir=DIR
+
+Lists are comma separated: `--config.source=A,B --config.target=C,D --config.model.name=X,Y
+--config.transfer.modes=... --config.seeds=0,1,2 --config.num_train_tracks=10,40,all` make the
+matrix. A data set is `builder/config` or `audio_folder:FOLDER`; a source may also be
+`export:DIRECTORY`, a model that was exported or imported. `--config.model.size=full` takes the
+published widths instead of the compact ones.
+
+The default runs on generated audio and compact models, so that it ends within minutes on two CPU
+cores: its numbers say nothing about real music cultures.
+
+`:paper` holds the published protocol for the six real corpora. Where the paper's text and its code
+differ, or where a better choice is known, the default is the better choice and the published
+behaviour is a setting:
+
+- Optimiser of the CNNs. Published code: the switch to SGD never fires, so Adam at 1e-4 throughout
+  (`--config.optimizer.name=adam`). Here: the switch after 80, 100 and 120 epochs.
+- Rate of the transformer. Published code: warm-up and decay are overwritten
+  (`--config.optimizer.name=warmup_dips`). Here: warm-up, then x 0.85 per epoch.
+- MusiCNN's input. Published code: transposed (`--config.model.orientation=time_first`). Here:
+  frequency first.
+- BatchNorm when only the output layer trains. Published code: the statistics keep moving
+  (`--config.transfer.batch_norm=update`). Here: frozen, and the embeddings computed once.
+- Validation. Published code: one random crop per track. Here: all consecutive chunks of every
+  track; `--config.evaluation.validation_num_chunks=1` takes one fixed chunk.
+- Best model. Published code: lowest validation loss (`--config.train.select_by=loss`). Here:
+  highest validation ROC-AUC.
+- End of a track in testing. Published code: dropped (`--config.evaluation.tail=drop`). Here: heard.
+- Input statistics of the transformer. Published code: of the target, from random crops, anew in
+  every run and in every test. Here: of the target's training tracks, once, stored in the export.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+CULTURES = ("western", "greek", "makam", "hindustani", "carnatic")
+CORPORA = ("magnatagatune", "fma", "lyra", "turkish_makam", "hindustani", "carnatic")
+
+EPOCHS = {  # data set -> (VGG-ish, MusiCNN, AST); facts of the public code's configuration
+    "magnatagatune": (200, 50, 50),
+    "fma": (100, 50, 50),
+    "lyra": (200, 200, 50),
+    "turkish_makam": (200, 200, 70),
+    "hindustani": (200, 200, 50),
+    "carnatic": (200, 200, 70),
+}
+SECONDS = {"turkish_makam": 150.0, "hindustani": 780.0, "carnatic": 330.0}  # use of a recording
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Returns the config.
+
+    Args:
+        arg: "" for the embedded default, "smoke" for one step of everything, "paper" for the
+            published protocol.
+    """
+    config = common.get_base("transfer")
+    config.source = "synthetic_cultures/western"
+    config.target = ",".join(f"synthetic_cultures/{name}" for name in CULTURES[1:])
+    config.num_train_tracks = "10,all"
+    common.embedded_training(config)
+    if arg == "smoke":
+        common.smoke(config)
+        config.target = "synthetic_cultures/makam"
+        config.num_train_tracks = "all"
+    elif arg == "paper":
+        use_published_protocol(config)
+    elif arg:
+        raise ValueError(f"configs/transfer.py knows the arguments smoke and paper, not {arg!r}.")
+    return config
+
+
+def use_published_protocol(config: ConfigDict) -> None:
+    """Writes the published training into the config; the table above says what differs."""
+    config.source = ",".join(CORPORA)
+    config.target = ",".join(CORPORA)
+    config.num_train_tracks = "all"
+    config.model.size = "full"
+    config.model.name = "vgg_ish,musicnn,spectrogram_transformer"
+    config.optimizer.name = "adam_sgd"
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 1e-4
+    config.train.update(batch_size=16, num_steps=None, evaluate_every_steps=None)
+    config.train.update(evaluate_every_epochs=1, patience=None, checkpoint=True)
+    config.data.cache_megabytes = 0
+    config.for_model = ConfigDict(
+        {
+            "vgg_ish": {"train": {"num_epochs": 200}},
+            "musicnn": {
+                # 128 bands with the filter heights of the 96-band original; 187 frames.
+                "model": {"n_mels": 128, "num_samples": 47744, "vertical_heights": (67, 38)},
+                "train": {"num_epochs": 200},
+            },
+            "spectrogram_transformer": {
+                "model": {"variant": "base"},
+                "optimizer": {
+                    "name": "warmup_decay",
+                    "learning_rate": 1e-5,
+                    "weight_decay": 5e-7,
+                    "betas": (0.95, 0.999),
+                },
+                "train": {"num_epochs": 50, "batch_size": 12},
+                "evaluation": {"aggregate": "logit"},
+            },
+        }
+    )
+    config.for_target = ConfigDict()
+    for name, epochs in EPOCHS.items():
+        models = ("vgg_ish", "musicnn", "spectrogram_transformer")
+        config.for_target[name] = ConfigDict(
+            {
+                "train": {"max_seconds": SECONDS.get(name)},
+                "for_model": {
+                    model: {"train": {"num_epochs": number}}
+                    for model, number in zip(models, epochs, strict=True)
+                },
+            }
+        )

@@ -1,0 +1,58 @@
+"""From the words of a command to a recipe, and from errors to sentences."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from musrep_jax.config import ConfigError, parse_command_line
+from musrep_jax.data.datasets import default_data_dir
+from musrep_jax.recipes import load_recipe
+
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what the command line says; returns the exit code.
+
+    Args:
+        argv: the command line, with the program's name first.
+
+    Returns:
+        0 when all is done, 1 when parts failed, 2 when the command is wrong, 130 when interrupted.
+    """
+    try:
+        config, workdir = parse_command_line(argv)
+        keep_compiled_programs(config)
+        return load_recipe(config.recipe)(config, workdir or default_workdir(argv))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+def default_workdir(argv: Sequence[str]) -> str:
+    """Returns `runs/NAME` for `--config=configs/NAME.py`, `runs/NAME-ARG` with an argument."""
+    text = next((a for a in argv if a.startswith("--config=")), "--config=experiment")
+    file, _, argument = text.removeprefix("--config=").partition(":")
+    name = re.sub(r"[^\w.-]+", "_", "-".join(p for p in (Path(file).stem, argument) if p))
+    return str(Path("runs") / name)
+
+
+def keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
+    """Turns on JAX's persistent compilation cache, so that a program is compiled once per machine.
+
+    Args:
+        config: its `data.data_dir` holds the cache.
+    """
+    folder = Path(config.data.data_dir or default_data_dir()) / "compiled"
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder.expanduser().absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        print(f"compiled programs are kept in {folder}", file=sys.stderr)

@@ -1,0 +1,27 @@
+"""Experiments: what `main.py` runs."""
+
+import importlib
+from collections.abc import Callable
+
+import ml_collections
+
+from musrep_jax.config import choose
+
+RECIPES: dict[str, str] = {
+    "tagging": "musrep_jax.recipes.tagging:run",
+    "transfer": "musrep_jax.recipes.transfer:run",
+}
+"""Name -> "module:function"; the function takes (config, workdir) and returns an exit code."""
+
+
+def load_recipe(name: str) -> Callable[[ml_collections.ConfigDict, str], int]:
+    """Returns the function that runs a recipe.
+
+    Args:
+        name: a key of `RECIPES`.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    module, _, attribute = RECIPES[choose(name, sorted(RECIPES), "recipe")].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,68 @@
+"""Batches of embeddings that a frozen backbone computed once."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import ml_collections
+import numpy as np
+
+from musrep_jax.data.datasets import Tracks
+from musrep_jax.models import Tagger
+from musrep_jax.recipes.scoring import SplitScorer
+from musrep_jax.types import PyTree
+
+
+def cached_batches(
+    model: Tagger,
+    tracks: Tracks,
+    settings: ml_collections.ConfigDict,
+    variables: PyTree,
+    seed: int,
+) -> Callable[[int], Iterator[Mapping[str, np.ndarray]]]:
+    """Returns batches of embeddings that are computed once, here.
+
+    An epoch takes one chunk of every track, drawn from its consecutive chunks: what a random crop
+    is to a waveform. Batch i is a function of the seed and i only.
+
+    Args:
+        model: the tagger.
+        tracks: training tracks.
+        settings: of the cell.
+        variables: of the frozen backbone.
+        seed: of the order and the choice of chunks.
+
+    Returns:
+        start step -> iterator of batches with `embedding`, `labels` and `mask`.
+    """
+    scorer = SplitScorer(model, tracks, settings, None)
+    embeddings = scorer.embeddings(variables)
+    owner = scorer.table[:, 0]
+    first = np.searchsorted(owner, np.arange(len(tracks)))
+    counts = np.bincount(owner, minlength=len(tracks))
+    labels = tracks.label_matrix
+    size = settings.train.batch_size
+
+    def order(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((seed, epoch))
+        shuffled = rng.permutation(len(tracks))
+        return shuffled, first[shuffled] + (rng.random(len(tracks)) * counts[shuffled]).astype(int)
+
+    def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        position = start_step * size
+        while True:
+            rows, owners = [], []
+            needed = size
+            while needed:
+                epoch, offset = divmod(position, len(tracks))
+                shuffled, chosen = order(epoch)
+                part = slice(offset, offset + needed)
+                owners.append(shuffled[part])
+                rows.append(chosen[part])
+                position += len(rows[-1])
+                needed -= len(rows[-1])
+            yield {
+                "embedding": embeddings[np.concatenate(rows)],
+                "labels": labels[np.concatenate(owners)],
+                "mask": np.ones(size, np.float32),
+            }
+
+    return batches

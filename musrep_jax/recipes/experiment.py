@@ -1,0 +1,248 @@
+"""Runs the cells of an experiment one after the other; what is done is kept and not done again."""
+
+import dataclasses
+import functools
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from musrep_jax import __version__
+from musrep_jax.config import ConfigError, given
+from musrep_jax.data import open_dataset
+from musrep_jax.data.datasets import Dataset
+from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.models import model_class
+from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell
+from musrep_jax.recipes.presentation import present
+from musrep_jax.recipes.settings import builder_of, model_deviations, settings_of_cell
+from musrep_jax.recipes.train_cell import Trained, train_cell
+from musrep_jax.recipes.workdir import Workdir
+from musrep_jax.tagger import make_card
+from musrep_jax.training.checkpoints import save_export
+from musrep_jax.training.logs import format_seconds, run_record
+
+EXIT_OK, EXIT_FAILED_CELLS, EXIT_INTERRUPTED = 0, 1, 130
+
+
+def run_cells(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: str) -> int:
+    """Trains and tests the cells, and writes results, tables and figures.
+
+    A cell that has a result is skipped. A cell that fails is recorded with its error, and the
+    others go on. Ctrl-C keeps what is done.
+
+    Args:
+        config: the experiment's config.
+        cells: in an order in which a source comes before what starts from it.
+        workdir: folder of the experiment.
+
+    Returns:
+        Exit code: 0, 1 when cells failed, 130 when interrupted.
+
+    Raises:
+        ConfigError: if the config cannot be used at all.
+    """
+    for cell in cells:
+        model_class(cell.model)
+        settings_of_cell(config, cell)
+    folder = Workdir(workdir, config)
+    todo = [cell for cell in cells if not folder.is_done(cell)]
+    devices = jax.devices()
+    say(
+        f"musrep_jax {__version__}: {len(cells)} cells, {len(cells) - len(todo)} done before; "
+        f"{len(devices)} {devices[0].device_kind} device(s); writing to {folder.path}"
+    )
+    experiment = _Experiment(config, folder)
+    started, code = time.perf_counter(), EXIT_OK
+    try:
+        for number, cell in enumerate(todo, start=1):
+            result = experiment.run(cell)
+            if result["error"] is not None:
+                code = EXIT_FAILED_CELLS
+            elapsed = time.perf_counter() - started
+            left = format_seconds(elapsed / number * (len(todo) - number))
+            say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
+            folder.write_results(folder.all_results())
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+        say("")
+    results = experiment.finish(cells)
+    present(results, folder, config, cells)
+    num_done = sum(folder.is_done(cell) for cell in cells)
+    took = format_seconds(time.perf_counter() - started)
+    if code == EXIT_INTERRUPTED:
+        say(f"Stopped with {num_done} of {len(cells)} cells done; the same command goes on.")
+    elif code == EXIT_FAILED_CELLS:
+        say(
+            f"{len(cells) - num_done} of {len(cells)} cells failed (see the table and "
+            f"{folder.path}/cells/*/error.txt); the same command tries them again."
+        )
+    else:
+        say(f"All {len(cells)} cells are done, in {took}. Results: {folder.path}/results.md")
+    return code
+
+
+def outcome(result: dict[str, Any]) -> str:
+    """Returns one line on a cell's result."""
+    if result["error"] is not None:
+        return f"failed: {result['error']}"
+    roc, pr = (
+        f"{result[name]:.3f} [{result[f'{name}_ci'][0]:.3f}, {result[f'{name}_ci'][1]:.3f}]"
+        if result[f"{name}_ci"][0] is not None
+        else f"{result[name]:.3f}"
+        for name in ("roc_auc", "pr_auc")
+    )
+    return f"ROC-AUC {roc}, PR-AUC {pr}, {format_seconds(result['seconds'])}"
+
+
+def say(text: str) -> None:
+    """Prints a line at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass
+class _Experiment:
+    """The data sets that are open and the folder that is written to."""
+
+    config: ml_collections.ConfigDict
+    folder: Workdir
+
+    def __post_init__(self) -> None:
+        self.open = functools.lru_cache(maxsize=None)(self._open)
+
+    def _open(self, name: str, sample_rate: int, labels: str | None) -> Dataset:
+        data = self.config.data
+        options = {}
+        if builder_of(name) == "audio_folder":
+            options = {"labels": labels} if labels else {}
+        return open_dataset(
+            name,
+            data_dir=data.data_dir,
+            sample_rate=sample_rate,
+            seed=data.split_seed,
+            cache_megabytes=data.cache_megabytes,
+            **options,
+        )
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Trains and tests one cell; an error becomes its result."""
+        result = {
+            "source": cell.source,
+            "target": cell.target,
+            "model": cell.model,
+            "mode": cell.mode,
+            "seed": cell.seed,
+            "num_train_tracks": cell.num_train_tracks,
+        }
+        started = time.perf_counter()
+        try:
+            result |= self._train(cell)
+        except Exception as error:  # recorded with its traceback; the other cells go on
+            folder = self.folder.cell_dir(cell)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            result |= failure(error, time.perf_counter() - started)
+        self.folder.write_result(cell, result)
+        return result
+
+    def _train(self, cell: Cell) -> dict[str, Any]:
+        settings = settings_of_cell(self.config, cell)
+        source = None
+        if cell.source is not None and cell.source.startswith(EXPORT_PREFIX):
+            source = cell.source.removeprefix(EXPORT_PREFIX)
+        elif cell.source_cell is not None:
+            if not self.folder.is_done(cell.source_cell):
+                raise ConfigError(
+                    f"The source {cell.source} could not be trained: see its own cell."
+                )
+            source = self.folder.export_dir(cell.source_cell)
+        rate = model_class(cell.model).sample_rate
+        rate = given(settings.model).get("sample_rate", rate)
+        dataset = self.open(cell.target, rate, self._labels(cell))
+        trained = train_cell(cell, settings, dataset, source, self.folder.cell_dir(cell))
+        report = trained.report.to_dict()
+        summary = {name: report[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
+        training = {
+            "source": cell.source,
+            "mode": cell.mode,
+            "seed": cell.seed,
+            "num_train_tracks": trained.num_train_tracks,
+            "best_step": trained.fit.best_step,
+        }
+        card = make_card(
+            trained.model,
+            name=cell.model,
+            data=dataset.spec,
+            training=training,
+            metrics={"test": {**summary, "num_tracks": report["num_tracks"]}},
+            versions=run_record(),
+        )
+        export = save_export(self.folder.export_dir(cell), trained.variables, card)
+        self.folder.write_scores(cell, trained.track_ids, trained.labels, trained.scores)
+        return describe_trained(trained, dataset, settings) | {
+            **report,
+            "seconds": trained.seconds,
+            "export": str(export.relative_to(self.folder.path.absolute())),
+            "error": None,
+        }
+
+    def _labels(self, cell: Cell) -> str | None:
+        """Returns the label patterns of an audio folder: as a source it may have its own."""
+        data = self.config.data
+        sources = getattr(self.config, "source", "")
+        is_source = data.source_labels and cell.target in sources and cell.mode == "scratch"
+        return data.source_labels if is_source else data.labels
+
+    def finish(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+        """Compares with scratch, writes and returns all results."""
+        for cell in cells:
+            result = self.folder.result(cell)
+            if result and self.folder.compare_with_scratch(
+                cell, result, self.config.evaluation.num_bootstrap
+            ):
+                self.folder.write_result(cell, result)
+        results = self.folder.all_results()
+        self.folder.write_results(results)
+        return results
+
+
+def describe_trained(
+    trained: Trained, dataset: Dataset, settings: ml_collections.ConfigDict
+) -> dict[str, Any]:
+    """Returns what a result says beyond its metrics: data, size, training."""
+    leaves = jax.tree.leaves(trained.variables["params"])
+    return json_safe(
+        {
+            "is_synthetic": dataset.spec.is_synthetic,
+            "licence": dataset.spec.licence,
+            "num_train_tracks_used": trained.num_train_tracks,
+            "model_deviations": model_deviations(settings),
+            "num_params": int(sum(np.size(leaf) for leaf in leaves)),
+            "best_step": trained.fit.best_step,
+            "num_steps": int(trained.fit.state.step),
+            "stopped_early": trained.fit.stopped_early,
+            "validation": trained.fit.best_metrics,
+        }
+    )
+
+
+def failure(error: Exception, seconds: float) -> dict[str, Any]:
+    """Returns the result fields of a cell that failed."""
+    empty = dict.fromkeys(("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci"))
+    message = " ".join(str(error).split()) or "no message"
+    known = isinstance(error, ValueError | OSError | ArithmeticError)
+    return {
+        **empty,
+        "num_tracks": 0,
+        "num_labels": 0,
+        "skipped_labels": [],
+        "per_label": {},
+        "seconds": seconds,
+        "export": None,
+        "error": message if known else f"{type(error).__name__}: {message}",
+    }

@@ -1,0 +1,97 @@
+"""What a person sees of an experiment: the printed table, `results.md`, the figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from musrep_jax.evaluation import figures, tables
+from musrep_jax.recipes.cells import Cell, display_name
+from musrep_jax.recipes.workdir import Workdir, write_text
+from musrep_jax.training.logs import read_rows
+
+
+def present(
+    results: Sequence[Mapping[str, Any]],
+    folder: Workdir,
+    config: ml_collections.ConfigDict,
+    cells: Sequence[Cell],
+) -> None:
+    """Prints the results table and writes `results.md` and the figures.
+
+    Args:
+        results: of all cells in the folder.
+        folder: of the experiment.
+        config: of the experiment.
+        cells: those of this run, for the per-label tables and training curves.
+    """
+    if not results:
+        return
+    shown = [with_display_names(result) for result in results]
+    synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
+    notes = notes_on(shown, config)
+    print(tables.results_table(shown, style="text", notes=notes), flush=True)
+    parts = ["# Results", tables.results_table(shown, notes=notes)]
+    for result in shown:
+        if result["error"] is None:
+            parts += [f"## {title_of(result)}", tables.summary_text(result)]
+            parts.append(tables.per_label_table(result))
+    write_text(folder.path / "results.md", "\n\n".join(parts) + "\n")
+    target = folder.path / "figures"
+    if any(result["source"] for result in shown):
+        figures.save_transfer_figures(shown, target, synthetic=synthetic)
+    by_key = {cell.key: cell for cell in cells}
+    for key, cell in by_key.items():
+        result = folder.result(cell)
+        if not result or result["error"] is not None:
+            continue
+        title = title_of(with_display_names(result))
+        if cell.source is None:
+            bars = figures.per_label_bars(result, title=title)
+            figures.save_figure(bars, target / "labels" / f"{key}.png")
+        rows = read_rows(folder.cell_dir(cell) / "metrics.jsonl")
+        if rows:
+            curves = figures.training_curves(rows, title=title, best_step=result["best_step"])
+            figures.save_figure(curves, target / "training" / f"{key}.png")
+
+
+def with_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a result in which folders are named by their last part."""
+    source = result["source"]
+    return {
+        **result,
+        "source": display_name(source) if source else None,
+        "target": display_name(result["target"]),
+    }
+
+
+def title_of(result: Mapping[str, Any]) -> str:
+    """Returns what a result is of, with the word synthetic where it belongs."""
+    start = f"{result['source']} -> " if result["source"] else ""
+    size = f", {result['num_train_tracks']} tracks" if result["num_train_tracks"] else ""
+    synthetic = " (synthetic data)" if result.get("is_synthetic") else ""
+    mode = result["mode"].replace("_", " ")
+    return f"{start}{result['target']}, {result['model']}, {mode}{size}{synthetic}"
+
+
+def notes_on(results: Sequence[Mapping[str, Any]], config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the sentences that keep a table honest."""
+    notes = []
+    if any(result.get("is_synthetic") for result in results):
+        notes.append(
+            "Data sets named synthetic are generated: these numbers say whether transfer works as "
+            "a method here, and nothing about real music cultures."
+        )
+    sizes = {
+        f"{r['model']} with {', '.join(f'{k}={v}' for k, v in r['model_deviations'].items())}"
+        for r in results
+        if r.get("model_deviations")
+    }
+    if sizes:
+        hint = ""
+        if config.model.size == "compact":
+            hint = "; --config.model.size=full takes the published sizes"
+        notes.append(f"Not the published size: {'; '.join(sorted(sizes))}{hint}.")
+    if any(result.get("skipped_labels") for result in results):
+        notes.append("Labels that could not be ranked are left out of the means and listed below.")
+    return notes

@@ -1,0 +1,95 @@
+"""Scores of a tagger on the tracks of a split, chunk by chunk, on the accelerator."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from musrep_jax.data import pipeline
+from musrep_jax.data.datasets import Tracks
+from musrep_jax.data.specs import ChunkSpec
+from musrep_jax.evaluation import metrics
+from musrep_jax.evaluation.tagging import aggregate_tracks
+from musrep_jax.models import Tagger
+from musrep_jax.recipes import binding
+from musrep_jax.recipes.settings import chunk_of
+from musrep_jax.types import PyTree, model_inputs
+
+
+class SplitScorer:
+    """Scores all tracks of a split again and again with changing parameters.
+
+    Args:
+        model: the tagger.
+        tracks: the split.
+        settings: of the cell; its `evaluation` section says how chunks are cut and joined.
+        num_chunks: per track; None is consecutive chunks.
+    """
+
+    def __init__(
+        self,
+        model: Tagger,
+        tracks: Tracks,
+        settings: ml_collections.ConfigDict,
+        num_chunks: int | None,
+    ) -> None:
+        self.model, self.tracks = model, tracks
+        self.chunk: ChunkSpec = chunk_of(model)
+        self.settings = settings
+        self.table = pipeline.chunk_table(
+            tracks,
+            self.chunk,
+            num_chunks=num_chunks,
+            max_seconds=settings.train.max_seconds,
+            tail=settings.evaluation.tail,
+        )
+
+    def batches(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yields every chunk of the split once, in batches of one size."""
+        return pipeline.chunk_batches(
+            self.tracks, self.chunk, self.table, batch_size=self.settings.evaluation.batch_size
+        )
+
+    def embeddings(self, variables: PyTree) -> np.ndarray:
+        """Returns the embedding of every chunk, float32 (chunks, width)."""
+        forward = binding.make_forward(self.model)
+        found = [forward(variables, model_inputs(batch))[1] for batch in self.batches()]
+        return np.concatenate(jax.device_get(found))[: len(self.table)]
+
+    def chunk_logits(self, variables: PyTree) -> np.ndarray:
+        """Returns the logits of every chunk, float32 (chunks, classes)."""
+        forward = binding.make_forward(self.model)
+        found = [forward(variables, model_inputs(batch))[0] for batch in self.batches()]
+        return np.concatenate(jax.device_get(found))[: len(self.table)]
+
+    def scores(self, variables: PyTree, embeddings: np.ndarray | None = None) -> np.ndarray:
+        """Returns the probabilities of every track.
+
+        Args:
+            variables: of the model.
+            embeddings: (chunks, width), computed before with the same backbone, to save time.
+
+        Returns:
+            float64 (tracks, classes).
+        """
+        if embeddings is None:
+            logits = self.chunk_logits(variables)
+        else:
+            logits = jax.device_get(binding.make_classify(self.model)(variables, embeddings))
+        return aggregate_tracks(
+            logits, self.table[:, 0], None, len(self.tracks), self.settings.evaluation.aggregate
+        )
+
+    def summary(self, variables: PyTree, embeddings: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns `loss` (of the track scores), `roc_auc` and `pr_auc`, over rankable labels."""
+        labels, scores = self.tracks.label_matrix, self.scores(variables, embeddings)
+        clipped = np.clip(scores, 1e-7, 1 - 1e-7)
+        losses = -(labels * np.log(clipped) + (1 - labels) * np.log1p(-clipped))
+        used = metrics.is_evaluable(labels > 0)
+        return {
+            "loss": float(losses.mean()),
+            "roc_auc": metrics.mean_over(metrics.roc_auc(labels, scores), used),
+            "pr_auc": metrics.mean_over(metrics.average_precision(labels, scores), used),
+        }

@@ -1,0 +1,326 @@
+"""A trained tagger in use: open an exported directory, tag and embed recordings."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from musrep_jax.config import fingerprint
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.evaluation.tagging import sigmoid
+from musrep_jax.models import Tagger, create_model, model_settings
+from musrep_jax.training.checkpoints import ExportError, load_export
+from musrep_jax.types import PyTree
+
+CARD_FORMAT = 1
+BATCH_SIZE = 8
+
+
+class AudioInputError(ValueError):
+    """What was handed to a tagger is not audio it can tag; the message says what is."""
+
+
+def make_card(
+    model: Tagger,
+    *,
+    name: str,
+    data: DatasetSpec,
+    training: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    aggregate: str = "probability",
+) -> dict[str, Any]:
+    """Returns what an export says about itself: everything needed to use and to judge it.
+
+    Args:
+        model: the tagger.
+        name: its key in `MODELS`.
+        data: the data it was trained on; its label names are the output units in order.
+        training: how it was trained.
+        metrics: what it reached.
+        versions: of everything it was made with.
+        aggregate: how a track's chunks are joined, "probability" or "logit".
+    """
+    settings = {key: getattr(model, key) for key in model_settings(name)}
+    front_end = None if model.front_end is None else dict(model.front_end)
+    return {
+        "card_format": CARD_FORMAT,
+        "model": {"name": name, "settings": settings},
+        "front_end": front_end,
+        "front_end_id": fingerprint({"front_end": front_end, "sample_rate": model.sample_rate}),
+        "sample_rate": model.sample_rate,
+        "num_samples": model.num_samples,
+        "labels": list(data.label_names),
+        "aggregate": aggregate,
+        "data": {
+            "name": data.name,
+            "licence": data.licence,
+            "citation": data.citation,
+            "description": data.description,
+            "is_synthetic": data.is_synthetic,
+            "split_sizes": dict(data.split_sizes),
+            "fingerprint": data.fingerprint,
+        },
+        "training": dict(training),
+        "metrics": dict(metrics),
+        "versions": dict(versions),
+    }
+
+
+def load_tagger(path: str | Path) -> "LoadedTagger":
+    """Returns the tagger of an exported directory.
+
+    Args:
+        path: a directory that a training run or `musrep import-weights` wrote.
+
+    Returns:
+        The tagger, ready to use.
+
+    Raises:
+        ExportError: if the directory is missing, damaged, or does not agree with itself.
+    """
+    variables, card = load_export(path)
+    if card.get("card_format") != CARD_FORMAT:
+        raise ExportError(
+            f"{path} has card format {card.get('card_format')!r}; this version of musrep_jax reads "
+            f"{CARD_FORMAT}: open it with the version that wrote it."
+        )
+    name = card["model"]["name"]
+    settings = {k: tuple(v) if isinstance(v, list) else v
+                for k, v in card["model"]["settings"].items()}  # fmt: skip
+    known = model_settings(name)
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise ExportError(
+            f"{path} was made by a version whose model {name!r} has the settings "
+            f"{', '.join(unknown)}, which this version does not know."
+        )
+    model = create_model(name, len(card["labels"]), settings)
+    front_end = None if model.front_end is None else dict(model.front_end)
+    found = fingerprint({"front_end": front_end, "sample_rate": model.sample_rate})
+    if found != card["front_end_id"] or front_end != card["front_end"]:
+        raise ExportError(
+            f"The front end written in {path} is not the one its model settings give (the card "
+            "was edited, or another version computes it differently): export the model again."
+        )
+    return LoadedTagger(model=model, variables=variables, card=card)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedTagger:
+    """A tagger with its parameters and labels.
+
+    Attributes:
+        model: the Flax module.
+        variables: its parameters and statistics.
+        card: what the export says about itself.
+    """
+
+    model: Tagger
+    variables: PyTree
+    card: Mapping[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names in the order of the output units."""
+        return tuple(self.card["labels"])
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate that recordings are resampled to, in Hz."""
+        return self.model.sample_rate
+
+    def predict(self, audio: np.ndarray, sample_rate: int) -> dict[str, float]:
+        """Returns the probability of every label for a whole recording.
+
+        The recording is resampled to the model's rate, cut into consecutive chunks of which the
+        last ends with the recording, and the chunks' probabilities are averaged. A recording
+        shorter than a chunk is padded with silence.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Returns:
+            Label -> probability, in the order of the output units.
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, or not finite.
+        """
+        _, logits, _ = self._run(audio, sample_rate)
+        if self.card["aggregate"] == "logit":
+            scores = sigmoid(logits.mean(axis=0))
+        else:
+            scores = sigmoid(logits).mean(axis=0)
+        return dict(zip(self.labels, scores.tolist(), strict=True))
+
+    def predict_over_time(
+        self, audio: np.ndarray, sample_rate: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the probabilities of every chunk of a recording.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Returns:
+            Start and end of the chunks in seconds, (chunks, 2), and probabilities, (chunks,
+            classes). Padding is not part of the times.
+        """
+        times, logits, _ = self._run(audio, sample_rate)
+        return times, sigmoid(logits)
+
+    def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Returns the embedding of a whole recording: the mean over its chunks.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Returns:
+            float32 (width,).
+        """
+        return self.embed_over_time(audio, sample_rate)[1].mean(axis=0)
+
+    def embed_over_time(self, audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the embeddings of the chunks of a recording.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Returns:
+            Start and end of the chunks in seconds, (chunks, 2), and float32 (chunks, width).
+        """
+        times, _, embeddings = self._run(audio, sample_rate)
+        return times, embeddings
+
+    def predict_log_mel(
+        self, log_mel: np.ndarray, front_end: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """Returns the probabilities of a spectrogram that was computed elsewhere.
+
+        Args:
+            log_mel: (frames, mels), in dB.
+            front_end: how it was computed, as in `card["front_end"]`.
+
+        Raises:
+            AudioInputError: if it was not computed with this model's own front end.
+        """
+        own = self.card["front_end"]
+        if own is None:
+            raise AudioInputError("This model reads waveforms and takes no spectrogram.")
+        wrong = [k for k in sorted({*own, *front_end}) if own.get(k) != front_end.get(k)]
+        if wrong:
+            listed = ", ".join(f"{k} {front_end.get(k)} instead of {own.get(k)}" for k in wrong)
+            raise AudioInputError(
+                f"The spectrogram was computed with another front end than the model's: {listed}."
+            )
+        values = np.asarray(log_mel, np.float32)
+        if values.ndim != 2 or values.shape[1] != own["n_mels"] or not np.isfinite(values).all():
+            raise AudioInputError(
+                f"The spectrogram has shape {values.shape}; expected finite values of shape "
+                f"(frames, {own['n_mels']})."
+            )
+        length = 1 + self.model.num_samples // own["hop_length"]
+        chunks, _ = cut(values, length, -100.0)
+        logits, _ = self._apply(chunks)
+        return dict(zip(self.labels, sigmoid(logits).mean(axis=0).tolist(), strict=True))
+
+    def _run(
+        self, audio: np.ndarray, sample_rate: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        waveform = prepare(audio, sample_rate, self.sample_rate)
+        chunks, spans = cut(waveform, self.model.num_samples, 0.0)
+        logits, embeddings = self._apply(chunks)
+        return spans / self.sample_rate, logits, embeddings
+
+    @functools.cached_property
+    def _forward(self) -> Any:
+        def forward(variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            output = self.model.apply(variables, inputs, train=False)
+            return output.logits, output.embedding
+
+        return jax.jit(forward)
+
+    def _apply(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns logits and embeddings; every batch has one size, so one program is compiled."""
+        found = []
+        for start in range(0, len(chunks), BATCH_SIZE):
+            part = chunks[start : start + BATCH_SIZE]
+            missing = BATCH_SIZE - len(part)
+            padded = np.pad(part, [(0, missing)] + [(0, 0)] * (chunks.ndim - 1), mode="edge")
+            outputs = jax.device_get(self._forward(self.variables, padded))
+            found.append([np.asarray(output)[: len(part)] for output in outputs])
+        logits, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return logits, embeddings.astype(np.float32)
+
+
+def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
+    """Returns a checked waveform at the target rate.
+
+    Args:
+        audio: (samples,), mono.
+        sample_rate: of the audio, in Hz.
+        target_rate: in Hz.
+
+    Returns:
+        float32 (samples,).
+
+    Raises:
+        AudioInputError: if the audio is empty, not mono, not finite, or the rate is no rate.
+    """
+    values = np.asarray(audio)
+    if values.ndim != 1:
+        raise AudioInputError(
+            f"The audio has shape {values.shape}; a tagger takes mono (samples,): average the "
+            "channels first, e.g. audio.mean(axis=1)."
+        )
+    if values.size == 0:
+        raise AudioInputError("The audio is empty: there is nothing to tag.")
+    if np.issubdtype(values.dtype, np.integer):
+        raise AudioInputError(
+            f"The audio is {values.dtype}; a tagger takes floating point in [-1, 1]: divide "
+            "16-bit samples by 32768."
+        )
+    values = values.astype(np.float32)
+    broken = ~np.isfinite(values)
+    if broken.any():
+        first = int(np.argmax(broken))
+        raise AudioInputError(
+            f"The audio has {int(broken.sum())} samples that are not finite, the first at "
+            f"{first / sample_rate:.3f} s: repair or leave out the recording."
+        )
+    if not sample_rate > 0:
+        raise AudioInputError(f"The sample rate is {sample_rate}; it must be positive, in Hz.")
+    if sample_rate == target_rate:
+        return values
+    from musrep_jax.data.audio import resample
+
+    return resample(values, sample_rate, target_rate)
+
+
+def cut(values: np.ndarray, length: int, silence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns consecutive chunks; the last ends where the recording ends.
+
+    Args:
+        values: (samples,) or (frames, mels).
+        length: of a chunk.
+        silence: what a recording shorter than a chunk is padded with.
+
+    Returns:
+        float32 (chunks, length, ...) and the start and end of each in `values`, (chunks, 2).
+    """
+    total = len(values)
+    if total <= length:
+        pad = [(0, length - total)] + [(0, 0)] * (values.ndim - 1)
+        return np.pad(values, pad, constant_values=silence)[None], np.array([[0, total]])
+    starts: Sequence[int] = [*range(0, total - length + 1, length)]
+    if starts[-1] + length < total:
+        starts = [*starts, total - length]
+    chunks = np.stack([values[s : s + length] for s in starts])
+    return chunks, np.array([[s, s + length] for s in starts])
