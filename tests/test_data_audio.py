@@ -1,0 +1,178 @@
+"""Reading audio: every format at its rate, length and level, excerpts, and clear refusals."""
+
+import csv
+import io
+import pathlib
+import re
+import stat
+
+import numpy as np
+import pytest
+import soundfile
+
+from musrep_jax.data.audio import AudioError, read_audio, resample
+
+MP3_FRAME = 1152
+
+
+def _tone(seconds: float, rate: int, frequency: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate)
+
+
+def _encode(audio: np.ndarray, rate: int, **kwargs) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio, rate, **kwargs)
+    return buffer.getvalue()
+
+
+def test_every_delivered_format_is_decoded_or_refused_with_one_sentence(shared_dir):
+    folder = shared_dir / "data" / "formats"
+    with open(folder / "expected.tsv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert len(rows) > 60
+    refused = []
+    for row in rows:
+        path = folder / row["file"]
+        for source in (path, path.read_bytes()):
+            try:
+                audio, rate = read_audio(source, mono=False, name=row["file"])
+            except AudioError as error:
+                message = str(error)
+                assert row["file"] in message
+                assert "\n" not in message and message.endswith(".") and len(message) < 240
+                refused.append(row["file"])
+                continue
+            assert row["frames"], f"{row['file']} must be refused"
+            assert rate == int(row["sample_rate"])
+            tolerance = 2 * MP3_FRAME if row["format"].startswith(("MP3", "MP4", "AAC")) else 0
+            assert abs(len(audio) - int(row["frames"])) <= tolerance
+            assert audio.shape[1] == int(row["channels"])
+            assert audio.dtype == np.float32
+            if row["peak"]:
+                assert np.abs(audio).max() == pytest.approx(float(row["peak"]), abs=2e-3)
+                rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+                assert rms == pytest.approx(float(row["rms"]), abs=1e-4)
+    readable = {row["file"] for row in rows if row["peak"]}
+    assert not readable & set(refused)
+
+
+def test_mp3_with_a_large_tag_reads_the_same_from_memory(shared_dir):
+    path = shared_dir / "data" / "formats" / "bensound-cute.mp3"
+    by_path, _ = read_audio(path)
+    from_memory, _ = read_audio(path.read_bytes())
+    np.testing.assert_allclose(from_memory, by_path, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "calan-deskar.mp3",
+        "dubstep.ogg",
+        "example.opus",
+        "impulses_1second_22050_st.mp3",
+        "joram-moments_of_clarity-08-solipsism-59-88.mp3",
+    ],
+)
+@pytest.mark.parametrize("sample_rate", [None, 16000])
+def test_excerpts_of_real_files_equal_the_whole(shared_dir, file, sample_rate):
+    content = (shared_dir / "data" / "formats" / file).read_bytes()
+    whole, rate = read_audio(content, sample_rate=sample_rate)
+    for start in (0, 777, 31_111, 44_100, len(whole) - 3000, len(whole) - 500):
+        excerpt, excerpt_rate = read_audio(
+            content, sample_rate=sample_rate, start=start, num_frames=4000
+        )
+        assert excerpt_rate == rate
+        expected = whole[start : start + 4000]
+        assert len(excerpt) == len(expected)
+        np.testing.assert_allclose(excerpt, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")])
+def test_excerpt_at_the_own_rate_is_exact(kind):
+    content = _encode(_tone(1.0, 8000), 8000, format=kind[0], subtype=kind[1])
+    whole, rate = read_audio(content)
+    assert rate == 8000
+    excerpt, _ = read_audio(content, start=1234, num_frames=2000)
+    np.testing.assert_allclose(excerpt, whole[1234:3234], atol=2e-7)
+    past_the_end, _ = read_audio(content, start=len(whole) + 5, num_frames=10)
+    assert past_the_end.shape == (0,)
+
+
+def test_resampling_keeps_pitch_level_and_length(tmp_path):
+    soundfile.write(tmp_path / "a.wav", _tone(1.0, 44100), 44100, subtype="FLOAT")
+    audio, rate = read_audio(tmp_path / "a.wav", sample_rate=16000)
+    assert rate == 16000 and len(audio) == 16000
+    np.testing.assert_allclose(audio[500:-500], _tone(1.0, 16000)[500:-500], atol=1e-4)
+    assert resample(audio, 16000, 16000) is audio or np.array_equal(
+        resample(audio, 16000, 16000), audio
+    )
+    with pytest.raises(ValueError, match="0 Hz"):
+        resample(audio, 16000, 0)
+
+
+def test_channels_are_averaged_and_levels_above_one_are_kept(tmp_path):
+    stereo = np.stack([np.full(100, 1.5), np.full(100, 0.9)], axis=1)
+    soundfile.write(tmp_path / "loud.wav", stereo, 16000, subtype="FLOAT")
+    audio, _ = read_audio(tmp_path / "loud.wav")
+    np.testing.assert_allclose(audio, 1.2, rtol=1e-6)
+    both, _ = read_audio(tmp_path / "loud.wav", mono=False)
+    assert both.shape == (100, 2) and both.max() == pytest.approx(1.5)
+
+
+def test_leading_junk_is_skipped():
+    content = _encode(_tone(0.1, 16000), 16000, format="WAV", subtype="PCM_16")
+    expected, _ = read_audio(content)
+    audio, _ = read_audio(b"\x00junk" * 20 + content)
+    np.testing.assert_array_equal(audio, expected)
+
+
+def _bad_files(folder: pathlib.Path) -> dict[str, str]:
+    """Writes bad files; returns name -> what the message must say."""
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no audio\n" * 100)
+    (folder / "folder.wav").mkdir()
+    soundfile.write(folder / "none.wav", np.zeros(0), 16000)
+    soundfile.write(folder / "nan.wav", np.array([0.1, np.nan]), 16000, subtype="FLOAT")
+    flac = _encode(np.random.default_rng(0).uniform(-1, 1, 40000), 16000, format="FLAC")
+    (folder / "cut.flac").write_bytes(flac[:40])
+    return {
+        "empty.wav": "0 bytes",
+        "text.wav": "cannot be read",
+        "folder.wav": "it is a folder",
+        "none.wav": "holds no audio",
+        "nan.wav": "not finite",
+        "cut.flac": "cannot be",
+        "missing.wav": "no such file",
+    }
+
+
+def test_bad_files_are_refused_by_name_and_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    for name, reason in _bad_files(tmp_path).items():
+        with pytest.raises(AudioError, match=re.escape(reason)) as caught:
+            read_audio(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_truncated_wav_gives_what_is_there():
+    content = _encode(_tone(1.0, 16000), 16000, format="WAV", subtype="PCM_16")
+    audio, _ = read_audio(content[: 44 + 2 * 5000])
+    assert len(audio) == 5000
+
+
+def test_ffmpeg_is_asked_where_libsndfile_gives_up(tmp_path, monkeypatch):
+    decoded = tmp_path / "decoded.au"
+    soundfile.write(decoded, _tone(0.2, 22050), 22050, format="AU", subtype="FLOAT")
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n/bin/cat '{decoded}'\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "music.m4a").write_bytes(b"\x00\x00\x00\x20ftypM4A " + bytes(200))
+    monkeypatch.setenv("PATH", str(program.parent))
+    audio, rate = read_audio(tmp_path / "music.m4a", sample_rate=16000)
+    assert rate == 16000 and len(audio) == 3200
+    audio, _ = read_audio((tmp_path / "music.m4a").read_bytes())
+    assert len(audio) == 4410
+    program.write_text("#!/bin/sh\necho 'moov atom not found' >&2\nexit 1\n")
+    with pytest.raises(AudioError, match=r"music\.m4a.*moov atom not found"):
+        read_audio(tmp_path / "music.m4a")
