@@ -26,6 +26,8 @@ _OGG_TAIL_BYTES = 2 * 65307
 _MAX_LEADING_JUNK_BYTES = 1 << 16
 _MAGIC = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"FORM", b".snd")
 _FFMPEG_TIMEOUT_SECONDS = 600
+_CODE_NOT_A_REGULAR_FILE = 7
+"""What libsndfile 1.2.2 also answers to an mp3 without a whole frame."""
 
 
 class AudioError(ValueError):
@@ -284,4 +286,6 @@ def _open_with_ffmpeg(source: pathlib.Path | bytes, name: str, reason: str) -> A
 
 def _reason(error: Any) -> str:
     """Returns what libsndfile says of an error, as a clause."""
+    if error.code == _CODE_NOT_A_REGULAR_FILE:
+        return "it is too short or damaged, no whole frame of audio was found"
     return str(error.error_string).strip().rstrip(".") or f"libsndfile error {error.code}"
