@@ -87,6 +87,9 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """One sentence with the command that fetches and builds the data set, where it may not."""
     DEFAULT_SAMPLE_RATE = 16000
     DEFAULT_SEED = 0
+    url_infos = None
+    """Nothing is downloaded through TFDS. The property that this replaces imports
+    `importlib_resources`, which a fresh installation of TFDS 4.9.10 with etils 1.15 lacks."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Keeps subclasses out of the global registry of TFDS: our table is `DATASETS`."""
