@@ -4,83 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
+from toy_training import (
+    NUM_CLASSES,
+    NUM_SAMPLES,
+    Toy,
+    assert_trees_close,
+    is_head,
+    make_apply,
+    make_batch,
+    setup,
+)
 
 from musrep_jax.losses import make_tagging_loss
-from musrep_jax.training.optim import make_optimizer
 from musrep_jax.training.sharding import make_mesh, pad_batch, replicate, shard_batch
 from musrep_jax.training.step import (
     FrozenChangedError,
     assert_frozen_identical,
-    create_state,
     make_eval_step,
-    make_train_step,
     merge_params,
     split_params,
 )
-
-NUM_SAMPLES, NUM_CLASSES = 8, 3
-
-
-class Toy(nn.Module):
-    """Three wide layers and a head; BatchNorm and dropout when asked for."""
-
-    width: int = 16
-    has_batch_norm: bool = False
-    dropout_rate: float = 0.0
-
-    @nn.compact
-    def __call__(self, x, *, train: bool):
-        for index in range(3):
-            # A bias before BatchNorm has no gradient but rounding, which Adam would blow up.
-            x = nn.Dense(self.width, use_bias=not self.has_batch_norm, name=f"dense{index}")(x)
-            if self.has_batch_norm:
-                x = nn.BatchNorm(use_running_average=not train, name=f"bn{index}")(x)
-            x = nn.relu(x)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(NUM_CLASSES, name="head")(x)
-
-
-def make_apply(model):
-    def apply(params, model_state, inputs, key, *, train):
-        variables = {"params": params, **model_state}
-        if not train:
-            return model.apply(variables, inputs, train=False), model_state
-        rngs = {"dropout": key}
-        return model.apply(variables, inputs, train=True, mutable=list(model_state), rngs=rngs)
-
-    return apply
-
-
-def make_batch(size, seed=0):
-    rng = np.random.default_rng(seed)
-    audio = rng.normal(size=(size, NUM_SAMPLES)).astype(np.float32)
-    labels = (audio[:, :NUM_CLASSES] > 0).astype(np.float32)
-    return {"audio": audio, "labels": labels, "mask": np.ones(size, np.float32)}
-
-
-def is_head(path):
-    return path[0] == "head"
-
-
-def setup(settings=None, *, is_trainable=None, num_microbatches=1, **fields):
-    """Returns (variables, state, train step) of a toy model."""
-    model = Toy(**fields)
-    variables = model.init(jax.random.key(0), jnp.zeros((2, NUM_SAMPLES)), train=False)
-    settings = settings or {"name": "adam", "learning_rate": 0.01}
-    tx = make_optimizer(settings, steps_per_epoch=5).tx
-    state = create_state(variables, tx, is_trainable)
-    step = make_train_step(
-        make_tagging_loss(make_apply(model)),
-        tx,
-        is_trainable=is_trainable,
-        num_microbatches=num_microbatches,
-    )
-    return variables, state, step
-
-
-def assert_trees_close(a, b, **tolerance):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
 def test_training_reduces_the_loss_and_reports_what_it_did():

@@ -327,10 +327,12 @@ class TrainCheckpoints:
         folder = self.directory / str(step) / "state"
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                stored = _shapes(checkpointer.metadata(folder).item_metadata.tree)
+                metadata = checkpointer.metadata(folder).item_metadata
         except _ORBAX_ERRORS as error:
             raise _DamagedError(f"its list of arrays cannot be read: {error}") from error
-        wanted = _shapes(template)
+        if metadata is None:
+            raise _DamagedError("its list of arrays cannot be read")
+        stored, wanted = _shapes(metadata.tree), _shapes(template)
         for name in sorted(stored.keys() | wanted.keys()):
             if stored.get(name) != wanted.get(name):
                 raise CheckpointError(
