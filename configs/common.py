@@ -17,8 +17,41 @@ from musrep_jax.models import MODELS, model_class, model_settings
 from musrep_jax.training.optim import OPTIMIZERS
 
 COMPACT = {
+    "cnnsa": {"n_channels": 16, "num_samples": 64000},
+    "crnn": {"n_channels": 16, "num_samples": 128000},
+    "fcn": {
+        "n_channels": 16,
+        "num_samples": 128000,
+        "pools": ((2, 2), (4, 2), (4, 2), (3, 3), (4, 4)),
+    },
+    "harmonic_cnn": {"n_channels": 16},
+    "musicnn": {
+        "n_mels": 128,
+        "vertical_channels": 16,
+        "horizontal_channels": 8,
+        "backend_channels": 16,
+        "dense_width": 50,
+    },
+    "musicnn_big": {
+        "n_mels": 128,
+        "vertical_channels": 16,
+        "horizontal_channels": 8,
+        "backend_channels": 64,
+        "dense_width": 100,
+    },
+    "sample_cnn": {"n_channels": 16},
+    "sample_cnn_se": {"n_channels": 16},
+    "self_attention": {"spec_channels": 4, "width": 64},
     "short_chunk_cnn": {"n_channels": 16},
     "short_chunk_resnet": {"n_channels": 16},
+    "spectrogram_transformer": {
+        "variant": "tiny",
+        "width": 96,
+        "depth": 4,
+        "patch_stride": 16,
+        "num_samples": 63744,
+    },
+    "tagging_transformer": {"conv_channels": 16, "width": 64, "num_samples": 110250},
     "vgg_ish": {"n_channels": 16},
 }
 """Deviations from the published sizes that train in seconds on two CPU cores."""
@@ -91,10 +124,10 @@ def get_base(recipe: str) -> ConfigDict:
             "data_dir": config_dict.placeholder(str),  # None is the user's cache folder
             "cache_megabytes": 1024,
             "num_workers": 0,
-            # The rest is for audio folders.
-            "labels": config_dict.placeholder(str),  # patterns, e.g. "stroke_*,tonic_*"
+            "seed": 0,  # of generated data, and of splits that are made for a folder
+            "labels": config_dict.placeholder(str),  # of audio folders, e.g. "stroke_*,tonic_*"
             "source_labels": config_dict.placeholder(str),  # the same, for sources
-            "split_seed": 0,
+            "options": {},  # builder -> options of its own
         }
     )
     config.transfer = ConfigDict(
@@ -119,10 +152,7 @@ def embedded_training(config: ConfigDict) -> None:
 
 
 def smoke(config: ConfigDict) -> None:
-    """Makes everything one step long, for tests and for a first look."""
+    """Makes everything one step long on a handful of tracks, for tests and for a first look."""
     config.train.update(num_steps=1, evaluate_every_steps=1, batch_size=4)
-    config.evaluation.num_bootstrap = 20
-    for sizes in config.compact.values():
-        for name in ("n_channels",):
-            if name in sizes:
-                sizes[name] = 4
+    config.evaluation.update(num_bootstrap=20, batch_size=8)
+    config.data.options.synthetic_cultures = ConfigDict({"num_tracks": 24, "seconds": 4.0})

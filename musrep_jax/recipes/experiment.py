@@ -117,14 +117,14 @@ class _Experiment:
 
     def _open(self, name: str, sample_rate: int, labels: str | None) -> Dataset:
         data = self.config.data
-        options = {}
-        if builder_of(name) == "audio_folder":
-            options = {"labels": labels} if labels else {}
+        options = dict(data.options.get(builder_of(name), {}))
+        if labels and builder_of(name) == "audio_folder":
+            options["labels"] = labels
         return open_dataset(
             name,
             data_dir=data.data_dir,
             sample_rate=sample_rate,
-            seed=data.split_seed,
+            seed=data.seed,
             cache_megabytes=data.cache_megabytes,
             **options,
         )
