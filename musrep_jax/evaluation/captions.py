@@ -118,6 +118,19 @@ def training_size(cell: Cell) -> float:
     return cell.get("num_train_tracks") or math.inf
 
 
+def training_sizes(cells: Sequence[Cell]) -> set[float]:
+    """Returns the training set sizes of the transfers, or of all cells when nothing was carried.
+
+    The trainings that only provide a source see all of its tracks, whatever size is asked of the
+    targets; they must not decide what is shown.
+
+    Args:
+        cells: of `results.json`, at least one.
+    """
+    carried = [cell for cell in cells if cell.get("source") is not None]
+    return {training_size(cell) for cell in carried or cells}
+
+
 def only_model(cells: Sequence[Cell]) -> str:
     """Returns the model of the cells.
 

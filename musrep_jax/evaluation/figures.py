@@ -1,4 +1,4 @@
-"""Figures of transfer experiments, and the canvas of all figures: matplotlib is imported here alone.
+"""Figures of transfer experiments, and the canvas of all figures. Only here is matplotlib imported.
 
 Every function returns a `Figure` that belongs to no window system; `save_figure` writes it as PNG.
 Colours are those of Okabe and Ito ("Color Universal Design", 2008), and the diverging map red to
@@ -124,7 +124,7 @@ def save_transfer_figures(
         of_model = [cell for cell in cells if cell["model"] == model]
         if all(cells_file.is_failed(cell) for cell in of_model):
             continue
-        sizes = {cell.get("num_train_tracks") for cell in of_model if cell.get("target")}
+        sizes = captions.training_sizes(of_model)
         for metric in METRIC_TITLES:
             heat_map = transfer_heat_map(of_model, metric=metric, synthetic=synthetic)
             name = f"transfer_{model}_{metric}.png"
@@ -162,8 +162,9 @@ def transfer_heat_map(
     """
     model = captions.only_model(cells)
     if num_train_tracks is None:
-        num_train_tracks = max((captions.training_size(cell) for cell in cells), default=math.inf)
-    wanted = num_train_tracks or math.inf
+        wanted = max(captions.training_sizes(cells))
+    else:
+        wanted = num_train_tracks or math.inf
     shown = [cell for cell in cells if captions.training_size(cell) == wanted]
     # The trainings that only provide a source are no targets of the matrix.
     targets = captions.carried_targets(shown)

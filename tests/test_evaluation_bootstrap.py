@@ -1,0 +1,226 @@
+"""Bootstrap intervals and paired comparisons against resampling by hand with scikit-learn."""
+
+import functools
+import time
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from musrep_jax.evaluation import bootstrap, comparison, metrics
+from musrep_jax.evaluation.metrics import EvaluationError
+
+
+def make_problem(seed, num_tracks=40, num_classes=5, prevalence=0.25, decimals=1, skill=1.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((num_tracks, num_classes)) < prevalence
+    labels[0], labels[1] = True, False
+    return labels, np.round(rng.normal(size=labels.shape) + skill * labels, decimals)
+
+
+def naive_resamples(labels, scores, counts):
+    """Both metrics of every label by copying tracks and asking scikit-learn."""
+    roc, precision = [], []
+    for weights in counts.T:
+        rows = np.repeat(np.arange(len(labels)), weights)
+        truth, guess = labels[rows], scores[rows]
+        is_usable = truth.any(axis=0) & ~truth.all(axis=0)
+        roc.append(np.full(labels.shape[1], np.nan))
+        precision.append(np.full(labels.shape[1], np.nan))
+        for i in np.flatnonzero(is_usable):
+            roc[-1][i] = sk.roc_auc_score(truth[:, i], guess[:, i])
+            precision[-1][i] = sk.average_precision_score(truth[:, i], guess[:, i])
+    return np.array(roc), np.array(precision)
+
+
+@pytest.mark.parametrize("prevalence", [0.02, 0.25, 0.9])
+def test_resampled_metrics_equal_those_of_the_copied_tracks(prevalence):
+    labels, scores = make_problem(0, prevalence=prevalence)
+    counts = np.concatenate(list(bootstrap.draw_counts(len(labels), 60, seed=3)), axis=1)
+    roc, precision = naive_resamples(labels, scores, counts)
+    ours = bootstrap.resample_metrics(labels, scores, num_resamples=60, seed=3)
+    np.testing.assert_allclose(ours.roc_auc, roc, rtol=0, atol=1e-12)
+    is_usable = np.isfinite(roc)
+    np.testing.assert_allclose(ours.pr_auc[is_usable], precision[is_usable], rtol=0, atol=1e-12)
+    if prevalence == 0.02:
+        assert not is_usable.all(), "the case of lost positives was not met"
+    macro_roc, macro_precision = bootstrap.macro_of_resamples(ours)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any usable label
+        np.testing.assert_allclose(macro_roc, np.nanmean(roc, axis=1), atol=1e-12)
+        np.testing.assert_allclose(macro_precision, np.nanmean(precision, axis=1), atol=1e-12)
+
+
+def test_percentile_intervals_equal_naive_resampling():
+    labels, scores = make_problem(1)
+    counts = np.concatenate(list(bootstrap.draw_counts(len(labels), 60, seed=0)), axis=1)
+    roc, precision = naive_resamples(labels, scores, counts)
+    ours = bootstrap.bootstrap_intervals(
+        labels, scores, num_resamples=60, seed=0, method="percentile"
+    )
+    for metric, values in (("roc_auc", roc), ("pr_auc", precision)):
+        expected = np.quantile(np.nanmean(values, axis=1), [0.025, 0.975])
+        np.testing.assert_allclose(ours[metric], expected, atol=1e-12)
+
+
+def test_counts_are_multinomial_and_independent_of_the_block_size():
+    whole = np.concatenate(list(bootstrap.draw_counts(30, 500, seed=1)), axis=1)
+    parts = list(bootstrap.draw_counts(30, 500, seed=1, block_entries=30 * 7))
+    assert len(parts) == 72
+    np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
+    assert whole.dtype == np.int32
+    assert (whole.sum(axis=0) == 30).all()
+    # A multinomial count of n draws over n tracks has mean 1 and variance 1 - 1/n.
+    assert whole.var() == pytest.approx(1 - 1 / 30, abs=0.05)
+    assert not np.array_equal(whole, next(bootstrap.draw_counts(30, 500, seed=2)))
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    labels, scores = make_problem(2)
+    expected = bootstrap.bootstrap_intervals(labels, scores, num_resamples=50, seed=5)
+    small_blocks = functools.partial(bootstrap.draw_counts, block_entries=40 * 3)
+    monkeypatch.setattr(bootstrap, "draw_counts", small_blocks)
+    assert bootstrap.bootstrap_intervals(labels, scores, num_resamples=50, seed=5) == expected
+
+
+def test_groups_are_drawn_as_a_whole_and_widen_the_interval():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(["a", "b", "c", "d", "e", "f", "g", "h"], 10)
+    counts = np.concatenate(list(bootstrap.draw_counts(80, 50, 0, groups)), axis=1)
+    by_group = counts.reshape(8, 10, 50)
+    assert (by_group == by_group[:, :1]).all()
+    assert (by_group[:, 0].sum(axis=0) == 8).all()
+    # Tracks of a group share their luck, so that 80 tracks say little more than 8.
+    labels = rng.random((80, 4)) < 0.5
+    luck = np.repeat(rng.normal(size=8), 10)[:, None]
+    scores = np.where(labels, 1, -1) * (luck + 0.2) + 0.3 * rng.normal(size=labels.shape)
+    alone = bootstrap.bootstrap_intervals(labels, scores, seed=1)["roc_auc"]
+    grouped = bootstrap.bootstrap_intervals(labels, scores, seed=1, track_groups=groups)["roc_auc"]
+    assert grouped[1] - grouped[0] > 1.5 * (alone[1] - alone[0])
+    with pytest.raises(EvaluationError, match="3 track groups for 80 tracks"):
+        list(bootstrap.draw_counts(80, 5, 0, ["a", "b", "c"]))
+    with pytest.raises(EvaluationError, match="one group"):
+        list(bootstrap.draw_counts(2, 5, 0, ["a", "a"]))
+
+
+def test_centred_intervals_cover_what_plain_ones_miss():
+    """Macro average precision is biased in resamples; see the top of bootstrap.py."""
+    rng = np.random.default_rng(0)
+    num_tracks, num_classes = 150, 30
+
+    def draw():
+        labels = rng.random((num_tracks, num_classes)) < 0.08
+        return labels, rng.normal(size=labels.shape)
+
+    expected = np.mean([metrics.macro_average_precision(*draw()) for _ in range(200)])
+    hits = {"centred": 0, "percentile": 0}
+    holds_measured = 0
+    for seed in range(60):
+        labels, scores = draw()
+        for method in hits:
+            low, high = bootstrap.bootstrap_intervals(
+                labels, scores, num_resamples=150, seed=seed, method=method
+            )["pr_auc"]
+            hits[method] += low <= expected <= high
+            if method == "centred":
+                holds_measured += low <= metrics.macro_average_precision(labels, scores) <= high
+    assert hits["centred"] >= 53  # of 60; 57 expected, 53 is three standard deviations below
+    assert hits["percentile"] < hits["centred"] - 5
+    assert holds_measured == 60
+
+
+def test_intervals_of_a_perfect_scorer_stay_at_one():
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 1], [0, 0]])
+    result = bootstrap.bootstrap_intervals(labels, labels.astype(float), seed=0)
+    assert result == {"roc_auc": (1.0, 1.0), "pr_auc": (1.0, 1.0)}
+
+
+def test_nothing_to_resample_gives_nan_and_unknown_methods_are_refused():
+    labels, scores = make_problem(0)
+    low, high = bootstrap.bootstrap_intervals(labels, scores, num_resamples=0)["roc_auc"]
+    assert np.isnan(low) and np.isnan(high)
+    with pytest.raises(EvaluationError, match="'bca' is not known"):
+        bootstrap.bootstrap_intervals(labels, scores, num_resamples=5, method="bca")
+
+
+def test_a_paired_comparison_equals_naive_resampling():
+    labels, scores = make_problem(3)
+    baseline = make_problem(4)[1] + 0.3 * labels
+    result = comparison.paired_bootstrap(labels, scores, baseline, num_resamples=60, seed=7)
+    counts = np.concatenate(list(bootstrap.draw_counts(len(labels), 60, seed=7)), axis=1)
+    ours, theirs = (naive_resamples(labels, s, counts) for s in (scores, baseline))
+    metric_of = (metrics.macro_roc_auc, metrics.macro_average_precision)
+    for index, difference in enumerate((result.roc_auc, result.pr_auc)):
+        measured = metric_of[index](labels, scores) - metric_of[index](labels, baseline)
+        resampled = np.nanmean(ours[index], axis=1) - np.nanmean(theirs[index], axis=1)
+        moved = resampled - resampled.mean() + measured
+        assert difference.value == pytest.approx(measured, abs=1e-12)
+        np.testing.assert_allclose(difference.ci, np.quantile(moved, [0.025, 0.975]), atol=1e-12)
+        rarer = min((moved <= 0).sum(), (moved >= 0).sum())
+        assert difference.p_value == pytest.approx(min(1, 2 * (rarer + 1) / 61))
+
+
+def test_equal_systems_do_not_differ():
+    labels, scores = make_problem(5)
+    same = comparison.paired_bootstrap(labels, scores, scores, num_resamples=100)
+    assert same.roc_auc == comparison.Difference(0.0, (0.0, 0.0), 1.0)
+    # Another scale of the same ranking is the same system.
+    scaled = comparison.paired_bootstrap(labels, scores, 3 * scores + 1, num_resamples=100)
+    assert scaled.pr_auc.p_value == 1.0
+
+
+def test_a_clear_difference_is_seen_and_has_a_sign():
+    labels, scores = make_problem(6, num_tracks=200, skill=2.0)
+    noise = make_problem(7, num_tracks=200, skill=0.0)[1]
+    better = comparison.paired_bootstrap(labels, scores, noise, num_resamples=400)
+    assert better.roc_auc.value > 0.2 and better.roc_auc.ci[0] > 0
+    assert better.roc_auc.p_value == pytest.approx(2 / 401)
+    worse = comparison.paired_bootstrap(labels, noise, scores, num_resamples=400)
+    assert worse.roc_auc.value == -better.roc_auc.value
+    np.testing.assert_allclose(worse.roc_auc.ci, np.negative(better.roc_auc.ci)[::-1], atol=1e-12)
+    assert better.to_dict()["roc_auc"]["difference"] == better.roc_auc.value
+
+
+def test_pairing_removes_what_both_systems_share():
+    labels, scores = make_problem(8, num_tracks=100, decimals=6)
+    nearly = scores + 0.05 * np.random.default_rng(0).normal(size=scores.shape)
+    low, high = comparison.paired_bootstrap(labels, scores, nearly).roc_auc.ci
+    alone_low, alone_high = bootstrap.bootstrap_intervals(labels, scores)["roc_auc"]
+    assert high - low < 0.3 * (alone_high - alone_low)
+
+
+def test_p_values_are_small_as_often_as_they_should_be():
+    p_values = []
+    for seed in range(150):
+        labels, scores = make_problem(seed, num_tracks=60, decimals=6)
+        other = np.random.default_rng(seed + 5000).normal(size=labels.shape) + 1.0 * labels
+        result = comparison.paired_bootstrap(labels, scores, other, num_resamples=100, seed=seed)
+        p_values.append(result.roc_auc.p_value)
+    share = np.mean(np.array(p_values) < 0.05)
+    assert 0.0 < share < 0.12
+
+
+def test_a_comparison_without_usable_labels_says_so():
+    with pytest.raises(EvaluationError, match="none of the 2 labels"):
+        comparison.paired_bootstrap(np.ones((3, 2)), np.zeros((3, 2)), np.zeros((3, 2)))
+
+
+def test_holm_by_hand():
+    adjusted = comparison.holm_adjusted([0.04, np.nan, 0.01, 0.6, 0.02])
+    np.testing.assert_allclose(adjusted, [0.08, np.nan, 0.04, 0.6, 0.06])
+    np.testing.assert_allclose(comparison.holm_adjusted([0.9, 0.8]), [1.0, 1.0])
+
+
+def test_speed_and_memory():
+    labels, scores = make_problem(0, num_tracks=300, num_classes=30, prevalence=0.1, decimals=6)
+    start = time.process_time()
+    bootstrap.bootstrap_intervals(labels, scores)
+    assert time.process_time() - start < 1.0
+    labels, scores = make_problem(0, num_tracks=5000, num_classes=50, prevalence=0.1, decimals=6)
+    tracemalloc.start()
+    bootstrap.resample_metrics(labels, scores, num_resamples=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
