@@ -1,0 +1,110 @@
+"""Every model in a size that a test can compute, built once per process."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musrep_jax.models import Tagger, create_model
+from musrep_jax.types import ModelOutput
+
+NUM_CLASSES = 5
+BATCH = 3
+
+COMPACT: dict[str, dict[str, Any]] = {
+    "musicnn": {
+        "num_samples": 12000,
+        "vertical_channels": 6,
+        "horizontal_channels": 3,
+        "backend_channels": 8,
+        "dense_width": 12,
+    },
+    "musicnn_big": {
+        "num_samples": 12000,
+        "vertical_channels": 4,
+        "horizontal_channels": 2,
+        "backend_channels": 10,
+        "dense_width": 14,
+    },
+    "short_chunk_cnn": {"num_samples": 33000, "n_channels": 6},
+    "short_chunk_resnet": {"num_samples": 16000, "n_channels": 4},
+    "spectrogram_transformer": {
+        "num_samples": 16000,
+        "variant": "tiny",
+        "width": 24,
+        "num_heads": 3,
+        "depth": 2,
+        "dropout_rate": 0.1,
+    },
+    "vgg_ish": {"num_samples": 33000, "n_channels": 5},
+}
+"""Model -> deviations from its fields. A new model needs an entry here."""
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Options of `jax.jit`: compile time is nearly all that these tests cost."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A compact model with its variables and its jitted functions.
+
+    Attributes:
+        model: unbound.
+        variables: as initialised, with running statistics that fit `audio`.
+        initial: the variables as initialised.
+        audio: float32 (batch, samples).
+        evaluate: `(variables, inputs)` -> ModelOutput, train=False.
+        train: `(variables, inputs, key)` -> ModelOutput and the updated collections.
+    """
+
+    model: Tagger
+    variables: dict[str, Any]
+    initial: dict[str, Any]
+    audio: np.ndarray
+    evaluate: Any
+    train: Any
+
+
+def make_audio(num_samples: int, batch: int = BATCH, seed: int = 0) -> np.ndarray:
+    """Returns noise with a few tones, float32 (batch, samples)."""
+    random = np.random.default_rng(seed)
+    time = np.arange(num_samples) / 16000
+    tones = np.sin(2 * np.pi * np.array([220.0, 440.0, 1760.0])[:batch, None] * time)
+    return (0.1 * random.standard_normal((batch, num_samples)) + 0.3 * tones).astype(np.float32)
+
+
+@functools.cache
+def build(name: str) -> Built:
+    """Returns a compact model, ready to be called."""
+    model = create_model(name, NUM_CLASSES, COMPACT[name])
+    audio = make_audio(model.num_samples)
+    init = jax.jit(functools.partial(model.init, train=False), compiler_options=QUICK)
+    initial = init(jax.random.key(0), audio)
+
+    def evaluate(variables: dict[str, Any], inputs: jax.Array) -> ModelOutput:
+        return model.apply(variables, inputs, train=False)
+
+    def train(
+        variables: dict[str, Any], inputs: jax.Array, key: jax.Array
+    ) -> tuple[ModelOutput, dict[str, Any]]:
+        return model.apply(
+            variables, inputs, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+
+    evaluate, train = (jax.jit(f, compiler_options=QUICK) for f in (evaluate, train))
+    variables = dict(initial)
+    if "batch_stats" in initial:
+        updated = train(initial, audio, jax.random.key(0))[1]["batch_stats"]
+        # One step of the running estimate, undone: the statistics of this very batch.
+        variables["batch_stats"] = jax.tree.map(
+            lambda new, old: (new - 0.9 * old) / 0.1, updated, initial["batch_stats"]
+        )
+    return Built(model, variables, initial, audio, evaluate, train)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Returns whether two trees hold equal arrays."""
+    return jax.tree.all(jax.tree.map(lambda x, y: bool(jnp.array_equal(x, y)), a, b))
