@@ -31,7 +31,15 @@ _CODE_NOT_A_REGULAR_FILE = 7
 
 
 class AudioError(ValueError):
-    """Audio cannot be used; the message is one sentence that names the file and the reason."""
+    """Audio cannot be used; the message is one sentence that names the file and the reason.
+
+    Attributes:
+        reason: the sentence without the name of the file.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.reason = reason
 
 
 def read_audio(
@@ -72,9 +80,9 @@ def read_audio(
         name = name or str(source)
         if not source.is_file():
             reason = "it is a folder" if source.is_dir() else "there is no such file"
-            raise AudioError(f"{name} cannot be read: {reason}.")
+            raise AudioError(name, f"cannot be read: {reason}.")
     if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
-        raise AudioError(f"{name} cannot be read: the file is empty (0 bytes).")
+        raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
     with _open(source, name) as file:
         rate = file.samplerate
         wanted = int(sample_rate or rate)
@@ -84,9 +92,9 @@ def read_audio(
             seekable_to = _seekable_to(file, source) if file.seekable() else 0
             audio = _read_excerpt(file, name, seekable_to, wanted, start, num_frames, mono)
     if num_frames is None and start == 0 and not len(audio):
-        raise AudioError(f"{name} cannot be used: it holds no audio (0 frames were decoded).")
+        raise AudioError(name, "cannot be used: it holds no audio (0 frames were decoded).")
     if not np.isfinite(audio).all():
-        raise AudioError(f"{name} cannot be used: it holds samples that are not finite (NaN, Inf).")
+        raise AudioError(name, "cannot be used: it holds samples that are not finite (NaN, Inf).")
     return audio, wanted
 
 
@@ -173,8 +181,9 @@ def _read(
             blocks.append(kept.mean(axis=1, keepdims=True) if mono and file.channels > 1 else kept)
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            f"{name} cannot be read: it is damaged {(seek_to + done) / file.samplerate:.1f} s "
-            f"after its start ({_reason(error)})."
+            name,
+            f"cannot be read: it is damaged {(seek_to + done) / file.samplerate:.1f} s "
+            f"after its start ({_reason(error)}).",
         ) from error
     if not blocks:
         blocks = [np.zeros((0, 1 if mono else file.channels), np.float32)]
@@ -225,7 +234,7 @@ def _open(source: pathlib.Path | bytes, name: str) -> Any:
     if shutil.which("ffmpeg"):
         return _open_with_ffmpeg(source, name, reason)
     raise AudioError(
-        f"{name} cannot be read: {reason} (m4a, mp4, aac and wma need the ffmpeg program)."
+        name, f"cannot be read: {reason} (m4a, mp4, aac and wma need the ffmpeg program)."
     ) from first_error
 
 
@@ -269,8 +278,9 @@ def _open_with_ffmpeg(source: pathlib.Path | bytes, name: str, reason: str) -> A
             result = subprocess.run(command, capture_output=True, timeout=_FFMPEG_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired as error:
             raise AudioError(
-                f"{name} cannot be read: {reason}, and ffmpeg took longer than "
-                f"{_FFMPEG_TIMEOUT_SECONDS} s."
+                name,
+                f"cannot be read: {reason}, and ffmpeg took longer than "
+                f"{_FFMPEG_TIMEOUT_SECONDS} s.",
             ) from error
     try:
         if result.returncode == 0:
@@ -279,8 +289,9 @@ def _open_with_ffmpeg(source: pathlib.Path | bytes, name: str, reason: str) -> A
         result.stderr += b" it wrote no audio"
     said = result.stderr.decode("utf-8", "replace").strip().splitlines()
     raise AudioError(
-        f"{name} cannot be read: {reason}, and ffmpeg cannot either"
-        f" ({said[-1].strip() if said else f'exit status {result.returncode}'})."
+        name,
+        f"cannot be read: {reason}, and ffmpeg cannot either"
+        f" ({said[-1].strip() if said else f'exit status {result.returncode}'}).",
     )
 
 
