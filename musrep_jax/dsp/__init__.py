@@ -1,0 +1,1 @@
+"""Signal processing in JAX: spectrograms and filter banks."""

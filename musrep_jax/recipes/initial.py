@@ -15,6 +15,7 @@ from musrep_jax.data.datasets import Tracks
 from musrep_jax.models import Tagger
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
 from musrep_jax.recipes import binding
+from musrep_jax.recipes.cells import Cell
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.recipes.settings import chunk_of
 from musrep_jax.training import checkpoints

@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from musrep_jax.evaluation import figures, tables
+from musrep_jax.evaluation import figures, run_figures, tables
 from musrep_jax.recipes.cells import Cell, display_name
 from musrep_jax.recipes.workdir import Workdir, write_text
 from musrep_jax.training.logs import read_rows
@@ -47,11 +47,11 @@ def present(
             continue
         title = title_of(with_display_names(result))
         if cell.source is None:
-            bars = figures.per_label_bars(result, title=title)
+            bars = run_figures.per_label_bars(result, title=title)
             figures.save_figure(bars, target / "labels" / f"{key}.png")
         rows = read_rows(folder.cell_dir(cell) / "metrics.jsonl")
         if rows:
-            curves = figures.training_curves(rows, title=title, best_step=result["best_step"])
+            curves = run_figures.training_curves(rows, title=title, best_step=result["best_step"])
             figures.save_figure(curves, target / "training" / f"{key}.png")
 
 

@@ -1,0 +1,69 @@
+"""Compare taggers under one protocol on one data set.
+
+Source: Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models",
+SMC 2020, and table 3.1 of Won's thesis (UPF, 2021): every model is trained with Adam and then SGD,
+and tested on the mean of 16 chunks of each track.
+
+    python main.py --config=configs/compare.py
+    python main.py --config=configs/compare.py:smoke
+    python main.py --config=configs/compare.py:thesis --config.data.name=DATA_SET
+
+The default trains compact models on generated audio for a few hundred steps: a demonstration of the
+protocol, with numbers that say nothing about the published models. `:thesis` takes the published
+sizes, epochs (Adam to 80, then SGD at 1e-3, 1e-4 and 1e-5 from 80, 100 and 120 to 200) and chunks.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from configs import common
+
+MODELS = (
+    "fcn",
+    "musicnn",
+    "crnn",
+    "sample_cnn",
+    "sample_cnn_se",
+    "short_chunk_cnn",
+    "short_chunk_resnet",
+    "cnnsa",
+    "harmonic_cnn",
+    "tagging_transformer",
+    "spectrogram_transformer",
+)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Returns the config.
+
+    Args:
+        arg: "" for the embedded default, "smoke" for one step of everything, "thesis" for the
+            published protocol.
+    """
+    config = common.get_base("compare")
+    config.model.name = ",".join(MODELS)
+    config.data.name = "synthetic_cultures/makam"
+    config.data.path = config_dict.placeholder(str)
+    config.num_train_tracks = "all"
+    common.embedded_training(config)
+    config.evaluation.num_chunks = 16
+    config.evaluation.validation_num_chunks = 16
+    config.optimizer.name = "adam_sgd"
+    config.optimizer.switch_at = (0.6, 0.8, 0.9)
+    config.optimizer.switch_unit = "fraction"
+    config.optimizer.sgd_learning_rates = (1e-2, 1e-3, 1e-4)
+    if arg == "smoke":
+        common.smoke(config)
+        config.optimizer.name = "adam"
+        config.model.name = "short_chunk_cnn,crnn"
+    elif arg == "thesis":
+        config.model.size = "full"
+        config.optimizer.learning_rate = 1e-4
+        config.optimizer.switch_at = (80, 100, 120)
+        config.optimizer.switch_unit = "epochs"
+        config.optimizer.sgd_learning_rates = (1e-3, 1e-4, 1e-5)
+        config.train.update(num_steps=None, evaluate_every_steps=None, checkpoint=True)
+        config.train.update(num_epochs=200, evaluate_every_epochs=1)
+        config.data.cache_megabytes = 0
+    elif arg:
+        raise ValueError(f"configs/compare.py knows the arguments smoke and thesis, not {arg!r}.")
+    return config
