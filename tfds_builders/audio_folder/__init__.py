@@ -1,0 +1,1 @@
+"""Anyone's recordings: a folder of audio files plus a table of labels."""

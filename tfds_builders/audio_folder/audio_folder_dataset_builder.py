@@ -1,0 +1,334 @@
+"""`audio_folder`: a TFDS data set made of anyone's recordings and a table of their labels."""
+
+import concurrent.futures
+import hashlib
+import json
+import pathlib
+import re
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from musrep_jax.data.audio import AudioError, read_audio
+from musrep_jax.data.builders import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data.specs import SPLITS, DatasetSpec
+from musrep_jax.data.splits import (
+    FRACTIONS,
+    content_hash,
+    find_leakage,
+    make_splits,
+    merge_groups,
+    missing_labels,
+)
+from tfds_builders.audio_folder.label_table import (
+    TABLE_NAME,
+    Row,
+    TableError,
+    locate,
+    read_label_table,
+    unlisted_files,
+)
+
+_NUM_DECODERS = 2
+_PROBE_FRAMES = 1024
+_MAX_LICENCES = 5
+_MAX_NAMED = 5
+
+
+class Builder(TrackBuilder):
+    """Decodes a folder of recordings to 16-bit mono at the model's rate.
+
+    The table is described in README.md; splits that it does not give are made so that no group
+    lies in two of them, and files with identical content count as one group.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | pathlib.Path,
+        folder: str | pathlib.Path = "",
+        sample_rate: int | None = None,
+        seed: int | None = None,
+        labels: Sequence[str] | str = (),
+        label_prefix: str = "",
+        min_positives: int = 1,
+    ) -> None:
+        """Reads the table; no audio is touched yet.
+
+        Args:
+            data_dir: root folder of the built data sets.
+            folder: that holds the recordings and `labels.tsv`.
+            sample_rate: in Hz, that the recordings are resampled to.
+            seed: of the splits that are made.
+            labels: to use, as a list or comma separated; none for all. Recordings without any of
+                them stay in the data set, as examples of none.
+            label_prefix: use only the labels that begin so.
+            min_positives: use only the labels that at least so many recordings have.
+
+        Raises:
+            TableError: if the folder or its table is not as it should be.
+        """
+        if not str(folder):
+            raise TableError("audio_folder needs a folder: write audio_folder:FOLDER.")
+        self.folder = pathlib.Path(folder).expanduser().resolve()
+        self.rows = read_label_table(self.folder)
+        wanted = labels.split(",") if isinstance(labels, str) else labels
+        self.options = {
+            "labels": sorted({name.strip() for name in wanted if name.strip()}),
+            "label_prefix": label_prefix,
+            "min_positives": int(min_positives),
+        }
+        self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
+        self._plan: dict[str, list[Row]] = {}
+        self._facts: dict[str, Any] = {}
+        self._unreadable: list[RefusedTrack] = []
+        rate = int(sample_rate or self.DEFAULT_SAMPLE_RATE)
+        seed = self.DEFAULT_SEED if seed is None else int(seed)
+        variant = _digest([str(self.folder), rate, seed, self.options])[:8]
+        slug = re.sub(r"[^A-Za-z0-9_]+", "_", self.folder.name) or "folder"
+        super().__init__(
+            data_dir=data_dir,
+            config=tfds.core.BuilderConfig(name=f"{slug}-{variant}"),
+            sample_rate=rate,
+            seed=seed,
+        )
+
+    def spec(self) -> DatasetSpec:
+        """Returns the facts about the folder; the fingerprint covers table, files and options."""
+        licences = sorted({row.licence for row in self.rows if row.licence})
+        more = (
+            f"; and {len(licences) - _MAX_LICENCES} more" if len(licences) > _MAX_LICENCES else ""
+        )
+        return DatasetSpec(
+            name=f"audio_folder:{self.folder.name}",
+            label_names=self.label_names,
+            sample_rate=self.sample_rate,
+            stored_form="pcm16",
+            split_sizes={},
+            licence="; ".join(licences[:_MAX_LICENCES]) + more or "not stated in the table",
+            citation=f"Recordings in the folder {self.folder.name}.",
+            description=f"{len(self.rows)} recordings with labels from {TABLE_NAME}.",
+            fingerprint=self._fingerprint(),
+        )
+
+    def _fingerprint(self) -> str:
+        files = []
+        for row in self.rows:
+            path = locate(self.folder, row.path)
+            if path.is_file():
+                stat = path.stat()
+                files.append([row.path, stat.st_size, stat.st_mtime_ns])
+        table = (self.folder / TABLE_NAME).read_bytes()
+        return _digest(
+            [
+                str(self.VERSION),
+                hashlib.sha256(table).hexdigest(),
+                files,
+                self.sample_rate,
+                self.seed,
+                self.options,
+            ]
+        )
+
+    def split_names(self) -> tuple[str, ...]:
+        """Returns the splits; on the first call the files are looked at and the splits made."""
+        if not self._plan:
+            self._make_plan()
+        return tuple(self._plan)
+
+    def generate_tracks(self, split: str) -> Iterator[TrackRecord | RefusedTrack]:
+        """Yields the decoded recordings of a split, and those that cannot be decoded."""
+        self.split_names()
+        if split == next(iter(self._plan)):
+            yield from self._unreadable
+        used = set(self.label_names)
+
+        def decode(row: Row) -> TrackRecord | RefusedTrack:
+            try:
+                audio, _ = read_audio(
+                    locate(self.folder, row.path), sample_rate=self.sample_rate, name=row.path
+                )
+            except AudioError as error:
+                return RefusedTrack(row.path, error.reason)
+            labels = [name for name in row.labels if name in used]
+            return TrackRecord(row.path, row.group, labels, audio)
+
+        with concurrent.futures.ThreadPoolExecutor(_NUM_DECODERS) as pool:
+            waiting: deque[concurrent.futures.Future] = deque()
+            for row in self._plan[split]:
+                waiting.append(pool.submit(decode, row))
+                if len(waiting) > 2 * _NUM_DECODERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def report_facts(self) -> dict[str, Any]:
+        """Returns leakage between splits, labels missing from one, and notes in words."""
+        self.split_names()
+        return self._facts
+
+    def _make_plan(self) -> None:
+        """Sets aside what cannot be opened, makes the splits that are not given, and reports."""
+        rows, hashes = [], []
+        self._unreadable = []
+        with concurrent.futures.ThreadPoolExecutor(_NUM_DECODERS) as pool:
+            for row, found in zip(self.rows, pool.map(self._probe, self.rows), strict=True):
+                if isinstance(found, RefusedTrack):
+                    self._unreadable.append(found)
+                else:
+                    rows.append(row)
+                    hashes.append(found)
+        if not rows:
+            raise BuildError(
+                f"none of the {len(self.rows)} files that {self.folder / TABLE_NAME} lists can be "
+                f"read; {self._unreadable[0].path}, for one, {self._unreadable[0].reason}"
+            )
+        column = {name: index for index, name in enumerate(self.label_names)}
+        matrix = np.zeros((len(rows), len(column)), np.float32)
+        for index, row in enumerate(rows):
+            matrix[index, [column[name] for name in row.labels if name in column]] = 1.0
+        splits, notes = _complete_splits(rows, hashes, matrix, self.seed)
+        _check_every_split_has_a_label(self.folder / TABLE_NAME, matrix, splits)
+        self._plan = {
+            split: [row for row, name in zip(rows, splits, strict=True) if name == split]
+            for split in SPLITS
+            if split in splits
+        }
+        leakage = find_leakage(
+            [row.path for row in rows], [row.group for row in rows], hashes, splits
+        )
+        missing = missing_labels(matrix, self.label_names, splits)
+        notes += _describe(leakage, missing, matrix, self.label_names, splits)
+        unlisted = unlisted_files(self.folder, self.rows)
+        if unlisted:
+            notes.append(
+                f"audio files that {TABLE_NAME} does not list: {len(unlisted)} ({_some(unlisted)})."
+            )
+            if any("\ufffd" in name for name in unlisted):
+                notes.append("file names that are not UTF-8 cannot be listed: rename those files.")
+        self._facts = {"leakage": leakage, "missing_labels": missing, "notes": notes}
+
+    def _probe(self, row: Row) -> str | RefusedTrack:
+        """Returns the hash of a file's content, or why it cannot be opened."""
+        path = locate(self.folder, row.path)
+        try:
+            audio, _ = read_audio(path, name=row.path, num_frames=_PROBE_FRAMES)
+            if not len(audio):
+                return RefusedTrack(row.path, "cannot be used: it holds no audio.")
+            return content_hash(path)
+        except AudioError as error:
+            return RefusedTrack(row.path, error.reason)
+        except OSError as error:
+            return RefusedTrack(row.path, f"cannot be read: {error.strerror}.")
+
+
+def _choose_labels(
+    table: pathlib.Path,
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    label_prefix: str,
+    min_positives: int,
+) -> tuple[str, ...]:
+    """Returns the labels in use, the most frequent first, equals in order of code points."""
+    counts = Counter(name for row in rows for name in row.labels)
+    for name in labels:
+        if name not in counts:
+            raise TableError(f"{table} has no label {name!r}; it has {_some(sorted(counts), 10)}.")
+    chosen = [
+        name
+        for name, count in counts.items()
+        if (not labels or name in labels)
+        and name.startswith(label_prefix)
+        and count >= min_positives
+    ]
+    if not chosen:
+        raise TableError(
+            f"no label of {table} begins with {label_prefix!r} and is held by {min_positives} "
+            f"recordings or more; it has {_some(sorted(counts), 10)}."
+        )
+    return tuple(sorted(chosen, key=lambda name: (-counts[name], name)))
+
+
+def _complete_splits(
+    rows: Sequence[Row], hashes: Sequence[str], matrix: np.ndarray, seed: int
+) -> tuple[list[str], list[str]]:
+    """Returns the split of each row, given or made, and a note on what was made."""
+    groups = merge_groups([row.group for row in rows], hashes)
+    given = {row.split for row in rows}
+    if given >= set(SPLITS):
+        return [row.split for row in rows], []
+    if given <= {None, "train"}:
+        note = f"splits were made here, by group ({len(set(groups))} groups, seed {seed})."
+        return make_splits(groups, matrix, seed=seed), [note]
+    # What is given is kept; the splits that lack are taken out of training, by group.
+    lacking = [split for split in SPLITS if split not in given]
+    fractions = {split: FRACTIONS[split] for split in ("train", *lacking)}
+    inside = [index for index, row in enumerate(rows) if row.split == "train"]
+    made = make_splits(
+        [groups[index] for index in inside], matrix[inside], seed=seed, fractions=fractions
+    )
+    splits = [row.split for row in rows]
+    for index, split in zip(inside, made, strict=True):
+        splits[index] = split
+    note = f"the table gives no {' or '.join(lacking)} split: taken out of train, by group."
+    return splits, [note]
+
+
+def _check_every_split_has_a_label(
+    table: pathlib.Path, matrix: np.ndarray, splits: Sequence[str]
+) -> None:
+    """Raises when nothing could be learned, chosen or measured on a split."""
+    for split in sorted(set(splits), key=SPLITS.index):
+        members = matrix[np.array([name == split for name in splits])]
+        if not members.any():
+            raise BuildError(
+                f"none of the {len(members)} readable recordings of {table} in split {split!r} has "
+                "one of the labels in use, so nothing can be learned or measured on it; label some "
+                "of them, or drop the split column to have splits made."
+            )
+
+
+def _describe(
+    leakage: dict[str, list],
+    missing: dict[str, list[str]],
+    matrix: np.ndarray,
+    label_names: Sequence[str],
+    splits: Sequence[str],
+) -> list[str]:
+    """Returns what a user should know of the splits, in sentences."""
+    notes = []
+    shared, identical = leakage["shared_groups"], leakage["identical_audio"]
+    if shared:
+        names = _some([row["group"] for row in shared])
+        notes.append(f"LEAKAGE: groups that lie in more than one split: {len(shared)} ({names}).")
+    if identical:
+        names = _some([" = ".join(row["tracks"]) for row in identical])
+        notes.append(f"LEAKAGE: files with a copy in another split: {len(identical)} ({names}).")
+    for split, names in missing.items():
+        if names:
+            notes.append(f"labels without a recording in {split}: {len(names)} ({_some(names)}).")
+    in_training = matrix[np.array([split == "train" for split in splits])].all(axis=0)
+    everywhere = [name for name, on in zip(label_names, in_training, strict=True) if on]
+    if everywhere:
+        notes.append(
+            f"labels on every training recording, from which nothing can be learned: "
+            f"{len(everywhere)} ({_some(everywhere)})."
+        )
+    unlabelled = int((~matrix.any(axis=1)).sum())
+    if unlabelled:
+        notes.append(f"recordings with none of the labels in use: {unlabelled}.")
+    return notes
+
+
+def _some(names: Sequence[str], limit: int = _MAX_NAMED) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

@@ -1,0 +1,266 @@
+"""Reads `labels.tsv`, the table that says which recording of a folder has which labels.
+
+As a program it writes such a table from sub-folders that are named after their label:
+
+    python -m tfds_builders.audio_folder.label_table FOLDER
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from musrep_jax.data.specs import SPLITS
+
+TABLE_NAME = "labels.tsv"
+SPLIT_ALIASES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
+AUDIO_SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        *("aac", "aif", "aifc", "aiff", "au", "caf", "flac", "m4a", "mp3", "mp4"),
+        *("oga", "ogg", "opus", "snd", "w64", "wav", "wma"),
+    )
+)
+_MAX_NAMED = 3
+
+
+class TableError(ValueError):
+    """The folder or its table is not as it should be; one sentence says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One recording.
+
+    Attributes:
+        path: of the file, relative to the folder, with forward slashes.
+        labels: in the order of the table, without repetitions; may be empty.
+        group: performer, recording or artist; the path itself where the table names none.
+        split: one of `SPLITS`, or None when the table has no such column.
+        licence: what the `license` column says, or "".
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    group: str
+    split: str | None
+    licence: str
+
+
+def read_label_table(folder: pathlib.Path) -> list[Row]:
+    """Returns the rows of a folder's `labels.tsv`.
+
+    The table is tab separated UTF-8 with a header; `path` and `labels` (comma separated) are
+    needed, `group`, `split` and `license` are used where they are there, other columns are ignored.
+    Every cell is text: a label `NA` or `null` is that label.
+
+    Args:
+        folder: that holds the table.
+
+    Raises:
+        TableError: if the folder or table is missing or empty, a column is missing, a path is
+            repeated, a split is unknown or empty, two labels differ only by case, or no row has a
+            label.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise TableError(f"{folder} {what}; give the folder that holds {TABLE_NAME}.")
+    table = folder / TABLE_NAME
+    if not table.is_file():
+        raise TableError(_advice_without_table(folder))
+    rows, has_split = _parse(table)
+    if not rows:
+        raise TableError(f"{table} lists no recordings: it has a header and no rows.")
+    _check_paths(table, rows)
+    _check_labels(table, rows)
+    if has_split:
+        _check_splits(table, rows)
+    return rows
+
+
+def unlisted_files(folder: pathlib.Path, rows: Iterable[Row]) -> list[str]:
+    """Returns the audio files in a folder that its table does not list, sorted.
+
+    A name that is not UTF-8 cannot be listed; its foreign bytes are shown as U+FFFD.
+    """
+    listed = {unicodedata.normalize("NFC", row.path) for row in rows}
+    found = (
+        os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "replace")
+        for path in _audio_files(folder)
+    )
+    return sorted(path for path in found if unicodedata.normalize("NFC", path) not in listed)
+
+
+def locate(folder: pathlib.Path, path: str) -> pathlib.Path:
+    """Returns where a listed file is, trying both Unicode forms of its name.
+
+    Tables made on one system and files unpacked on another may write an accent differently.
+    """
+    for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
+        if (folder / form).is_file():
+            return folder / form
+    return folder / path
+
+
+def _parse(table: pathlib.Path) -> tuple[list[Row], bool]:
+    """Returns the rows as they stand, and whether there is a split column."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"{table} is not UTF-8 text (byte {error.start}); save it as UTF-8, tab separated."
+        ) from error
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
+    try:
+        # strict: a stray quotation mark would else swallow the lines that follow it.
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise TableError(
+            f"line {reader.line_num} of {table} is malformed ({error}); a cell that begins with a "
+            "quotation mark must end with one, and quotation marks inside are doubled."
+        ) from error
+    header = [name.strip().lower() for name in lines[0][1]] if lines else []
+    for needed in ("path", "labels"):
+        if needed not in header:
+            hint = "; it looks comma separated" if len(header) == 1 and "," in header[0] else ""
+            raise TableError(
+                f"{table} has no column {needed!r}{hint}: its first line must name the columns, "
+                "separated by tabs, path and labels among them; "
+                f"it has {', '.join(map(repr, header)) or 'no line at all'}."
+            )
+    repeated = [name for name, count in Counter(header).items() if name and count > 1]
+    if repeated:
+        raise TableError(f"{table} has two columns named {repeated[0]!r}; keep one.")
+    rows = []
+    for line, cells in lines[1:]:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) <= max(header.index("path"), header.index("labels")):
+            raise TableError(
+                f"line {line} of {table} has {len(cells)} column(s), but the header has "
+                f"{len(header)}; separate the columns by tabs."
+            )
+        values = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        if not values["path"]:
+            raise TableError(f"line {line} of {table} has no path; name a file or drop the line.")
+        path = os.path.normpath(values["path"].replace("\\", "/")).replace(os.sep, "/")
+        labels = (
+            unicodedata.normalize("NFC", name.strip()) for name in values["labels"].split(",")
+        )
+        split = values.get("split", "") if "split" in header else None
+        if split is not None and split.lower() not in SPLIT_ALIASES:
+            fix = "fill it in, or drop the column" if not split else "write train, validation, test"
+            raise TableError(
+                f"line {line} of {table} has the split {split!r}; allowed are "
+                f"{', '.join(SPLIT_ALIASES)}: {fix}."
+            )
+        rows.append(
+            Row(
+                path=path,
+                labels=tuple(dict.fromkeys(name for name in labels if name)),
+                group=values.get("group", "") or path,
+                split=None if split is None else SPLIT_ALIASES[split.lower()],
+                licence=values.get("license", "") or values.get("licence", ""),
+            )
+        )
+    return rows, "split" in header
+
+
+def _check_paths(table: pathlib.Path, rows: Sequence[Row]) -> None:
+    repeated = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
+    if repeated:
+        raise TableError(
+            f"{table} lists {_name_some(repeated)} more than once; keep one line per file, with "
+            "all of its labels."
+        )
+
+
+def _check_labels(table: pathlib.Path, rows: Sequence[Row]) -> None:
+    spellings = defaultdict(set)
+    for row in rows:
+        for name in row.labels:
+            spellings[name.casefold()].add(name)
+    if not spellings:
+        raise TableError(f"{table} gives no recording a label: the labels column is empty.")
+    for names in spellings.values():
+        if len(names) > 1:
+            raise TableError(
+                f"{table} has labels that differ only by case: {_name_some(sorted(names))}; "
+                "write them alike."
+            )
+
+
+def _check_splits(table: pathlib.Path, rows: Sequence[Row]) -> None:
+    for split in SPLITS:
+        members = [row for row in rows if row.split == split]
+        if members and not any(row.labels for row in members):
+            raise TableError(
+                f"{table} gives none of the {len(members)} recordings in split {split!r} a label; "
+                "label some of them, or drop the split column to have splits made."
+            )
+    if not any(row.split == "train" for row in rows):
+        raise TableError(f"{table} puts no recording into the split 'train'; put some there.")
+
+
+def _advice_without_table(folder: pathlib.Path) -> str:
+    others = sorted(path.name for path in folder.iterdir() if path.name.startswith("labels."))
+    if others:
+        return f"{folder} has {others[0]} but no {TABLE_NAME}: save it under that name, with tabs."
+    classes = sorted({path.parent.name for path in _audio_files(folder) if path.parent != folder})
+    if classes:
+        return (
+            f"{folder} has no {TABLE_NAME}; where its sub-folders ({_name_some(classes)}) are the "
+            f"labels, make one with: python -m tfds_builders.audio_folder.label_table {folder}"
+        )
+    if any(True for _ in _audio_files(folder)):
+        return (
+            f"{folder} has no {TABLE_NAME}: write one, tab separated, with the header path, labels "
+            "and a line per recording."
+        )
+    return f"{folder} is empty: there is no {TABLE_NAME} and no audio file in it."
+
+
+def _audio_files(folder: pathlib.Path) -> Iterable[pathlib.Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def _name_some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(map(repr, names[:_MAX_NAMED])) + more
+
+
+def write_table_from_subfolders(folder: pathlib.Path) -> pathlib.Path:
+    """Writes a `labels.tsv` that labels each file with the name of its folder; returns its path.
+
+    Args:
+        folder: whose sub-folders are named after labels.
+
+    Raises:
+        TableError: if there is a table already, or no audio file in a sub-folder.
+    """
+    table = folder / TABLE_NAME
+    if table.exists():
+        raise TableError(f"{table} exists already; it is not overwritten.")
+    files = [path for path in _audio_files(folder) if path.parent != folder]
+    if not files:
+        raise TableError(f"{folder} has no sub-folder with audio files in it.")
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["path", "labels"])
+        writer.writerows([path.relative_to(folder).as_posix(), path.parent.name] for path in files)
+    return table
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    try:
+        print("wrote", write_table_from_subfolders(pathlib.Path(sys.argv[1])))
+    except TableError as error:
+        raise SystemExit(str(error)) from None
