@@ -15,6 +15,14 @@ NUM_CLASSES = 5
 BATCH = 3
 
 COMPACT: dict[str, dict[str, Any]] = {
+    "cnnsa": {"num_samples": 16000, "n_channels": 4, "num_heads": 2},
+    "crnn": {"num_samples": 33000, "n_channels": 4, "hidden_size": 6},
+    "fcn": {
+        "num_samples": 16000,
+        "n_channels": 4,
+        "pools": ((2, 2), (2, 2), (2, 2), (2, 3), (3, 4)),
+    },
+    "harmonic_cnn": {"num_samples": 80000, "n_channels": 3},
     "musicnn": {
         "num_samples": 12000,
         "vertical_channels": 6,
@@ -29,6 +37,9 @@ COMPACT: dict[str, dict[str, Any]] = {
         "backend_channels": 10,
         "dense_width": 14,
     },
+    "sample_cnn": {"n_channels": 3},
+    "sample_cnn_se": {"n_channels": 3},
+    "self_attention": {"num_samples": 16000, "spec_channels": 1, "width": 16, "num_heads": 2},
     "short_chunk_cnn": {"num_samples": 33000, "n_channels": 6},
     "short_chunk_resnet": {"num_samples": 16000, "n_channels": 4},
     "spectrogram_transformer": {
@@ -38,6 +49,13 @@ COMPACT: dict[str, dict[str, Any]] = {
         "num_heads": 3,
         "depth": 2,
         "dropout_rate": 0.1,
+    },
+    "tagging_transformer": {
+        "num_samples": 16000,
+        "conv_channels": 3,
+        "width": 16,
+        "num_heads": 2,
+        "depth": 2,
     },
     "vgg_ish": {"num_samples": 33000, "n_channels": 5},
 }

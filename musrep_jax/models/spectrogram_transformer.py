@@ -171,13 +171,13 @@ class SpectrogramTransformer(SpectrogramTagger):
         (r"^v\.patch_embed\.proj\.", "patch_embed."),
         (r"^v\.blocks\.(\d+)\.attn\.proj\.", r"encoder.block_\1.attention.out."),
         (r"^v\.blocks\.(\d+)\.attn\.qkv\.", r"encoder.block_\1.attention.qkv."),
-        (r"^v\.blocks\.(\d+)\.", r"encoder.block_\1."),
+        (r"^v\.blocks\.(\d+)\.(norm|mlp)", r"encoder.block_\1.\2"),
         (r"^v\.norm\.", "norm."),
         (r"^v\.(cls_token|dist_token|pos_embed)$", r"\1"),
         (r"^mlp_head\.0\.", "head_norm."),
         (r"^mlp_head\.1\.", "head."),
     )
-    TORCH_IGNORED: ClassVar[tuple[str, ...]] = (r"^v\.head(_dist)?\.",)
+    TORCH_IGNORED: ClassVar[tuple[str, ...]] = (r"^v\.(head|head_dist|pre_logits)\.",)
 
     def setup(self) -> None:
         """Creates the output layer and the input statistics."""
@@ -297,9 +297,9 @@ class SpectrogramTransformer(SpectrogramTagger):
     def adapt_torch_weights(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Returns an image transformer's or another AST's arrays, made to fit this model.
 
-        An image transformer (keys without `v.`): colour kernels are summed, the square grid of
-        positions becomes this model's, the head's norm starts at the identity. Another AST: its
-        positions are resized along time.
+        An image transformer (keys without `v.`, or kernels of three colours): colour kernels are
+        summed, the square grid of positions becomes this model's, the head's norm starts at the
+        identity. Another AST: its positions are resized along time.
 
         Args:
             arrays: key -> array in PyTorch's layout.
@@ -313,12 +313,14 @@ class SpectrogramTransformer(SpectrogramTagger):
         is_image_model = "cls_token" in arrays
         if is_image_model:
             arrays = {f"v.{name}": value for name, value in arrays.items()}
-            width = arrays["v.cls_token"].size
-            arrays["mlp_head.0.weight"] = np.ones(width, np.float32)
-            arrays["mlp_head.0.bias"] = np.zeros(width, np.float32)
         kernel = arrays.get("v.patch_embed.proj.weight")
         if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3:
             arrays["v.patch_embed.proj.weight"] = kernel.sum(axis=1, keepdims=True)
+            is_image_model = True
+        if is_image_model and "v.cls_token" in arrays:
+            width = arrays["v.cls_token"].size
+            arrays.setdefault("mlp_head.0.weight", np.ones(width, np.float32))
+            arrays.setdefault("mlp_head.0.bias", np.zeros(width, np.float32))
         positions = arrays.get("v.pos_embed")
         if positions is not None:
             positions = positions.reshape(-1, positions.shape[-1])
