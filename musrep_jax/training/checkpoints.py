@@ -111,6 +111,8 @@ def save_export(path: str | Path, variables: PyTree, card: Mapping[str, Any]) ->
                 path.rename(replaced)
             temporary.rename(path)
     finally:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
     return path

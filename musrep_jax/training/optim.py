@@ -13,7 +13,6 @@ branch inside the compiled step, not a new program.
 """
 
 import dataclasses
-import difflib
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from musrep_jax.config import ConfigError, choose, did_you_mean
 from musrep_jax.types import Array, PyTree
 
 Schedule = Callable[[int | Array], float | Array]
@@ -151,26 +151,22 @@ class AdamSgd(Adam):
     nesterov: bool = True
 
     def phase_starts(self, steps_per_epoch: int, num_steps: int | None) -> tuple[int, ...]:
-        if self.switch_unit not in UNITS:
-            raise ValueError(
-                f"optimizer.switch_unit is {self.switch_unit!r}; it must be one of "
-                f"{', '.join(UNITS)}."
-            )
+        choose(self.switch_unit, UNITS, "optimizer.switch_unit")
         if len(self.switch_at) != len(self.sgd_learning_rates) or not self.switch_at:
-            raise ValueError(
+            raise ConfigError(
                 f"optimizer.switch_at has {len(self.switch_at)} entries and "
                 f"optimizer.sgd_learning_rates has {len(self.sgd_learning_rates)}; give one "
                 "learning rate for each SGD phase."
             )
         if self.switch_unit == "fraction" and num_steps is None:
-            raise ValueError(
+            raise ConfigError(
                 "optimizer.switch_unit is 'fraction', which needs the length of the training: "
                 "pass num_steps to make_optimizer."
             )
         unit = {"epochs": steps_per_epoch, "steps": 1, "fraction": num_steps}[self.switch_unit]
         starts = tuple(round(at * unit) for at in self.switch_at)
         if starts[0] < 1 or any(a >= b for a, b in itertools.pairwise(starts)):
-            raise ValueError(
+            raise ConfigError(
                 f"optimizer.switch_at = {self.switch_at} {self.switch_unit} gives the steps "
                 f"{starts}; they must be at least 1 and strictly increasing."
             )
@@ -259,21 +255,6 @@ OPTIMIZERS: dict[str, type[Adam]] = {
 }
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
-    """Returns the end of an error sentence: the nearest known word, then all of them.
-
-    Args:
-        word: what was written.
-        known: what is allowed.
-
-    >>> did_you_mean("learning_rat", ["betas", "learning_rate"])
-    "did you mean 'learning_rate'? Known: betas, learning_rate."
-    """
-    near = difflib.get_close_matches(str(word), known, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{guess}Known: {', '.join(known)}."
-
-
 class _Range(NamedTuple):
     """What a number among the settings may be, as a test and in words."""
 
@@ -310,7 +291,7 @@ def _check_number(field: str, value: Any, kind: type) -> float | int:
     is_whole = kind is float or (is_number and value == round(value))
     if not (is_number and math.isfinite(value) and is_whole and allowed.is_allowed(value)):
         noun = "a number" if kind is float else "a whole number"
-        raise ValueError(f"optimizer.{field} is {value!r}; it must be {noun} {allowed.words}.")
+        raise ConfigError(f"optimizer.{field} is {value!r}; it must be {noun} {allowed.words}.")
     return kind(value)
 
 
@@ -318,14 +299,14 @@ def _check_value(field: str, value: Any, default: Any) -> Any:
     """Returns a setting's value in the type of its default, or says what it must be."""
     if isinstance(default, (bool, str)):
         if not isinstance(value, type(default)):
-            raise ValueError(
+            raise ConfigError(
                 f"optimizer.{field} is {value!r}; it must be a {type(default).__name__}, "
                 f"such as {default!r}."
             )
         return value
     if isinstance(default, tuple):
         if not isinstance(value, (tuple, list)) or (field == "betas" and len(value) != 2):
-            raise ValueError(
+            raise ConfigError(
                 f"optimizer.{field} is {value!r}; it must be a sequence of numbers such as "
                 f"{default!r}."
             )
@@ -345,7 +326,7 @@ def make_optimizer(
         num_steps: updates in the whole training, for what is given as a fraction of it.
 
     Raises:
-        ValueError: for an unknown name or field, or a value out of range; the sentence names the
+        ConfigError: for an unknown name or field, or a value out of range; the sentence names the
             field, the value and what is allowed.
 
     >>> optimizer = make_optimizer({"name": "adam_sgd"}, steps_per_epoch=10)
@@ -355,21 +336,16 @@ def make_optimizer(
     ['1e-04', '1e-03', '1e-04', '1e-05']
     """
     if steps_per_epoch < 1:
-        raise ValueError(f"steps_per_epoch is {steps_per_epoch}; it must be at least 1.")
+        raise ConfigError(f"steps_per_epoch is {steps_per_epoch}; it must be at least 1.")
     fields = dict(settings)
-    name = fields.pop("name", None)
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer.name is {name!r}, which is not an optimiser; "
-            f"{did_you_mean(name, list(OPTIMIZERS))}"
-        )
+    name = choose(str(fields.pop("name", None)), list(OPTIMIZERS), "optimizer.name")
     entry = OPTIMIZERS[name]
     defaults = {field.name: field.default for field in dataclasses.fields(entry)}
     for field, value in fields.items():
         if field not in defaults:
-            raise ValueError(
-                f"optimizer.{field} is not a setting of {name!r}; "
-                f"{did_you_mean(field, list(defaults))}"
+            raise ConfigError(
+                f"optimizer.{field} is not a setting of {name!r}."
+                f"{did_you_mean(field, list(defaults))} Its settings: {', '.join(defaults)}."
             )
         fields[field] = _check_value(field, value, defaults[field])
     built = entry(**fields)

@@ -129,23 +129,23 @@ def make_train_step(
         trained: PyTree, frozen: PyTree, model_state: PyTree, batch: Batch, key: Array
     ) -> tuple[PyTree, PyTree, dict[str, Array]]:
         parts = split_batch(batch, num_microbatches)
-        weights = jnp.sum(parts["mask"], axis=1) / jnp.maximum(jnp.sum(parts["mask"]), 1)
+        weights = parts["mask"].sum(axis=1) / jnp.maximum(parts["mask"].sum(), 1)
 
-        def body(model_state: PyTree, part: tuple[Batch, Array, Array]) -> tuple[PyTree, PyTree]:
+        def weighted(model_state: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
             batch, weight, index = part
-            key_of_part = jax.random.fold_in(key, index)
             grads, model_state, metrics = gradients(
-                trained, frozen, model_state, batch, key_of_part
+                trained, frozen, model_state, batch, jax.random.fold_in(key, index)
             )
             return model_state, jax.tree.map(lambda leaf: leaf * weight, (grads, metrics))
 
-        def add(carry: tuple[PyTree, PyTree], part: Any) -> tuple[tuple[PyTree, PyTree], None]:
-            model_state, weighted = body(carry[0], part)
-            return (model_state, jax.tree.map(jnp.add, carry[1], weighted)), None
+        def add(carry: tuple[PyTree, PyTree], part: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
+            model_state, terms = weighted(carry[0], part)
+            return (model_state, jax.tree.map(jnp.add, carry[1], terms)), None
 
         everything = (parts, weights, jnp.arange(num_microbatches))
-        shapes = jax.eval_shape(body, model_state, jax.tree.map(lambda leaf: leaf[0], everything))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[1])
+        first = jax.tree.map(lambda leaf: leaf[0], everything)
+        _, shapes = jax.eval_shape(weighted, model_state, first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (model_state, (grads, metrics)), _ = jax.lax.scan(add, (model_state, zeros), everything)
         return grads, model_state, metrics
 
