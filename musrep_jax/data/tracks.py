@@ -182,6 +182,21 @@ class Tracks(Sequence):
         """
         return self.store.crop(int(self.rows[index]), int(start), int(length), whole)
 
+    def capped(self, max_seconds: float | None) -> "Tracks":
+        """Returns the same tracks as if they ended after `max_seconds`; None changes nothing.
+
+        Args:
+            max_seconds: what is used of a recording, from its start.
+        """
+        if max_seconds is None:
+            return self
+        per_second = float(self.spec.sample_rate)
+        if self.spec.stored_form == "log_mel":
+            per_second /= self.spec.front_end["hop_length"]
+        tracks = Tracks(self.store, self.rows)
+        tracks.num_samples = np.minimum(self.num_samples, max(1, int(max_seconds * per_second)))
+        return tracks
+
     def subset(self, num_tracks: int | None, seed: int = 0) -> "Tracks":
         """Returns some of the tracks; of one seed, a smaller subset lies within every larger one.
 

@@ -82,6 +82,7 @@ def train_cell(
     train_tracks = dataset.tracks("train")
     if cell.num_train_tracks:
         train_tracks = train_tracks.subset(cell.num_train_tracks, seed=cell.seed)
+    train_tracks = train_tracks.capped(settings.train.max_seconds)
     plan = Plan.make(cell, settings, len(train_tracks))
     variables = initial_variables(model, settings, cell, train_tracks, source)
     before = jax.device_get(variables["params"])
@@ -112,7 +113,6 @@ def train_cell(
                 seed=cell.seed,
                 start_step=start_step,
                 num_workers=settings.data.num_workers,
-                max_seconds=settings.train.max_seconds,
             )
 
     def evaluate(state: TrainState) -> Mapping[str, float]:
