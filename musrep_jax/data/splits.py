@@ -89,6 +89,7 @@ def _assign(
     drives = groups_left > 1
     wanted_labels = shares[:, None] * counts.sum(axis=0)
     wanted_tracks = shares * sizes.sum()
+    limits = np.ceil(np.round(_ROOM * wanted_tracks, 6))
     has_label = np.zeros(wanted_labels.shape, bool)
     filled = np.zeros(len(shares))
     assigned = np.full(num_groups, -1)
@@ -104,7 +105,7 @@ def _assign(
         group = queue.pop()
         split = -1
         if queue is not rest:
-            room = filled + sizes[group] <= _ROOM * shares * sizes.sum()
+            room = filled + sizes[group] <= limits
             lacks = ~has_label[:, label] & (room | (filled == 0))
             lacking = [split for split in priority if lacks[split]]
             if lacking and groups_left[label] <= len(lacking):

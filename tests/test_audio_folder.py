@@ -1,0 +1,315 @@
+"""Anyone's folder: its table, splits, report, and the sentence for everything that can be wrong."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from musrep_jax.data import DatasetError, open_dataset
+from musrep_jax.data.splits import (
+    SplitError,
+    find_leakage,
+    make_splits,
+    merge_groups,
+    missing_labels,
+)
+
+RATE = 16000
+
+
+def _write_audio(path, seed, seconds=0.05, rate=RATE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio = np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * rate))
+    soundfile.write(path, audio, rate)
+
+
+def _write_table(folder, rows, header=("path", "labels", "group")):
+    lines = ["\t".join(row) for row in [header, *rows]]
+    (folder / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve recordings in six groups, two labels; `solo` on half of the groups."""
+    folder = tmp_path / "my recordings"
+    rows = []
+    for index in range(12):
+        path = f"take {index:02d}.wav"
+        _write_audio(folder / path, index)
+        labels = "voice,solo" if index % 4 < 2 else "voice"
+        rows.append((path, labels if index else f"{labels},Ney é", f"artist {index // 2}"))
+    _write_table(folder, rows)
+    return folder
+
+
+def _open(folder, tmp_path, **options):
+    return open_dataset(f"audio_folder:{folder}", data_dir=tmp_path / "data", **options)
+
+
+def _edit(folder, old, new):
+    table = folder / "labels.tsv"
+    table.write_text(table.read_text("utf-8").replace(old, new), "utf-8")
+
+
+def test_a_folder_becomes_a_data_set(folder, tmp_path, capsys):
+    dataset = _open(folder, tmp_path)
+    assert dataset.spec.name == "audio_folder:my recordings"
+    assert dataset.spec.label_names == ("voice", "solo", "Ney é")
+    assert sum(dataset.spec.split_sizes.values()) == 12
+    groups = {}
+    for split in ("train", "validation", "test"):
+        tracks = dataset.tracks(split)
+        assert tracks.label_matrix[:, 0].all() and tracks.label_matrix[:, 1].any()
+        for index, (path, group) in enumerate(zip(tracks, tracks.groups, strict=True)):
+            assert groups.setdefault(group, split) == split
+            audio, _ = soundfile.read(folder / path, dtype="float32")
+            assert tracks.num_samples[index] == len(audio)
+            np.testing.assert_array_equal(tracks.crop(index, 0, len(audio)), audio)
+    assert dataset.report["leakage"] == {"shared_groups": [], "identical_audio": []}
+    printed = capsys.readouterr().out
+    assert "building audio_folder:my recordings" in printed and "voice" in printed
+
+
+def test_a_second_opening_builds_nothing_and_a_change_builds_again(folder, tmp_path, capsys):
+    first = _open(folder, tmp_path)
+    capsys.readouterr()
+    again = _open(folder, tmp_path)
+    assert capsys.readouterr().out == "" and again.spec == first.spec
+    _write_audio(folder / "take 03.wav", 99, seconds=0.1)
+    changed = _open(folder, tmp_path)
+    assert "has changed" in capsys.readouterr().out
+    assert changed.directory == first.directory
+    assert changed.spec.fingerprint != first.spec.fingerprint
+    lengths = [
+        length for split in changed.spec.split_sizes for length in changed.tracks(split).num_samples
+    ]
+    assert sorted(lengths)[-1] == 1600
+    other_rate = _open(folder, tmp_path, sample_rate=8000)
+    assert other_rate.directory != first.directory
+    assert other_rate.tracks("train").num_samples.max() <= 800
+
+
+def test_splits_given_are_kept_and_those_that_lack_are_made(tmp_path):
+    folder = tmp_path / "f"
+    rows = []
+    for index in range(10):
+        _write_audio(folder / f"{index}.wav", index)
+        rows.append((f"{index}.wav", "a", "test" if index < 2 else "train"))
+    _write_table(folder, rows, ("path", "labels", "split"))
+    dataset = _open(folder, tmp_path)
+    assert sorted(dataset.tracks("test")) == ["0.wav", "1.wav"]
+    assert dataset.spec.split_sizes["validation"] == 2
+    assert any("taken out of train" in note for note in dataset.report["notes"])
+    _edit(folder, "9.wav\ta\ttrain", "9.wav\ta\tval")
+    assert sorted(_open(folder, tmp_path).tracks("validation")) == ["9.wav"]
+
+
+def test_leakage_between_given_splits_is_reported(tmp_path, capsys):
+    folder = tmp_path / "f"
+    for index in range(4):
+        _write_audio(folder / f"{index}.wav", min(index, 2))
+    splits = ("train", "validation", "test", "train")
+    groups = ("x", "x", "y", "z")
+    rows = [(f"{i}.wav", "a", groups[i], splits[i]) for i in range(4)]
+    _write_table(folder, rows, ("path", "labels", "group", "split"))
+    leakage = _open(folder, tmp_path).report["leakage"]
+    assert leakage["shared_groups"] == [{"group": "x", "splits": ["train", "validation"]}]
+    assert leakage["identical_audio"] == [
+        {"tracks": ["2.wav", "3.wav"], "splits": ["train", "test"]}
+    ]
+    assert capsys.readouterr().out.count("LEAKAGE") == 2
+
+
+def test_copies_of_a_file_stay_in_one_split(tmp_path):
+    folder = tmp_path / "f"
+    for index in range(20):
+        _write_audio(folder / f"{index}.wav", index // 2)
+    _write_table(folder, [(f"{i}.wav", "a") for i in range(20)], ("path", "labels"))
+    dataset = _open(folder, tmp_path)
+    assert dataset.report["leakage"]["identical_audio"] == []
+    assert set(dataset.spec.split_sizes) == {"train", "validation", "test"}
+
+
+def test_bad_files_are_listed_and_the_rest_is_built(folder, tmp_path, capsys):
+    (folder / "take 00.wav").unlink()
+    (folder / "take 01.wav").write_bytes(b"")
+    (folder / "take 02.wav").write_text("no audio")
+    _write_audio(folder / "not listed.flac", 1)
+    with open(os.fsencode(folder) + b"/caf\xe9.wav", "wb") as file:
+        file.write(b"x")
+    dataset = _open(folder, tmp_path)
+    refused = {row["path"]: row["reason"] for row in dataset.report["refused"]}
+    assert sorted(refused) == ["take 00.wav", "take 01.wav", "take 02.wav"]
+    assert "no such file" in refused["take 00.wav"] and "0 bytes" in refused["take 01.wav"]
+    assert sum(dataset.spec.split_sizes.values()) == 9
+    notes = " ".join(dataset.report["notes"])
+    assert "does not list: 2 (caf\ufffd.wav, not listed.flac)" in notes and "UTF-8" in notes
+    assert "labels without a recording in train: 1 (Ney é)" in notes
+    assert "3 refused" in capsys.readouterr().out
+
+
+def test_every_delivered_format_is_built_or_listed(shared_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # Without ffmpeg.
+    formats = shared_dir / "data" / "formats"
+    with open(formats / "expected.tsv", newline="", encoding="utf-8") as file:
+        expected = {row["file"]: row for row in csv.DictReader(file, delimiter="\t")}
+    folder = tmp_path / "formats"
+    folder.mkdir()
+    rows = [(str(formats / name), f"label {index % 3}") for index, name in enumerate(expected)]
+    _write_table(folder, rows, ("path", "labels"))
+    dataset = _open(folder, tmp_path)
+    refused = {os.path.basename(row["path"]) for row in dataset.report["refused"]}
+    assert refused == {name for name, row in expected.items() if not row["peak"]}
+    assert all(row["reason"].startswith("cannot be ") for row in dataset.report["refused"])
+    assert sum(dataset.spec.split_sizes.values()) == len(expected) - len(refused)
+    for split in dataset.spec.split_sizes:
+        tracks = dataset.tracks(split)
+        for path, length in zip(tracks, tracks.num_samples, strict=True):
+            row = expected[os.path.basename(path)]
+            tolerance = 0.15 if row["format"].startswith("MP3") else 2 / RATE
+            assert length / RATE == pytest.approx(float(row["seconds"]), abs=tolerance)
+    assert "dubstep.ogg" in " ".join(dataset.report["scaled"])
+
+
+def test_labels_can_be_chosen(folder, tmp_path):
+    assert _open(folder, tmp_path, label_prefix="so").spec.label_names == ("solo",)
+    assert _open(folder, tmp_path, labels="solo, voice").spec.label_names == ("voice", "solo")
+    assert _open(folder, tmp_path, min_positives=2).spec.label_names == ("voice", "solo")
+    for options, message in [
+        ({"labels": ["sol"]}, "no label 'sol'; it has Ney é, solo, voice"),
+        ({"label_prefix": "x"}, "begins with 'x'"),
+        ({"label_prefx": "x"}, "Did you mean 'label_prefix'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            _open(folder, tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("labels", "tags", "no column 'labels'"),
+        ("\tlabels\tgroup", ",labels,group", "no column 'path'; it looks comma separated"),
+        ("take 01.wav", "./take 00.wav", "lists 'take 00.wav' more than once"),
+        ("take 01.wav\tvoice,solo", "take 01.wav\tVoice", "differ only by case: 'Voice', 'voice'"),
+        ("group", "split", "line 2 of .* has the split 'artist 0'; allowed are train"),
+        ("take 01.wav\t", "\t", "line 3 of .* has no path"),
+        ("take 01.wav\tvoice,solo\tartist 0", "take 01.wav", "line 3 of .* has 1 column"),
+        ("take 01.wav", '"take 01.wav', "malformed"),
+        ("group", "labels", "two columns named 'labels'"),
+    ],
+)
+def test_tables_that_are_wrong_are_refused_with_a_sentence(folder, tmp_path, old, new, message):
+    _edit(folder, old, new)
+    with pytest.raises(ValueError, match=message) as caught:
+        _open(folder, tmp_path)
+    assert "\n" not in str(caught.value) and str(folder / "labels.tsv") in str(caught.value)
+
+
+def test_folders_without_a_table_are_advised(tmp_path):
+    for name, message in [("nowhere", "does not exist"), ("", "needs a folder")]:
+        with pytest.raises(ValueError, match=message):
+            _open(tmp_path / name if name else "", tmp_path)
+    folder = tmp_path / "f"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="is empty"):
+        _open(folder, tmp_path)
+    _write_audio(folder / "a.wav", 0)
+    with pytest.raises(ValueError, match=r"has no labels\.tsv: write one"):
+        _open(folder, tmp_path)
+    (folder / "labels.csv").write_text("path,labels\n")
+    with pytest.raises(ValueError, match=r"has labels\.csv but no labels\.tsv"):
+        _open(folder, tmp_path)
+    (folder / "labels.csv").unlink()
+    (folder / "labels.tsv").write_text("path\tlabels\n")
+    with pytest.raises(ValueError, match="lists no recordings"):
+        _open(folder, tmp_path)
+    (folder / "labels.tsv").write_text("path\tlabels\na.wav\t\n")
+    with pytest.raises(ValueError, match="the labels column is empty"):
+        _open(folder, tmp_path)
+    (folder / "labels.tsv").write_bytes("path\tlabels\na.wav\tné\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        _open(folder, tmp_path)
+    (folder / "labels.tsv").write_text("path\tlabels\na.wav\tx\n")
+    with pytest.raises(SplitError, match="1 tracks in 1 group"):
+        _open(folder, tmp_path)
+    (folder / "a.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"none of the 1 files .* can be read; a\.wav"):
+        _open(folder, tmp_path)
+
+
+def test_the_table_can_be_made_from_subfolders(tmp_path, repository):
+    folder = tmp_path / "by class"
+    for index in range(12):
+        _write_audio(folder / ("ney", "ud")[index % 2] / f"{index}.wav", index)
+    with pytest.raises(ValueError, match=r"sub-folders \('ney', 'ud'\).*label_table"):
+        _open(folder, tmp_path)
+    command = [sys.executable, "-m", "tfds_builders.audio_folder.label_table", str(folder)]
+    subprocess.run(command, check=True, cwd=repository, capture_output=True)
+    dataset = _open(folder, tmp_path)
+    assert dataset.spec.label_names == ("ney", "ud")
+    assert "ney/0.wav" in {
+        path for split in dataset.spec.split_sizes for path in dataset.tracks(split)
+    }
+    again = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert again.returncode == 1 and "not overwritten" in again.stderr
+
+
+@pytest.mark.parametrize("where", ["table", "files"])
+def test_a_split_whose_labels_are_all_missing_is_refused(tmp_path, where):
+    folder = tmp_path / "f"
+    splits = ("train", "train", "validation", "test", "test")
+    rows = []
+    for index, split in enumerate(splits):
+        _write_audio(folder / f"{index}.wav", index)
+        labels = "a" if split != "test" or (where == "files" and index == 3) else ""
+        rows.append((f"{index}.wav", labels, split))
+    if where == "files":
+        (folder / "3.wav").write_bytes(b"")
+    _write_table(folder, rows, ("path", "labels", "split"))
+    with pytest.raises((ValueError, DatasetError), match="split 'test'"):
+        _open(folder, tmp_path)
+    assert not list((tmp_path / "data").glob("audio_folder/*/1.0.0"))
+
+
+def test_splits_are_disjoint_by_group_and_cover_the_labels():
+    rng = np.random.default_rng(0)
+    groups = [f"g{number}" for number in rng.integers(0, 40, 300)]
+    of_group = {group: rng.random(6) < 0.3 for group in set(groups)}
+    labels = np.array([of_group[group] & (rng.random(6) < 0.8) for group in groups])
+    splits = make_splits(groups, labels, seed=1)
+    assert find_leakage(groups, groups, [""] * 300, splits)["shared_groups"] == []
+    assert missing_labels(labels, range(6), splits) == {
+        "train": [],
+        "validation": [],
+        "test": [],
+    }
+    share = {name: splits.count(name) / 300 for name in set(splits)}
+    assert share["train"] == pytest.approx(0.6, abs=0.06)
+    assert share["test"] == pytest.approx(0.25, abs=0.06)
+    assert splits == make_splits(groups, labels, seed=1) != make_splits(groups, labels, seed=2)
+    of_train = labels[np.array(splits) == "train"].sum(axis=0) / labels.sum(axis=0)
+    assert (np.abs(of_train - 0.6) < 0.2).all()
+
+
+def test_splits_of_hard_cases():
+    single = np.eye(6)
+    splits = make_splits(list("abcdef"), single, seed=0)
+    assert sorted(set(splits)) == ["test", "train", "validation"]
+    assert splits.count("train") >= 3
+    assert len(set(make_splits(list("abc"), np.zeros((3, 1)), seed=0))) == 3
+    rare = np.zeros((30, 1))
+    rare[:3] = 1
+    made = make_splits([f"g{index}" for index in range(30)], rare, seed=0)
+    assert sorted(made[:3]) == ["test", "train", "validation"]
+    with pytest.raises(SplitError, match="2 group"):
+        make_splits(list("aabb"), np.ones((4, 1)), seed=0)
+
+
+def test_identical_audio_joins_groups():
+    assert merge_groups(list("abcd"), ["1", "1", "2", ""]) == ["a", "a", "c", "d"]
+    assert merge_groups(list("abca"), ["1", "2", "2", "3"]) == ["a", "b", "b", "a"]
+    assert merge_groups(list("cba"), ["1", "1", "1"]) == ["a", "a", "a"]
