@@ -78,4 +78,4 @@ def log_mel(audio: np.ndarray, settings: Mapping[str, Any] = FRONT_END) -> np.nd
         settings["sample_rate"], n_fft, settings["n_mels"], settings["f_min"], settings["f_max"]
     )
     bands = power @ filters.astype(power.dtype)
-    return (10.0 * np.log10(np.maximum(bands, FLOOR_POWER))).astype(np.float32)
+    return (10.0 * np.log10(np.maximum(bands.astype(np.float64), FLOOR_POWER))).astype(np.float32)
