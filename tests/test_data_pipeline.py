@@ -236,6 +236,7 @@ def test_subsets_are_nested_and_cover_the_labels(toy):
             np.testing.assert_array_equal(subset.crop(index, 7, 50), tracks.crop(whole, 7, 50))
     assert tracks.subset(3, seed=3).label_matrix.any(axis=0).all()
     assert tracks.subset(None) is tracks
+    assert tracks.capped(0.1).subset(5).num_samples.max() == 800
     with pytest.raises(ValueError, match="has 6"):
         tracks.subset(7)
 

@@ -166,7 +166,11 @@ def open_dataset(
         if config not in known:
             near = difflib.get_close_matches(config, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            has = f"has {', '.join(known)}" if known else "has no configs"
+            has = (
+                f"has {', '.join(known)}"
+                if known
+                else f"has none (a folder is given as {key}:FOLDER)"
+            )
             raise DatasetError(f"data set {key!r} has no config {config!r}.{hint} It {has}.")
         arguments["config"] = config
     allowed = set(inspect.signature(builder_class).parameters) - {"data_dir"}

@@ -218,7 +218,10 @@ class Tracks(Sequence):
                 f"{self.spec.name!r} has {len(self)}; ask for 1 to {len(self)}, or None for all."
             )
         order = covering_order(self.label_matrix, self.track_ids, seed)
-        return Tracks(self.store, np.sort(self.rows[order[:num_tracks]]))
+        chosen = np.sort(order[:num_tracks])
+        tracks = Tracks(self.store, self.rows[chosen])
+        tracks.num_samples = self.num_samples[chosen]  # They may be capped.
+        return tracks
 
 
 def covering_order(label_matrix: np.ndarray, track_ids: Sequence[str], seed: int) -> np.ndarray:
