@@ -351,13 +351,14 @@ def test_progress_rewrites_one_line_on_a_terminal():
     stream = Terminal()
     progress = logs.Progress(100, label="makam", stream=stream)
     progress.update({**ROW, "step": 10})
+    progress.validated("roc_auc", 0.9, True)
     progress.update({**ROW, "step": 20})
-    progress.note("roc_auc 0.9")
+    progress.note("resumed")
     progress.close()
     first, second = stream.getvalue().split("\r")[1:]
     assert first.startswith("makam: step 10/100  loss 0.2500  lr 0.0001  2.00 steps/s  45s left")
-    assert second.splitlines()[0].endswith("12% waiting for data")
-    assert second.splitlines()[1] == "makam: roc_auc 0.9"
+    assert second.splitlines()[0].endswith("12% waiting for data  roc_auc 0.9000 (best)")
+    assert second.splitlines()[1] == "makam: resumed"
 
 
 def test_progress_writes_a_line_now_and_then_to_a_file():

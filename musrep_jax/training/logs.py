@@ -189,6 +189,7 @@ class Progress:
         self._clock = clock
         self._last_time = -math.inf
         self._width = 0
+        self._validation = ""
         self._is_terminal = self._stream.isatty()
 
     def update(self, row: Mapping[str, Any]) -> None:
@@ -207,7 +208,7 @@ class Progress:
         line = (
             f"{self._label}: step {row['step']}/{self._num_steps}  loss {row['loss']:.4f}  "
             f"lr {row['learning_rate']:.2g}  {rate:.2f} steps/s  {left} left  "
-            f"{100 * row['data_wait']:.0f}% waiting for data"
+            f"{100 * row['data_wait']:.0f}% waiting for data{self._validation}"
         )
         if self._is_terminal:
             self._stream.write("\r" + line.ljust(self._width))
@@ -215,6 +216,10 @@ class Progress:
         else:
             self._stream.write(line + "\n")
         self._stream.flush()
+
+    def validated(self, metric: str, value: float, is_best: bool) -> None:
+        """Takes a validation value, which the next lines show."""
+        self._validation = f"  {metric} {value:.4f}{' (best)' if is_best else ''}"
 
     def note(self, text: str) -> None:
         """Writes a full line that stays."""

@@ -300,8 +300,8 @@ def fit(
                     seconds=time.perf_counter() - eval_start,
                     **values,
                 )
-                is_best = memory.best_step == step
-                say(f"step {step}  {select_by} {values[select_by]:.4f}{' (best)' * is_best}")
+                if progress is not None:
+                    progress.validated(select_by, values[select_by], memory.best_step == step)
 
             is_ending = is_stopping or step == num_steps or memory.stopped_early
             memory.seconds = time.perf_counter() - start
