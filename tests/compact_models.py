@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from musrep_jax.models import Tagger, create_model
+from musrep_jax.models.torch_weights import initial_variables, variable_shapes
 from musrep_jax.types import ModelOutput
 
 NUM_CLASSES = 5
@@ -16,7 +18,7 @@ BATCH = 3
 
 COMPACT: dict[str, dict[str, Any]] = {
     "cnnsa": {"num_samples": 16000, "n_channels": 4, "num_heads": 2},
-    "crnn": {"num_samples": 33000, "n_channels": 4, "hidden_size": 6},
+    "crnn": {"num_samples": 50000, "n_channels": 4, "hidden_size": 6},
     "fcn": {
         "num_samples": 16000,
         "n_channels": 4,
@@ -94,13 +96,30 @@ def make_audio(num_samples: int, batch: int = BATCH, seed: int = 0) -> np.ndarra
     return (0.1 * random.standard_normal((batch, num_samples)) + 0.3 * tones).astype(np.float32)
 
 
+def draw_variables(model: Tagger) -> dict[str, Any]:
+    """Returns what `model.init` would, up to the draw, without its long compilation."""
+    random = np.random.default_rng(0)
+    values, others = {}, set()
+    for path, shape in variable_shapes(model).items():
+        if path[-1] == "kernel":
+            bound = np.prod(shape.shape[:-1]) ** -0.5
+            values[path] = random.uniform(-bound, bound, shape.shape).astype(np.float32)
+        elif path[-1] == "bias":
+            values[path] = random.uniform(-0.1, 0.1, shape.shape).astype(np.float32)
+        elif path[-1] in ("scale", "var") or path[0] == "batch_stats":
+            values[path] = np.full(shape.shape, path[-1] != "mean", np.float32)
+        else:
+            others.add(path)
+    values |= initial_variables(model, others, jax.random.key(0))
+    return traverse_util.unflatten_dict(values)
+
+
 @functools.cache
 def build(name: str) -> Built:
     """Returns a compact model, ready to be called."""
     model = create_model(name, NUM_CLASSES, COMPACT[name])
     audio = make_audio(model.num_samples)
-    init = jax.jit(functools.partial(model.init, train=False), compiler_options=QUICK)
-    initial = init(jax.random.key(0), audio)
+    initial = draw_variables(model)
 
     def evaluate(variables: dict[str, Any], inputs: jax.Array) -> ModelOutput:
         return model.apply(variables, inputs, train=False)
