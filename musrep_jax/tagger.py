@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from musrep_jax.config import fingerprint
@@ -24,6 +25,10 @@ class AudioInputError(ValueError):
     """What was handed to a tagger is not audio it can tag; the message says what is."""
 
 
+class BackboneError(ValueError):
+    """Tags were asked of a model that has no output layer."""
+
+
 def make_card(
     model: Tagger,
     *,
@@ -39,7 +44,8 @@ def make_card(
     Args:
         model: the tagger.
         name: its key in `MODELS`.
-        data: the data it was trained on; its label names are the output units in order.
+        data: the data it was trained on; its label names are the output units in order, and there
+            are none for a backbone, a model without output layer.
         training: how it was trained.
         metrics: what it reached.
         versions: of everything it was made with.
@@ -90,8 +96,7 @@ def load_tagger(path: str | Path) -> "LoadedTagger":
             f"{CARD_FORMAT}: open it with the version that wrote it."
         )
     name = card["model"]["name"]
-    settings = {k: tuple(v) if isinstance(v, list) else v
-                for k, v in card["model"]["settings"].items()}  # fmt: skip
+    settings = {key: as_tuples(value) for key, value in card["model"]["settings"].items()}
     known = model_settings(name)
     unknown = sorted(set(settings) - set(known))
     if unknown:
@@ -130,6 +135,11 @@ class LoadedTagger:
         return tuple(self.card["labels"])
 
     @property
+    def has_head(self) -> bool:
+        """Whether there is an output layer: a backbone embeds recordings and does not tag them."""
+        return bool(self.card["labels"])
+
+    @property
     def sample_rate(self) -> int:
         """The rate that recordings are resampled to, in Hz."""
         return self.model.sample_rate
@@ -150,7 +160,9 @@ class LoadedTagger:
 
         Raises:
             AudioInputError: if the audio is empty, not mono, or not finite.
+            BackboneError: if the model has no output layer.
         """
+        self._check_head()
         _, logits, _ = self._run(audio, sample_rate)
         if self.card["aggregate"] == "logit":
             scores = sigmoid(logits.mean(axis=0))
@@ -170,7 +182,12 @@ class LoadedTagger:
         Returns:
             Start and end of the chunks in seconds, (chunks, 2), and probabilities, (chunks,
             classes). Padding is not part of the times.
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, or not finite.
+            BackboneError: if the model has no output layer.
         """
+        self._check_head()
         times, logits, _ = self._run(audio, sample_rate)
         return times, sigmoid(logits)
 
@@ -210,7 +227,9 @@ class LoadedTagger:
 
         Raises:
             AudioInputError: if it was not computed with this model's own front end.
+            BackboneError: if the model has no output layer.
         """
+        self._check_head()
         own = self.card["front_end"]
         if own is None:
             raise AudioInputError("This model reads waveforms and takes no spectrogram.")
@@ -231,6 +250,13 @@ class LoadedTagger:
         logits, _ = self._apply(chunks)
         return dict(zip(self.labels, sigmoid(logits).mean(axis=0).tolist(), strict=True))
 
+    def _check_head(self) -> None:
+        if not self.has_head:
+            raise BackboneError(
+                "This model is a backbone without output layer: it embeds recordings and does not "
+                "tag them. Train an output layer with --config.source=export:DIRECTORY."
+            )
+
     def _run(
         self, audio: np.ndarray, sample_rate: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,6 +268,9 @@ class LoadedTagger:
     @functools.cached_property
     def _forward(self) -> Any:
         def forward(variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if not self.has_head:
+                embedding = self.model.apply(variables, inputs, method=_embed)
+                return jnp.zeros((len(inputs), 0)), embedding
             output = self.model.apply(variables, inputs, train=False)
             return output.logits, output.embedding
 
@@ -258,6 +287,21 @@ class LoadedTagger:
             found.append([np.asarray(output)[: len(part)] for output in outputs])
         logits, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return logits, embeddings.astype(np.float32)
+
+
+def as_tuples(value: Any) -> Any:
+    """Returns JSON's lists as the tuples that a model's fields are, nested ones included.
+
+    Example:
+        >>> as_tuples([[4, 2], [4, 2]])
+        ((4, 2), (4, 2))
+    """
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _embed(model: Tagger, inputs: jax.Array) -> jax.Array:
+    """Returns the embedding without asking for the output layer's parameters."""
+    return model.embed(model.features(inputs, train=False), train=False)[0]
 
 
 def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:

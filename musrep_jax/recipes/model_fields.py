@@ -12,6 +12,7 @@ import numpy as np
 from musrep_jax.config import ConfigError, did_you_mean
 from musrep_jax.models import ALIASES, model_class, model_settings
 from musrep_jax.models.spectrogram_transformer import VARIANTS
+from musrep_jax.tagger import as_tuples
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -116,11 +117,14 @@ def _self_attention(arrays: Arrays) -> dict[str, Any]:
     is_raw = any(key.startswith("front_end.init_conv.") for key in arrays)
     has_encoder = any(key.startswith("back_end.encoder.") for key in arrays)
     has_table = any("position_embeddings" in key for key in arrays)
-    return {
+    found: dict[str, Any] = {
         "front": "raw" if is_raw else "spec",
         "back": "transformer" if has_encoder else "cnn",
         "positions": "learned" if has_table else "sinusoidal",
     }
+    if is_raw:  # the published lengths; the CNN ends in one cell at this one only
+        found["num_samples"] = 65610 if has_encoder else 59049
+    return found
 
 
 def _tagging_transformer(arrays: Arrays) -> dict[str, Any]:
@@ -218,8 +222,4 @@ def _as_json(text: str, *, is_list: bool) -> Any:
         value = json.loads(text.lower())
     except ValueError:
         return None
-    return _tuples(value)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    return as_tuples(value)

@@ -34,8 +34,17 @@ INERT = (
 that name is put in their place: nothing of theirs is imported."""
 
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
-_BROKEN = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
-           AttributeError)  # fmt: skip
+# What PyTorch's readers raise for a file that is cut short or of another kind.
+_BROKEN = (
+    pickle.UnpicklingError,
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 
 
 class WeightFileError(ValueError):
@@ -197,6 +206,6 @@ def _to_float32(value: np.ndarray) -> np.ndarray:
 
 def _missing(path: Path, package: str) -> WeightFileError:
     return WeightFileError(
-        f'Reading {path.name} needs {package}, which is not installed: '
+        f"Reading {path.name} needs {package}, which is not installed: "
         'pip install "musrep_jax[torch]".'
     )

@@ -1,0 +1,39 @@
+"""The command line `musrep`: one file per command, one line per command in the table here.
+
+Exit codes: 0 when all is done; 1 when something failed on the way (a full disk, a part of a
+folder); 2 when the command, or what it was given, is wrong; 130 when interrupted. Results go to
+standard output (as JSON with `--json`), everything else to standard error. Commands import what
+they need when they run, so that help and shell completion answer at once.
+"""
+
+from collections.abc import Callable
+
+import typer
+
+from musrep_jax.cli.frame import CommandGroup, start
+from musrep_jax.cli.import_weights import import_weights
+from musrep_jax.cli.models import models
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "import-weights": import_weights,
+    "models": models,
+}
+"""Name -> function; its parameters are the command's options, its docstring is the help."""
+
+
+def make_app() -> typer.Typer:
+    """Returns the command line with all commands."""
+    app = typer.Typer(
+        name="musrep",
+        cls=CommandGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # plain text in logs and for screen readers
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(start)
+    for name, function in COMMANDS.items():
+        app.command(name)(function)
+    return app
+
+
+app = make_app()

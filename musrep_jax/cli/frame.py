@@ -1,0 +1,102 @@
+"""What all commands share: the version, how errors are told, how results are printed."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from musrep_jax import __version__
+
+EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 1, 2, 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class CommandGroup(TyperGroup):
+    """Runs a command; an error of its input is one sentence on standard error, no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Returns what the command returns.
+
+        Args:
+            ctx: the context of the command line.
+
+        Raises:
+            typer.Exit: with the exit code of an error that the message explains.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # whoever read our output has gone: the library ends quietly
+        except (ValueError, OSError) as error:
+            if ctx.params.get("traceback"):
+                raise
+            say(f"error: {sentence(error)}")
+            is_wrong = isinstance(error, ValueError | FileNotFoundError)
+            raise typer.Exit(EXIT_WRONG if is_wrong else EXIT_FAILED) from error
+        except KeyboardInterrupt as error:
+            say("Stopped.")
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+def show_version(is_asked: bool) -> None:
+    """Prints the version and ends, if that was asked."""
+    if is_asked:
+        typer.echo(f"musrep_jax {__version__}")
+        raise typer.Exit
+
+
+def start(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=show_version),
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where in the code an error comes from.")
+    ] = False,
+) -> None:
+    """Music taggers and embeddings in JAX: import, inspect and use them."""
+
+
+def sentence(error: Exception) -> str:
+    """Returns an error's message on one line, with its type if it has none.
+
+    Example:
+        >>> sentence(ValueError("The labels\\n  are missing."))
+        'The labels are missing.'
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def say(text: str) -> None:
+    """Prints a line on standard error at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON on standard output."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def describe_front_end(front_end: dict[str, Any] | None) -> str:
+    """Returns a front end in a few words.
+
+    Args:
+        front_end: as in a model's `front_end` or an export's card.
+
+    Example:
+        >>> describe_front_end(None)
+        'waveform'
+    """
+    if front_end is None:
+        return "waveform"
+    window = f"window {front_end['n_fft']}, hop {front_end['hop_length']}"
+    if front_end["kind"] == "log_mel":
+        bands = f"{front_end['n_mels']} {front_end['mel_scale'].upper()} mel bands"
+        return f"{bands} {front_end['f_min']:g}-{front_end['f_max']:g} Hz, {window}"
+    harmonics = f"{front_end['num_harmonics']} harmonics of {front_end['num_bands']} bands"
+    return f"{harmonics}, {window}"

@@ -1,0 +1,139 @@
+"""The command line's frame: help, version, completion, exit codes, errors, JSON."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from published_weights import one_line
+from typer.testing import CliRunner
+
+from musrep_jax import __version__
+from musrep_jax.cli import COMMANDS, app
+from musrep_jax.cli.frame import describe_front_end
+from musrep_jax.models import MODELS, create_model
+
+NEEDED = ["import-weights", "--model", "fcn", "--weights", "absent.pth", "--name", "x",
+          "--licence", "y", "--out", "nowhere"]  # fmt: skip
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def run_apart(repository, *words, code="from musrep_jax.cli import app; app()", **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=repository,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version_and_help():
+    assert run("--version").stdout.strip() == f"musrep_jax {__version__}"
+    told = run("--help")
+    assert told.exit_code == 0
+    for name, function in COMMANDS.items():
+        assert name in told.stdout
+        assert function.__doc__
+        own = run(name, "--help")
+        assert own.exit_code == 0
+        assert "--json" in own.stdout
+
+
+def test_help_and_completion_need_no_jax(repository):
+    code = "import sys, musrep_jax.cli; print(sorted({'jax', 'flax', 'numpy'} & set(sys.modules)))"
+    assert run_apart(repository, code=code).stdout.strip() == "[]"
+
+
+def test_shell_completion(repository):
+    code = "import sys; from musrep_jax.cli import app; sys.argv[0] = 'musrep'; app()"
+    done = run_apart(
+        repository,
+        code=code,
+        _MUSREP_COMPLETE="complete_bash",
+        COMP_WORDS="musrep im",
+        COMP_CWORD="1",
+    )
+    assert done.stdout.split() == ["import-weights"], done.stderr
+
+
+def test_the_table_of_models(repository):
+    found = {model["name"]: model for model in json.loads(run("models", "--json").stdout)}
+    golden = json.loads((repository / "tests/golden/parameter_counts.json").read_text())
+    assert found.keys() == MODELS.keys()
+    for name, model in found.items():
+        assert model["num_params"] == golden[name]
+        assert model["sample_rate"] == create_model(name, 50).sample_rate
+        assert model["seconds"] == model["num_samples"] / model["sample_rate"]
+    table = run("models").stdout
+    assert all(name in table for name in MODELS)
+    assert "784,300" in table
+    assert "6 harmonics of 128 bands" in table
+    smaller = json.loads(run("models", "--num-classes", "1", "--json").stdout)
+    by_name = {model["name"]: model["num_params"] for model in smaller}
+    assert by_name["musicnn"] == golden["musicnn"] - 49 * 201
+
+
+def test_the_settings_of_a_model():
+    settings = json.loads(run("models", "musicnn", "--json").stdout)
+    assert settings["num_samples"] == 48000
+    assert settings["horizontal_lengths"] == [129, 65, 33]
+    assert "horizontal_lengths" in run("models", "musicnn").stdout
+
+
+def test_a_front_end_in_words():
+    assert describe_front_end(None) == "waveform"
+    front_end = create_model("musicnn", 50).front_end
+    assert describe_front_end(front_end) == "96 HTK mel bands 0-8000 Hz, window 512, hop 256"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["models", "musicn"], "Unknown model 'musicn'. Did you mean 'musicnn'?"),
+        ([*NEEDED, "--backbone"], "There is no weight file absent.pth."),
+        (NEEDED, "either --labels FILE, the names of the output units, or --backbone; neither was"),
+        ([*NEEDED, "--backbone", "--labels", "x.json"], "both were given"),
+        ([*NEEDED, "--labels", "absent.json"], "There is no label file absent.json."),
+        ([*NEEDED, "--backbone", "--set", "n_mel=3"], "Did you mean 'n_mels'?"),
+        ([*NEEDED, "--backbone", "--input-mean", "3"], "--input-mean and --input-std go together"),
+    ],
+)
+def test_an_error_is_one_sentence(words, sentence):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert sentence in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_usage_errors_name_the_option():
+    assert run("no-such-command").exit_code == 2
+    result = run("import-weights", "--model", "fcn")
+    assert result.exit_code == 2
+    assert "Missing option '--weights'" in one_line(result.stderr)
+
+
+def test_no_traceback_unless_asked_for(repository):
+    quiet = run_apart(repository, "models", "nothing")
+    assert quiet.returncode == 2
+    assert "Traceback" not in quiet.stderr
+    loud = run_apart(repository, "--traceback", "models", "nothing")
+    assert loud.returncode == 1
+    assert "Traceback" in loud.stderr
+
+
+def test_a_full_disk_is_a_failure_and_not_a_wrong_command(monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "/disk/file")
+
+    monkeypatch.setattr("musrep_jax.models.model_settings", fail)
+    result = run("models", "fcn")
+    assert result.exit_code == 1
+    assert result.stderr == "error: /disk/file: No space left on device.\n"
