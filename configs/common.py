@@ -42,7 +42,7 @@ COMPACT = {
     "sample_cnn": {"n_channels": 16},
     "sample_cnn_se": {"n_channels": 16},
     "self_attention": {"spec_channels": 4, "width": 64},
-    "short_chunk_cnn": {"n_channels": 16},
+    "short_chunk_cnn": {"n_channels": 8},
     "short_chunk_resnet": {"n_channels": 16},
     "spectrogram_transformer": {
         "variant": "tiny",
@@ -52,7 +52,7 @@ COMPACT = {
         "num_samples": 63744,
     },
     "tagging_transformer": {"conv_channels": 16, "width": 64, "num_samples": 110250},
-    "vgg_ish": {"n_channels": 16},
+    "vgg_ish": {"n_channels": 8},
 }
 """Deviations from the published sizes that train in seconds on two CPU cores."""
 

@@ -313,3 +313,19 @@ def test_identical_audio_joins_groups():
     assert merge_groups(list("abcd"), ["1", "1", "2", ""]) == ["a", "a", "c", "d"]
     assert merge_groups(list("abca"), ["1", "2", "2", "3"]) == ["a", "b", "b", "a"]
     assert merge_groups(list("cba"), ["1", "1", "1"]) == ["a", "a", "a"]
+
+
+def test_labels_are_chosen_by_name_and_by_pattern(tmp_path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    lines = ["path\tlabels"]
+    for number, labels in enumerate(["stroke_a,tonic_c", "stroke_b,tonic_d", "solo"] * 4):
+        audio = 0.1 * np.random.default_rng(number).standard_normal(800)
+        soundfile.write(folder / f"{number}.wav", audio, 16000)
+        lines.append(f"{number}.wav\t{labels}")
+    (folder / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    name = f"audio_folder:{folder}"
+    chosen = open_dataset(name, data_dir=tmp_path / "data", labels="stroke_*,solo")
+    assert chosen.spec.label_names == ("solo", "stroke_a", "stroke_b")
+    with pytest.raises(ValueError, match=r"has no label 'strok_\*'"):
+        open_dataset(name, data_dir=tmp_path / "data", labels="strok_*")

@@ -79,6 +79,7 @@ def train_cell(
     """
     started = time.perf_counter()
     model = model_of(settings, len(dataset.spec.label_names))
+    pipeline.check_compatible(dataset.spec, chunk_of(model))
     train_tracks = dataset.tracks("train")
     if cell.num_train_tracks:
         train_tracks = train_tracks.subset(cell.num_train_tracks, seed=cell.seed)
@@ -131,6 +132,8 @@ def train_cell(
                 checkpoints.TrainCheckpoints(folder / "checkpoints", identity)
             )
         log = stack.enter_context(MetricsLog(folder / "metrics.jsonl"))
+        progress = Progress(plan.num_steps, label=cell.describe())
+        stack.callback(progress.close)
         fit = loop.fit(
             sharding.replicate(create_state(variables, optimizer.tx, is_trainable), mesh),
             train_step,
@@ -146,7 +149,7 @@ def train_cell(
             mesh=mesh,
             log_every=settings.train.log_every_steps,
             log=log,
-            progress=Progress(plan.num_steps, label=cell.describe()),
+            progress=progress,
             checkpointer=checkpointer,
         )
     best = jax.device_get({"params": fit.best_state.params, **fit.best_state.model_state})

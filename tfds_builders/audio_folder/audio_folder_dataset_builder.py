@@ -1,6 +1,7 @@
 """`audio_folder`: a TFDS data set made of anyone's recordings and a table of their labels."""
 
 import concurrent.futures
+import fnmatch
 import hashlib
 import json
 import pathlib
@@ -65,8 +66,8 @@ class Builder(TrackBuilder):
             folder: that holds the recordings and `labels.tsv`.
             sample_rate: in Hz, that the recordings are resampled to.
             seed: of the splits that are made.
-            labels: to use, as a list or comma separated; none for all. Recordings without any of
-                them stay in the data set, as examples of none.
+            labels: to use, as a list or comma separated, also as patterns such as `stroke_*`; none
+                for all. Recordings without any of them stay in the data set, as examples of none.
             label_prefix: use only the labels that begin so.
             min_positives: use only the labels that at least so many recordings have.
 
@@ -236,13 +237,15 @@ def _choose_labels(
 ) -> tuple[str, ...]:
     """Returns the labels in use, the most frequent first, equals in order of code points."""
     counts = Counter(name for row in rows for name in row.labels)
-    for name in labels:
-        if name not in counts:
-            raise TableError(f"{table} has no label {name!r}; it has {_some(sorted(counts), 10)}.")
+    for pattern in labels:
+        if not fnmatch.filter(counts, pattern) and pattern not in counts:
+            raise TableError(
+                f"{table} has no label {pattern!r}; it has {_some(sorted(counts), 10)}."
+            )
     chosen = [
         name
         for name, count in counts.items()
-        if (not labels or name in labels)
+        if (not labels or any(name == p or fnmatch.fnmatchcase(name, p) for p in labels))
         and name.startswith(label_prefix)
         and count >= min_positives
     ]

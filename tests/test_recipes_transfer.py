@@ -1,0 +1,301 @@
+"""The transfer experiment from the command line: what it leaves behind, and what goes wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from flax import traverse_util
+
+import musrep_jax
+from musrep_jax.command_line import main
+from musrep_jax.recipes import experiment
+from musrep_jax.training.checkpoints import load_export
+
+FIELDS = {
+    "source", "target", "model", "mode", "seed", "roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci",
+    "num_tracks", "num_labels", "skipped_labels", "per_label", "seconds", "export", "error",
+}  # fmt: skip
+SMOKE = "--config=configs/transfer.py:smoke"
+WEST, MAKAM = "synthetic_cultures/western", "synthetic_cultures/makam"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+
+
+def run(workdir, data_dir, *flags, config=SMOKE):
+    common = (f"--config.data.data_dir={data_dir}", "--config.train.num_devices=1")
+    return main(["main.py", config, f"--workdir={workdir}", *common, *flags])
+
+
+def cells_of(workdir):
+    content = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    assert content["format"] == 1
+    return content["cells"]
+
+
+def cell_of(workdir, mode, **fields):
+    wanted = {"mode": mode, **fields}
+    found = [c for c in cells_of(workdir) if all(c[k] == v for k, v in wanted.items())]
+    assert len(found) == 1, (wanted, len(found))
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def done(data_dir, tmp_path_factory, repository):
+    """The workdir of the smoke experiment."""
+    workdir = tmp_path_factory.mktemp("smoke") / "w"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository)
+        assert run(workdir, data_dir) == 0
+    return workdir
+
+
+def test_every_cell_has_the_documented_fields(done):
+    cells = cells_of(done)
+    assert {(c["source"], c["target"], c["mode"]) for c in cells} == {
+        (None, WEST, "scratch"),
+        (None, MAKAM, "scratch"),
+        (WEST, MAKAM, "output_layer"),
+        (WEST, MAKAM, "all_layers"),
+    }
+    for cell in cells:
+        assert set(cell) >= FIELDS
+        assert cell["error"] is None
+        assert 0 <= cell["roc_auc_ci"][0] <= cell["roc_auc"] <= cell["roc_auc_ci"][1] <= 1
+        assert cell["num_labels"] + len(cell["skipped_labels"]) == len(cell["per_label"])
+        assert cell["random"]["roc_auc"] == 0.5
+        assert cell["is_synthetic"]
+        assert cell["model_deviations"] == {"n_channels": 8}
+        assert ("versus_scratch" in cell) == (cell["source"] is not None)
+
+
+def test_what_a_run_leaves_behind(done):
+    config = json.loads((done / "config.json").read_text(encoding="utf-8"))
+    assert config["config"]["recipe"] == "transfer"
+    assert config["run"]["packages"]["jax"]
+    table = (done / "results.md").read_text(encoding="utf-8")
+    assert "synthetic" in table
+    assert "n_channels=8" in table
+    rows = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
+    assert {row["kind"] for row in rows} == {"train", "validation"}
+    assert len({row["cell"] for row in rows}) == 4
+    for pattern in ("transfer_*_roc_auc.png", "labels/*.png", "training/*.png"):
+        assert list((done / "figures").glob(pattern)), pattern
+
+
+def test_exports_open_in_one_line_and_tag(done):
+    cell = cell_of(done, "all_layers")
+    tagger = musrep_jax.load_tagger(done / cell["export"])
+    assert set(tagger.labels) == set(cell["per_label"])
+    assert tagger.card["data"]["name"] == MAKAM
+    assert tagger.card["metrics"]["test"]["roc_auc"] == pytest.approx(cell["roc_auc"])
+    scores = tagger.predict(np.zeros(70000, np.float32), 16000)
+    assert all(np.isfinite(list(scores.values())))
+
+
+def flat(path):
+    return traverse_util.flatten_dict(load_export(path)[0], sep="/")
+
+
+def test_output_layer_changes_nothing_but_the_output_layer(done):
+    source = flat(done / cell_of(done, "scratch", target=WEST)["export"])
+    target = flat(done / cell_of(done, "output_layer")["export"])
+    for name in source:
+        same = np.array_equal(source[name], target[name])
+        assert same != name.startswith("params/head/"), name
+
+
+def test_all_layers_moves_the_backbone_and_the_statistics(done):
+    source = flat(done / cell_of(done, "scratch", target=WEST)["export"])
+    target = flat(done / cell_of(done, "all_layers")["export"])
+    assert not np.array_equal(source["batch_stats/spec_bn/mean"], target["batch_stats/spec_bn/mean"])
+    kernel = "params/layer1/conv/kernel"
+    assert not np.array_equal(source[kernel], target[kernel])
+    assert np.allclose(source[kernel], target[kernel], atol=0.01)
+
+
+def test_the_same_command_goes_on_and_does_nothing_twice(done, data_dir, capsys):
+    before = {p: p.stat().st_mtime_ns for p in done.glob("exports/*/tagger.json")}
+    assert run(done, data_dir) == 0
+    assert "4 cells, 4 done before" in capsys.readouterr().err
+    assert before == {p: p.stat().st_mtime_ns for p in done.glob("exports/*/tagger.json")}
+
+
+def test_another_experiment_in_the_workdir_is_refused(done, data_dir, capsys):
+    assert run(done, data_dir, "--config.train.batch_size=5") == 2
+    error = capsys.readouterr().err
+    assert "holds another experiment" in error
+    assert "train.batch_size" in error
+    assert len(cells_of(done)) == 4
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path, data_dir, capsys):
+    (tmp_path / "thesis.txt").write_text("precious")
+    assert run(tmp_path, data_dir) == 2
+    assert "holds no experiment of ours" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_published_batch_norm_moves_statistics_while_weights_stay(done, data_dir, tmp_path):
+    export = done / cell_of(done, "scratch", target=WEST)["export"]
+    flags = (
+        f"--config.source=export:{export}",
+        "--config.transfer.modes=output_layer",
+        "--config.transfer.batch_norm=update",
+    )
+    assert run(tmp_path / "w", data_dir, *flags) == 0
+    source = flat(export)
+    target = flat(tmp_path / "w" / cell_of(tmp_path / "w", "output_layer")["export"])
+    for name in source:
+        same = np.array_equal(source[name], target[name])
+        assert same == (name.startswith("params/") and "/head/" not in name), name
+
+
+def test_running_backbone_and_cached_embeddings_train_the_same_layer(done, data_dir, tmp_path):
+    export = done / cell_of(done, "scratch", target=WEST)["export"]
+    flags = (
+        f"--config.source=export:{export}",
+        "--config.transfer.modes=output_layer",
+        "--config.transfer.cache_embeddings=false",
+    )
+    assert run(tmp_path / "w", data_dir, *flags) == 0
+    source = flat(export)
+    target = flat(tmp_path / "w" / cell_of(tmp_path / "w", "output_layer")["export"])
+    for name in source:
+        assert np.array_equal(source[name], target[name]) != name.startswith("params/head/"), name
+
+
+def test_a_missing_data_set_fails_its_cells_and_not_the_run(done, data_dir, tmp_path, capsys):
+    workdir = tmp_path / "w"
+    code = run(
+        workdir,
+        data_dir,
+        f"--config.target=audio_folder:{tmp_path}/nothing,{MAKAM}",
+        "--config.transfer.modes=scratch",
+    )
+    assert code == 1
+    failed = cell_of(workdir, "scratch", target=f"audio_folder:{tmp_path}/nothing")
+    assert "nothing" in failed["error"]
+    assert failed["roc_auc"] is None
+    assert cell_of(workdir, "scratch", target=MAKAM)["error"] is None
+    assert "1 of 2 cells failed" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_read_the_data_says_so(data_dir, tmp_path, capsys):
+    workdir = tmp_path / "w"
+    code = run(
+        workdir,
+        data_dir,
+        "--config.target=synthetic_cultures/greek",
+        "--config.transfer.modes=scratch",
+        "--config.model.name=sample_cnn",
+    )
+    assert code == 1
+    assert "log-mel spectrograms only" in cells_of(workdir)[0]["error"]
+    capsys.readouterr()
+
+
+def test_ctrl_c_keeps_what_is_done(data_dir, tmp_path, monkeypatch, capsys):
+    workdir, real, calls = tmp_path / "w", experiment.train_cell, []
+
+    def interrupted_at_the_second(cell, *arguments):
+        calls.append(cell)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(cell, *arguments)
+
+    monkeypatch.setattr(experiment, "train_cell", interrupted_at_the_second)
+    assert run(workdir, data_dir) == 130
+    assert "Stopped with 1 of 4 cells done" in capsys.readouterr().err
+    assert [c["error"] for c in cells_of(workdir)] == [None]
+    assert run(workdir, data_dir) == 0
+    assert len(cells_of(workdir)) == 4
+    assert len(calls) == 1 + 1 + 3
+
+
+def test_a_learning_curve_over_labelled_tracks(data_dir, tmp_path, capsys):
+    workdir = tmp_path / "w"
+    flags = ("--config.num_train_tracks=6,all", "--config.transfer.modes=scratch,all_layers")
+    assert run(workdir, data_dir, *flags) == 0
+    few = cell_of(workdir, "all_layers", num_train_tracks=6)
+    assert few["num_train_tracks_used"] == 6
+    assert few["versus_scratch"]["roc_auc"]["ci"]
+    assert (workdir / "figures" / "learning_curves_vgg_ish_roc_auc.png").stat().st_size > 10_000
+    capsys.readouterr()
+
+
+def make_folder(path, names=("drum", "flute"), seconds=1.0):
+    """Writes a folder of recordings: noise bursts and tones, four groups each."""
+    path.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["path\tlabels\tgroup"]
+    time = np.arange(round(seconds * 22050)) / 22050
+    for group in range(6):
+        for name in names:
+            for take in range(2):
+                tone = np.sin(2 * np.pi * (300 + 40 * group + 7 * take) * time)
+                noise = rng.standard_normal(len(time)) * np.exp(-8 * time)
+                audio = 0.3 * (tone if name == "flute" else noise)
+                file = f"{name}{group}{take}.wav"
+                soundfile.write(path / file, audio, 22050)
+                lines.append(f"{file}\t{name}\tgroup{group}")
+    (path / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_own_recordings_from_one_folder_to_another(data_dir, tmp_path, capsys):
+    one, two = make_folder(tmp_path / "one"), make_folder(tmp_path / "two", ("flute", "drum"))
+    workdir = tmp_path / "w"
+    code = run(
+        workdir,
+        data_dir,
+        f"--config.source=audio_folder:{one}",
+        f"--config.target=audio_folder:{two}",
+        "--config.transfer.modes=output_layer,all_layers,scratch",
+        config="--config=configs/transfer.py:smoke",
+    )
+    assert code == 0, [c["error"] for c in cells_of(workdir)]
+    cell = cell_of(workdir, "output_layer")
+    assert cell["source"] == f"audio_folder:{one}"
+    assert set(cell["per_label"]) == {"drum", "flute"}
+    assert not cell["is_synthetic"]
+    assert "audio_folder:one" in capsys.readouterr().out
+
+
+def test_tagging_learns_to_tell_noise_from_tones(data_dir, tmp_path, capsys):
+    folder, workdir = make_folder(tmp_path / "music"), tmp_path / "w"
+    code = run(
+        workdir,
+        data_dir,
+        "--config.data.name=audio_folder",
+        f"--config.data.path={folder}",
+        "--config.train.num_steps=30",
+        "--config.train.evaluate_every_steps=10",
+        "--config.train.batch_size=8",
+        config="--config=configs/tagging.py:smoke",
+    )
+    assert code == 0, [c["error"] for c in cells_of(workdir)]
+    assert cell_of(workdir, "scratch")["roc_auc"] > 0.9
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("config", ["transfer", "tagging"])
+def test_the_literal_command_runs(config, tmp_path, data_dir, repository):
+    command = [sys.executable, "main.py", f"--config=configs/{config}.py:smoke"]
+    extra = [f"--workdir={tmp_path / 'w'}", f"--config.data.data_dir={data_dir}"]
+    ran = subprocess.run(
+        [*command, *extra], cwd=repository, capture_output=True, text=True, timeout=600
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "cells are done" in ran.stderr
+    assert "ROC-AUC" in ran.stdout
