@@ -244,7 +244,7 @@ def convert_state_dict(
         raise WeightsError(
             f"The weights do not fit {type(model).__name__} with {model.num_classes} classes: "
             f"{listing}. Choose the model and the settings that the weights were made with; for "
-            "another label set, leave the output layer out (keep_head=False)."
+            "another label set, leave the output layer out (keep_head=False; --backbone)."
         )
     values |= initial_variables(model, fresh, jax.random.key(0) if key is None else key)
     return traverse_util.unflatten_dict(values)
