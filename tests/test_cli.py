@@ -4,10 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 from published_weights import one_line
-from typer.testing import CliRunner
 
 from musrep_jax import __version__
 from musrep_jax.cli import COMMANDS, app
@@ -18,8 +18,24 @@ NEEDED = ["import-weights", "--model", "fcn", "--weights", "absent.pth", "--name
           "--licence", "y", "--out", "nowhere"]  # fmt: skip
 
 
-def run(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
+class Told(NamedTuple):
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command in this process."""
+
+    def run_here(*words):
+        with pytest.raises(SystemExit) as ended:
+            app([str(word) for word in words], prog_name="musrep")
+        return Told(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run_here
 
 
 def run_apart(repository, *words, code="from musrep_jax.cli import app; app()", **environment):
@@ -33,7 +49,7 @@ def run_apart(repository, *words, code="from musrep_jax.cli import app; app()", 
     )
 
 
-def test_version_and_help():
+def test_version_and_help(run):
     assert run("--version").stdout.strip() == f"musrep_jax {__version__}"
     told = run("--help")
     assert told.exit_code == 0
@@ -62,7 +78,7 @@ def test_shell_completion(repository):
     assert done.stdout.split() == ["import-weights"], done.stderr
 
 
-def test_the_table_of_models(repository):
+def test_the_table_of_models(run, repository):
     found = {model["name"]: model for model in json.loads(run("models", "--json").stdout)}
     golden = json.loads((repository / "tests/golden/parameter_counts.json").read_text())
     assert found.keys() == MODELS.keys()
@@ -79,7 +95,7 @@ def test_the_table_of_models(repository):
     assert by_name["musicnn"] == golden["musicnn"] - 49 * 201
 
 
-def test_the_settings_of_a_model():
+def test_the_settings_of_a_model(run):
     settings = json.loads(run("models", "musicnn", "--json").stdout)
     assert settings["num_samples"] == 48000
     assert settings["horizontal_lengths"] == [129, 65, 33]
@@ -104,7 +120,7 @@ def test_a_front_end_in_words():
         ([*NEEDED, "--backbone", "--input-mean", "3"], "--input-mean and --input-std go together"),
     ],
 )
-def test_an_error_is_one_sentence(words, sentence):
+def test_an_error_is_one_sentence(run, words, sentence):
     result = run(*words)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -113,7 +129,7 @@ def test_an_error_is_one_sentence(words, sentence):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_usage_errors_name_the_option():
+def test_usage_errors_name_the_option(run):
     assert run("no-such-command").exit_code == 2
     result = run("import-weights", "--model", "fcn")
     assert result.exit_code == 2
@@ -129,7 +145,7 @@ def test_no_traceback_unless_asked_for(repository):
     assert "Traceback" in loud.stderr
 
 
-def test_a_full_disk_is_a_failure_and_not_a_wrong_command(monkeypatch):
+def test_a_full_disk_is_a_failure_and_not_a_wrong_command(run, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device", "/disk/file")
 
