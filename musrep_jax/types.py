@@ -28,7 +28,8 @@ class ModelOutput:
 
     Attributes:
         logits: float32 (batch, classes), never probabilities.
-        embedding: (batch, width), the input of the output layer before dropout.
+        embedding: (batch, width), what the model's `classify` turns into logits: the input of the
+            output layer, before dropout.
         intermediates: name -> array, whatever the architecture has to show (feature maps,
             attention weights). XLA removes what the caller does not use.
     """
