@@ -101,7 +101,8 @@ def get_base(recipe: str) -> ConfigDict:
             "evaluate_every_steps": config_dict.placeholder(int),  # this or epochs
             "evaluate_every_epochs": config_dict.placeholder(int),
             "patience": config_dict.placeholder(int),  # evaluations without gain; None is off
-            "select_by": "roc_auc",  # or pr_auc, loss
+            "loss": "binary_cross_entropy",  # cross_entropy when a track has exactly one label
+            "select_by": "roc_auc",  # or pr_auc, loss, f1_samples (at evaluation.threshold)
             "reload_best_at_switch": True,
             "checkpoint": False,  # keep training checkpoints, so that a long cell resumes
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
@@ -117,6 +118,7 @@ def get_base(recipe: str) -> ConfigDict:
             "validation_num_chunks": config_dict.placeholder(int),
             "batch_size": 32,
             "num_bootstrap": 1000,
+            "threshold": 0.5,  # of F1; another F1 has thresholds fitted on validation data
         }
     )
     config.data = ConfigDict(

@@ -12,7 +12,7 @@ import numpy as np
 
 from musrep_jax.config import fingerprint
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.evaluation.tagging import sigmoid
+from musrep_jax.evaluation.aggregation import OUTPUTS, aggregate_tracks, probabilities
 from musrep_jax.models import Tagger, create_model, model_settings
 from musrep_jax.training.checkpoints import ExportError, load_export
 from musrep_jax.types import PyTree
@@ -38,6 +38,8 @@ def make_card(
     metrics: Mapping[str, Any],
     versions: Mapping[str, Any],
     aggregate: str = "probability",
+    output: str = "sigmoid",
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Returns what an export says about itself: everything needed to use and to judge it.
 
@@ -50,6 +52,10 @@ def make_card(
         metrics: what it reached.
         versions: of everything it was made with.
         aggregate: how a track's chunks are joined, "probability" or "logit".
+        output: what turns logits into probabilities: "sigmoid" for labels that are there or not
+            each by itself, "softmax" for classes of which a recording has one.
+        thresholds: label -> probability above which it is said to be there, fitted on validation
+            data; None when nothing was fitted.
     """
     settings = {key: getattr(model, key) for key in model_settings(name)}
     front_end = None if model.front_end is None else dict(model.front_end)
@@ -62,6 +68,8 @@ def make_card(
         "num_samples": model.num_samples,
         "labels": list(data.label_names),
         "aggregate": aggregate,
+        "output": output,
+        "thresholds": dict(thresholds or {}),
         "data": {
             "name": data.name,
             "licence": data.licence,
@@ -94,6 +102,11 @@ def load_tagger(path: str | Path) -> "LoadedTagger":
         raise ExportError(
             f"{path} has card format {card.get('card_format')!r}; this version of musrep_jax reads "
             f"{CARD_FORMAT}: open it with the version that wrote it."
+        )
+    if card.get("output", "sigmoid") not in OUTPUTS:
+        raise ExportError(
+            f"{path} has the output {card['output']!r}, which this version does not know; it knows "
+            f"{' and '.join(OUTPUTS)}: open it with the version that wrote it."
         )
     name = card["model"]["name"]
     settings = {key: as_tuples(value) for key, value in card["model"]["settings"].items()}
@@ -140,6 +153,11 @@ class LoadedTagger:
         return bool(self.card["labels"])
 
     @property
+    def output(self) -> str:
+        """What turns logits into probabilities, "sigmoid" or "softmax"."""
+        return self.card.get("output", "sigmoid")
+
+    @property
     def sample_rate(self) -> int:
         """The rate that recordings are resampled to, in Hz."""
         return self.model.sample_rate
@@ -148,8 +166,9 @@ class LoadedTagger:
         """Returns the probability of every label for a whole recording.
 
         The recording is resampled to the model's rate, cut into consecutive chunks of which the
-        last ends with the recording, and the chunks' probabilities are averaged. A recording
-        shorter than a chunk is padded with silence.
+        last ends with the recording, and the chunks' probabilities (or logits, as the card says)
+        are averaged. A recording shorter than a chunk is padded with silence. The probabilities of
+        a model of exclusive classes, `output` "softmax", sum to 1.
 
         Args:
             audio: (samples,), mono, float in [-1, 1].
@@ -164,11 +183,7 @@ class LoadedTagger:
         """
         self._check_head()
         _, logits, _ = self._run(audio, sample_rate)
-        if self.card["aggregate"] == "logit":
-            scores = sigmoid(logits.mean(axis=0))
-        else:
-            scores = sigmoid(logits).mean(axis=0)
-        return dict(zip(self.labels, scores.tolist(), strict=True))
+        return self._join(logits)
 
     def predict_over_time(
         self, audio: np.ndarray, sample_rate: int
@@ -189,7 +204,7 @@ class LoadedTagger:
         """
         self._check_head()
         times, logits, _ = self._run(audio, sample_rate)
-        return times, sigmoid(logits)
+        return times, probabilities(logits, self.output)
 
     def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         """Returns the embedding of a whole recording: the mean over its chunks.
@@ -248,7 +263,13 @@ class LoadedTagger:
         length = 1 + self.model.num_samples // own["hop_length"]
         chunks, _ = cut(values, length, -100.0)
         logits, _ = self._apply(chunks)
-        return dict(zip(self.labels, sigmoid(logits).mean(axis=0).tolist(), strict=True))
+        return self._join(logits)
+
+    def _join(self, logits: np.ndarray) -> dict[str, float]:
+        """Returns the probabilities of a recording from the logits of its chunks."""
+        owner = np.zeros(len(logits), int)
+        scores = aggregate_tracks(logits, owner, None, 1, self.card["aggregate"], self.output)[0]
+        return dict(zip(self.labels, scores.tolist(), strict=True))
 
     def _check_head(self) -> None:
         if not self.has_head:

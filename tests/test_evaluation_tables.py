@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from musrep_jax.evaluation import captions, tables, tagging
+from musrep_jax.evaluation import aggregation, captions, tables, tagging
 from musrep_jax.evaluation import cells as cells_file
 from musrep_jax.evaluation.metrics import EvaluationError
 
@@ -15,7 +15,7 @@ def make_problem(seed=0, num_tracks=60, num_classes=6):
     rng = np.random.default_rng(seed)
     labels = rng.random((num_tracks, num_classes)) < 0.3
     labels[0], labels[1] = True, False
-    return labels, tagging.sigmoid(rng.normal(size=labels.shape) + labels)
+    return labels, aggregation.sigmoid(rng.normal(size=labels.shape) + labels)
 
 
 def make_cell(source, target, mode, roc_auc=0.7, seed=0, p_value=None, **fields):

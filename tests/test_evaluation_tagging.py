@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics as sk
 
-from musrep_jax.evaluation import chance, decisions, label_sets, metrics, tagging
+from musrep_jax.evaluation import aggregation, chance, decisions, label_sets, metrics, tagging
 from musrep_jax.evaluation.metrics import EvaluationError
 
 
@@ -15,7 +16,7 @@ def make_problem(seed=0, num_tracks=60, num_classes=6):
     rng = np.random.default_rng(seed)
     labels = rng.random((num_tracks, num_classes)) < 0.3
     labels[0], labels[1] = True, False
-    return labels, tagging.sigmoid(rng.normal(size=labels.shape) + labels)
+    return labels, aggregation.sigmoid(rng.normal(size=labels.shape) + labels)
 
 
 def names_of(num_classes):
@@ -28,9 +29,9 @@ def names_of(num_classes):
 def test_track_scores_by_hand():
     logits = [[0.0], [math.log(3)], [-math.log(3)], [2.0]]
     mask, index = [1, 1, 1, 0], [1, 0, 1, 0]
-    mean = tagging.aggregate_tracks(logits, index, mask, 2)
+    mean = aggregation.aggregate_tracks(logits, index, mask, 2)
     np.testing.assert_allclose(mean, [[0.75], [(0.5 + 0.25) / 2]])
-    mean = tagging.aggregate_tracks(logits, index, mask, 2, how="logit")
+    mean = aggregation.aggregate_tracks(logits, index, mask, 2, how="logit")
     np.testing.assert_allclose(mean, [[0.75], [1 / (1 + math.sqrt(3))]])
     assert mean.dtype == np.float64
 
@@ -41,13 +42,13 @@ def test_track_scores_equal_a_loop_over_tracks():
     rng.shuffle(index)
     logits = rng.normal(size=(49, 4)).astype(np.float32)
     sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    ours = tagging.aggregate_tracks(logits, index, None, 9)
+    ours = aggregation.aggregate_tracks(logits, index, None, 9)
     np.testing.assert_allclose(ours, [sigmoid[index == t].mean(axis=0) for t in range(9)])
 
 
 def test_padding_may_hold_anything():
     logits = [[0.0], [np.nan], [np.inf]]
-    ours = tagging.aggregate_tracks(logits, [0, 99, -1], np.float32([1, 0, 0]), 1)
+    ours = aggregation.aggregate_tracks(logits, [0, 99, -1], np.float32([1, 0, 0]), 1)
     np.testing.assert_array_equal(ours, [[0.5]])
 
 
@@ -65,12 +66,28 @@ def test_padding_may_hold_anything():
 )
 def test_bad_chunks_are_named(logits, index, num_tracks, words):
     with pytest.raises(EvaluationError, match=words):
-        tagging.aggregate_tracks(logits, index, None, num_tracks)
+        aggregation.aggregate_tracks(logits, index, None, num_tracks)
 
 
 def test_unknown_aggregation_is_refused():
     with pytest.raises(EvaluationError, match="'median' is not known; choose one of probability"):
-        tagging.aggregate_tracks([[0.0]], [0], [1], 1, how="median")
+        aggregation.aggregate_tracks([[0.0]], [0], [1], 1, how="median")
+    with pytest.raises(EvaluationError, match="'relu' is not known; choose sigmoid or softmax"):
+        aggregation.aggregate_tracks([[0.0]], [0], [1], 1, output="relu")
+
+
+def test_exclusive_classes_sum_to_one():
+    rng = np.random.default_rng(0)
+    logits = 300 * rng.normal(size=(6, 4))
+    logits[0, 0] = 1000.0
+    each = special.softmax(logits, axis=1)
+    index = [0, 0, 0, 1, 1, 1]
+    mean = aggregation.aggregate_tracks(logits, index, None, 2, output="softmax")
+    np.testing.assert_allclose(mean, [each[:3].mean(axis=0), each[3:].mean(axis=0)])
+    joined = aggregation.aggregate_tracks(logits, index, None, 2, "logit", "softmax")
+    means = [logits[:3].mean(axis=0), logits[3:].mean(axis=0)]
+    np.testing.assert_allclose(joined, special.softmax(means, axis=1))
+    np.testing.assert_allclose(joined.sum(axis=1), 1.0)
 
 
 # --- reports ---
@@ -221,16 +238,25 @@ def test_identical_labels_are_reported_and_can_count_once():
     assert report.duplicate_labels == () and report.merged is None
 
 
-def test_fitted_thresholds_enter_the_report():
+def test_one_threshold_and_fitted_ones_enter_the_report():
     labels, scores = make_problem()
     thresholds = decisions.fit_thresholds(labels, scores)
-    fixed = tagging.make_report(labels, scores, names_of(6), num_bootstrap=5)
-    fitted = tagging.make_report(
-        labels, scores, names_of(6), num_bootstrap=5, thresholds=thresholds
+    report = tagging.make_report(
+        labels, scores, names_of(6), num_bootstrap=5, threshold=0.1, fitted_thresholds=thresholds
     )
-    assert fitted.f1["macro"] > fixed.f1["macro"]
-    assert (fixed.f1["thresholds"], fitted.f1["thresholds"]) == ("fixed", "per label")
-    assert fitted.per_label["t0"]["threshold"] == thresholds[0]
+    assert report.f1["threshold"] == 0.1
+    for field, cuts in (("f1", 0.1), ("f1_fitted", thresholds)):
+        guesses = scores > cuts
+        for average in ("macro", "micro", "weighted", "samples"):
+            expected = sk.f1_score(labels, guesses, average=average, zero_division=0)
+            assert getattr(report, field)[average] == pytest.approx(expected, abs=1e-12)
+        each = sk.f1_score(labels, guesses, average=None, zero_division=0)
+        assert [entry[field] for entry in report.per_label.values()] == pytest.approx(list(each))
+    assert report.f1_fitted["macro"] > report.f1["macro"]
+    assert report.f1_fitted["thresholds"] == dict(zip(names_of(6), thresholds, strict=True))
+    without = tagging.make_report(labels, scores, names_of(6), num_bootstrap=5)
+    assert without.f1_fitted is None and without.f1["threshold"] == 0.5
+    assert without.to_dict()["per_label"]["t0"]["f1_fitted"] is None
 
 
 def test_track_groups_are_recorded():

@@ -3,10 +3,11 @@
 Everything here is numpy on the host; `figures` alone imports matplotlib and is not imported here.
 """
 
+from musrep_jax.evaluation.aggregation import aggregate_tracks
 from musrep_jax.evaluation.bootstrap import bootstrap_intervals
 from musrep_jax.evaluation.comparison import PairedComparison, paired_bootstrap
 from musrep_jax.evaluation.metrics import EvaluationError, average_precision, roc_auc
-from musrep_jax.evaluation.tagging import TaggingReport, aggregate_tracks, make_report
+from musrep_jax.evaluation.tagging import TaggingReport, make_report
 
 __all__ = [
     "EvaluationError",

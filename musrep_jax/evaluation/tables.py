@@ -142,13 +142,13 @@ def per_label_table(
     for name, entry in entries:
         row = [name, str(entry["positives"])]
         if entry.get("roc_auc") is None:
-            row += [reasons.get(name, "not evaluated"), NOTHING, NOTHING, NOTHING]
+            row += [reasons.get(name, "not evaluated"), *[NOTHING] * 4]
         else:
             row += [
                 _value_text(cells_file.as_number(entry.get(m)), entry.get(f"{m}_ci"))
                 for m in METRIC_TITLES
             ]
-            row += [_number(entry.get("random_pr_auc")), _number(entry.get("f1"))]
+            row += [_number(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
         rows.append(row)
     columns = [
         Column("Label"),
@@ -156,6 +156,7 @@ def per_label_table(
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
         Column("Random PR-AUC", is_number=True),
         Column("F1", is_number=True),
+        Column("F1, fitted threshold", is_number=True),
     ]
     return format_table(columns, rows, style)
 
@@ -167,14 +168,20 @@ def summary_text(report: Mapping[str, Any]) -> str:
         report: a cell of `results.json` or `TaggingReport.to_dict()`.
 
     Returns:
-        Macro metrics with intervals and chance level, accuracies where they apply, macro metrics of
-        label groups, and which labels were left out.
+        Macro metrics with intervals and chance level, F1, accuracies where they apply, macro
+        metrics of label groups, and which labels were left out.
     """
     random = report.get("random") or {}
     lines = [f"{report['num_tracks']} tracks, {report['num_labels']} labels evaluated"]
     for metric, title in METRIC_TITLES.items():
         value = _value_text(cells_file.as_number(report.get(metric)), report.get(f"{metric}_ci"))
         lines.append(f"{title} {value}, random {_number(random.get(metric))}")
+    for field in ("f1", "f1_fitted"):
+        f1 = report.get(field)
+        if f1:
+            values = ", ".join(f"{kind} {_number(f1[kind])}" for kind in ("macro", "samples"))
+            where = f"{f1['threshold']:g}" if "threshold" in f1 else "thresholds of validation data"
+            lines.append(f"F1 at {where}: {values}")
     for name, entry in (report.get("single_label") or {}).items():
         balanced = _value_text(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
         lines.append(

@@ -1,5 +1,4 @@
-"""From chunk logits to a report on a tagger: track scores, macro metrics with intervals, per-label
-table, chance level.
+"""The report on a tagger: macro metrics with intervals, per-label table, chance level.
 
 Labels without positives or without negatives cannot be ranked. They are left out of every mean and
 listed with the reason, instead of counting as zero or turning the mean into NaN.
@@ -25,97 +24,10 @@ from musrep_jax.evaluation.chance import random_scorer
 from musrep_jax.evaluation.label_sets import duplicate_labels, exclusive_label_sets, prefix_groups
 from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
 
-AGGREGATIONS = ("probability", "logit")
 # Enough for the range of random scorers; more take seconds on thousands of tracks.
 NUM_RANDOM_SCORERS = 250
 NO_POSITIVES = "no positives"
 NO_NEGATIVES = "no negatives"
-
-
-def aggregate_tracks(
-    logits: ArrayLike,
-    track_index: ArrayLike,
-    mask: ArrayLike | None,
-    num_tracks: int,
-    how: str = "probability",
-) -> FloatArray:
-    """Returns one probability per track and label from the logits of the track's chunks.
-
-    Source: the published code of the cross-cultural tagging paper averages probabilities for its
-    convolutional models and logits for the transformer; here it is a setting for all models.
-
-    Args:
-        logits: (chunks, classes).
-        track_index: (chunks,), 0 to `num_tracks - 1`; of no meaning where the mask is 0.
-        mask: (chunks,), 1 for a real chunk and 0 for padding; None when all are real.
-        num_tracks: number of tracks.
-        how: `probability` for the mean of the sigmoids, `logit` for the sigmoid of the mean.
-
-    Returns:
-        float64 (num_tracks, classes), in [0, 1].
-
-    Raises:
-        EvaluationError: when a real chunk has a logit that is not finite or a track outside the
-            range, when a track has no chunk, or when shapes or `how` are wrong.
-    """
-    if how not in AGGREGATIONS:
-        raise EvaluationError(
-            f"aggregation {how!r} is not known; choose one of {', '.join(AGGREGATIONS)}."
-        )
-    values, tracks = np.asarray(logits, dtype=np.float64), np.asarray(track_index)
-    is_real = np.ones(len(tracks), bool) if mask is None else np.asarray(mask) > 0
-    if values.ndim != 2 or not len(values) == len(tracks) == len(is_real):
-        raise EvaluationError(
-            f"logits have shape {values.shape}, track_index {tracks.shape} and mask "
-            f"{is_real.shape}; they must be (chunks, classes), (chunks,) and (chunks,)."
-        )
-    values, tracks = values[is_real], tracks[is_real].astype(np.int64)
-    is_outside = (tracks < 0) | (tracks >= num_tracks)
-    if is_outside.any():
-        raise EvaluationError(
-            f"a chunk belongs to track {tracks[is_outside][0]}, but there are only {num_tracks} "
-            "tracks, counted from 0."
-        )
-    is_broken = ~np.isfinite(values)
-    if is_broken.any():
-        chunk, column = np.argwhere(is_broken)[0]
-        raise EvaluationError(
-            f"the model gave the logit {values[chunk, column]} for class {column} of track "
-            f"{tracks[chunk]} ({is_broken.any(axis=1).sum()} of {len(values)} chunks are broken); "
-            "it has diverged or its input was not finite: lower the learning rate or look at the "
-            "recording."
-        )
-    num_chunks = np.bincount(tracks, minlength=num_tracks)
-    if np.any(num_chunks == 0):
-        missing = np.flatnonzero(num_chunks == 0)
-        raise EvaluationError(
-            f"{len(missing)} of {num_tracks} tracks have no chunk, the first is track "
-            f"{missing[0]}; score at least one chunk of every track."
-        )
-    if how == "probability":
-        values = sigmoid(values)
-    num_classes = values.shape[1]
-    cell = tracks[:, None] * num_classes + np.arange(num_classes)
-    sums = np.bincount(cell.ravel(), weights=values.ravel(), minlength=num_tracks * num_classes)
-    means = sums.reshape(num_tracks, num_classes) / num_chunks[:, None]
-    return means if how == "probability" else sigmoid(means)
-
-
-def sigmoid(logits: ArrayLike) -> FloatArray:
-    """Returns probabilities in float64 without overflow for logits of any size.
-
-    >>> sigmoid([-1000.0, 0.0, 1000.0])
-    array([0. , 0.5, 1. ])
-
-    Args:
-        logits: any shape.
-
-    Returns:
-        float64 of the same shape, in [0, 1].
-    """
-    values = np.asarray(logits, dtype=np.float64)
-    small = np.exp(-np.abs(values))
-    return np.where(values >= 0, 1.0, small) / (1.0 + small)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +41,14 @@ class TaggingReport:
         pr_auc_ci: as above.
         num_tracks: number of tracks.
         num_labels: number of evaluated labels.
-        per_label: name -> `roc_auc`, `pr_auc`, `positives`, `f1`, `threshold`, `random_pr_auc` and
+        per_label: name -> `roc_auc`, `pr_auc`, `positives`, `f1`, `f1_fitted`, `random_pr_auc` and
             intervals `roc_auc_ci`, `pr_auc_ci`; all labels, in the order of the output units.
         skipped_labels: names left out of the means.
         skip_reasons: name -> `no positives` or `no negatives`.
         random: what a random scorer reaches on these tracks, see `chance.random_scorer`.
         micro: `roc_auc` and `pr_auc` of all (track, label) pairs pooled.
-        f1: `macro`, `micro`, `weighted` and `samples` F1 over all labels at the thresholds, and
-            `thresholds`: `fixed` or `per label`.
+        f1: `macro`, `micro`, `weighted` and `samples` F1 over all labels at one `threshold`.
+        f1_fitted: the same at `thresholds`, name -> threshold; None when none were given.
         label_groups: group -> macro metrics over its labels, with intervals.
         single_label: set of labels of which every track has exactly one -> accuracies and their
             intervals; `all labels` is the whole vocabulary without labels that every track has.
@@ -159,6 +71,7 @@ class TaggingReport:
     random: Mapping[str, Any]
     micro: Mapping[str, float]
     f1: Mapping[str, Any]
+    f1_fitted: Mapping[str, Any] | None
     label_groups: Mapping[str, Mapping[str, Any]]
     single_label: Mapping[str, Mapping[str, Any]]
     duplicate_labels: tuple[tuple[str, ...], ...]
@@ -183,13 +96,14 @@ def make_report(
     seed: int = 0,
     track_groups: ArrayLike | None = None,
     label_groups: Mapping[str, Sequence[str]] | None = None,
-    thresholds: ArrayLike | None = None,
+    threshold: float = decisions.DEFAULT_THRESHOLD,
+    fitted_thresholds: ArrayLike | None = None,
 ) -> TaggingReport:
     """Returns the full report on one tagger and one set of tracks.
 
     Args:
         labels: (tracks, classes), 0 or 1.
-        scores: (tracks, classes), finite, from `aggregate_tracks`.
+        scores: (tracks, classes), finite, from `aggregation.aggregate_tracks`.
         label_names: of the classes, in order, each one once.
         num_bootstrap: number of resamples; 0 leaves the intervals out.
         seed: of the resamples and of the random scorers.
@@ -197,7 +111,9 @@ def make_report(
             widens the intervals to what tracks of the same performer really say.
         label_groups: name -> labels, for macro metrics over parts of the vocabulary. None takes the
             prefixes of names such as `instrument--ney`.
-        thresholds: (classes,) for F1, for example fitted on validation data; None decides at 0.5.
+        threshold: of all labels, for F1.
+        fitted_thresholds: (classes,), from `decisions.fit_thresholds` on validation data, for a
+            second F1.
 
     Returns:
         A `TaggingReport`.
@@ -229,11 +145,14 @@ def make_report(
         seed=seed,
         track_groups=track_groups,
     )
-    cuts = np.broadcast_to(
-        decisions.DEFAULT_THRESHOLD if thresholds is None else thresholds, (num_classes,)
-    )
-    f1 = decisions.f1_scores(is_positive, decisions.predict(score_array, cuts))
+    f1 = decisions.f1_scores(is_positive, decisions.predict(score_array, threshold))
     f1_per_label = f1.pop("per_label")
+    f1_fitted, fitted_per_label = None, np.full(num_classes, np.nan)
+    if fitted_thresholds is not None:
+        cuts = np.broadcast_to(np.asarray(fitted_thresholds, np.float64), (num_classes,))
+        f1_fitted = decisions.f1_scores(is_positive, decisions.predict(score_array, cuts))
+        fitted_per_label = f1_fitted.pop("per_label")
+        f1_fitted["thresholds"] = dict(zip(names, cuts.tolist(), strict=True))
     random_pr_auc = metrics.expected_random_average_precision(num_positives, num_tracks)
     per_label = {
         name: {
@@ -244,7 +163,7 @@ def make_report(
             "pr_auc_ci": metric_interval(_both_defined(resamples, i), point["pr_auc"][i]),
             "random_pr_auc": random_pr_auc[i] if is_used[i] else np.nan,
             "f1": f1_per_label[i],
-            "threshold": cuts[i],
+            "f1_fitted": fitted_per_label[i],
         }
         for i, name in enumerate(names)
     }
@@ -269,7 +188,8 @@ def make_report(
             "roc_auc": metrics.micro_roc_auc(is_positive, score_array),
             "pr_auc": metrics.micro_average_precision(is_positive, score_array),
         },
-        f1={**f1, "thresholds": "fixed" if thresholds is None else "per label"},
+        f1={**f1, "threshold": threshold},
+        f1_fitted=f1_fitted,
         label_groups={
             group: _macro(point, resamples, is_used & np.isin(np.arange(num_classes), members))
             for group, members in columns.items()

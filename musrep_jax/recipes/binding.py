@@ -11,13 +11,28 @@ from typing import Any
 import jax
 
 from musrep_jax.config import choose
-from musrep_jax.losses import ApplyFn, binary_cross_entropy, make_tagging_loss
+from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
 from musrep_jax.models import Tagger
 from musrep_jax.training.optim import Optimizer, make_optimizer
 from musrep_jax.training.step import TrainStep, make_train_step
 from musrep_jax.types import Array, ModelOutput, PyTree
 
 BATCH_NORM = ("frozen", "update")
+LOSSES = {"binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
+OUTPUTS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+"""Loss -> what turns logits into probabilities, see `evaluation.aggregation`."""
+
+
+def output_of(loss: str) -> str:
+    """Returns "sigmoid" or "softmax", what a model trained with the loss gives.
+
+    Args:
+        loss: a key of `LOSSES`.
+
+    Raises:
+        ConfigError: if there is no such loss.
+    """
+    return OUTPUTS[choose(loss, sorted(LOSSES), "train.loss")]
 
 
 def is_head(path: tuple[str, ...]) -> bool:
@@ -82,7 +97,12 @@ def make_embedding_apply(model: Tagger) -> ApplyFn:
 
 @functools.lru_cache(maxsize=64)
 def _program(
-    model: Tagger, trained: str, batch_norm: str, settings: tuple, steps: tuple[int, int]
+    model: Tagger,
+    trained: str,
+    batch_norm: str,
+    loss: str,
+    settings: tuple,
+    steps: tuple[int, int],
 ) -> tuple[Optimizer, TrainStep]:
     optimizer = make_optimizer(dict(settings), steps_per_epoch=steps[0], num_steps=steps[1])
     if trained == "cached":
@@ -92,8 +112,8 @@ def _program(
     else:
         # Published behaviour for the output layer: the backbone runs in training mode.
         apply, trainable = make_apply(model, batch_norm), is_head if trained == "head" else None
-    loss = make_tagging_loss(apply, binary_cross_entropy)
-    return optimizer, make_train_step(loss, optimizer.tx, is_trainable=trainable)
+    loss_fn = make_tagging_loss(apply, LOSSES[loss])
+    return optimizer, make_train_step(loss_fn, optimizer.tx, is_trainable=trainable)
 
 
 def make_program(
@@ -104,6 +124,7 @@ def make_program(
     optimizer: Mapping[str, Any],
     steps_per_epoch: int,
     num_steps: int,
+    loss: str = "binary_cross_entropy",
 ) -> tuple[Optimizer, TrainStep]:
     """Returns the optimiser and the compiled train step; equal arguments share one program.
 
@@ -115,12 +136,13 @@ def make_program(
         optimizer: settings for `make_optimizer`.
         steps_per_epoch: batches in one pass over the training tracks.
         num_steps: length of the training.
+        loss: a key of `LOSSES`.
     """
     choose(batch_norm, BATCH_NORM, "transfer.batch_norm")
     settings = tuple(sorted((k, _frozen(v)) for k, v in optimizer.items()))
     uses_epochs = optimizer.get("name") not in ("adam",)
     steps = (steps_per_epoch, num_steps) if uses_epochs else (1, 1)
-    return _program(model, trained, batch_norm, settings, steps)
+    return _program(model, trained, batch_norm, loss, settings, steps)
 
 
 def _frozen(value: Any) -> Any:

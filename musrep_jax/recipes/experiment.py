@@ -18,6 +18,7 @@ from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.evaluation.tagging import json_safe
 from musrep_jax.models import model_class
+from musrep_jax.recipes.binding import output_of
 from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell
 from musrep_jax.recipes.presentation import present
 from musrep_jax.recipes.settings import builder_of, model_deviations, settings_of_cell
@@ -173,6 +174,7 @@ class _Experiment:
             "seed": cell.seed,
             "num_train_tracks": trained.num_train_tracks,
             "best_step": trained.fit.best_step,
+            "loss": settings.train.loss,
         }
         card = make_card(
             trained.model,
@@ -181,6 +183,9 @@ class _Experiment:
             training=training,
             metrics={"test": {**summary, "num_tracks": report["num_tracks"]}},
             versions=run_record(),
+            aggregate=settings.evaluation.aggregate,
+            output=output_of(settings.train.loss),
+            thresholds=trained.report.f1_fitted["thresholds"],
         )
         export = save_export(self.folder.export_dir(cell), trained.variables, card)
         self.folder.write_scores(cell, trained.track_ids, trained.labels, trained.scores)
@@ -219,6 +224,7 @@ def describe_trained(
     return json_safe(
         {
             "is_synthetic": dataset.spec.is_synthetic,
+            "loss": settings.train.loss,
             "licence": dataset.spec.licence,
             "num_train_tracks_used": trained.num_train_tracks,
             "model_deviations": model_deviations(settings),

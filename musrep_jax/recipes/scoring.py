@@ -10,8 +10,8 @@ import numpy as np
 from musrep_jax.data import pipeline
 from musrep_jax.data.datasets import Tracks
 from musrep_jax.data.specs import ChunkSpec
-from musrep_jax.evaluation import metrics
-from musrep_jax.evaluation.tagging import aggregate_tracks
+from musrep_jax.evaluation import decisions, metrics
+from musrep_jax.evaluation.aggregation import aggregate_tracks
 from musrep_jax.models import Tagger
 from musrep_jax.recipes import binding
 from musrep_jax.recipes.settings import chunk_of
@@ -38,6 +38,7 @@ class SplitScorer:
         self.model, self.tracks = model, tracks
         self.chunk: ChunkSpec = chunk_of(model)
         self.settings = settings
+        self.output = binding.output_of(settings.train.loss)
         self.table = pipeline.chunk_table(
             tracks,
             self.chunk,
@@ -79,17 +80,39 @@ class SplitScorer:
         else:
             logits = jax.device_get(binding.make_classify(self.model)(variables, embeddings))
         return aggregate_tracks(
-            logits, self.table[:, 0], None, len(self.tracks), self.settings.evaluation.aggregate
+            logits,
+            self.table[:, 0],
+            None,
+            len(self.tracks),
+            self.settings.evaluation.aggregate,
+            self.output,
         )
 
     def summary(self, variables: PyTree, embeddings: np.ndarray | None = None) -> dict[str, Any]:
-        """Returns `loss` (of the track scores), `roc_auc` and `pr_auc`, over rankable labels."""
+        """Returns what a training is judged by.
+
+        Args:
+            variables: of the model.
+            embeddings: see `scores`.
+
+        Returns:
+            `loss` of the track scores, `roc_auc` and `pr_auc` over rankable labels, and
+            `f1_samples`, the mean over tracks of F1 at `evaluation.threshold`.
+        """
         labels, scores = self.tracks.label_matrix, self.scores(variables, embeddings)
-        clipped = np.clip(scores, 1e-7, 1 - 1e-7)
-        losses = -(labels * np.log(clipped) + (1 - labels) * np.log1p(-clipped))
         used = metrics.is_evaluable(labels > 0)
+        guesses = decisions.predict(scores, self.settings.evaluation.threshold)
         return {
-            "loss": float(losses.mean()),
+            "loss": self.loss_of(labels, scores),
             "roc_auc": metrics.mean_over(metrics.roc_auc(labels, scores), used),
             "pr_auc": metrics.mean_over(metrics.average_precision(labels, scores), used),
+            "f1_samples": decisions.f1_scores(labels, guesses)["samples"],
         }
+
+    def loss_of(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        """Returns the mean loss of track scores, per label or, of exclusive classes, per track."""
+        clipped = np.clip(scores, 1e-7, 1 - 1e-7)
+        losses = -labels * np.log(clipped)
+        if self.output == "softmax":
+            return float(losses.sum(axis=1).mean())
+        return float((losses - (1 - labels) * np.log1p(-clipped)).mean())

@@ -10,9 +10,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from musrep_jax.config import fingerprint, given, plain
+from musrep_jax.config import ConfigError, fingerprint, given, plain
 from musrep_jax.data import pipeline
-from musrep_jax.data.datasets import Dataset
+from musrep_jax.data.datasets import Dataset, Tracks
+from musrep_jax.evaluation.decisions import fit_thresholds
 from musrep_jax.evaluation.tagging import TaggingReport, make_report
 from musrep_jax.models import Tagger
 from musrep_jax.recipes import binding
@@ -90,6 +91,9 @@ def train_cell(
     validation = SplitScorer(
         model, dataset.tracks("validation"), settings, settings.evaluation.validation_num_chunks
     )
+    if validation.output == "softmax":
+        for tracks, split in ((train_tracks, "training"), (validation.tracks, "validation")):
+            check_one_label(tracks, split)
     optimizer, train_step = binding.make_program(
         model,
         trained=plan.trained,
@@ -97,6 +101,7 @@ def train_cell(
         optimizer=given(settings.optimizer),
         steps_per_epoch=plan.steps_per_epoch,
         num_steps=plan.num_steps,
+        loss=settings.train.loss,
     )
     is_trainable = None if plan.trained == "model" else binding.is_head
     mesh = sharding.make_mesh(settings.train.num_devices)
@@ -162,6 +167,12 @@ def train_cell(
         dataset.spec.label_names,
         num_bootstrap=settings.evaluation.num_bootstrap,
         seed=cell.seed,
+        threshold=settings.evaluation.threshold,
+        fitted_thresholds=fit_thresholds(
+            validation.tracks.label_matrix,
+            validation.scores(best, cached),
+            default=settings.evaluation.threshold,
+        ),
     )
     return Trained(
         model=model,
@@ -174,6 +185,33 @@ def train_cell(
         num_train_tracks=len(train_tracks),
         seconds=time.perf_counter() - started,
     )
+
+
+def check_one_label(tracks: Tracks, split: str) -> None:
+    """Raises unless every track has exactly one label, as the loss of exclusive classes needs.
+
+    Args:
+        tracks: of the split.
+        split: its name, for the message.
+
+    Raises:
+        ConfigError: if a track has none or several, or there is only one class.
+    """
+    counts = np.count_nonzero(tracks.label_matrix, axis=1)
+    wrong = np.flatnonzero(counts != 1)
+    if len(wrong):
+        first = wrong[0]
+        raise ConfigError(
+            f"train.loss is 'cross_entropy', for tracks with exactly one label, but "
+            f"{len(wrong)} of {len(counts)} {split} tracks have another number, the first is "
+            f"{tracks.track_ids[first]!r} with {counts[first]}: take 'binary_cross_entropy', or "
+            "choose labels that exclude each other with data.labels."
+        )
+    if tracks.label_matrix.shape[1] < 2:
+        raise ConfigError(
+            f"train.loss is 'cross_entropy', but {tracks.spec.name} has only one label: it needs "
+            "at least two classes to choose from."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
