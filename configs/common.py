@@ -42,8 +42,8 @@ COMPACT = {
     "sample_cnn": {"n_channels": 16},
     "sample_cnn_se": {"n_channels": 16},
     "self_attention": {"spec_channels": 4, "width": 64},
-    "short_chunk_cnn": {"n_channels": 8},
-    "short_chunk_resnet": {"n_channels": 16},
+    "short_chunk_cnn": {"n_channels": 16, "dropout_rate": 0.2},
+    "short_chunk_resnet": {"n_channels": 16, "dropout_rate": 0.2},
     "spectrogram_transformer": {
         "variant": "tiny",
         "width": 96,
@@ -52,7 +52,7 @@ COMPACT = {
         "num_samples": 63744,
     },
     "tagging_transformer": {"conv_channels": 16, "width": 64, "num_samples": 110250},
-    "vgg_ish": {"n_channels": 8},
+    "vgg_ish": {"n_channels": 16, "dropout_rate": 0.2},
 }
 """Deviations from the published sizes that train in seconds on two CPU cores."""
 
@@ -88,7 +88,7 @@ def get_base(recipe: str) -> ConfigDict:
 
     # name: one or several of musrep_jax.models.MODELS, comma separated. size: "compact" takes the
     # deviations of `compact` below, "full" the published sizes.
-    config.model = ConfigDict({**empty_model_fields(), "name": "vgg_ish", "size": "compact"})
+    config.model = ConfigDict({**empty_model_fields(), "name": "short_chunk_resnet", "size": "compact"})
     config.compact = ConfigDict(COMPACT)
 
     config.optimizer = ConfigDict({**empty_optimizer_fields(), "name": "adam"})
@@ -107,6 +107,7 @@ def get_base(recipe: str) -> ConfigDict:
             "checkpoint": False,  # keep training checkpoints, so that a long cell resumes
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
             "num_devices": config_dict.placeholder(int),  # None is all
+            "num_cpu_devices": config_dict.placeholder(int),  # None is a core each when compact
             "log_every_steps": 50,
         }
     )
@@ -148,9 +149,9 @@ def get_base(recipe: str) -> ConfigDict:
 def embedded_training(config: ConfigDict) -> None:
     """Writes a training that suits small data on two CPU cores."""
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-4
-    config.train.update(batch_size=16, num_steps=300, evaluate_every_steps=50, patience=None)
+    config.train.update(batch_size=16, num_steps=150, evaluate_every_steps=25, patience=None)
 
 
 def smoke(config: ConfigDict) -> None:

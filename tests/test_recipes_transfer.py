@@ -75,7 +75,7 @@ def test_every_cell_has_the_documented_fields(done):
         assert cell["num_labels"] + len(cell["skipped_labels"]) == len(cell["per_label"])
         assert cell["random"]["roc_auc"] == 0.5
         assert cell["is_synthetic"]
-        assert cell["model_deviations"] == {"n_channels": 8}
+        assert cell["model_deviations"] == {"n_channels": 16, "dropout_rate": 0.2}
         assert ("versus_scratch" in cell) == (cell["source"] is not None)
 
 
@@ -85,7 +85,7 @@ def test_what_a_run_leaves_behind(done):
     assert config["run"]["packages"]["jax"]
     table = (done / "results.md").read_text(encoding="utf-8")
     assert "synthetic" in table
-    assert "n_channels=8" in table
+    assert "n_channels=16" in table
     rows = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
     assert {row["kind"] for row in rows} == {"train", "validation"}
     assert len({row["cell"] for row in rows}) == 4
@@ -119,7 +119,7 @@ def test_all_layers_moves_the_backbone_and_the_statistics(done):
     source = flat(done / cell_of(done, "scratch", target=WEST)["export"])
     target = flat(done / cell_of(done, "all_layers")["export"])
     assert not np.array_equal(source["batch_stats/spec_bn/mean"], target["batch_stats/spec_bn/mean"])
-    kernel = "params/layer1/conv/kernel"
+    kernel = "params/layer1/conv_1/kernel"
     assert not np.array_equal(source[kernel], target[kernel])
     assert np.allclose(source[kernel], target[kernel], atol=0.01)
 
@@ -230,7 +230,7 @@ def test_a_learning_curve_over_labelled_tracks(data_dir, tmp_path, capsys):
     few = cell_of(workdir, "all_layers", num_train_tracks=6)
     assert few["num_train_tracks_used"] == 6
     assert few["versus_scratch"]["roc_auc"]["ci"]
-    assert (workdir / "figures" / "learning_curves_vgg_ish_roc_auc.png").stat().st_size > 10_000
+    assert (workdir / "figures" / "learning_curves_short_chunk_resnet_roc_auc.png").stat().st_size > 10_000
     capsys.readouterr()
 
 

@@ -15,6 +15,7 @@ from musrep_jax.evaluation.aggregation import aggregate_tracks
 from musrep_jax.models import Tagger
 from musrep_jax.recipes import binding
 from musrep_jax.recipes.settings import chunk_of
+from musrep_jax.training import sharding
 from musrep_jax.types import PyTree, model_inputs
 
 
@@ -38,6 +39,7 @@ class SplitScorer:
         self.model, self.tracks = model, tracks
         self.chunk: ChunkSpec = chunk_of(model)
         self.settings = settings
+        self.mesh = sharding.make_mesh(settings.train.num_devices)
         self.output = binding.output_of(settings.train.loss)
         self.table = pipeline.chunk_table(
             tracks,
@@ -53,17 +55,32 @@ class SplitScorer:
             self.tracks, self.chunk, self.table, batch_size=self.settings.evaluation.batch_size
         )
 
+    def outputs(self, variables: PyTree) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what the model says of every chunk; batches are split over the devices.
+
+        Args:
+            variables: of the model.
+
+        Returns:
+            Logits, float32 (chunks, classes), and embeddings, float32 (chunks, width).
+        """
+        forward = binding.make_forward(self.model)
+        variables = sharding.replicate(variables, self.mesh)
+        size, found = self.settings.evaluation.batch_size, []
+        for batch in self.batches():
+            placed = sharding.shard_batch({"inputs": model_inputs(batch)}, self.mesh)
+            found.append(forward(variables, placed["inputs"]))
+        # A batch that the devices do not divide was padded at its end.
+        logits, embeddings = zip(*jax.device_get(found), strict=True)
+        count = len(self.table)
+        return (
+            np.concatenate([part[:size] for part in logits])[:count],
+            np.concatenate([part[:size] for part in embeddings])[:count],
+        )
+
     def embeddings(self, variables: PyTree) -> np.ndarray:
         """Returns the embedding of every chunk, float32 (chunks, width)."""
-        forward = binding.make_forward(self.model)
-        found = [forward(variables, model_inputs(batch))[1] for batch in self.batches()]
-        return np.concatenate(jax.device_get(found))[: len(self.table)]
-
-    def chunk_logits(self, variables: PyTree) -> np.ndarray:
-        """Returns the logits of every chunk, float32 (chunks, classes)."""
-        forward = binding.make_forward(self.model)
-        found = [forward(variables, model_inputs(batch))[0] for batch in self.batches()]
-        return np.concatenate(jax.device_get(found))[: len(self.table)]
+        return self.outputs(variables)[1]
 
     def scores(self, variables: PyTree, embeddings: np.ndarray | None = None) -> np.ndarray:
         """Returns the probabilities of every track.
@@ -76,7 +93,7 @@ class SplitScorer:
             float64 (tracks, classes).
         """
         if embeddings is None:
-            logits = self.chunk_logits(variables)
+            logits = self.outputs(variables)[0]
         else:
             logits = jax.device_get(binding.make_classify(self.model)(variables, embeddings))
         return aggregate_tracks(
