@@ -151,7 +151,7 @@ def embedded_training(config: ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-4
-    config.train.update(batch_size=16, num_steps=150, evaluate_every_steps=25, patience=None)
+    config.train.update(batch_size=16, num_steps=120, evaluate_every_steps=24, patience=None)
 
 
 def smoke(config: ConfigDict) -> None:
