@@ -97,7 +97,7 @@ def results_table(
             rows.append([*start, *seed, f"failed ({len(errors)})", *[NOTHING] * 4])
         else:
             values = [
-                _value_text(cells_file.as_number(cell.get(m)), cell.get(f"{m}_ci"))
+                value_text(cells_file.as_number(cell.get(m)), cell.get(f"{m}_ci"))
                 for m in METRIC_TITLES
             ]
             changes = [_change_text(cell, m, marks[m][index]) for m in METRIC_TITLES]
@@ -118,7 +118,7 @@ def results_table(
     ]
     text = [format_table(columns, rows, style), "", *_legend(listed, has_seeds, notes)]
     text += [f"Failed ({number}) {sentence}" for number, sentence in enumerate(errors, start=1)]
-    return _join_paragraphs(text, style)
+    return join_paragraphs(text, style)
 
 
 def per_label_table(
@@ -145,10 +145,10 @@ def per_label_table(
             row += [reasons.get(name, "not evaluated"), *[NOTHING] * 4]
         else:
             row += [
-                _value_text(cells_file.as_number(entry.get(m)), entry.get(f"{m}_ci"))
+                value_text(cells_file.as_number(entry.get(m)), entry.get(f"{m}_ci"))
                 for m in METRIC_TITLES
             ]
-            row += [_number(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
+            row += [number_text(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
         rows.append(row)
     columns = [
         Column("Label"),
@@ -174,26 +174,26 @@ def summary_text(report: Mapping[str, Any]) -> str:
     random = report.get("random") or {}
     lines = [f"{report['num_tracks']} tracks, {report['num_labels']} labels evaluated"]
     for metric, title in METRIC_TITLES.items():
-        value = _value_text(cells_file.as_number(report.get(metric)), report.get(f"{metric}_ci"))
-        lines.append(f"{title} {value}, random {_number(random.get(metric))}")
+        value = value_text(cells_file.as_number(report.get(metric)), report.get(f"{metric}_ci"))
+        lines.append(f"{title} {value}, random {number_text(random.get(metric))}")
     for field in ("f1", "f1_fitted"):
         f1 = report.get(field)
         if f1:
-            values = ", ".join(f"{kind} {_number(f1[kind])}" for kind in ("macro", "samples"))
+            values = ", ".join(f"{kind} {number_text(f1[kind])}" for kind in ("macro", "samples"))
             where = f"{f1['threshold']:g}" if "threshold" in f1 else "thresholds of validation data"
             lines.append(f"F1 at {where}: {values}")
     for name, entry in (report.get("single_label") or {}).items():
-        balanced = _value_text(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
+        balanced = value_text(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
         lines.append(
             f"balanced accuracy over {name} {balanced}, "
-            f"chance {_number(entry['chance_balanced_accuracy'])}"
+            f"chance {number_text(entry['chance_balanced_accuracy'])}"
         )
     for name, entry in (report.get("label_groups") or {}).items():
-        values = [f"{title} {_number(entry.get(m))}" for m, title in METRIC_TITLES.items()]
+        values = [f"{title} {number_text(entry.get(m))}" for m, title in METRIC_TITLES.items()]
         lines.append(f"{name} ({entry['num_labels']} labels): {', '.join(values)}")
     if report.get("merged"):
         merged = report["merged"]
-        values = [f"{title} {_number(merged.get(m))}" for m, title in METRIC_TITLES.items()]
+        values = [f"{title} {number_text(merged.get(m))}" for m, title in METRIC_TITLES.items()]
         lines.append(
             f"identical labels counted once ({merged['num_labels']} labels): {', '.join(values)}"
         )
@@ -238,10 +238,18 @@ def _describe(condition: Condition, names: Mapping[str | None, str]) -> str:
     return f"{arrow}{names[condition.target]}, {condition.model}, {condition.mode}"
 
 
-def _value_text(value: float, interval: Any) -> str:
-    """Returns a metric with its interval where it is known."""
+def value_text(value: float, interval: Any) -> str:
+    """Returns a metric with its interval where it is known.
+
+    >>> value_text(0.5, [0.25, 0.75]), value_text(0.5, None)
+    ('0.500 [0.250, 0.750]', '0.500')
+
+    Args:
+        value: NaN where it is not defined.
+        interval: two numbers or None, or None.
+    """
     low, high = cells_file.as_interval(interval)
-    return _number(value) + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+    return number_text(value) + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
 def _change_text(cell: Cell, metric: str, mark: str) -> str:
@@ -258,7 +266,7 @@ def _random_text(cell: Cell) -> str:
     random = cell.get("random") or {}
     if not random:
         return NOTHING
-    return " / ".join(_number(random.get(metric)) for metric in METRIC_TITLES)
+    return " / ".join(number_text(random.get(metric)) for metric in METRIC_TITLES)
 
 
 def _mean_texts(group: Sequence[Summary]) -> list[str]:
@@ -281,16 +289,25 @@ def _legend(listed: Sequence[Cell], has_seeds: bool, notes: Sequence[str]) -> li
     return [*lines, *notes]
 
 
-def _join_paragraphs(lines: Sequence[str], style: str) -> str:
-    """Returns table and sentences; in Markdown every sentence is a list item."""
+def join_paragraphs(lines: Sequence[str], style: str) -> str:
+    """Returns table and sentences; in Markdown every sentence is a list item.
+
+    Args:
+        lines: the table, an empty line, the sentences.
+        style: `markdown` or `text`.
+    """
     if style == "text":
         return "\n".join(lines)
     head, blank, *sentences = lines
     return "\n".join([head, blank, *(f"- {_escape(sentence)}" for sentence in sentences)])
 
 
-def _number(value: float | None) -> str:
-    """Returns a number with three decimals, a dash for None and NaN."""
+def number_text(value: float | None) -> str:
+    """Returns a number with three decimals, a dash for None and NaN.
+
+    Args:
+        value: a number or None.
+    """
     return NOTHING if value is None or math.isnan(value) else f"{value:.3f}"
 
 
