@@ -8,6 +8,7 @@ import ml_collections
 from musrep_jax.config import choose
 
 RECIPES: dict[str, str] = {
+    "compare": "musrep_jax.recipes.compare:run",
     "tagging": "musrep_jax.recipes.tagging:run",
     "transfer": "musrep_jax.recipes.transfer:run",
 }

@@ -20,7 +20,8 @@ from musrep_jax.evaluation.tagging import json_safe
 from musrep_jax.models import model_class
 from musrep_jax.recipes.binding import output_of
 from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell
-from musrep_jax.recipes.presentation import present
+from musrep_jax.recipes.filters import write_filters
+from musrep_jax.recipes.presentation import Present, present
 from musrep_jax.recipes.settings import builder_of, model_deviations, settings_of_cell
 from musrep_jax.recipes.train_cell import Trained, train_cell
 from musrep_jax.recipes.workdir import Workdir
@@ -31,7 +32,14 @@ from musrep_jax.training.logs import format_seconds, run_record
 EXIT_OK, EXIT_FAILED_CELLS, EXIT_INTERRUPTED = 0, 1, 130
 
 
-def run_cells(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: str) -> int:
+def run_cells(
+    config: ml_collections.ConfigDict,
+    cells: Sequence[Cell],
+    workdir: str,
+    *,
+    show: Present = present,
+    has_profile: bool = False,
+) -> int:
     """Trains and tests the cells, and writes results, tables and figures.
 
     A cell that has a result is skipped. A cell that fails is recorded with its error, and the
@@ -41,6 +49,8 @@ def run_cells(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir:
         config: the experiment's config.
         cells: in an order in which a source comes before what starts from it.
         workdir: folder of the experiment.
+        show: what is printed and drawn at the end.
+        has_profile: whether results say what scoring costs.
 
     Returns:
         Exit code: 0, 1 when cells failed, 130 when interrupted.
@@ -58,7 +68,7 @@ def run_cells(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir:
         f"musrep_jax {__version__}: {len(cells)} cells, {len(cells) - len(todo)} done before; "
         f"{len(devices)} {devices[0].device_kind} device(s); writing to {folder.path}"
     )
-    experiment = _Experiment(config, folder)
+    experiment = _Experiment(config, folder, has_profile)
     started, code = time.perf_counter(), EXIT_OK
     try:
         for number, cell in enumerate(todo, start=1):
@@ -73,7 +83,7 @@ def run_cells(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir:
         code = EXIT_INTERRUPTED
         say("")
     results = experiment.finish(cells)
-    present(results, folder, config, cells)
+    show(results, folder, config, cells)
     num_done = sum(folder.is_done(cell) for cell in cells)
     took = format_seconds(time.perf_counter() - started)
     if code == EXIT_INTERRUPTED:
@@ -112,6 +122,7 @@ class _Experiment:
 
     config: ml_collections.ConfigDict
     folder: Workdir
+    has_profile: bool = False
 
     def __post_init__(self) -> None:
         self.open = functools.lru_cache(maxsize=None)(self._open)
@@ -165,7 +176,8 @@ class _Experiment:
         rate = model_class(cell.model).sample_rate
         rate = given(settings.model).get("sample_rate", rate)
         dataset = self.open(cell.target, rate, self._labels(cell))
-        trained = train_cell(cell, settings, dataset, source, self.folder.cell_dir(cell))
+        folder = self.folder.cell_dir(cell)
+        trained = train_cell(cell, settings, dataset, source, folder, has_profile=self.has_profile)
         report = trained.report.to_dict()
         summary = {name: report[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
         training = {
@@ -189,8 +201,10 @@ class _Experiment:
         )
         export = save_export(self.folder.export_dir(cell), trained.variables, card)
         self.folder.write_scores(cell, trained.track_ids, trained.labels, trained.scores)
+        write_filters(folder, trained.filters)
         return describe_trained(trained, dataset, settings) | {
             **report,
+            **trained.profile,
             "seconds": trained.seconds,
             "export": str(export.relative_to(self.folder.path.absolute())),
             "error": None,

@@ -1,18 +1,22 @@
 """What a person sees of an experiment: the printed table, `results.md`, the figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
 from musrep_jax.evaluation import figures, run_figures, tables
 from musrep_jax.recipes.cells import Cell, display_name
+from musrep_jax.recipes.filters import save_filter_figure
 from musrep_jax.recipes.workdir import Workdir, write_text
 from musrep_jax.training.logs import read_rows
 
+Result = Mapping[str, Any]
+Present = Callable[[Sequence[Result], Workdir, ml_collections.ConfigDict, Sequence[Cell]], None]
+
 
 def present(
-    results: Sequence[Mapping[str, Any]],
+    results: Sequence[Result],
     folder: Workdir,
     config: ml_collections.ConfigDict,
     cells: Sequence[Cell],
@@ -31,17 +35,37 @@ def present(
     synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
     notes = notes_on(shown, config)
     print(tables.results_table(shown, style="text", notes=notes), flush=True)
-    parts = ["# Results", tables.results_table(shown, notes=notes)]
+    write_report(shown, folder, tables.results_table(shown, notes=notes))
+    if any(result["source"] for result in shown):
+        figures.save_transfer_figures(shown, folder.path / "figures", synthetic=synthetic)
+    save_cell_figures(folder, cells)
+
+
+def write_report(shown: Sequence[Result], folder: Workdir, table: str) -> None:
+    """Writes `results.md`: the table, then every cell label by label.
+
+    Args:
+        shown: results with display names.
+        folder: of the experiment.
+        table: as Markdown.
+    """
+    parts = ["# Results", table]
     for result in shown:
         if result["error"] is None:
             parts += [f"## {title_of(result)}", tables.summary_text(result)]
             parts.append(tables.per_label_table(result))
     write_text(folder.path / "results.md", "\n\n".join(parts) + "\n")
+
+
+def save_cell_figures(folder: Workdir, cells: Sequence[Cell]) -> None:
+    """Draws each finished cell's labels (from scratch only), training and harmonic filters.
+
+    Args:
+        folder: of the experiment.
+        cells: to draw.
+    """
     target = folder.path / "figures"
-    if any(result["source"] for result in shown):
-        figures.save_transfer_figures(shown, target, synthetic=synthetic)
-    by_key = {cell.key: cell for cell in cells}
-    for key, cell in by_key.items():
+    for key, cell in {cell.key: cell for cell in cells}.items():
         result = folder.result(cell)
         if not result or result["error"] is not None:
             continue
@@ -53,9 +77,10 @@ def present(
         if rows:
             curves = run_figures.training_curves(rows, title=title, best_step=result["best_step"])
             figures.save_figure(curves, target / "training" / f"{key}.png")
+        save_filter_figure(folder.cell_dir(cell), target / "filters" / f"{key}.png", title)
 
 
-def with_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
+def with_display_names(result: Result) -> dict[str, Any]:
     """Returns a result in which folders are named by their last part."""
     source = result["source"]
     return {
@@ -65,7 +90,7 @@ def with_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def title_of(result: Mapping[str, Any]) -> str:
+def title_of(result: Result) -> str:
     """Returns what a result is of, with the word synthetic where it belongs."""
     start = f"{result['source']} -> " if result["source"] else ""
     size = f", {result['num_train_tracks']} tracks" if result["num_train_tracks"] else ""
@@ -74,13 +99,13 @@ def title_of(result: Mapping[str, Any]) -> str:
     return f"{start}{result['target']}, {result['model']}, {mode}{size}{synthetic}"
 
 
-def notes_on(results: Sequence[Mapping[str, Any]], config: ml_collections.ConfigDict) -> list[str]:
+def notes_on(results: Sequence[Result], config: ml_collections.ConfigDict) -> list[str]:
     """Returns the sentences that keep a table honest."""
     notes = []
     if any(result.get("is_synthetic") for result in results):
         notes.append(
-            "Data sets named synthetic are generated: these numbers say whether transfer works as "
-            "a method here, and nothing about real music cultures."
+            "Data sets named synthetic are generated: these numbers say whether the method works "
+            "here, and nothing about real music cultures."
         )
     sizes = {
         f"{r['model']} with {', '.join(f'{k}={v}' for k, v in r['model_deviations'].items())}"

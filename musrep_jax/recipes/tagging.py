@@ -3,7 +3,7 @@
 import ml_collections
 
 from musrep_jax.config import split_list
-from musrep_jax.recipes.cells import parse_integers, plan_cells
+from musrep_jax.recipes.cells import Cell, parse_integers, plan_cells
 from musrep_jax.recipes.experiment import run_cells
 
 
@@ -14,10 +14,22 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> int:
         config: see `configs/tagging.py`.
         workdir: folder of the experiment.
     """
+    return run_cells(config, scratch_cells(config), workdir)
+
+
+def scratch_cells(config: ml_collections.ConfigDict) -> list[Cell]:
+    """Returns a training from scratch for every model, seed and number of training tracks.
+
+    Args:
+        config: with `data.name` and `data.path`.
+
+    Raises:
+        ConfigError: if a setting cannot be read.
+    """
     name = config.data.name
     if config.data.path:
         name = f"{name}:{config.data.path}"
-    cells = plan_cells(
+    return plan_cells(
         sources=(),
         targets=(name,),
         models=split_list(config.model.name),
@@ -25,4 +37,3 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> int:
         seeds=parse_integers(config.seeds, "seeds"),
         num_train_tracks=parse_integers(config.num_train_tracks, "num_train_tracks"),
     )
-    return run_cells(config, cells, workdir)

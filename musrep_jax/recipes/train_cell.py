@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -19,7 +20,9 @@ from musrep_jax.models import Tagger
 from musrep_jax.recipes import binding
 from musrep_jax.recipes.cached import cached_batches
 from musrep_jax.recipes.cells import Cell
+from musrep_jax.recipes.filters import FilterRecord, record_filters
 from musrep_jax.recipes.initial import initial_variables
+from musrep_jax.recipes.profiling import profile_scoring
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.recipes.settings import chunk_of, duration, model_deviations, model_of
 from musrep_jax.training import checkpoints, loop, sharding
@@ -41,7 +44,9 @@ class Trained:
         track_ids: of the test split.
         fit: what the loop returned.
         num_train_tracks: tracks that were trained on.
-        seconds: wall time of the whole cell.
+        seconds: wall time of the whole cell, profiling left out.
+        filters: harmonic filters before and after, see `record_filters`.
+        profile: what scoring costs, see `profile_scoring`; empty when it was not asked for.
     """
 
     model: Tagger
@@ -53,6 +58,8 @@ class Trained:
     fit: loop.FitResult
     num_train_tracks: int
     seconds: float
+    filters: FilterRecord | None
+    profile: Mapping[str, Any]
 
 
 def train_cell(
@@ -61,6 +68,8 @@ def train_cell(
     dataset: Dataset,
     source: Path | None,
     folder: Path,
+    *,
+    has_profile: bool = False,
 ) -> Trained:
     """Trains, selects and tests one cell.
 
@@ -70,6 +79,7 @@ def train_cell(
         dataset: the target.
         source: exported directory to start from, or None.
         folder: where the cell keeps its metric rows and training checkpoints.
+        has_profile: whether to measure what scoring costs.
 
     Returns:
         The model, its report and its scores.
@@ -87,7 +97,7 @@ def train_cell(
     train_tracks = train_tracks.capped(settings.train.max_seconds)
     plan = Plan.make(cell, settings, len(train_tracks))
     variables = initial_variables(model, settings, cell, train_tracks, source)
-    before = jax.device_get(variables["params"])
+    before = jax.device_get(variables)
     validation = SplitScorer(
         model, dataset.tracks("validation"), settings, settings.evaluation.validation_num_chunks
     )
@@ -158,7 +168,7 @@ def train_cell(
             checkpointer=checkpointer,
         )
     best = jax.device_get({"params": fit.best_state.params, **fit.best_state.model_state})
-    assert_frozen_identical(before, best["params"], is_trainable)
+    assert_frozen_identical(before["params"], best["params"], is_trainable)
     test = SplitScorer(model, dataset.tracks("test"), settings, settings.evaluation.num_chunks)
     labels, scores = test.tracks.label_matrix, test.scores(best)
     report = make_report(
@@ -174,6 +184,7 @@ def train_cell(
             default=settings.evaluation.threshold,
         ),
     )
+    seconds = time.perf_counter() - started
     return Trained(
         model=model,
         variables=best,
@@ -183,7 +194,9 @@ def train_cell(
         track_ids=tuple(test.tracks.track_ids),
         fit=fit,
         num_train_tracks=len(train_tracks),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
+        filters=record_filters(model, before, best),
+        profile=profile_scoring(test, best) if has_profile else {},
     )
 
 
