@@ -60,11 +60,12 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
             kept[section] = {k: v for k, v in kept[section].items() if k not in names}
     overrides = kept.get("overrides")
     if overrides:
-        kept["overrides"] = {
+        ours = {
             section: {k: v for k, v in values.items() if k not in NOT_IDENTITY.get(section, ())}
             for section, values in overrides.items()
             if isinstance(values, Mapping)
         }
+        kept["overrides"] = {section: values for section, values in ours.items() if values}
     return kept
 
 
