@@ -1,7 +1,7 @@
 """The fields that all experiments share, with their defaults.
 
 How the settings of one training are found, later ones winning: the config's sections `model`,
-`optimizer`, `train`, `evaluation`, `data`, `transfer`; then `for_model[MODEL]`; then
+`optimizer`, `train`, `evaluation`, `data`, `transfer`; then `for_mode[MODE]`; `for_model[MODEL]`;
 `for_target[DATA SET]`; then `for_target[DATA SET].for_model[MODEL]`; then whatever was said on the
 command line. A field left empty (None) means the default of the code that reads it: a model's
 defaults are its module's fields, an optimiser's are in `musrep_jax/training/optim.py`.
@@ -88,7 +88,9 @@ def get_base(recipe: str) -> ConfigDict:
 
     # name: one or several of musrep_jax.models.MODELS, comma separated. size: "compact" takes the
     # deviations of `compact` below, "full" the published sizes.
-    config.model = ConfigDict({**empty_model_fields(), "name": "short_chunk_resnet", "size": "compact"})
+    config.model = ConfigDict(
+        {**empty_model_fields(), "name": "short_chunk_resnet", "size": "compact"}
+    )
     config.compact = ConfigDict(COMPACT)
 
     config.optimizer = ConfigDict({**empty_optimizer_fields(), "name": "adam"})
@@ -141,6 +143,7 @@ def get_base(recipe: str) -> ConfigDict:
             "input_statistics": "target",  # or source
         }
     )
+    config.for_mode = ConfigDict()
     config.for_model = ConfigDict()
     config.for_target = ConfigDict()
     return config
@@ -152,10 +155,15 @@ def embedded_training(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-4
     config.train.update(batch_size=16, num_steps=120, evaluate_every_steps=24, patience=None)
+    # Steps on cached embeddings cost next to nothing.
+    config.for_mode.output_layer = ConfigDict(
+        {"train": {"num_steps": 600, "evaluate_every_steps": 60}}
+    )
 
 
 def smoke(config: ConfigDict) -> None:
     """Makes everything one step long on a handful of tracks, for tests and for a first look."""
     config.train.update(num_steps=1, evaluate_every_steps=1, batch_size=4)
+    config.for_mode = ConfigDict()
     config.evaluation.update(num_bootstrap=20, batch_size=8)
     config.data.options.synthetic_cultures = ConfigDict({"num_tracks": 24, "seconds": 4.0})

@@ -91,6 +91,7 @@ def use_published_protocol(config: ConfigDict) -> None:
     config.train.update(batch_size=16, num_steps=None, evaluate_every_steps=None)
     config.train.update(evaluate_every_epochs=1, patience=None, checkpoint=True)
     config.data.cache_megabytes = 0
+    config.for_mode = ConfigDict()
     config.for_model = ConfigDict(
         {
             "vgg_ish": {"train": {"num_epochs": 200}},

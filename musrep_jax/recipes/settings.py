@@ -62,6 +62,7 @@ def settings_of_cell(config: ml_collections.ConfigDict, cell: Cell) -> ml_collec
         raise ConfigError(f"model.size is {config.model.size!r}; allowed: {', '.join(SIZES)}.")
     for_target = config.for_target.get(builder_of(cell.target), {})
     for where, deviations in (
+        (f"for_mode.{cell.mode}", config.for_mode.get(cell.mode, {})),
         (f"for_model.{model}", config.for_model.get(model, {})),
         ("for_target", {k: v for k, v in for_target.items() if k != "for_model"}),
         (f"for_target.for_model.{model}", for_target.get("for_model", {}).get(model, {})),
