@@ -98,7 +98,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     except (KeyError, AttributeError) as error:
         text = str(error)
         field = re.search(r"\w+", text)
-        near = re.search(r'Did you mean \W*(\w+)', text)
+        near = re.search(r"Did you mean \W*(\w+)", text)
         guess = f" Did you mean {near[1]!r}?" if near else ""
         raise ConfigError(f"The config has no field {field[0]!r}.{guess}") from error
     except (flags.Error, ValueError, TypeError) as error:
