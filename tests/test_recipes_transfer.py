@@ -208,11 +208,11 @@ def test_a_model_that_cannot_read_the_data_says_so(data_dir, tmp_path, capsys):
 def test_ctrl_c_keeps_what_is_done(data_dir, tmp_path, monkeypatch, capsys):
     workdir, real, calls = tmp_path / "w", experiment.train_cell, []
 
-    def interrupted_at_the_second(cell, *arguments):
+    def interrupted_at_the_second(cell, *arguments, **options):
         calls.append(cell)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(cell, *arguments)
+        return real(cell, *arguments, **options)
 
     monkeypatch.setattr(experiment, "train_cell", interrupted_at_the_second)
     assert run(workdir, data_dir) == 130
@@ -230,7 +230,8 @@ def test_a_learning_curve_over_labelled_tracks(data_dir, tmp_path, capsys):
     few = cell_of(workdir, "all_layers", num_train_tracks=6)
     assert few["num_train_tracks_used"] == 6
     assert few["versus_scratch"]["roc_auc"]["ci"]
-    assert (workdir / "figures" / "learning_curves_short_chunk_resnet_roc_auc.png").stat().st_size > 10_000
+    figure = workdir / "figures" / "learning_curves_short_chunk_resnet_roc_auc.png"
+    assert figure.stat().st_size > 10_000
     capsys.readouterr()
 
 
