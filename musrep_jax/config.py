@@ -84,17 +84,19 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     Raises:
         ConfigError: if a flag, a field, a value or the file is wrong.
     """
+    # The library wants the file before its fields; people may say them in any order.
+    argv = [argv[0], *sorted(argv[1:], key=lambda word: not word.startswith("--config="))]
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
         "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values,
-        sys_argv=list(argv),
+        sys_argv=argv,
     )  # fmt: skip
     workdir = flags.DEFINE_string(
         "workdir", "", "Where results are written; the default is runs/<config name>.",
         flag_values=values,
     )  # fmt: skip
     try:
-        rest = values(list(argv))
+        rest = values(argv)
     except (KeyError, AttributeError) as error:
         text = str(error)
         field = re.search(r"\w+", text)

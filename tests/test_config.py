@@ -28,6 +28,11 @@ def test_overrides_reach_the_settings_of_a_cell():
     assert model_deviations(settings)["n_channels"] == 24
 
 
+def test_fields_may_be_said_before_the_file():
+    config, _ = parse("--config.seeds=3", TRANSFER)
+    assert config.seeds == "3"
+
+
 def test_compact_widths_are_deviations_and_full_size_is_one_flag_away():
     cell = Cell("synthetic_cultures/makam", "vgg_ish")
     compact = settings_of_cell(parse(TRANSFER)[0], cell)
