@@ -58,7 +58,7 @@ def initial_variables(
         fresh = take_backbone(fresh, variables, source)
     keep = source is not None and settings.transfer.input_statistics == "source"
     if STATISTICS in fresh and not keep:
-        mean, deviation = input_statistics(model, train_tracks, settings)
+        mean, deviation = input_statistics(model, fresh, train_tracks, settings)
         fresh = with_input_statistics(fresh, mean, deviation)
     return fresh
 
@@ -113,7 +113,7 @@ def take_backbone(fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
 
 
 def input_statistics(
-    model: Tagger, tracks: Tracks, settings: ml_collections.ConfigDict
+    model: Tagger, variables: PyTree, tracks: Tracks, settings: ml_collections.ConfigDict
 ) -> tuple[float, float]:
     """Returns mean and standard deviation of the model's spectrogram over the training tracks.
 
@@ -121,10 +121,13 @@ def input_statistics(
 
     Args:
         model: a model with the collection `input_statistics`.
+        variables: of the model; they do not matter.
         tracks: the training tracks.
         settings: of the cell.
     """
-    moments = jax.jit(lambda inputs, mask: _moments(model.bind({}).spectrogram(inputs), mask))
+    moments = jax.jit(
+        lambda inputs, mask: _moments(model.apply(variables, inputs, method="spectrogram"), mask)
+    )
     scorer = SplitScorer(model, tracks, settings, None)
     total = np.zeros(3)
     for batch in scorer.batches():
