@@ -1,8 +1,8 @@
 """Configs: overrides, precedence, and one clear sentence for every mistake."""
 
 import pytest
-from configs import common
 
+from configs import common
 from musrep_jax.config import ConfigError, differences, parse_command_line, plain
 from musrep_jax.models import ALIASES, MODELS, model_settings
 from musrep_jax.recipes.cells import Cell

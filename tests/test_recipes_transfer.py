@@ -118,7 +118,9 @@ def test_output_layer_changes_nothing_but_the_output_layer(done):
 def test_all_layers_moves_the_backbone_and_the_statistics(done):
     source = flat(done / cell_of(done, "scratch", target=WEST)["export"])
     target = flat(done / cell_of(done, "all_layers")["export"])
-    assert not np.array_equal(source["batch_stats/spec_bn/mean"], target["batch_stats/spec_bn/mean"])
+    assert not np.array_equal(
+        source["batch_stats/spec_bn/mean"], target["batch_stats/spec_bn/mean"]
+    )
     kernel = "params/layer1/conv_1/kernel"
     assert not np.array_equal(source[kernel], target[kernel])
     assert np.allclose(source[kernel], target[kernel], atol=0.01)
