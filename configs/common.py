@@ -154,7 +154,7 @@ def embedded_training(config: ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-4
-    config.train.update(batch_size=16, num_steps=120, evaluate_every_steps=24, patience=None)
+    config.train.update(batch_size=16, num_steps=100, evaluate_every_steps=20, patience=None)
     # Steps on cached embeddings cost next to nothing.
     config.for_mode.output_layer = ConfigDict(
         {"train": {"num_steps": 600, "evaluate_every_steps": 60}}
