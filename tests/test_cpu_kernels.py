@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compact_models import QUICK
 
 from musrep_jax.models import cpu_kernels, create_model
-from musrep_jax.models.layers import BatchNorm, convolve, max_pool
+from musrep_jax.models.attention import SelfAttention
+from musrep_jax.models.layers import convolve, max_pool
+from musrep_jax.training.sharding import make_mesh, replicate, shard_batch
 
 PLAIN, ALL = frozenset(), frozenset(cpu_kernels.FORMULATIONS)
 
@@ -47,7 +50,7 @@ def assert_same(function, *arguments, tolerance=2e-4):
     ],
 )
 def test_convolution(image, size, channels, features, strides, padding, monkeypatch):
-    monkeypatch.setattr(cpu_kernels, "GRADIENT_BLOCK", 4000)  # several blocks, the last one partial
+    monkeypatch.setattr(cpu_kernels, "BLOCK_ELEMENTS", 4000)  # several blocks, the last one partial
     x, kernel = draw(*image, channels), draw(*size, channels, features, seed=1)
     assert_same(lambda x, k: convolve(x, k, strides, padding), x, kernel)
 
@@ -65,22 +68,54 @@ def test_pooling(shape, window):
     assert_same(lambda x: max_pool(x, window), draw(*shape))
 
 
-def test_batch_norm_and_its_running_statistics():
-    x, layer = 3 * draw(6, 7, 5, 4) + 1, BatchNorm()
+@pytest.mark.parametrize("shape", [(3, 37, 4, 8), (2, 5, 1, 16)])
+def test_attention(shape):
+    query, key, value = (draw(*shape, seed=seed) for seed in range(3))
+    assert_same(cpu_kernels.attend, query, key, value)
+    plain = value_and_gradients(jax.nn.dot_product_attention, query, key, value)
+    fast = value_and_gradients(cpu_kernels.attend, query, key, value)
+    for ours, theirs in zip(fast, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_attention_of_the_layer_is_taken_from_here():
+    layer, x = SelfAttention(num_heads=2), draw(2, 9, 8)
     variables = layer.init(jax.random.key(0), x, train=False)
-    params = {"scale": draw(4, seed=2), "bias": draw(4, seed=3)}
+    assert_same(lambda x: layer.apply(variables, x, train=True)[0], x)
+    with cpu_kernels.restricted_to(ALL):
+        text = str(jax.make_jaxpr(lambda x: layer.apply(variables, x, train=True)[0])(x))
+    assert "custom_vjp" in text
 
-    def apply(x, scale, bias):
-        variables["params"] = {"scale": scale, "bias": bias}
-        return layer.apply(variables, x, train=True, mutable=["batch_stats"])
 
-    assert_same(lambda *a: apply(*a)[0], x, params["scale"], params["bias"])
-    found = []
-    for names in (PLAIN, ALL):
-        with cpu_kernels.restricted_to(names):
-            found.append(apply(x, params["scale"], params["bias"])[1]["batch_stats"])
-    for name in ("mean", "var"):
-        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5)
+def test_large_scores_do_not_overflow():
+    query = 300 * draw(1, 6, 2, 4)
+    plain = jax.nn.dot_product_attention(query, query, query)
+    np.testing.assert_allclose(cpu_kernels.attend(query, query, query), plain, rtol=1e-5)
+
+
+def test_the_maximum_of_equal_values_shares_its_gradient():
+    gradient = jax.grad(lambda x: cpu_kernels.max_pool(x, (2,)).sum())(jnp.ones((1, 4, 1)))
+    np.testing.assert_allclose(gradient.ravel(), [0.5] * 4)
+    # Not a number is not lost: training stops on it.
+    assert jnp.isnan(cpu_kernels.max_pool(jnp.array([[[1.0], [jnp.nan]]]), (2,))).all()
+
+
+def test_a_batch_split_over_devices_gives_the_same_numbers():
+    kernel = draw(3, 3, 4, 32, seed=1)
+
+    def loss(kernel, x):
+        y = max_pool(convolve(x, kernel, (1, 1), (1, 1)), (2, 2))
+        tokens = y.reshape(y.shape[0], -1, 4, 8)
+        return (cpu_kernels.attend(tokens, tokens, tokens) ** 2).mean()
+
+    x = draw(16, 12, 10, 4)
+    mesh = make_mesh(8)
+    split = shard_batch({"audio": np.asarray(x)}, mesh)["audio"]
+    with cpu_kernels.restricted_to(ALL):
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+        whole, sharded = gradient(kernel, x), gradient(replicate(kernel, mesh), split)
+    for ours, theirs in zip(sharded, whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_bfloat16_stays_bfloat16_and_near():
@@ -92,16 +127,18 @@ def test_bfloat16_stays_bfloat16_and_near():
     assert_same(function, x, tolerance=0.02)
 
 
-@pytest.mark.parametrize("name", ["short_chunk_resnet", "musicnn"])
+@pytest.mark.parametrize("name", ["short_chunk_resnet", "musicnn", "tagging_transformer"])
 def test_a_whole_model_gives_the_same_gradient(name):
     settings = {
         "short_chunk_resnet": {"n_channels": 32, "num_samples": 12000},
         "musicnn": {"vertical_channels": 32, "backend_channels": 8, "num_samples": 12000},
+        "tagging_transformer": {"conv_channels": 32, "width": 16, "num_samples": 16000},
     }[name]
     model = create_model(name, 3, settings)
     audio = 0.1 * draw(8, model.num_samples)  # with two, BatchNorm divides by almost nothing
     with cpu_kernels.restricted_to(PLAIN):
-        variables = jax.jit(lambda key: model.init(key, audio, train=False))(jax.random.key(0))
+        init = lambda key: model.init(key, audio, train=False)  # noqa: E731
+        variables = jax.jit(init, compiler_options=QUICK)(jax.random.key(0))
 
     def gradient(names):
         def loss(params):
@@ -112,7 +149,7 @@ def test_a_whole_model_gives_the_same_gradient(name):
             return (output.logits * draw(8, 3, seed=4)).sum()
 
         with cpu_kernels.restricted_to(names):
-            return jax.jit(jax.grad(loss))(variables["params"])
+            return jax.jit(jax.grad(loss), compiler_options=QUICK)(variables["params"])
 
     plain, fast = gradient(PLAIN), gradient(ALL)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
@@ -126,3 +163,9 @@ def test_several_devices_take_the_plain_path():
     with cpu_kernels.restricted_to(ALL):
         assert all(cpu_kernels.is_used(name) for name in cpu_kernels.FORMULATIONS)
     assert not cpu_kernels.is_used("pooling")
+
+
+def test_an_unknown_formulation_is_named():
+    wrong = cpu_kernels.restricted_to(frozenset({"pool"}))
+    with pytest.raises(ValueError, match="no CPU formulation 'pool'"), wrong:
+        pass

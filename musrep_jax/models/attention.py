@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from musrep_jax.models import cpu_kernels
 from musrep_jax.models.layers import Dense, per_channel
 from musrep_jax.types import Array
 
@@ -137,6 +138,8 @@ class SelfAttention(nn.Module):
             weights = jnp.broadcast_to(weights, (batch, self.num_heads, tokens, tokens))
             dropped = nn.Dropout(self.attention_dropout_rate)(weights, deterministic=dropout == 0)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", dropped.astype(value.dtype), value)
+        elif self.implementation is None and cpu_kernels.is_used("attention"):
+            mixed = cpu_kernels.attend(query, key, value)
         else:
             mixed = jax.nn.dot_product_attention(
                 query, key, value, implementation=self.implementation

@@ -1,11 +1,27 @@
-"""Formulations of slow operations for one CPU device; each has a plain twin in `layers`.
+"""Formulations of four operations that are fast on a CPU; accelerators never see them.
 
-XLA lowers the weight gradient of a convolution on a CPU to a convolution with a huge window, and
-the gradient of max-pooling to a scatter; both take several times longer than they need to. The
-formulations here are chosen when the model is traced, on one CPU device only: accelerators, and
-batches split over several devices, take the plain path. They give the same numbers to float32
-rounding, and they stay only where they are at least 1.3 times faster on the step of some model of
-published size: `python benchmarks/models.py --ablate` prints the ratios.
+XLA lowers some operations badly to a CPU: the weight gradient of a convolution becomes a
+convolution with a huge window, the gradient of max-pooling a scatter, and attention writes its
+weights to memory several times. Each function here computes what its plain twin computes, values
+and gradients, to float32 rounding:
+
+    "convolution"   `convolve`           layers.convolve, images and kernels of up to 25 taps
+    "tall"          `convolve_tall`      layers.convolve, images and long one-sided kernels
+    "pooling"       `max_pool`           layers.max_pool
+    "attention"     `attend`             jax.nn.dot_product_attention
+
+When they are used: at trace time, if the default backend is a CPU and there is one device. With
+several (virtual) CPU devices the plain formulations are taken, because a loop over examples is a
+loop over all devices' examples. `restricted_to` overrides the choice.
+
+Their cost: they have a gradient but no forward-mode derivative (`jax.jvp`); trace under
+`restricted_to(frozenset())` for that, and when a function is exported for another platform.
+
+What each one is worth is measured by `python benchmarks/models.py --without NAME --models MODEL`,
+the step without it over the step with everything, in CPU seconds; the figures are in the
+docstrings. One that is worth less than 1.3 on every model does not belong here: one-dimensional
+convolutions as concatenated shifts, BatchNorm as one operation with its own gradient and the
+merged first convolutions of residual blocks were tried and are left to XLA.
 """
 
 import contextlib
@@ -19,219 +35,238 @@ from jax import lax
 
 from musrep_jax.types import Array
 
-FORMULATIONS = ("convolution", "tall", "pooling", "batch_norm")
-"""Weight gradients of convolutions; tall filters on few channels; max-pooling; BatchNorm."""
+FORMULATIONS = ("convolution", "tall", "pooling", "attention")
+"""Names of the formulations."""
+
+MAX_TAPS = 25
+"""Largest kernel, in taps, that is spread into columns: every tap is one slice to compile."""
+
+MIN_FEATURES = 32
+"""Fewest output channels: narrower convolutions are faster as XLA lowers them."""
+
+MIN_TALL_WIDTH = 16
+"""Shortest kernel, along the last spatial axis, that is taken band by band."""
+
+SMALL_MAP = 64
+"""Largest output map, in positions, that is one matrix product. XLA's own convolution of a 3 x 2
+map with 512 channels is 80 times slower."""
+
+FEW_CHANNELS = 8
+"""Most input channels for which the input gradient is a matrix product and a sum of shifts."""
+
+BLOCK_ELEMENTS = 2**20
+"""Numbers in one block of columns: 4 MB, which stay in a shared cache. From 2**18 to 2**21 the
+speed differs by less than 15 %."""
 
 Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 
-SMALL_MAP = 64
-"""Output positions up to which a convolution is one product of columns and kernel."""
-
-GRADIENT_BLOCK = 2**20
-"""Numbers in one block of columns of a weight gradient: 4 MB, which stays in the cache."""
-
-FEW_CHANNELS = 8
-"""Input channels up to which the input's gradient is taken through the columns."""
-
-NARROW = 32
-"""Convolutions with fewer output channels than this are faster as XLA lowers them."""
-
-_allowed: frozenset[str] | None = None
+_override: frozenset[str] | None = None
 
 
 def is_used(name: str) -> bool:
-    """Returns whether a formulation is taken: on one CPU device, unless `restricted_to` says.
+    """Returns whether a formulation is to be taken instead of the plain one.
 
     Args:
-        name: of `FORMULATIONS`.
+        name: one of `FORMULATIONS`.
     """
-    if _allowed is not None:
-        return name in _allowed
+    if _override is not None:
+        return name in _override
     return jax.default_backend() == "cpu" and jax.device_count() == 1
 
 
 @contextlib.contextmanager
 def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
-    """Decides what is traced inside: these formulations and no others, whatever the devices.
+    """Within this context, exactly the named formulations are used, on any backend.
 
-    Programs that were compiled before keep what they were traced with.
+    It acts when a function is traced: a function that `jax.jit` has traced before keeps what it
+    has.
 
     Args:
-        names: of `FORMULATIONS`; empty for the plain path, None for the usual choice.
+        names: some of `FORMULATIONS`; None leaves the choice to `is_used`.
+
+    Raises:
+        ValueError: if there is no such formulation.
     """
-    global _allowed
-    before, _allowed = _allowed, names
+    global _override
+    unknown = sorted((names or frozenset()) - set(FORMULATIONS))
+    if unknown:
+        raise ValueError(
+            f"There is no CPU formulation {unknown[0]!r}; there are {', '.join(FORMULATIONS)}."
+        )
+    before, _override = _override, names
     try:
         yield
     finally:
-        _allowed = before
+        _override = before
 
 
-def columns(x: Array, size: Sizes, strides: Sizes, out: Sizes) -> Array:
-    """Returns the inputs under the kernel at every output position.
+def suits_convolution(kernel: Array) -> bool:
+    """Returns whether a convolution of images is taken by `convolve`.
 
     Args:
-        x: (batch, height, width, channels), padded.
-        size: of the kernel.
-        strides: of the kernel.
-        out: height and width of the output.
-
-    Returns:
-        (batch, *out, size * channels), the channels fastest.
+        kernel: (height, width, in, out).
     """
-    ends = [(n - 1) * s + 1 for n, s in zip(out, strides, strict=True)]
+    size, features = kernel.shape[:2], kernel.shape[3]
+    fits = math.prod(size) <= MAX_TAPS and features >= MIN_FEATURES
+    return is_used("convolution") and fits
+
+
+def suits_tall(kernel: Array, strides: Sizes) -> bool:
+    """Returns whether a convolution of images is taken by `convolve_tall`.
+
+    Args:
+        kernel: (height, width, in, out).
+        strides: per spatial axis.
+    """
+    is_tall = kernel.shape[1] >= MIN_TALL_WIDTH and math.prod(strides) == 1
+    return is_used("tall") and is_tall
+
+
+def _native(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
+    """XLA's own convolution."""
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _padded(x: Array, pads: Pads) -> Array:
+    """Zeros around an image."""
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def _columns(x: Array, size: Sizes, strides: Sizes, out: Sizes) -> Array:
+    """What each output position of a padded image sees: (batch, *out, taps * in)."""
+    batch, _, _, channels = x.shape
+    span = [(n - 1) * s + 1 for n, s in zip(out, strides, strict=True)]
     taps = [
-        lax.slice(
-            x, (0, i, j, 0), (x.shape[0], i + ends[0], j + ends[1], x.shape[3]), (1, *strides, 1)
-        )
+        lax.slice(x, (0, i, j, 0), (batch, i + span[0], j + span[1], channels), (1, *strides, 1))
         for i in range(size[0])
         for j in range(size[1])
     ]
     return jnp.concatenate(taps, axis=-1)
 
 
-def pad_image(x: Array, pads: Pads) -> Array:
-    """Returns (batch, height, width, channels) with zeros added at both ends of both axes."""
-    zero = jnp.zeros((), x.dtype)
-    return lax.pad(x, zero, ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+def _transposed_product(dy: Array, cols: Array) -> Array:
+    """(..., out), (..., depth) -> their product summed over positions, float32 (out, depth).
 
-
-def output_size(x: Array, size: Sizes, strides: Sizes, pads: Pads) -> Sizes:
-    """Returns height and width of a convolution's output."""
-    axes = zip(x.shape[1:3], size, strides, pads, strict=True)
-    return tuple((n + low + high - k) // s + 1 for n, k, s, (low, high) in axes)
-
-
-def plan_blocks(batch: int, out: Sizes, width: int) -> tuple[int, int]:
-    """Returns (examples, output rows) of one block of columns.
-
-    Args:
-        batch: number of examples.
-        out: height and width of the output.
-        width: of one row of columns.
+    This orientation is faster than its transpose.
     """
-    positions = max(1, GRADIENT_BLOCK // width)
-    if math.prod(out) <= positions:
-        most = positions // math.prod(out)
-        return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most), out[0]
-    rows = max(1, positions // out[1])
-    return 1, -(-out[0] // -(-out[0] // rows))
+    return lax.dot_general(
+        dy.reshape(-1, dy.shape[-1]),
+        cols.reshape(-1, cols.shape[-1]),
+        (((0,), (0,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
 
 
-def kernel_gradient(x: Array, dy: Array, size: Sizes, strides: Sizes, pads: Pads) -> Array:
-    """Returns the weight gradient of a convolution, summed over blocks of columns.
+def _block_sizes(batch: int, out: Sizes, depth: int) -> tuple[int, int]:
+    """Numbers of examples, which divides the batch, and of output rows in a block of columns."""
+    positions = max(1, BLOCK_ELEMENTS // depth)
+    per_example = math.prod(out)
+    if per_example <= positions:
+        fitting = range(1, min(batch, positions // per_example) + 1)
+        return max(n for n in fitting if batch % n == 0), out[0]
+    num_blocks = -(-out[0] // max(1, positions // out[1]))
+    return 1, -(-out[0] // num_blocks)
 
-    Args:
-        x: (batch, height, width, in), the convolution's input.
-        dy: (batch, *out, features), the gradient of its output.
-        size: of the kernel.
-        strides: of the kernel.
-        pads: of the input.
 
-    Returns:
-        float32 (*size, in, features).
+def _kernel_gradient(x: Array, dy: Array, size: Sizes, strides: Sizes, pads: Pads) -> Array:
+    """The weight gradient of a convolution, float32 (*size, in, out), by blocks of columns.
+
+    x is the convolution's input (batch, height, width, in), dy the gradient of its output.
     """
-    features, out, channels = dy.shape[3], dy.shape[1:3], x.shape[3]
-    x, width = pad_image(x, pads), math.prod(size) * x.shape[3]
-    examples, rows = plan_blocks(x.shape[0], out, width)
-    per_example = -(-out[0] // rows)
-    count = x.shape[0] // examples * per_example
-    span = (rows - 1) * strides[0] + size[0]
+    (batch, *out, features), channels = dy.shape, x.shape[3]
+    depth = math.prod(size) * channels
+    examples, rows = _block_sizes(batch, out, depth)
+    blocks_per_example = -(-out[0] // rows)
+    padded = _padded(x, pads)
+    seen = (rows - 1) * strides[0] + size[0]
 
-    def product(number: int | Array) -> Array:
-        example, part = number // per_example * examples, number % per_example
-        # The last block is shifted back to end with the map; its rows that were had are zeroed.
-        row = jnp.minimum(part * rows, out[0] - rows)
-        taken = lax.dynamic_slice(dy, (example, row, 0, 0), (examples, rows, *dy.shape[2:]))
-        if out[0] % rows:
-            is_new = jnp.arange(rows)[None, :, None, None] >= part * rows - row
-            taken = jnp.where(is_new, taken, 0)
-        under = lax.dynamic_slice(
-            x, (example, row * strides[0], 0, 0), (examples, span, *x.shape[2:])
+    def add_block(number: Array, total: Array) -> Array:
+        example, first = number // blocks_per_example * examples, number % blocks_per_example * rows
+        start = jnp.minimum(first, out[0] - rows)  # the last block may overlap the one before it
+        image = lax.dynamic_slice(
+            padded, (example, start * strides[0], 0, 0), (examples, seen, *padded.shape[2:])
         )
-        block = columns(under, size, strides, (rows, out[1]))
-        return _transposed_product(taken.reshape(-1, features), block.reshape(-1, width))
+        part = lax.dynamic_slice(dy, (example, start, 0, 0), (examples, rows, out[1], features))
+        if out[0] % rows:
+            row = start + jnp.arange(rows).reshape(1, rows, 1, 1)
+            part = jnp.where(row >= first, part, 0)
+        return total + _transposed_product(part, _columns(image, size, strides, (rows, out[1])))
 
-    if count == 1:
-        total = product(0)
-    else:
-        zero = jnp.zeros((features, width), jnp.float32)
-        total = lax.fori_loop(0, count, lambda number, sum_: sum_ + product(number), zero)
+    total = jnp.zeros((features, depth), jnp.float32)
+    num_blocks = batch // examples * blocks_per_example
+    total = lax.fori_loop(0, num_blocks, add_block, total)
     return total.reshape(features, *size, channels).transpose(1, 2, 3, 0)
 
 
-def _transposed_product(left: Array, right: Array) -> Array:
-    """Returns left^T right in float32; this order beats right^T left on CPUs."""
-    dims = (((0,), (0,)), ((), ()))
-    return lax.dot_general(left, right, dims, preferred_element_type=jnp.float32)
-
-
-def _native(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
-    dims = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=dims)
-
-
-def _spread(x: Array, size: Sizes, strides: Sizes, pads: Pads) -> Array:
-    return columns(pad_image(x, pads), size, strides, output_size(x, size, strides, pads))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve_image(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
-    """Returns a convolution whose weight gradient is formed in blocks that stay in the cache.
+def convolve(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
+    """Returns a convolution whose weight gradient is a sum of matrix products.
+
+    Forward and input gradient are XLA's own, except for small maps, which are one matrix product,
+    and the input gradient of few channels.
+
+    Worth (batch 4, train): tagging_transformer 1.9, cnnsa 1.5, fcn 1.7, with "pooling".
 
     Args:
         x: (batch, height, width, in).
-        kernel: (height, width, in, features).
-        strides: per axis.
-        pads: zeros before and after, per axis.
+        kernel: (height, width, in, out), at most `MAX_TAPS` taps.
+        strides: per spatial axis.
+        pads: zeros before and after, per spatial axis.
 
     Returns:
-        (batch, *out, features).
+        (batch, height', width', out).
     """
-    if math.prod(output_size(x, kernel.shape[:2], strides, pads)) <= SMALL_MAP:
-        spread = _spread(x, kernel.shape[:2], strides, pads)
-        return jnp.matmul(spread, kernel.reshape(-1, kernel.shape[3]))
-    return _native(x, kernel, strides, pads)
+    out = jax.eval_shape(lambda: _native(x, kernel, strides, pads)).shape[1:3]
+    if math.prod(out) > SMALL_MAP:
+        return _native(x, kernel, strides, pads)
+    cols = _columns(_padded(x, pads), kernel.shape[:2], strides, out)
+    return jnp.matmul(cols, kernel.reshape(-1, kernel.shape[3]))
 
 
-def _image_forward(
+def _convolve_forward(
     x: Array, kernel: Array, strides: Sizes, pads: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-    return convolve_image(x, kernel, strides, pads), (x, kernel)
+    return convolve(x, kernel, strides, pads), (x, kernel)
 
 
-def _image_backward(
+def _convolve_backward(
     strides: Sizes, pads: Pads, saved: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    size = kernel.shape[:2]
-    if kernel.shape[2] <= FEW_CHANNELS or math.prod(dy.shape[1:3]) <= SMALL_MAP:
-        _, transpose = jax.vjp(lambda x: _spread(x, size, strides, pads), x)
-        (dx,) = transpose(jnp.matmul(dy, kernel.reshape(-1, dy.shape[3]).T))
+    size, out = kernel.shape[:2], dy.shape[1:3]
+
+    def spread(x: Array) -> Array:
+        return _columns(_padded(x, pads), size, strides, out)
+
+    if kernel.shape[2] <= FEW_CHANNELS or math.prod(out) <= SMALL_MAP:
+        (dx,) = jax.vjp(spread, x)[1](jnp.matmul(dy, kernel.reshape(-1, kernel.shape[3]).T))
     else:
-        _, transpose = jax.vjp(lambda x: _native(x, kernel, strides, pads), x)
-        (dx,) = transpose(dy)
-    return dx, kernel_gradient(x, dy, size, strides, pads).astype(kernel.dtype)
+        (dx,) = jax.vjp(lambda x: _native(x, kernel, strides, pads), x)[1](dy)
+    return dx, _kernel_gradient(x, dy, size, strides, pads).astype(kernel.dtype)
 
 
-convolve_image.defvjp(_image_forward, _image_backward)
+convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve_tall(x: Array, kernel: Array, pads: Pads) -> Array:
-    """Returns a convolution with a kernel that spans many bands, for MusiCNN's vertical filters.
+    """Returns a convolution of stride 1 by kernels that are long along the last spatial axis.
 
-    Its gradients go over the output bands one by one: at each, the bands under the kernel are
-    neighbours in memory once the shifts in time stand side by side.
+    In the gradients, the shifts of the short axis are laid side by side once; then what one output
+    band sees is one contiguous slice, and a loop over bands has nothing but matrix products.
+
+    Worth (batch 8, train): musicnn 4.7; self_attention 1.4 (batch 4).
 
     Args:
-        x: (batch, times, bands, channels), few channels.
-        kernel: (time, band, channels, features).
-        pads: zeros before and after, per axis.
+        x: (batch, height, width, in); for the musical taggers time, mels, 1.
+        kernel: (height, width, in, out), at least `MIN_TALL_WIDTH` wide.
+        pads: zeros before and after, per spatial axis.
 
     Returns:
-        (batch, times', bands', features).
+        (batch, height', width', out).
     """
     return _native(x, kernel, (1, 1), pads)
 
@@ -242,112 +277,121 @@ def _tall_forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, tuple[Arr
 
 def _tall_backward(pads: Pads, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    length, height, channels, features = kernel.shape
-    batch, times, bands, _ = dy.shape
-    positions, depth = batch * times, length * channels
+    height, width, channels, features = kernel.shape
+    batch, rows, bands, _ = dy.shape
+    depth = height * channels  # of one band of the input, shifts side by side
+    seen = (batch * rows, width * depth)
 
     def shift(x: Array) -> Array:
-        x = pad_image(x, pads)
-        return columns(x, (length, 1), (1, 1), (times, x.shape[2]))
+        x = _padded(x, pads)
+        shifted = _columns(x, (height, 1), (1, 1), (rows, x.shape[2]))
+        return shifted.reshape(batch * rows, -1)
 
-    shifted, transpose = jax.vjp(shift, x)
-    shape = shifted.shape
-    shifted = shifted.reshape(positions, -1)
-    matrix = kernel.transpose(3, 1, 0, 2).reshape(features, height * depth)
-    by_band = dy.reshape(positions, bands, features).swapaxes(0, 1)
+    shifted, unshift = jax.vjp(shift, x)
+    matrix = kernel.transpose(3, 1, 0, 2).reshape(features, -1)
+    by_band = dy.reshape(batch * rows, bands, features).swapaxes(0, 1)
 
-    def body(band: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
+    def add_band(band: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
         d_shifted, d_matrix = totals
         part = lax.dynamic_index_in_dim(by_band, band, keepdims=False)
         start = (0, band * depth)
-        under = lax.dynamic_slice(shifted, start, (positions, height * depth))
-        before = lax.dynamic_slice(d_shifted, start, under.shape)
-        d_shifted = lax.dynamic_update_slice(d_shifted, before + jnp.matmul(part, matrix), start)
-        return d_shifted, d_matrix + _transposed_product(part, under)
+        d_seen = lax.dynamic_slice(d_shifted, start, seen) + jnp.matmul(part, matrix)
+        d_shifted = lax.dynamic_update_slice(d_shifted, d_seen, start)
+        d_matrix = d_matrix + _transposed_product(part, lax.dynamic_slice(shifted, start, seen))
+        return d_shifted, d_matrix
 
-    zeros = jnp.zeros_like(shifted), jnp.zeros(matrix.shape, jnp.float32)
-    d_shifted, d_matrix = lax.fori_loop(0, bands, body, zeros)
-    (dx,) = transpose(d_shifted.reshape(shape))
-    d_kernel = d_matrix.reshape(features, height, length, channels).transpose(2, 1, 3, 0)
-    return dx, d_kernel.astype(kernel.dtype)
+    totals = jnp.zeros_like(shifted), jnp.zeros(matrix.shape, jnp.float32)
+    d_shifted, d_matrix = lax.fori_loop(0, bands, add_band, totals)
+    d_kernel = d_matrix.reshape(features, width, height, channels).transpose(2, 1, 3, 0)
+    return unshift(d_shifted)[0], d_kernel.astype(kernel.dtype)
 
 
 convolve_tall.defvjp(_tall_forward, _tall_backward)
 
 
 def max_pool(x: Array, window: Sizes) -> Array:
-    """Returns max-pooling as the maximum of strided slices, whose gradient is no scatter.
+    """Returns the maximum over non-overlapping windows, as the maximum of strided slices.
 
-    Where several inputs of a window are equal to the maximum they share its gradient; the plain
-    form gives it to the first.
+    Equal maxima share the gradient, where the plain formulation gives it to the first.
+
+    Worth (batch 4, train): short_chunk_cnn 1.6, harmonic_cnn 1.2.
 
     Args:
-        x: (batch, ..., channels).
-        window: per spatial axis, used as stride too.
+        x: (batch, *spatial, channels).
+        window: per spatial axis, used as stride too; a remainder at the end is left out.
 
     Returns:
-        (batch, ... // window, channels).
+        (batch, *(spatial // window), channels).
     """
     ends = [n // w * w for n, w in zip(x.shape[1:-1], window, strict=True)]
     offsets: list[Sizes] = [()]
     for w in window:
-        offsets = [(*offset, i) for offset in offsets for i in range(w)]
-    parts = [
-        lax.slice(x, (0, *offset, 0), (x.shape[0], *ends, x.shape[-1]), (1, *window, 1))
-        for offset in offsets
-    ]
-    return functools.reduce(jnp.maximum, parts)
+        offsets = [(*before, i) for before in offsets for i in range(w)]
+    limits, strides = (x.shape[0], *ends, x.shape[-1]), (1, *window, 1)
+    return functools.reduce(
+        jnp.maximum, [lax.slice(x, (0, *start, 0), limits, strides) for start in offsets]
+    )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
-    """Returns a batch normalised by its own statistics, as one operation with its own gradient.
+def _scores(query: Array, key: Array) -> Array:
+    """(heads, queries, width), (heads, keys, width) -> float32 (heads, queries, keys), scaled."""
+    scores = jnp.einsum("hqd,hkd->hqk", query, key, preferred_element_type=jnp.float32)
+    return scores * query.shape[-1] ** -0.5
 
-    No gradient flows through the returned statistics: they are for running estimates.
+
+def _by_heads(x: Array) -> Array:
+    """(batch, tokens, heads, width) <-> (batch, heads, tokens, width)."""
+    return x.swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def attend(query: Array, key: Array, value: Array) -> Array:
+    """Returns softmax(query key^T / sqrt(width)) value, example by example.
+
+    One example's weights stay in cache, are never kept, and are formed again in the gradient.
+
+    Worth (batch 2): spectrogram_transformer 1.6 in training, 1.2 forward.
 
     Args:
-        x: (batch, ..., channels).
-        scale: float32 (channels,).
-        bias: float32 (channels,).
-        epsilon: added to the variance.
+        query: (batch, queries, heads, width).
+        key: (batch, keys, heads, width).
+        value: (batch, keys, heads, width).
 
     Returns:
-        The normalised batch, its mean and its (biased) variance, float32 (channels,).
+        (batch, queries, heads, width), in the dtype of `value`.
     """
-    return _normalise_forward(x, scale, bias, epsilon)[0]
+    return _attend_forward(query, key, value)[0]
 
 
-def _per_channel(values: Array, x: Array) -> Array:
-    return values.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+def _attend_forward(query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
+    def one(arrays: tuple[Array, ...]) -> tuple[Array, Array]:
+        query, key, value = arrays
+        scores = _scores(query, key)
+        top = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        mixed = jnp.matmul(weights.astype(value.dtype), value) / total.astype(value.dtype)
+        return mixed, top + jnp.log(total)
+
+    inputs = (_by_heads(query), _by_heads(key), _by_heads(value))
+    mixed, log_total = lax.map(one, inputs)
+    return _by_heads(mixed), (*inputs, mixed, log_total)
 
 
-def _normalise_forward(
-    x: Array, scale: Array, bias: Array, epsilon: float
-) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
-    axes = tuple(range(x.ndim - 1))
-    x32 = x.astype(jnp.float32)
-    mean = x32.mean(axes)
-    var = jnp.maximum((x32 * x32).mean(axes) - mean * mean, 0.0)
-    inverse = lax.rsqrt(var + epsilon)
-    multiplier = inverse * scale
-    y = x * _per_channel(multiplier, x) + _per_channel(bias - mean * multiplier, x)
-    return (y, mean, var), (x, mean, inverse, scale)
+def _attend_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
+    def one(arrays: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+        query, key, value, mixed, log_total, dy = arrays
+        weights = jnp.exp(_scores(query, key) - log_total)
+        d_value = jnp.einsum("hqk,hqd->hkd", weights.astype(dy.dtype), dy)
+        d_weights = jnp.einsum("hqd,hkd->hqk", dy, value, preferred_element_type=jnp.float32)
+        mean = (dy * mixed).astype(jnp.float32).sum(axis=-1, keepdims=True)
+        d_scores = weights * (d_weights - mean) * query.shape[-1] ** -0.5
+        d_scores = d_scores.astype(query.dtype)
+        d_query = jnp.matmul(d_scores, key)
+        return d_query, jnp.einsum("hqk,hqd->hkd", d_scores, query), d_value
+
+    d_query, d_key, d_value = lax.map(one, (*saved, _by_heads(dy)))
+    return _by_heads(d_query), _by_heads(d_key), _by_heads(d_value)
 
 
-def _normalise_backward(
-    epsilon: float, saved: tuple[Array, Array, Array, Array], gradients: tuple[Array, ...]
-) -> tuple[Array, Array, Array]:
-    x, mean, inverse, scale = saved
-    dy = gradients[0]
-    axes, count = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
-    dy32 = dy.astype(jnp.float32)
-    d_bias = dy32.sum(axes)
-    d_scale = ((dy32 * x.astype(jnp.float32)).sum(axes) - mean * d_bias) * inverse
-    slope = scale * inverse
-    toward = -slope * inverse * d_scale / count
-    offset = -slope * d_bias / count - toward * mean
-    dx = dy * _per_channel(slope, dy) + x * _per_channel(toward, dy) + _per_channel(offset, dy)
-    return dx, d_scale, d_bias
-
-
-normalise.defvjp(_normalise_forward, _normalise_backward)
+attend.defvjp(_attend_forward, _attend_backward)

@@ -113,12 +113,10 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[i
         (batch, time'[, frequency'], out).
     """
     pads = tuple((p, p) for p in padding)
-    if x.ndim == 4:
-        is_tall = kernel.shape[1] >= 16 and tuple(strides) == (1, 1)
-        if is_tall and cpu_kernels.is_used("tall"):
-            return cpu_kernels.convolve_tall(x, kernel, pads)
-        if kernel.shape[3] >= cpu_kernels.NARROW and cpu_kernels.is_used("convolution"):
-            return cpu_kernels.convolve_image(x, kernel, tuple(strides), pads)
+    if x.ndim == 4 and cpu_kernels.suits_tall(kernel, strides):
+        return cpu_kernels.convolve_tall(x, kernel, pads)
+    if x.ndim == 4 and cpu_kernels.suits_convolution(kernel):
+        return cpu_kernels.convolve(x, kernel, tuple(strides), pads)
     spatial = "TF"[: x.ndim - 2]
     return jax.lax.conv_general_dilated(
         x,
@@ -146,27 +144,22 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
-        if not (train and self.is_mutable_collection("batch_stats")):
-            mean, var = running_mean.value, running_var.value
-            multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
-            shift = bias - mean * multiplier
-            return x * per_channel(multiplier, x) + per_channel(shift, x)
-        if cpu_kernels.is_used("batch_norm"):
-            y, mean, var = cpu_kernels.normalise(x, scale, bias, BATCH_NORM_EPSILON)
-        else:
+        if train and self.is_mutable_collection("batch_stats"):
             axes = tuple(range(x.ndim - 1))
             x32 = x.astype(jnp.float32)
             mean = x32.mean(axes)
             var = jnp.maximum((x32 * x32).mean(axes) - mean * mean, 0.0)
-            multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
-            y = x * per_channel(multiplier, x) + per_channel(bias - mean * multiplier, x)
-        if not self.is_initializing():
-            count = x.size // channels
-            unbiased = var * (count / max(count - 1, 1))
-            momentum = BATCH_NORM_MOMENTUM
-            running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
-            running_var.value = momentum * running_var.value + (1 - momentum) * unbiased
-        return y
+            if not self.is_initializing():
+                count = x.size // channels
+                unbiased = var * (count / max(count - 1, 1))
+                momentum = BATCH_NORM_MOMENTUM
+                running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+                running_var.value = momentum * running_var.value + (1 - momentum) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
+        shift = bias - mean * multiplier
+        return x * per_channel(multiplier, x) + per_channel(shift, x)
 
 
 def max_pool(x: Array, window: tuple[int, ...]) -> Array:
@@ -182,7 +175,7 @@ def max_pool(x: Array, window: tuple[int, ...]) -> Array:
     if all(w == 1 for w in window):
         return x
     if cpu_kernels.is_used("pooling"):
-        return cpu_kernels.max_pool(x, window)
+        return cpu_kernels.max_pool(x, tuple(window))
     dims = (1, *window, 1)
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, dims, dims, "VALID")
 
