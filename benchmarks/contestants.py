@@ -1,0 +1,187 @@
+"""The implementations that `benchmarks/models.py` lets run against each other.
+
+Libraries are imported inside functions: the number of threads is set before XLA counts cores, and
+PyTorch is needed only where it is an opponent.
+"""
+
+import argparse
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+NUM_CLASSES = 50
+
+
+@dataclasses.dataclass
+class Contestant:
+    """One implementation of one model.
+
+    Attributes:
+        name: "ours", "torch", "torch_compiled", "peer", "plain" or "without_<formulation>".
+        run: step ("forward" or "train") -> function that does it a number of times and waits.
+        seconds: step -> measured seconds per step.
+        cpu_seconds: step -> the same in seconds of CPU time, summed over threads.
+        facts: what else is known of it, such as parameters and compile seconds.
+    """
+
+    name: str
+    run: dict[str, Callable[[int], None]]
+    seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    cpu_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def make_data(batch: int, num_samples: int) -> tuple[Any, Any]:
+    """Returns noise float32 (batch, samples) and labels float32 (batch, classes)."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    audio = 0.1 * generator.standard_normal((batch, num_samples), np.float32)
+    return audio, (generator.random((batch, NUM_CLASSES)) < 0.1).astype(np.float32)
+
+
+def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
+    """Returns XLA's count of the floating-point operations of a function as written."""
+    import jax
+
+    counted = jax.jit(function).lower(*arguments).cost_analysis()
+    counted = counted[0] if isinstance(counted, list) else counted
+    return float((counted or {}).get("flops", math.nan))
+
+
+def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: Any) -> Contestant:
+    """Returns our implementation, compiled.
+
+    Args:
+        name: of the contestant.
+        model: an unbound tagger.
+        formulations: the CPU formulations it may use; None leaves the choice to the library.
+        data: from `make_data`.
+    """
+    import jax
+
+    from musrep_jax.losses import make_tagging_loss
+    from musrep_jax.models import cpu_kernels
+    from musrep_jax.recipes.binding import make_apply
+    from musrep_jax.training.optim import make_optimizer
+    from musrep_jax.training.step import create_state, make_train_step
+
+    audio, labels = (jax.device_put(array) for array in data)
+    key = jax.random.key(0)
+    tx = make_optimizer({"name": "adam"}, steps_per_epoch=1).tx
+    loss_fn = make_tagging_loss(make_apply(model, "update"))
+    batch = {"audio": audio, "labels": labels}
+
+    def forward_of(variables: Any, audio: Any) -> Any:
+        return model.apply(variables, audio, train=False).logits
+
+    with cpu_kernels.restricted_to(formulations):
+        variables = jax.jit(lambda: model.init(key, audio, train=False))()
+        state = create_state(variables, tx)
+        started = time.perf_counter()
+        forward = jax.jit(forward_of).lower(variables, audio).compile()
+        between = time.perf_counter()
+        train_step = make_train_step(loss_fn, tx).lower(state, batch, key).compile()
+        ended = time.perf_counter()
+    with cpu_kernels.restricted_to(frozenset()):
+        # A function of its own: JAX would remember the trace of `forward_of`.
+        flops = count_flops(lambda *arguments: forward_of(*arguments), variables, audio)
+    holder = {"state": state}
+    del state
+
+    def run_forward(times: int) -> None:
+        for _ in range(times):
+            logits = forward(variables, audio)
+        jax.block_until_ready(logits)
+
+    def run_train(times: int) -> None:
+        for _ in range(times):
+            holder["state"], metrics = train_step(holder["state"], batch, key)
+        jax.block_until_ready((holder["state"], metrics))
+
+    facts = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "forward_gflops_per_example": flops / len(audio) / 1e9,
+        "compile_seconds": {"forward": between - started, "train": ended - between},
+    }
+    return Contestant(name, {"forward": run_forward, "train": run_train}, facts=facts)
+
+
+def make_torch(name: str, module: Any, data: Any, settings: argparse.Namespace) -> Contestant:
+    """Returns a PyTorch implementation, eager or, if the name says so, by `torch.compile`.
+
+    Args:
+        name: "torch", "torch_compiled" or "peer", which returns probabilities.
+        module: waveform (batch, samples) -> logits or probabilities (batch, classes).
+        data: from `make_data`.
+        settings: the dtype; bfloat16 is by autocast, as is usual there.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    audio, labels = (torch.from_numpy(array).to(device) for array in data)
+    module = module.to(device)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, weight_decay=1e-4)
+    call = torch.compile(module) if name == "torch_compiled" else module
+    loss_of = F.binary_cross_entropy if name == "peer" else F.binary_cross_entropy_with_logits
+    casting = settings.dtype == "bfloat16"
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def run_forward(times: int) -> None:
+        module.eval()
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=casting):
+            for _ in range(times):
+                call(audio)
+        wait()
+
+    def run_train(times: int) -> None:
+        module.train()
+        for _ in range(times):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.bfloat16, enabled=casting):
+                output = call(audio)
+            loss_of(output.float(), labels).backward()
+            optimizer.step()
+        wait()
+
+    parameters = sum(p.numel() for p in module.parameters())
+    run = {"forward": run_forward, "train": run_train}
+    return Contestant(name, run, facts={"parameters": parameters})
+
+
+def make_contestants(name: str, settings: argparse.Namespace) -> list[Contestant]:
+    """Returns ours and the opponents that were asked for, ours first."""
+    from musrep_jax.models import cpu_kernels, create_model
+
+    model = create_model(name, NUM_CLASSES, {"dtype": settings.dtype})
+    data = make_data(settings.batch, model.num_samples)
+    made = [make_ours("ours", model, None, data)]
+    if settings.plain:
+        made.append(make_ours("plain", model, frozenset(), data))
+    for left_out in filter(None, settings.without.split(",")):
+        kept = frozenset(cpu_kernels.FORMULATIONS) - {left_out}
+        made.append(make_ours(f"without_{left_out}", model, kept, data))
+    if settings.torch or settings.compile:
+        from benchmarks.torch_models import TORCH_MODELS
+
+        names = ("torch", *(("torch_compiled",) if settings.compile else ()))
+        if name in TORCH_MODELS:
+            made += [make_torch(n, TORCH_MODELS[name](model), data, settings) for n in names]
+    if settings.peer:
+        from benchmarks.torch_models import load_peer
+
+        module = load_peer(settings.peer, name)
+        made += [make_torch("peer", module, data, settings)] if module else []
+    for other in made[1:]:
+        if other.name == "torch" and other.facts["parameters"] != made[0].facts["parameters"]:
+            raise ValueError(
+                f"{name} has {made[0].facts['parameters']} parameters and its opponent in PyTorch "
+                f"{other.facts['parameters']}: they are not the same architecture."
+            )
+    return made

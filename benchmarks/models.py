@@ -1,0 +1,229 @@
+"""Speed of every model: parameters, FLOPs, compile time, forward and train steps per second.
+
+    python benchmarks/models.py                               # every model, full size, batch 16
+    python benchmarks/models.py --models musicnn,fcn --torch --compile --out /tmp/speed
+    python benchmarks/models.py --without pooling             # what one CPU formulation is worth
+    python benchmarks/models.py --quick                       # does it run at all
+
+A train step is the project's own: `training.step.make_train_step` with Adam on the tagging loss,
+batch statistics updated. Its opponents do the same: the architecture in PyTorch
+(`benchmarks/torch_models.py`) run eagerly and by `torch.compile`, the public PyTorch code
+(`--peer`), our own plain formulation (`--plain`) or ours with one CPU formulation left out
+(`--without`). All of them read the waveform; front ends are included.
+
+Opponents run in turn, A B C A B C, in one process and with equal numbers of threads, because the
+machine may be shared and slow at times: the ratio of two medians of one run can be trusted, a time
+can not. Ratios are the opponent's seconds over ours: above 1 we are faster. The JSON has every
+measurement, and CPU seconds beside those of the clock.
+"""
+
+import argparse
+import gc
+import json
+import math
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# So that it runs from a checkout that is not installed.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks.contestants import Contestant, make_contestants
+
+STEPS = ("forward", "train")
+MIN_REPEATS = 3
+PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L4": 121, "V100": 125, "T4": 65}
+"""Dense bfloat16 (V100, T4: float16) peak by device name. Source: NVIDIA's data sheets."""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Returns the command line's settings."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--models", default="", help="names, comma-separated; all if left out")
+    add("--batch", type=int, default=16)
+    add("--dtype", choices=("float32", "bfloat16"), default="float32")
+    add("--steps", default="forward,train", help="forward, train or both")
+    add("--repeats", type=int, default=5, help="rounds of measurement, 3 or more")
+    add("--min-seconds", type=float, default=0.2, help="of one measurement")
+    add("--budget", type=float, default=600, help="seconds per model, after 3 rounds")
+    add("--threads", type=int, default=0, help="CPU threads of all opponents; 0 is all")
+    add("--torch", action="store_true", help="compare with PyTorch, eager")
+    add("--compile", action="store_true", help="compare with torch.compile too")
+    add("--peer", default="", help="a checkout of minzwon/sota-music-tagging-models")
+    add("--plain", action="store_true", help="compare with ours without CPU formulations")
+    add("--without", default="", help="compare with ours without these CPU formulations")
+    add("--peak-tflops", type=float, default=0, help="of the device; 0 looks its name up")
+    add("--out", default="", help="folder for models.json and models.md")
+    add("--quick", action="store_true", help="batch 2, 3 short rounds")
+    settings = parser.parse_args(arguments)
+    if settings.quick:
+        settings.batch, settings.repeats, settings.min_seconds = 2, MIN_REPEATS, 0.0
+    settings.repeats = max(settings.repeats, MIN_REPEATS)
+    settings.steps = tuple(s for s in STEPS if s in settings.steps.split(","))
+    return settings
+
+
+def limit_threads(num_threads: int) -> int:
+    """Binds the process to its first cores, before XLA and PyTorch count them.
+
+    Args:
+        num_threads: 0 keeps what the process has.
+
+    Returns:
+        The number of cores that are used.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not cores:
+        return num_threads or os.cpu_count() or 1
+    if num_threads:
+        os.sched_setaffinity(0, cores[:num_threads])
+    return len(os.sched_getaffinity(0))
+
+
+def measure(contestants: list[Contestant], settings: argparse.Namespace) -> None:
+    """Runs the contestants in turn and keeps the seconds of each, by the clock and of CPU."""
+    started = time.perf_counter()
+    times: dict[tuple[str, str], int] = {}
+    for step in settings.steps:
+        for one in contestants:
+            one.seconds[step], one.cpu_seconds[step] = [], []
+            for _ in range(2):  # the first compiles and allocates; the second tells how long
+                before = time.perf_counter()
+                one.run[step](1)
+                took = max(time.perf_counter() - before, 1e-6)
+                one.facts.setdefault("first_seconds", {}).setdefault(step, took)
+                if took > 20 * settings.min_seconds:
+                    break
+            times[one.name, step] = max(1, math.ceil(settings.min_seconds / took))
+    for number in range(settings.repeats):
+        if number >= MIN_REPEATS and time.perf_counter() - started > settings.budget:
+            break
+        for step in settings.steps:
+            for one in contestants:
+                count = times[one.name, step]
+                clock, cpu = time.perf_counter(), time.process_time()
+                one.run[step](count)
+                one.seconds[step].append((time.perf_counter() - clock) / count)
+                one.cpu_seconds[step].append((time.process_time() - cpu) / count)
+
+
+def peak_flops(settings: argparse.Namespace) -> float:
+    """Returns the peak of the accelerator in FLOP/s, or NaN."""
+    import jax
+
+    device = jax.devices()[0]
+    if settings.peak_tflops:
+        return settings.peak_tflops * 1e12
+    known = (v for name, v in PEAK_TFLOPS.items() if name in device.device_kind.split())
+    known = known if device.platform == "gpu" and settings.dtype == "bfloat16" else iter(())
+    return next(known, math.nan) * 1e12
+
+
+def summarise(name: str, contestants: list[Contestant], settings: argparse.Namespace) -> dict:
+    """Returns the record of one model, plain data."""
+    ours = contestants[0]
+    record: dict[str, Any] = {"model": name, **ours.facts, "steps": {}}
+    record["first_seconds"] = {c.name: c.facts["first_seconds"] for c in contestants}
+    for step in settings.steps:
+        mine = statistics.median(ours.seconds[step])
+        gflops = ours.facts["forward_gflops_per_example"] * (3 if step == "train" else 1)
+
+        def ratios(reduce: Callable[[list[float]], float], kind: str, step: str = step) -> dict:
+            values = {c.name: reduce(getattr(c, kind)[step]) for c in contestants}
+            return {n: v / values["ours"] for n, v in values.items() if n != "ours"}
+
+        record["steps"][step] = {
+            "examples_per_second": settings.batch / mine,
+            "seconds": {c.name: c.seconds[step] for c in contestants},
+            "cpu_seconds": {c.name: c.cpu_seconds[step] for c in contestants},
+            "ratio": ratios(statistics.median, "seconds"),
+            "ratio_of_minima": ratios(min, "seconds"),
+            "ratio_of_cpu_seconds": ratios(min, "cpu_seconds"),
+            "model_flops_utilisation": 1e9 * gflops * settings.batch / mine / peak_flops(settings),
+        }
+    return record
+
+
+def markdown_table(records: list[dict], settings: argparse.Namespace) -> str:
+    """Returns the records as a Markdown table; ratios of medians (and of minima)."""
+    opponents = list(
+        dict.fromkeys(n for r in records for s in r["steps"].values() for n in s["ratio"])
+    )
+    has_peak = any(
+        not math.isnan(s["model_flops_utilisation"]) for r in records for s in r["steps"].values()
+    )
+    head = ["model", "parameters", "GFLOP / example", "compile s (forward, train)"]
+    for step in settings.steps:
+        head += [f"{step} examples/s", *(f"{step}: {name} / ours" for name in opponents)]
+        head += [f"{step} MFU"] if has_peak else []
+    rows = []
+    for record in records:
+        compiled = record["compile_seconds"]
+        row = [
+            record["model"],
+            f"{record['parameters']:,}",
+            f"{record['forward_gflops_per_example']:.2f}",
+            f"{compiled['forward']:.1f}, {compiled['train']:.1f}",
+        ]
+        for result in (record["steps"][step] for step in settings.steps):
+            row.append(f"{result['examples_per_second']:.1f}")
+            for name in opponents:
+                known = name in result["ratio"]
+                row.append(
+                    f"{result['ratio'][name]:.2f} ({result['ratio_of_minima'][name]:.2f})"
+                    if known
+                    else "-"
+                )
+            row += [f"{result['model_flops_utilisation']:.0%}"] if has_peak else []
+        rows.append(row)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> list[dict]:
+    """Runs the benchmark and returns its records."""
+    settings = parse_arguments(arguments)
+    cores = limit_threads(settings.threads)
+    import jax
+
+    from musrep_jax.models import MODELS
+
+    versions = {"jax": jax.__version__}
+    if settings.torch or settings.compile or settings.peer:
+        import torch
+
+        torch.set_num_threads(cores)
+        versions["torch"] = torch.__version__
+    device = jax.devices()[0]
+    print(f"{device.device_kind}, {cores} CPU cores, {versions}, {settings.dtype}", flush=True)
+    names = [n for n in settings.models.split(",") if n] or sorted(MODELS)
+    records = []
+    for name in names:
+        contestants = make_contestants(name, settings)
+        measure(contestants, settings)
+        records.append(summarise(name, contestants, settings))
+        del contestants
+        gc.collect()
+        print(markdown_table(records[-1:], settings).splitlines()[-1], flush=True)
+    table = markdown_table(records, settings)
+    print(f"\n{table}")
+    if settings.out:
+        folder = pathlib.Path(settings.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = {"device": device.device_kind, "cores": cores, "versions": versions}
+        run["settings"] = vars(settings)
+        text = json.dumps({"run": run, "models": records}, indent=1)
+        (folder / "models.json").write_text(text, encoding="utf-8")
+        (folder / "models.md").write_text(table, encoding="utf-8")
+    return records
+
+
+if __name__ == "__main__":
+    main()
