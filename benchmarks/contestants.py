@@ -6,7 +6,6 @@ PyTorch is needed only where it is an opponent.
 
 import argparse
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,15 +41,6 @@ def make_data(batch: int, num_samples: int) -> tuple[Any, Any]:
     return audio, (generator.random((batch, NUM_CLASSES)) < 0.1).astype(np.float32)
 
 
-def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
-    """Returns XLA's count of the floating-point operations of a function as written."""
-    import jax
-
-    counted = jax.jit(function).lower(*arguments).cost_analysis()
-    counted = counted[0] if isinstance(counted, list) else counted
-    return float((counted or {}).get("flops", math.nan))
-
-
 def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: Any) -> Contestant:
     """Returns our implementation, compiled.
 
@@ -65,6 +55,7 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     from musrep_jax.losses import make_tagging_loss
     from musrep_jax.models import cpu_kernels
     from musrep_jax.recipes.binding import make_apply
+    from musrep_jax.recipes.profiling import count_flops
     from musrep_jax.training.optim import make_optimizer
     from musrep_jax.training.step import create_state, make_train_step
 

@@ -1,14 +1,13 @@
-"""Formulations of four operations that are fast on a CPU; accelerators never see them.
+"""Formulations of three operations that are fast on a CPU; accelerators never see them.
 
 XLA lowers some operations badly to a CPU: the weight gradient of a convolution becomes a
 convolution with a huge window, the gradient of max-pooling a scatter, and attention writes its
 weights to memory several times. Each function here computes what its plain twin computes, values
 and gradients, to float32 rounding:
 
-    "convolution"   `convolve`           layers.convolve, images and kernels of up to 25 taps
-    "tall"          `convolve_tall`      layers.convolve, images and long one-sided kernels
-    "pooling"       `max_pool`           layers.max_pool
-    "attention"     `attend`             jax.nn.dot_product_attention
+    "convolution"   `convolve`    of images; twin in layers.convolve
+    "pooling"       `max_pool`    twin in layers.max_pool
+    "attention"     `attend`      twin is jax.nn.dot_product_attention
 
 When they are used: at trace time, if the default backend is a CPU and there is one device. With
 several (virtual) CPU devices the plain formulations are taken, because a loop over examples is a
@@ -20,12 +19,13 @@ Their cost: they have a gradient but no forward-mode derivative (`jax.jvp`); tra
 What each one is worth is measured by `python benchmarks/models.py --without NAME --models MODEL`,
 the step without it over the step with everything, in CPU seconds; the figures are in the
 docstrings. One that is worth less than 1.3 on every model does not belong here: one-dimensional
-convolutions as concatenated shifts, BatchNorm as one operation with its own gradient and the
-merged first convolutions of residual blocks were tried and are left to XLA.
+convolutions as concatenated shifts, and BatchNorm as one operation with its own gradient, were
+tried and are left to XLA.
 """
 
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ from jax import lax
 
 from musrep_jax.types import Array
 
-FORMULATIONS = ("convolution", "tall", "pooling", "attention")
+FORMULATIONS = ("convolution", "pooling", "attention")
 """Names of the formulations."""
 
 MAX_TAPS = 25
@@ -79,8 +79,7 @@ def is_used(name: str) -> bool:
 def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
     """Within this context, exactly the named formulations are used, on any backend.
 
-    It acts when a function is traced: a function that `jax.jit` has traced before keeps what it
-    has.
+    It acts on tracing: what `jax.jit` has traced before stays as it is.
 
     Args:
         names: some of `FORMULATIONS`; None leaves the choice to `is_used`.
@@ -99,28 +98,6 @@ def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
         yield
     finally:
         _override = before
-
-
-def suits_convolution(kernel: Array) -> bool:
-    """Returns whether a convolution of images is taken by `convolve`.
-
-    Args:
-        kernel: (height, width, in, out).
-    """
-    size, features = kernel.shape[:2], kernel.shape[3]
-    fits = math.prod(size) <= MAX_TAPS and features >= MIN_FEATURES
-    return is_used("convolution") and fits
-
-
-def suits_tall(kernel: Array, strides: Sizes) -> bool:
-    """Returns whether a convolution of images is taken by `convolve_tall`.
-
-    Args:
-        kernel: (height, width, in, out).
-        strides: per spatial axis.
-    """
-    is_tall = kernel.shape[1] >= MIN_TALL_WIDTH and math.prod(strides) == 1
-    return is_used("tall") and is_tall
 
 
 def _native(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
@@ -148,10 +125,7 @@ def _columns(x: Array, size: Sizes, strides: Sizes, out: Sizes) -> Array:
 
 
 def _transposed_product(dy: Array, cols: Array) -> Array:
-    """(..., out), (..., depth) -> their product summed over positions, float32 (out, depth).
-
-    This orientation is faster than its transpose.
-    """
+    """(..., out), (..., depth) -> float32 (out, depth), which is faster than its transpose."""
     return lax.dot_general(
         dy.reshape(-1, dy.shape[-1]),
         cols.reshape(-1, cols.shape[-1]),
@@ -201,24 +175,35 @@ def _kernel_gradient(x: Array, dy: Array, size: Sizes, strides: Sizes, pads: Pad
     return total.reshape(features, *size, channels).transpose(1, 2, 3, 0)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
-    """Returns a convolution whose weight gradient is a sum of matrix products.
+    """Returns a convolution of images whose gradients are sums of matrix products.
 
-    Forward and input gradient are XLA's own, except for small maps, which are one matrix product,
-    and the input gradient of few channels.
+    Small kernels go block by block of output positions, kernels of stride 1 that are long along the
+    last spatial axis go output band by output band, and others are XLA's own.
 
-    Worth (batch 4, train): tagging_transformer 1.9, cnnsa 1.5, fcn 1.7, with "pooling".
+    Worth (train, batch 4 or 8): musicnn 4.7, tagging_transformer 1.9, cnnsa 1.5, self_attention
+    1.4.
 
     Args:
         x: (batch, height, width, in).
-        kernel: (height, width, in, out), at most `MAX_TAPS` taps.
+        kernel: (height, width, in, out).
         strides: per spatial axis.
         pads: zeros before and after, per spatial axis.
 
     Returns:
         (batch, height', width', out).
     """
+    height, width, _, features = kernel.shape
+    if width >= MIN_TALL_WIDTH and math.prod(strides) == 1:
+        return _convolve_tall(x, kernel, pads)
+    if height * width <= MAX_TAPS and features >= MIN_FEATURES:
+        return _convolve_blocks(x, kernel, strides, pads)
+    return _native(x, kernel, strides, pads)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_blocks(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
+    """Forward and input gradient are XLA's own, unless maps are small or channels few."""
     out = jax.eval_shape(lambda: _native(x, kernel, strides, pads)).shape[1:3]
     if math.prod(out) > SMALL_MAP:
         return _native(x, kernel, strides, pads)
@@ -226,13 +211,13 @@ def convolve(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
     return jnp.matmul(cols, kernel.reshape(-1, kernel.shape[3]))
 
 
-def _convolve_forward(
+def _blocks_forward(
     x: Array, kernel: Array, strides: Sizes, pads: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-    return convolve(x, kernel, strides, pads), (x, kernel)
+    return _convolve_blocks(x, kernel, strides, pads), (x, kernel)
 
 
-def _convolve_backward(
+def _blocks_backward(
     strides: Sizes, pads: Pads, saved: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
@@ -248,31 +233,21 @@ def _convolve_backward(
     return dx, _kernel_gradient(x, dy, size, strides, pads).astype(kernel.dtype)
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+_convolve_blocks.defvjp(_blocks_forward, _blocks_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve_tall(x: Array, kernel: Array, pads: Pads) -> Array:
-    """Returns a convolution of stride 1 by kernels that are long along the last spatial axis.
+def _convolve_tall(x: Array, kernel: Array, pads: Pads) -> Array:
+    """In the gradients, the shifts of the short axis are laid side by side once.
 
-    In the gradients, the shifts of the short axis are laid side by side once; then what one output
-    band sees is one contiguous slice, and a loop over bands has nothing but matrix products.
-
-    Worth (batch 8, train): musicnn 4.7; self_attention 1.4 (batch 4).
-
-    Args:
-        x: (batch, height, width, in); for the musical taggers time, mels, 1.
-        kernel: (height, width, in, out), at least `MIN_TALL_WIDTH` wide.
-        pads: zeros before and after, per spatial axis.
-
-    Returns:
-        (batch, height', width', out).
+    Then what one output band sees is a contiguous slice, and a loop over bands has nothing but
+    matrix products.
     """
     return _native(x, kernel, (1, 1), pads)
 
 
 def _tall_forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
-    return convolve_tall(x, kernel, pads), (x, kernel)
+    return _convolve_tall(x, kernel, pads), (x, kernel)
 
 
 def _tall_backward(pads: Pads, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -306,15 +281,22 @@ def _tall_backward(pads: Pads, saved: tuple[Array, Array], dy: Array) -> tuple[A
     return unshift(d_shifted)[0], d_kernel.astype(kernel.dtype)
 
 
-convolve_tall.defvjp(_tall_forward, _tall_backward)
+_convolve_tall.defvjp(_tall_forward, _tall_backward)
 
 
+def _window_slices(x: Array, window: Sizes) -> list[Array]:
+    """For each position in the window a strided slice of the shape of the pooled map."""
+    ends = [n // w * w for n, w in zip(x.shape[1:-1], window, strict=True)]
+    limits, strides = (x.shape[0], *ends, x.shape[-1]), (1, *window, 1)
+    starts = itertools.product(*map(range, window))
+    return [lax.slice(x, (0, *start, 0), limits, strides) for start in starts]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: Array, window: Sizes) -> Array:
     """Returns the maximum over non-overlapping windows, as the maximum of strided slices.
 
-    Equal maxima share the gradient, where the plain formulation gives it to the first.
-
-    Worth (batch 4, train): short_chunk_cnn 1.6, harmonic_cnn 1.2.
+    Worth (batch 4, train): fcn 1.5, harmonic_cnn 1.5, short_chunk_cnn 1.4.
 
     Args:
         x: (batch, *spatial, channels).
@@ -323,14 +305,33 @@ def max_pool(x: Array, window: Sizes) -> Array:
     Returns:
         (batch, *(spatial // window), channels).
     """
-    ends = [n // w * w for n, w in zip(x.shape[1:-1], window, strict=True)]
-    offsets: list[Sizes] = [()]
-    for w in window:
-        offsets = [(*before, i) for before in offsets for i in range(w)]
-    limits, strides = (x.shape[0], *ends, x.shape[-1]), (1, *window, 1)
-    return functools.reduce(
-        jnp.maximum, [lax.slice(x, (0, *start, 0), limits, strides) for start in offsets]
-    )
+    return functools.reduce(jnp.maximum, _window_slices(x, window))
+
+
+def _max_pool_forward(x: Array, window: Sizes) -> tuple[Array, tuple[Array, Array]]:
+    # The place of the first maximum is kept, not compared for again: XLA may compute the input
+    # anew in the backward pass, and round it differently.
+    best, *others = _window_slices(x, window)
+    place = jnp.zeros(best.shape, jnp.int32)
+    for index, part in enumerate(others, start=1):
+        place = jnp.where(part > best, index, place)
+        best = jnp.maximum(best, part)
+    return best, (place, x[:, ..., :0])
+
+
+def _max_pool_backward(window: Sizes, saved: tuple[Array, Array], dy: Array) -> tuple[Array]:
+    place, empty = saved
+    spread = (len(dy), *itertools.chain(*((n, 1) for n in dy.shape[1:-1])), dy.shape[-1])
+    one_window = (1, *itertools.chain(*((1, w) for w in window)), 1)
+    places = jnp.arange(math.prod(window)).reshape(one_window)
+    dx = jnp.where(place.reshape(spread) == places, dy.reshape(spread), 0)
+    sizes = [n * w for n, w in zip(dy.shape[1:-1], window, strict=True)]
+    rest = [(0, n - m) for n, m in zip(empty.shape[1:-1], sizes, strict=True)]
+    dx = dx.reshape(len(dy), *sizes, dy.shape[-1])
+    return (jnp.pad(dx, ((0, 0), *rest, (0, 0))),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _scores(query: Array, key: Array) -> Array:

@@ -113,9 +113,7 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[i
         (batch, time'[, frequency'], out).
     """
     pads = tuple((p, p) for p in padding)
-    if x.ndim == 4 and cpu_kernels.suits_tall(kernel, strides):
-        return cpu_kernels.convolve_tall(x, kernel, pads)
-    if x.ndim == 4 and cpu_kernels.suits_convolution(kernel):
+    if x.ndim == 4 and cpu_kernels.is_used("convolution"):
         return cpu_kernels.convolve(x, kernel, tuple(strides), pads)
     spatial = "TF"[: x.ndim - 2]
     return jax.lax.conv_general_dilated(
