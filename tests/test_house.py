@@ -36,7 +36,7 @@ EXCEPTIONS = {
     "training/checkpoints.py": {"orbax"},
     "data/audio.py": {"soundfile", "soxr"},
     "data/builders.py": {"tensorflow_datasets"},
-    "data/datasets.py": {"tensorflow_datasets"},
+    "data/corpora.py": {"tensorflow_datasets"},
     "evaluation/figures.py": {"matplotlib"},
 }
 """The one file of a room that may import a heavy package."""

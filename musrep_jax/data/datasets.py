@@ -10,7 +10,7 @@ import pathlib
 import shutil
 from typing import Any
 
-from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.stored import read_report, read_spec
 from musrep_jax.data.tracks import Tracks, TrackStore
 
@@ -76,7 +76,7 @@ class Dataset:
         """Returns the tracks of a split.
 
         Args:
-            split: "train", "validation" or "test".
+            split: "train", "validation", "test", or "unlabelled" where there is such a part.
 
         Raises:
             DatasetError: if the data set has no such split, or no track of it has a label.
@@ -91,7 +91,7 @@ class Dataset:
             if self.spec.sample_rate != self._stored_rate:
                 ratio = self.spec.sample_rate / self._stored_rate
                 store.num_samples = (store.num_samples * ratio).astype(store.num_samples.dtype)
-            if not store.label_matrix.any():
+            if split in SPLITS and not store.label_matrix.any():
                 raise DatasetError(
                     f"no track in split {split!r} of data set {self.spec.name!r} has a label, so "
                     "nothing can be learned or measured on it; label some of its tracks."

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.specs import SPLITS
+from musrep_jax.data.specs import ALL_SPLITS
 
 FRACTIONS = {"train": 0.6, "validation": 0.15, "test": 0.25}
 """Of the tracks. The test split is the larger of the two held out: intervals on small data sets are
@@ -203,13 +203,13 @@ def find_leakage(
         if digest:
             by_hash[digest].append((track_id, split))
     shared = [
-        {"group": group, "splits": sorted(names, key=SPLITS.index)}
+        {"group": group, "splits": sorted(names, key=ALL_SPLITS.index)}
         for group, names in sorted(by_group.items())
         if len(names) > 1
     ]
     identical = []
     for tracks in by_hash.values():
-        names = sorted({split for _, split in tracks}, key=SPLITS.index)
+        names = sorted({split for _, split in tracks}, key=ALL_SPLITS.index)
         if len(names) > 1:
             identical.append({"tracks": sorted(name for name, _ in tracks), "splits": names})
     return {
@@ -229,7 +229,7 @@ def missing_labels(
         splits: of each track.
     """
     missing = {}
-    for split in sorted(set(splits), key=SPLITS.index):
+    for split in sorted(set(splits), key=ALL_SPLITS.index):
         rows = np.array([name == split for name in splits])
         absent = ~(np.asarray(label_matrix)[rows] > 0).any(axis=0)
         missing[split] = [name for name, gone in zip(label_names, absent, strict=True) if gone]

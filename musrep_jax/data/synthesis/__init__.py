@@ -1,6 +1,6 @@
 """The project's own synthesis of five music traditions: generated audio with exact labels."""
 
-from musrep_jax.data.synthesis.log_mel import FRONT_END, log_mel
+from musrep_jax.data.log_mel import FRONT_END, log_mel
 from musrep_jax.data.synthesis.tracks import (
     NUM_TRACKS,
     SAMPLE_RATE,

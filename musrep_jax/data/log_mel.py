@@ -1,4 +1,4 @@
-"""The log-mel spectrogram in which one of the synthetic traditions is delivered.
+"""The log-mel spectrogram that data sets are stored in, where they are not stored as audio.
 
 Source: the front end of the cross-cultural tagging paper (arXiv 2307.09795) and of the Lyra data
 set: 16 kHz, 512-point periodic Hann window, hop 256, centred with reflection, power, 128 bands on

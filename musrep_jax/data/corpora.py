@@ -1,0 +1,357 @@
+"""What all real corpora share: a folder that the user has, read by published labels and splits.
+
+A corpus states what is known of it (`LABEL_SETS`, `SPLIT_CARDS`, `FORMS`, `FILES`, licence) and
+writes one function, `read_tracks`, which reads its metadata. From these come its configs, one for
+each label set, split and stored form, its builds, its split cards, its leakage report, what
+`musrep download` fetches and what `musrep doctor` looks at.
+
+A config is called LABELS-SPLIT-FORM; the first is the default:
+
+    magnatagatune                       the same as magnatagatune/top50-cleaned-pcm16
+    mtg_jamendo/moodtheme-split2-encoded
+"""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import pathlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from musrep_jax.data.builders import BuildError, TrackBuilder
+from musrep_jax.data.corpus_tracks import (
+    CorpusLoader,
+    CorpusTrack,
+    SplitCard,
+    count_labels,
+    find_shared_sources,
+    label_matrix,
+)
+from musrep_jax.data.downloads import SourceFile
+from musrep_jax.data.log_mel import FRONT_END
+from musrep_jax.data.quarantine import quarantine_path, read_quarantine
+from musrep_jax.data.specs import ALL_SPLITS, UNLABELLED, DatasetSpec
+from musrep_jax.data.splits import make_splits, missing_labels
+
+MADE = "made"
+"""What `read_tracks` gives as the split of a track when a split is made here, by groups."""
+
+_MOST_MISSING = 0.5
+_MAX_NAMED = 3
+
+
+class CorpusBuilder(TrackBuilder):
+    """Base class of the real corpora.
+
+    A subclass sets the class attributes below and writes `read_tracks`.
+
+    Attributes:
+        folder: the corpus' folder.
+        label_set: name of the label set of this config.
+        split_name: name of the split of this config.
+        stored_form: of this config.
+    """
+
+    CAN_BUILD_ON_THE_SPOT = False
+
+    NAME = ""
+    """As in `DATASETS`."""
+    TITLE = ""
+    """One sentence: what it is."""
+    LICENCE = ""
+    LABEL_SETS: Mapping[str, tuple[str, ...]] = {}
+    """Name -> labels in the published order; the first is the default."""
+    SPLIT_CARDS: Mapping[str, SplitCard] = {}
+    """Name -> card; the first is the default."""
+    FORMS: tuple[str, ...] = ("pcm16", "encoded", "log_mel")
+    """Stored forms that can be built; the first is the default."""
+    IS_LOG_MEL = False
+    """Whether the corpus is distributed as log-mel spectrograms (.npy) instead of audio."""
+    FILES: tuple[SourceFile, ...] = ()
+    """What belongs into the folder."""
+    GROUP = ""
+    """Kind of source that stands as the group of a track; "" for the track itself."""
+    MAX_SECONDS: float | None = None
+    """What is used of a recording, from its start."""
+    KNOWN_BAD: Mapping[str, str] = {}
+    """Path -> reason why this file is known not to be usable."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Makes the configs of a corpus from its label sets, splits and stored forms."""
+        super().__init_subclass__(**kwargs)
+        cls.BUILDER_CONFIGS = [
+            tfds.core.BuilderConfig(
+                name=f"{labels}-{split}-{form}", description=f"{labels} labels, {split} split"
+            )
+            for labels in cls.LABEL_SETS
+            for split, card in cls.SPLIT_CARDS.items()
+            if not card.labels or labels in card.labels
+            for form in cls.FORMS
+        ]
+        cls.HOW_TO_GET = (
+            f"Get it with `musrep download {cls.NAME}` and build it with `musrep build {cls.NAME}`."
+        )
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | pathlib.Path,
+        config: str | tfds.core.BuilderConfig | None = None,
+        folder: str | pathlib.Path | None = None,
+        sample_rate: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Describes the data set; neither metadata nor audio are touched yet.
+
+        Args:
+            data_dir: root folder of the built data sets.
+            config: LABELS-SPLIT-FORM; None for the first.
+            folder: that holds the corpus; None for `corpus_folder(data_dir, NAME)`.
+            sample_rate: in Hz, of the form `pcm16`; the others have one of their own.
+            seed: of a split that is made here; published splits do not depend on it.
+
+        Raises:
+            ValueError: if there is no such config.
+        """
+        chosen = config.name if isinstance(config, tfds.core.BuilderConfig) else config
+        chosen = chosen or self.BUILDER_CONFIGS[0].name
+        parts = chosen.split("-")
+        self.label_set, self.split_name, self.stored_form = (*parts, "", "")[:3]
+        self.folder = pathlib.Path(folder or corpus_folder(data_dir, self.NAME)).expanduser()
+        self.quarantine_file = quarantine_path(data_dir, self.NAME)
+        card = self.SPLIT_CARDS.get(self.split_name)
+        super().__init__(
+            data_dir=data_dir,
+            config=config,
+            sample_rate=sample_rate if self.stored_form == "pcm16" else None,
+            seed=seed if card is not None and card.is_made else None,
+        )
+
+    @abc.abstractmethod
+    def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
+        """Returns every track of a split, from the metadata in `folder`.
+
+        Args:
+            label_set: a key of `LABEL_SETS`.
+            split_name: a key of `SPLIT_CARDS`. For one that is made here, the split of a track is
+                `MADE`, and it must have the source that the card names.
+
+        Raises:
+            BuildError: if the metadata are not there or not as they should be; `read_text` and
+                `need` say what is missing and how to get it.
+        """
+
+    # The facts.
+
+    @property
+    def card(self) -> SplitCard:
+        """What is known of this config's split."""
+        return self.SPLIT_CARDS[self.split_name]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of this config in their published order."""
+        return tuple(self.LABEL_SETS[self.label_set])
+
+    def spec(self) -> DatasetSpec:
+        """Returns the facts about this config.
+
+        The fingerprint names what was chosen and not what lies in the folder, so that a built data
+        set can be moved to a machine that does not hold the corpus.
+        """
+        is_log_mel = self.stored_form == "log_mel"
+        chosen = [self.NAME, str(self.VERSION), self.config_name, self.sample_rate, self.seed]
+        content = json.dumps([*chosen, self.MAX_SECONDS, self.label_names])
+        return DatasetSpec(
+            name=f"{self.NAME}/{self.config_name}",
+            label_names=self.label_names,
+            sample_rate=FRONT_END["sample_rate"] if is_log_mel else self.sample_rate,
+            stored_form=self.stored_form,
+            split_sizes={},
+            licence=self.LICENCE,
+            citation=self._read_beside("CITATIONS.bib"),
+            description=f"{self.TITLE} Split {self.split_name}: {self.card.rule}",
+            front_end=dict(FRONT_END) if is_log_mel else None,
+            fingerprint=hashlib.sha256(content.encode("utf-8")).hexdigest(),
+        )
+
+    def _read_beside(self, name: str) -> str:
+        folder = pathlib.Path(inspect.getfile(type(self))).parent
+        return (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
+
+    # The tracks.
+
+    @functools.cached_property
+    def tracks(self) -> tuple[CorpusTrack, ...]:
+        """All tracks of this config, in the order of their ids, with labels of its label set only.
+
+        Raises:
+            BuildError: from `read_tracks`, or if a split that is made here lacks its groups.
+        """
+        used = set(self.label_names)
+        found = [
+            dataclasses.replace(
+                track, labels=tuple(dict.fromkeys(name for name in track.labels if name in used))
+            )
+            for track in self.read_tracks(self.label_set, self.split_name)
+        ]
+        found.sort(key=lambda track: track.track_id)
+        if not found:
+            raise BuildError(f"the metadata of {self.NAME} in {self.folder} list no track.")
+        if self.card.is_made:
+            splits = make_splits(
+                [self._group_for_split(track) for track in found],
+                label_matrix(found, self.label_names),
+                seed=self.seed,
+            )
+            found = [
+                dataclasses.replace(track, split=split)
+                for track, split in zip(found, splits, strict=True)
+            ]
+        return tuple(found)
+
+    def _group_for_split(self, track: CorpusTrack) -> str:
+        group = track.sources.get(self.card.disjoint_by, "")
+        return f"{self.card.disjoint_by} {group}" if group else f"track {track.track_id}"
+
+    def list_all_tracks(self) -> Sequence[CorpusTrack]:
+        """Returns the tracks of all splits; what the doctor looks at."""
+        return self.tracks
+
+    def split_names(self) -> tuple[str, ...]:
+        """Returns the splits that have a track."""
+        there = {track.split for track in self.tracks}
+        return tuple(split for split in ALL_SPLITS if split in there)
+
+    def list_tracks(self, split: str) -> Sequence[CorpusTrack]:
+        """Returns the tracks of a split.
+
+        Raises:
+            BuildError: if most of the corpus' files are missing.
+        """
+        self._check_files_are_there()
+        return [track for track in self.tracks if track.split == split]
+
+    def track_loader(self) -> "CorpusLoader":
+        """Returns what decodes a track; it can be sent to another process."""
+        return CorpusLoader(
+            folder=self.folder,
+            stored_form=self.stored_form,
+            is_log_mel=self.IS_LOG_MEL,
+            sample_rate=FRONT_END["sample_rate"]
+            if self.stored_form == "log_mel"
+            else self.sample_rate,
+            max_seconds=self.MAX_SECONDS,
+            group=self.GROUP,
+            refused={
+                **self.KNOWN_BAD,
+                **{
+                    path: f"is quarantined by musrep doctor: {reason}"
+                    for path, reason in read_quarantine(self.quarantine_file).items()
+                },
+            },
+        )
+
+    def estimate_bytes(self) -> int | None:
+        """Returns about how large the built data set will be; None where lengths are unknown."""
+        if self.stored_form == "encoded":
+            paths = (self.folder / track.path for track in self.tracks)
+            return sum(path.stat().st_size for path in paths if path.is_file())
+        seconds = [track.seconds or self.MAX_SECONDS for track in self.tracks]
+        if any(length is None for length in seconds):
+            return None
+        if self.MAX_SECONDS is not None:
+            seconds = [min(length, self.MAX_SECONDS) for length in seconds]
+        if self.stored_form == "log_mel":
+            per_second = FRONT_END["sample_rate"] / FRONT_END["hop_length"] * FRONT_END["n_mels"]
+            return int(2 * per_second * sum(seconds))
+        return int(2 * self.sample_rate * sum(seconds))
+
+    def report_facts(self) -> dict[str, Any]:
+        """Returns the split's card, label counts and leakage, and notes in words."""
+        return {
+            "split": {"name": self.split_name, **dataclasses.asdict(self.card)},
+            "positives": count_labels(self.tracks, self.label_names),
+            "leakage": find_shared_sources(self.tracks),
+            "notes": [*self._notes()],
+        }
+
+    def _notes(self) -> list[str]:
+        notes = []
+        sizes = Counter(track.split for track in self.tracks)
+        differing = [
+            f"{split} {sizes[split]} instead of {size}"
+            for split, size in self.card.sizes.items()
+            if sizes[split] != size
+        ]
+        if differing:
+            notes.append(f"sizes differ from the published ones: {', '.join(differing)}.")
+        for kind, shared in find_shared_sources(self.tracks).items():
+            if shared:
+                notes.append(f"LEAKAGE: {kind}s that lie in more than one split: {len(shared)}.")
+        matrix = label_matrix(self.tracks, self.label_names)
+        splits = [track.split for track in self.tracks]
+        for split, names in missing_labels(matrix, self.label_names, splits).items():
+            if names and split != UNLABELLED:
+                notes.append(f"labels without a track in {split}: {', '.join(names)}.")
+        return notes
+
+    # What subclasses read their metadata with.
+
+    def need(self, relative: str) -> pathlib.Path:
+        """Returns the path of a file of the corpus that must be there.
+
+        Args:
+            relative: path in the folder.
+
+        Raises:
+            BuildError: if it is not there; the message says how to get it.
+        """
+        path = self.folder / relative
+        if path.exists():
+            return path
+        how = next((file.how for file in self.FILES if file.path == relative and file.how), "")
+        raise BuildError(
+            f"{self.NAME} needs {path}, which is not there. "
+            f"{how or f'`musrep download {self.NAME}` fetches it or says where it is.'}"
+        )
+
+    def read_text(self, relative: str) -> str:
+        """Returns the text of a file of the corpus that must be there (UTF-8).
+
+        Args:
+            relative: path in the folder.
+
+        Raises:
+            BuildError: if it is not there, or no text.
+        """
+        path = self.need(relative)
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise BuildError(f"{path} is not text in UTF-8 ({error}); download it anew.") from error
+
+    def _check_files_are_there(self) -> None:
+        missing = [t.path for t in self.tracks if not (self.folder / t.path).is_file()]
+        if len(missing) > _MOST_MISSING * len(self.tracks):
+            raise BuildError(
+                f"{len(missing)} of the {len(self.tracks)} files of {self.NAME} are not in "
+                f"{self.folder} ({', '.join(missing[:_MAX_NAMED])}, ...). `musrep download "
+                f"{self.NAME}` says how to get them; give another place with --folder."
+            )
+
+
+def corpus_folder(data_dir: str | pathlib.Path, name: str) -> pathlib.Path:
+    """Returns where a corpus' own files are looked for when no folder is given.
+
+    Args:
+        data_dir: root folder of the built data sets.
+        name: of the corpus.
+    """
+    return pathlib.Path(data_dir).expanduser() / "corpora" / name
