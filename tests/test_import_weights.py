@@ -164,6 +164,12 @@ def test_the_card_says_where_the_weights_are_from(tmp_path, weights):
     assert json.loads(json.dumps(imported.to_dict()))["num_params"] == imported.num_params
 
 
+def test_exclusive_classes_sum_to_one(tmp_path, weights):
+    imported = run_small(weights, tmp_path / "out", output="softmax")
+    assert load_tagger(tmp_path / "out").output == "softmax"
+    assert sum(imported.tone.values()) == pytest.approx(1.0, abs=1e-5)
+
+
 def test_the_printed_python_works(tmp_path, weights):
     pytest.importorskip("torch")
     imported = run_small(weights, tmp_path / "out")
@@ -248,6 +254,7 @@ def test_words_are_checked_before_files(tmp_path, weights):
         ({"licence": " "}, "licence is empty"),
         ({"spatial": "sideways"}, "spatial is 'sideways'"),
         ({"aggregate": "median"}, "aggregate is 'median'"),
+        ({"output": "relu"}, "output is 'relu'"),
         ({"settings": {"n_chanels": 2}}, "Did you mean 'n_channels'"),
         ({"model": "short_chunk"}, "Did you mean"),
         ({"input_statistics": (-20.0, 10.0)}, "does not normalise its input"),

@@ -43,6 +43,13 @@ def import_weights(
     aggregate: Annotated[
         str, typer.Option(help="How a track's chunks are joined: probability or logit.")
     ] = "probability",
+    output: Annotated[
+        str,
+        typer.Option(
+            help="sigmoid for labels that are there or not, each for itself; softmax for exclusive "
+            "classes, such as genres or keywords."
+        ),
+    ] = "sigmoid",
     input_mean: Annotated[
         float | None, typer.Option(help="Mean of the training data in dB, for the transformer.")
     ] = None,
@@ -83,6 +90,7 @@ def import_weights(
         settings=parse_settings(model, setting or ()),
         spatial=spatial,
         aggregate=aggregate,
+        output=output,
         input_statistics=None if input_mean is None else (input_mean, input_std),
     )
     for note in imported.notes:

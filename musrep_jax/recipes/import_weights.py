@@ -11,6 +11,7 @@ import numpy as np
 
 from musrep_jax.config import ConfigError, choose
 from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.evaluation.aggregation import OUTPUTS
 from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
 from musrep_jax.models.torch_weights import WeightsError, convert_state_dict
@@ -133,6 +134,7 @@ def import_weights(
     settings: Mapping[str, Any] | None = None,
     spatial: str = "frequency_time",
     aggregate: str = "probability",
+    output: str = "sigmoid",
     input_statistics: tuple[float, float] | None = None,
 ) -> ImportedModel:
     """Turns a PyTorch checkpoint into an exported model, opens it and tags a test tone.
@@ -152,6 +154,7 @@ def import_weights(
         spatial: axes of the checkpoint's 2-D kernels, "frequency_time" or "time_frequency" (the
             VGG-ish model of the cross-cultural code).
         aggregate: how a track's chunks are joined, "probability" or "logit".
+        output: "sigmoid" for labels that are there or not, "softmax" for exclusive classes.
         input_statistics: mean and standard deviation of the training data in dB, for a model that
             normalises its input by them.
 
@@ -169,6 +172,7 @@ def import_weights(
     known = ALIASES.get(model, model)
     choose(spatial, SPATIAL, "spatial")
     choose(aggregate, AGGREGATES, "aggregate")
+    choose(output, OUTPUTS, "output")
     for field, text in (("name", name), ("licence", licence)):
         if not text.strip():
             raise ConfigError(f"The {field} is empty: an export says where its weights come from.")
@@ -230,6 +234,7 @@ def import_weights(
         metrics={},
         versions=run_record(),
         aggregate=aggregate,
+        output=output,
     )
     path = save_export(out, variables, card)
     opened = load_tagger(path)
