@@ -1,0 +1,195 @@
+"""Files that come piece by piece: what has come, what the server said of it, room on the disk."""
+
+import contextlib
+import errno
+import fcntl
+import http
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+_MEGABYTE = 1e6
+
+
+class DownloadError(OSError):
+    """Something cannot be downloaded; the message is one sentence.
+
+    Attributes:
+        status: of the server's answer; None if there was none, or it was not to blame.
+        is_page: whether a web page came instead of the file.
+        is_local: whether the reason lies on this machine, such as a full disk.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int | None = None,
+        is_page: bool = False,
+        is_local: bool = False,
+    ) -> None:
+        """Keeps what is known of the failure."""
+        super().__init__(text)
+        self.status = status
+        self.is_page = is_page
+        self.is_local = is_local
+
+
+class BrokeOffError(Exception):
+    """The transfer ended early and may go on; the message says how it ended."""
+
+
+class Part:
+    """The part of a file that has come, locked against other processes while it is open.
+
+    Attributes:
+        path: where it lies.
+        note: what the server said about the file.
+        size: bytes that have come.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Names the part; nothing is opened yet.
+
+        Args:
+            path: of the whole file.
+        """
+        self.path = path.with_name(f"{path.name}.part")
+        self._note_path = path.with_name(f"{path.name}.part.json")
+        self.note: dict[str, Any] = {}
+        self.size = 0
+
+    def __enter__(self) -> "Part":
+        with room_in_one_sentence(self.path):
+            self._file = open(self.path, "ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = self.path.exists() and os.path.samestat(
+                os.fstat(self._file.fileno()), os.stat(self.path)
+            )
+        except OSError as error:
+            # A file system without locks is trusted; the checksum stands at the end anyway.
+            is_ours = error.errno in _NO_LOCKS
+        if not is_ours:
+            self._file.close()
+            raise DownloadError(
+                f"another process is fetching {self.path}; let it finish.", is_local=True
+            )
+        self.size = os.fstat(self._file.fileno()).st_size
+        if self.size and self._note_path.is_file():
+            # Half a note is no note: the file is then fetched from its beginning.
+            with contextlib.suppress(ValueError):
+                self.note = json.loads(self._note_path.read_text(encoding="utf-8"))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+        if not self.size:
+            self.remove()
+
+    def accept(self, response: Any) -> int | None:
+        """Returns the length of the whole file; restarts unless the answer continues the part."""
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            self.restart()
+            length = response.headers.get("Content-Length", "")
+            return int(length) if length.isdigit() else None
+        extent = re.fullmatch(
+            r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
+        )
+        total = int(extent[2]) if extent and extent[2] != "*" else None
+        if not extent or int(extent[1]) != self.size or self.note.get("size", total) != total:
+            self.restart()
+            raise BrokeOffError("the server continues another file")
+        return total
+
+    def write_note(self, url: str, headers: Any, total: int | None) -> None:
+        """Keeps what is needed to continue later."""
+        etag = headers.get("ETag", "")
+        self.note = {
+            "url": url,
+            "etag": None if etag.startswith("W/") else etag or None,
+            "modified": headers.get("Last-Modified"),
+            **({} if total is None else {"size": total}),
+        }
+        write_whole(self._note_path, json.dumps(self.note))
+
+    def append(self, chunk: bytes) -> None:
+        """Writes a further piece, so that it survives this process."""
+        with room_in_one_sentence(self.path):
+            self._file.write(chunk)
+            self._file.flush()
+        self.size += len(chunk)
+
+    def sync(self) -> None:
+        """Waits until everything is on the disk."""
+        with room_in_one_sentence(self.path):
+            os.fsync(self._file.fileno())
+
+    def restart(self) -> None:
+        """Forgets what has come."""
+        self._file.truncate(0)
+        self.size, self.note = 0, {}
+
+    def rename(self, path: pathlib.Path) -> None:
+        """Gives the part the name of the whole file."""
+        os.replace(self.path, path)
+        self._note_path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Deletes the part."""
+        self.path.unlink(missing_ok=True)
+        self._note_path.unlink(missing_ok=True)
+
+
+def check_room(folder: pathlib.Path, need: int, name: str) -> None:
+    """Refuses what does not fit on the disk of a folder.
+
+    Args:
+        folder: where it will lie.
+        need: bytes.
+        name: of what needs them.
+
+    Raises:
+        DownloadError: if the disk has less free.
+    """
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise DownloadError(
+            f"{name} needs {need / _MEGABYTE:,.1f} MB more, and the disk of {folder} has "
+            f"{free / _MEGABYTE:,.1f} MB free; free some space and run the same command again.",
+            is_local=True,
+        )
+
+
+@contextlib.contextmanager
+def room_in_one_sentence(path: pathlib.Path) -> Iterator[None]:
+    """Says in one sentence that the disk is full, when writing a file fails for this reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise DownloadError(
+            f"no room left on the disk while writing {path}; free some space and run the same "
+            "command again: it goes on from there.",
+            is_local=True,
+        ) from error
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a text file in one step: a reader sees the old one or the new one.
+
+    Args:
+        path: of the file.
+        text: its content.
+    """
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    with room_in_one_sentence(path):
+        temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
