@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,7 @@ def read_audio(
     else:
         source = pathlib.Path(source)
         name = name or str(source)
-        if not source.is_file():
-            reason = "it is a folder" if source.is_dir() else "there is no such file"
-            raise AudioError(name, f"cannot be read: {reason}.")
-    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
-        raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
-    with _open(source, name) as file:
+    with open_audio(source, name) as file:
         rate = file.samplerate
         wanted = int(sample_rate or rate)
         if start == 0 and num_frames is None:
@@ -96,6 +92,64 @@ def read_audio(
     if not np.isfinite(audio).all():
         raise AudioError(name, "cannot be used: it holds samples that are not finite (NaN, Inf).")
     return audio, wanted
+
+
+def open_audio(source: pathlib.Path | bytes, name: str) -> Any:
+    """Returns an open `soundfile.SoundFile`, after stripping tags or a run of ffmpeg if need be.
+
+    Args:
+        source: path of a file, or the bytes of one.
+        name: what to call it in messages.
+
+    Raises:
+        AudioError: if there is no such file, or it is empty or of an unknown format.
+    """
+    if not isinstance(source, bytes) and not source.is_file():
+        reason = "it is a folder" if source.is_dir() else "there is no such file"
+        raise AudioError(name, f"cannot be read: {reason}.")
+    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+        raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
+    return _open(source, name)
+
+
+def read_blocks(
+    file: Any, name: str, start: int = 0, num_frames: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yields the frames [start, start + num_frames) of an open file, block by block.
+
+    The length in a header is not believed: some claim a year of audio. What is there is read.
+
+    Args:
+        file: as `open_audio` gives it.
+        name: what to call it in messages.
+        start: first frame, at the file's own rate.
+        num_frames: None reads to the end.
+
+    Returns:
+        An iterator of float32 (frames, channels); no block is empty.
+
+    Raises:
+        AudioError: where the file is damaged.
+    """
+    import soundfile
+
+    done = 0
+    try:
+        if start:
+            file.seek(start)
+        while num_frames is None or done < num_frames:
+            size = _BLOCK_FRAMES if num_frames is None else min(_BLOCK_FRAMES, num_frames - done)
+            block = file.read(size, dtype="float32", always_2d=True)
+            if not len(block):
+                return
+            done += len(block)
+            yield block
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            name,
+            f"cannot be read: it is damaged {(start + done) / file.samplerate:.1f} s "
+            f"after its start ({_reason(error)}).",
+        ) from error
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -162,29 +216,15 @@ def _read(
 ) -> np.ndarray:
     """Returns frames [first, first + length) of an open file, decoded from `seek_to` on.
 
-    The length in a header is not believed: some claim a year of audio. What is there is read block
-    by block, and averaged over the channels block by block, so that memory stays within bounds.
+    Channels are averaged block by block, so that memory stays within bounds.
     """
-    import soundfile
-
     blocks, done, skip = [], 0, first - seek_to
-    try:
-        if seek_to and first < file.frames:
-            file.seek(seek_to)
-        while first < file.frames and (length is None or done < skip + length):
-            size = _BLOCK_FRAMES if length is None else min(_BLOCK_FRAMES, skip + length - done)
-            block = file.read(size, dtype="float32", always_2d=True)
-            if not len(block):
-                break
+    if first < file.frames:
+        whole = None if length is None else skip + length
+        for block in read_blocks(file, name, seek_to, whole):
             kept = block[max(0, skip - done) :]
             done += len(block)
             blocks.append(kept.mean(axis=1, keepdims=True) if mono and file.channels > 1 else kept)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            name,
-            f"cannot be read: it is damaged {(seek_to + done) / file.samplerate:.1f} s "
-            f"after its start ({_reason(error)}).",
-        ) from error
     if not blocks:
         blocks = [np.zeros((0, 1 if mono else file.channels), np.float32)]
     audio = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
