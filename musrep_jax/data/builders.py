@@ -1,77 +1,52 @@
 """The one base class of every data set: audio tracks in TFDS `array_record`, without TensorFlow.
 
-A builder states what it is (`spec`) and yields its tracks (`generate_tracks`). Everything else is
-here once: the features, the stored forms, the build report, the refusal of bad tracks. A record is
+A builder states what it is (`spec`), which tracks it has (`list_tracks`) and how one is made
+(`track_loader`). Everything else is here once: the features, the stored forms, the build report,
+the refusal of bad tracks.
 
-| feature     | stored as                                                                      |
-|-------------|--------------------------------------------------------------------------------|
-| track_id    | text                                                                           |
-| group       | text: performer, recording or artist; splits must not share one                |
-| audio       | `pcm16`: int16 (samples,); `encoded`: the file's bytes; `log_mel`: float16     |
-|             | (frames, n_mels) in dB                                                         |
-| num_samples | int64: samples at the stored rate, or frames of a `log_mel` data set           |
-| labels      | sequence of class indices                                                      |
-
-TFDS writes into a directory named `incomplete.*` and renames it at the end, so what stands under
-its final name is whole. Records are ordered by a hash of their key: never rely on the order.
+A build works in a folder `VERSION.building` beside the final one (see `shards.py`) and renames it
+at the end, so what stands under its final name is whole. Records are ordered by a hash of their
+key: never rely on the order.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
+from musrep_jax.data.records import (
+    BuildError,
+    RefusedTrack,
+    TrackCodec,
+    TrackRecord,
+    make_example,
+    track_features,
+)
+from musrep_jax.data.shards import (
+    Recipe,
+    Shard,
+    ShardFacts,
+    make_shard,
+    plan_shards,
+    records_path,
+)
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.stored import REPORT_FILE, format_report, read_report, read_spec, to_pcm16
-
-
-class BuildError(ValueError):
-    """A data set cannot be built from what is there; the message is one sentence that says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrackRecord:
-    """One track as a builder yields it.
-
-    Attributes:
-        track_id: unique in the data set.
-        group: performer, recording or artist; tracks of one group stay in one split.
-        labels: names from the spec's `label_names`; may be empty.
-        audio: float waveform (samples,) for `pcm16`, the file's bytes for `encoded`, float array
-            (frames, n_mels) in dB for `log_mel`.
-        num_samples: needed for `encoded` only: decoded length at the spec's sample rate.
-    """
-
-    track_id: str
-    group: str
-    labels: Sequence[str]
-    audio: np.ndarray | bytes
-    num_samples: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class RefusedTrack:
-    """A track that is left out of the data set; it is listed in the build report.
-
-    Attributes:
-        path: the file, as the user knows it.
-        reason: one sentence.
-    """
-
-    path: str
-    reason: str
+from musrep_jax.data.stored import REPORT_FILE, format_report, read_report
 
 
 class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base class of our TFDS builders; a subclass is called `Builder` and lies in `tfds_builders/`.
 
-    A subclass defines `spec` and `generate_tracks`, and, when it has configs, `BUILDER_CONFIGS`.
+    A subclass defines `spec`, `list_tracks` and `track_loader`, and, when it has configs,
+    `BUILDER_CONFIGS`.
     It sets its own attributes before `super().__init__`, which already calls `spec`.
 
     Attributes:
@@ -120,9 +95,6 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if config is None and self.BUILDER_CONFIGS:
             config = self.BUILDER_CONFIGS[0].name
         self.config_name = config.name if isinstance(config, tfds.core.BuilderConfig) else config
-        self._refused: list[RefusedTrack] = []
-        self._scaled: dict[str, float] = {}
-        self._seen: dict[str, str] = {}
         with _quiet_tfds():
             super().__init__(
                 data_dir=str(data_dir),
@@ -152,13 +124,25 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define spec()")
 
-    def generate_tracks(self, split: str) -> Iterator[TrackRecord | RefusedTrack]:
-        """Yields the tracks of a split, in any order, the same ones on every call.
+    def list_tracks(self, split: str) -> Sequence[Any]:
+        """Returns the planned tracks of a split, the same ones on every call; no audio is decoded.
+
+        A planned track is small and picklable, and has a `track_id` that no other track has. Its
+        `repr` must tell what it is: by that a build knows that it goes on with the same tracks.
 
         Args:
             split: one of `split_names()`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define generate_tracks()")
+        raise NotImplementedError(f"{type(self).__name__} does not define list_tracks()")
+
+    def track_loader(self) -> Callable[[Any], TrackRecord | RefusedTrack]:
+        """Returns the function that makes a planned track: pure and picklable, for it runs in
+        worker processes, once for every track."""
+        raise NotImplementedError(f"{type(self).__name__} does not define track_loader()")
+
+    def estimate_bytes(self) -> int | None:
+        """Returns about how large the finished data set will be; None if that cannot be known."""
+        return None
 
     def split_names(self) -> tuple[str, ...]:
         """Returns the splits that the data set has."""
@@ -177,7 +161,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=spec.description,
             citation=spec.citation,
             license=spec.licence,
-            features=_features(spec),
+            features=track_features(spec),
             metadata=tfds.core.MetadataDict({"spec": dataclasses.asdict(spec)}),
         )
 
@@ -186,56 +170,25 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(split) for split in self.split_names()}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
-        spec = self.spec()
-        num_tracks = 0
-        for track in self.generate_tracks(split):
-            if isinstance(track, RefusedTrack):
-                self._refused.append(track)
-                continue
-            if track.track_id in self._seen:
-                # Checked here: TFDS reports a repeated key by importing TensorFlow.
-                raise BuildError(
-                    f"track id {track.track_id!r} occurs twice in data set {spec.name!r}; "
-                    "track ids must be unique."
-                )
-            self._seen[track.track_id] = split
-            example, factor, reason = _encode(track, spec)
-            if reason:
-                self._refused.append(RefusedTrack(track.track_id, reason))
-                continue
-            if factor != 1.0:
-                self._scaled[track.track_id] = factor
-            num_tracks += 1
-            yield track.track_id, example
-        if not num_tracks:
-            last = f" The last reason: {self._refused[-1].reason}" if self._refused else ""
-            raise BuildError(
-                f"split {split!r} of data set {spec.name!r} has no usable track: "
-                f"{len(self._refused)} were refused.{last}"
-            )
+        """Yields what `build` stores; TFDS asks that it exists, a build does not go through it."""
+        load, spec = self.track_loader(), self.spec()
+        for track in self.list_tracks(split):
+            made = load(track)
+            if isinstance(made, TrackRecord):
+                example, _, reason = make_example(made, spec)
+                if not reason:
+                    yield track.track_id, example
 
-    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Adds the report and the split sizes while the directory is still an incomplete one."""
-        self._refused, self._scaled, self._seen = [], {}, {}
-        super()._download_and_prepare(*args, **kwargs)
-        sizes = {name: int(split.num_examples) for name, split in self.info.splits.items()}
-        self.info.metadata["spec"]["split_sizes"] = sizes
-        report = {
-            "format": 1,
-            "name": self.spec().name,
-            "num_tracks": sizes,
-            "refused": sorted(map(dataclasses.asdict, self._refused), key=lambda row: row["path"]),
-            "scaled": dict(sorted(self._scaled.items())),
-            **self.report_facts(),
-        }
-        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-        pathlib.Path(self.data_dir, REPORT_FILE).write_text(text, encoding="utf-8")
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Builds the data set as `build` does; TFDS's own way of asking for it.
 
-    def _log_download_bytes(self) -> None:
-        """Says nothing: `build` prints its own two lines."""
-
-    def _log_download_done(self) -> None:
-        """Says nothing: `build` prints its own two lines."""
+        Args:
+            **kwargs: of TFDS; from `download_config` its mode is taken, all else does not apply.
+        """
+        config = kwargs.get("download_config")
+        if config is not None and config.download_mode.overwrite_dataset:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self.build()
 
     # What the rest of the house calls.
 
@@ -244,82 +197,116 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Where the built data set is, or will be."""
         return pathlib.Path(self.data_dir)
 
-    def build(self) -> pathlib.Path:
+    def build(self, *, num_workers: int | None = None) -> pathlib.Path:
         """Builds the data set unless it stands already, prints the report, returns its directory.
+
+        A build that was interrupted, in whatever way, goes on with what it had stored.
+
+        Args:
+            num_workers: processes that make tracks; None for one per core, as soon as the build
+                turns out to take more than a few seconds. The result does not depend on it.
 
         Raises:
             BuildError: if a split has no usable track, or a track id occurs twice.
         """
         if not self.directory.exists():
             print(f"building {self.spec().name} in {self.directory}", flush=True)
-            try:
-                with _quiet_tfds():
-                    self.download_and_prepare(
-                        download_config=tfds.download.DownloadConfig(register_checksums=False)
-                    )
-            except OSError:
-                # Another process may have built the same data set meanwhile; TFDS then cannot
-                # rename its directory onto the finished one, which is as good.
-                if read_spec(self.directory) is None:
-                    raise
+            with _quiet_tfds():
+                self._build(num_workers)
             print(format_report(read_report(self.directory)), flush=True)
         return self.directory
 
+    def _plan(self) -> dict[str, list[Shard]]:
+        """Returns the shards of every split; raises if a track id occurs twice."""
+        plan, seen = {}, set()
+        for split in self.split_names():
+            tracks = list(self.list_tracks(split))
+            for track in tracks:
+                if track.track_id in seen:
+                    raise BuildError(
+                        f"track id {track.track_id!r} occurs twice in data set "
+                        f"{self.spec().name!r}; track ids must be unique."
+                    )
+                seen.add(track.track_id)
+            plan[split] = plan_shards(split, tracks)
+        return plan
 
-def _features(spec: DatasetSpec) -> tfds.features.FeaturesDict:
-    """Returns the TFDS features of a data set; see the table at the head of this file."""
-    if spec.stored_form == "encoded":
-        audio = tfds.features.Scalar(np.object_)
-    elif spec.stored_form == "pcm16":
-        audio = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
-    else:
-        n_mels = int(spec.front_end["n_mels"])
-        audio = tfds.features.Tensor(shape=(None, n_mels), dtype=np.float16, encoding="bytes")
-    return tfds.features.FeaturesDict(
-        {
-            "track_id": tfds.features.Text(),
-            "group": tfds.features.Text(),
-            "audio": audio,
-            "num_samples": tfds.features.Scalar(np.int64),
-            "labels": tfds.features.Sequence(
-                tfds.features.ClassLabel(names=list(spec.label_names))
-            ),
+    def _build(self, num_workers: int | None) -> None:
+        plan = self._plan()
+        if self.directory.exists():
+            return  # Another process has built it meanwhile.
+        folder = self.directory.with_name(f"{self.directory.name}.building")
+        facts = [dataclasses.asdict(self.spec()), plan, self.track_loader()]
+        digest = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
+        if not (folder / f"plan-{digest}").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # Of other tracks.
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"plan-{digest}").touch()
+        recipe = Recipe(str(folder), self.track_loader(), TrackCodec(self.spec()))
+        facts = {
+            split: [make_shard(shard, recipe) for shard in shards] for split, shards in plan.items()
         }
-    )
+        self._finish(folder, plan, facts)
 
+    def _finish(
+        self,
+        folder: pathlib.Path,
+        plan: Mapping[str, Sequence[Shard]],
+        facts: Mapping[str, Sequence[ShardFacts]],
+    ) -> None:
+        """Gives the shards their final names, writes what stands beside them, renames the folder.
 
-def _encode(track: TrackRecord, spec: DatasetSpec) -> tuple[dict[str, Any], float, str]:
-    """Returns (example, factor the waveform was scaled by, reason for refusing it or "")."""
-    factor = 1.0
-    if spec.stored_form == "encoded":
-        audio, num_samples = track.audio, track.num_samples
-        if not audio or not num_samples:
-            return {}, factor, "it holds no audio."
-    else:
-        audio = np.asarray(track.audio, np.float32)
-        num_samples = len(audio)
-        if not num_samples:
-            return {}, factor, "it holds no audio."
-        if not np.isfinite(audio).all():
-            return {}, factor, "it holds values that are not finite."
-        if spec.stored_form == "log_mel":
-            audio = audio.astype(np.float16)
-        else:
-            audio, factor = to_pcm16(audio)
-    unknown = sorted(set(track.labels) - set(spec.label_names))
-    if unknown:
-        raise BuildError(
-            f"track {track.track_id!r} of data set {spec.name!r} has the label {unknown[0]!r}, "
-            "which is not among the label names of the spec."
-        )
-    example = {
-        "track_id": track.track_id,
-        "group": track.group,
-        "audio": audio,
-        "num_samples": int(num_samples),
-        "labels": list(track.labels),
-    }
-    return example, factor, ""
+        Goes on where an earlier call was interrupted.
+        """
+        every = [entry for split in facts.values() for entry in split]
+        refused = sorted(row for entry in every for row in entry.refused)
+        whole = folder / "dataset"
+        split_infos = []
+        for split, entries in facts.items():
+            if not any(entry.num_records for entry in entries):
+                reasons = [row for entry in entries for row in entry.refused]
+                last = f" The last reason: {reasons[-1][1]}" if reasons else ""
+                raise BuildError(
+                    f"split {split!r} of data set {self.spec().name!r} has no usable track: "
+                    f"{len(reasons)} were refused.{last}"
+                )
+            # A shard whose tracks were all refused is left out.
+            kept = [
+                (shard, entry)
+                for shard, entry in zip(plan[split], entries, strict=True)
+                if entry.num_records
+            ]
+            template = self._get_filename_template(split_name=split)
+            for index, (shard, _) in enumerate(kept):
+                name = template.sharded_filepath(shard_index=index, num_shards=len(kept)).name
+                whole.mkdir(exist_ok=True)
+                if records_path(folder, shard).exists():
+                    os.replace(records_path(folder, shard), whole / name)
+            split_infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[entry.num_records for _, entry in kept],
+                    num_bytes=sum(entry.num_bytes for _, entry in kept),
+                    filename_template=template,
+                )
+            )
+        sizes = {info.name: int(info.num_examples) for info in split_infos}
+        report = {
+            "format": 1,
+            "name": self.spec().name,
+            "num_tracks": sizes,
+            "refused": [{"path": path, "reason": reason} for path, reason in refused],
+            "scaled": dict(sorted(pair for entry in every for pair in entry.scaled)),
+            **self.report_facts(),
+        }
+        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+        (whole / REPORT_FILE).write_text(text, encoding="utf-8")
+        self.info.set_splits(tfds.core.splits.SplitDict(split_infos))
+        self.info.metadata["spec"]["split_sizes"] = sizes
+        self.info.write_to_directory(str(whole))
+        os.rename(whole, self.directory)
+        shutil.rmtree(folder)
+        self.info.read_from_directory(str(self.directory))
 
 
 def open_source(directory: pathlib.Path, split: str) -> Sequence[Mapping[str, Any]]:

@@ -1,13 +1,14 @@
 """`audio_folder`: a TFDS data set made of anyone's recordings and a table of their labels."""
 
 import concurrent.futures
+import dataclasses
 import fnmatch
 import hashlib
 import json
 import pathlib
 import re
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,49 @@ _NUM_DECODERS = 2
 _PROBE_FRAMES = 1024
 _MAX_LICENCES = 5
 _MAX_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A planned track.
+
+    Attributes:
+        track_id: path of the file in its folder, as the table has it.
+        labels: those in use.
+        group: as in the table.
+        refused: why it cannot be used, if that is known already.
+    """
+
+    track_id: str
+    labels: tuple[str, ...] = ()
+    group: str = ""
+    refused: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordingDecoder:
+    """Decodes planned tracks.
+
+    Attributes:
+        folder: that holds the recordings.
+        sample_rate: in Hz, that they are resampled to.
+    """
+
+    folder: pathlib.Path
+    sample_rate: int
+
+    def __call__(self, track: Recording) -> TrackRecord | RefusedTrack:
+        """Returns the decoded recording, or why it cannot be used."""
+        path = track.track_id
+        if track.refused:
+            return RefusedTrack(path, track.refused)
+        try:
+            audio, _ = read_audio(
+                locate(self.folder, path), sample_rate=self.sample_rate, name=path
+            )
+        except AudioError as error:
+            return RefusedTrack(path, error.reason)
+        return TrackRecord(path, track.group, track.labels, audio)
 
 
 class Builder(TrackBuilder):
@@ -85,9 +129,8 @@ class Builder(TrackBuilder):
             "min_positives": int(min_positives),
         }
         self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
-        self._plan: dict[str, list[Row]] = {}
+        self._planned: dict[str, list[Recording]] = {}
         self._facts: dict[str, Any] = {}
-        self._unreadable: list[RefusedTrack] = []
         rate = int(sample_rate or self.DEFAULT_SAMPLE_RATE)
         seed = self.DEFAULT_SEED if seed is None else int(seed)
         variant = _digest([str(self.folder), rate, seed, self.options])[:8]
@@ -138,56 +181,38 @@ class Builder(TrackBuilder):
 
     def split_names(self) -> tuple[str, ...]:
         """Returns the splits; on the first call the files are looked at and the splits made."""
-        if not self._plan:
-            self._make_plan()
-        return tuple(self._plan)
+        if not self._planned:
+            self._make_recordings()
+        return tuple(self._planned)
 
-    def generate_tracks(self, split: str) -> Iterator[TrackRecord | RefusedTrack]:
-        """Yields the decoded recordings of a split, and those that cannot be decoded."""
+    def list_tracks(self, split: str) -> Sequence["Recording"]:
+        """Returns the recordings of a split; the first also has those that cannot be opened."""
         self.split_names()
-        if split == next(iter(self._plan)):
-            yield from self._unreadable
-        used = set(self.label_names)
+        return self._planned[split]
 
-        def decode(row: Row) -> TrackRecord | RefusedTrack:
-            try:
-                audio, _ = read_audio(
-                    locate(self.folder, row.path), sample_rate=self.sample_rate, name=row.path
-                )
-            except AudioError as error:
-                return RefusedTrack(row.path, error.reason)
-            labels = [name for name in row.labels if name in used]
-            return TrackRecord(row.path, row.group, labels, audio)
-
-        with concurrent.futures.ThreadPoolExecutor(_NUM_DECODERS) as pool:
-            waiting: deque[concurrent.futures.Future] = deque()
-            for row in self._plan[split]:
-                waiting.append(pool.submit(decode, row))
-                if len(waiting) > 2 * _NUM_DECODERS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def track_loader(self) -> "RecordingDecoder":
+        """Returns what decodes a recording."""
+        return RecordingDecoder(self.folder, self.sample_rate)
 
     def report_facts(self) -> dict[str, Any]:
         """Returns leakage between splits, labels missing from one, and notes in words."""
         self.split_names()
         return self._facts
 
-    def _make_plan(self) -> None:
+    def _make_recordings(self) -> None:
         """Sets aside what cannot be opened, makes the splits that are not given, and reports."""
-        rows, hashes = [], []
-        self._unreadable = []
+        rows, hashes, unreadable = [], [], []
         with concurrent.futures.ThreadPoolExecutor(_NUM_DECODERS) as pool:
             for row, found in zip(self.rows, pool.map(self._probe, self.rows), strict=True):
                 if isinstance(found, RefusedTrack):
-                    self._unreadable.append(found)
+                    unreadable.append(Recording(row.path, refused=found.reason))
                 else:
                     rows.append(row)
                     hashes.append(found)
         if not rows:
             raise BuildError(
                 f"none of the {len(self.rows)} files that {self.folder / TABLE_NAME} lists can be "
-                f"read; {self._unreadable[0].path}, for one, {self._unreadable[0].reason}"
+                f"read; {unreadable[0].track_id}, for one, {unreadable[0].refused}"
             )
         column = {name: index for index, name in enumerate(self.label_names)}
         matrix = np.zeros((len(rows), len(column)), np.float32)
@@ -195,11 +220,16 @@ class Builder(TrackBuilder):
             matrix[index, [column[name] for name in row.labels if name in column]] = 1.0
         splits, notes = _complete_splits(rows, hashes, matrix, self.seed)
         _check_every_split_has_a_label(self.folder / TABLE_NAME, matrix, splits)
-        self._plan = {
-            split: [row for row, name in zip(rows, splits, strict=True) if name == split]
+        self._planned = {
+            split: [
+                Recording(row.path, tuple(name for name in row.labels if name in column), row.group)
+                for row, name in zip(rows, splits, strict=True)
+                if name == split
+            ]
             for split in SPLITS
             if split in splits
         }
+        next(iter(self._planned.values())).extend(unreadable)
         leakage = find_leakage(
             [row.path for row in rows], [row.group for row in rows], hashes, splits
         )

@@ -1,8 +1,9 @@
 """Builder of `synthetic_cultures`: five synthetic music traditions, made on the spot."""
 
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -15,6 +16,7 @@ from musrep_jax.data.synthesis import (
     TRACK_SECONDS,
     TRADITIONS,
     SyntheticCorpus,
+    SyntheticTrack,
     label_counts,
     log_mel,
     make_corpus,
@@ -116,17 +118,21 @@ class Builder(TrackBuilder):
             fingerprint=self.corpus.fingerprint(),
         )
 
-    def generate_tracks(self, split: str) -> Iterator[TrackRecord]:
-        """Yields the tracks of a split; the group of a track is its performer."""
-        is_log_mel = self.corpus.tradition.stored_form == "log_mel"
-        for track in self.corpus.of_split(split):
-            audio = self.corpus.render(track)
-            yield TrackRecord(
-                track_id=track.track_id,
-                group=track.group,
-                labels=track.labels,
-                audio=log_mel(audio) if is_log_mel else audio,
-            )
+    def list_tracks(self, split: str) -> Sequence[SyntheticTrack]:
+        """Returns the tracks of a split."""
+        return self.corpus.of_split(split)
+
+    def track_loader(self) -> "TrackMaker":
+        """Returns the synthesis."""
+        return TrackMaker(dataclasses.replace(self.corpus, tracks=()))
+
+    def estimate_bytes(self) -> int:
+        """Returns about how large the data set will be."""
+        seconds = self.num_tracks * self.seconds
+        if self.corpus.tradition.stored_form == "log_mel":
+            per_second = FRONT_END["sample_rate"] / FRONT_END["hop_length"] * FRONT_END["n_mels"]
+            return int(2 * per_second * seconds)
+        return int(2 * self.sample_rate * seconds)
 
     def report_facts(self) -> Mapping[str, Any]:
         """Returns the support of every label, and what a reader of scores should know."""
@@ -145,3 +151,21 @@ class Builder(TrackBuilder):
             "unlabelled": unlabelled,
             "notes": notes,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackMaker:
+    """Makes planned tracks sound; the group of a track is its performer.
+
+    Attributes:
+        corpus: that the tracks belong to; its own list of them is not needed.
+    """
+
+    corpus: SyntheticCorpus
+
+    def __call__(self, track: SyntheticTrack) -> TrackRecord:
+        """Returns the track as it is stored."""
+        audio = self.corpus.render(track)
+        if self.corpus.tradition.stored_form == "log_mel":
+            audio = log_mel(audio)
+        return TrackRecord(track.track_id, track.group, track.labels, audio)
