@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import typer
 
+from musrep_jax.cli.download import download
 from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "download": download,
     "import-weights": import_weights,
     "models": models,
 }

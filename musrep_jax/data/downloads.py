@@ -187,8 +187,7 @@ def _how_to_get(file: SourceFile, folder: pathlib.Path) -> str:
     if not file.url:
         return by_hand(file, folder)
     part = folder / f"{file.path}.part"
-    begun = f"{part.stat().st_size / 1e6:,.1f} MB of it have come." if part.is_file() else ""
-    return begun or f"It is fetched from {file.url}."
+    return f"{part.stat().st_size / 1e6:,.1f} MB of it have come." if part.is_file() else ""
 
 
 def by_hand(file: SourceFile, folder: str | os.PathLike) -> str:
@@ -308,3 +307,20 @@ def fetch_files(
         for index in indices:
             states[index] = dataclasses.replace(states[index], **notes)
     return states
+
+
+def delete_unpacked(folder: str | os.PathLike, states: Iterable[FileState]) -> list[pathlib.Path]:
+    """Deletes the archives that are unpacked; what came out of them counts as present.
+
+    Args:
+        folder: of the corpus.
+        states: as `check_files` or `fetch_files` gave them.
+
+    Returns:
+        What was deleted.
+    """
+    paths = [pathlib.Path(folder) / s.file.path for s in states if s.file.unpack and s.is_ready]
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        path.unlink()
+    return there
