@@ -25,6 +25,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from musrep_jax.data.builders import BuildError, TrackBuilder
+from musrep_jax.data.corpus_files import CorpusFiles
 from musrep_jax.data.corpus_tracks import (
     CorpusLoader,
     CorpusTrack,
@@ -37,16 +38,17 @@ from musrep_jax.data.downloads import SourceFile
 from musrep_jax.data.log_mel import FRONT_END
 from musrep_jax.data.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import ALL_SPLITS, UNLABELLED, DatasetSpec
-from musrep_jax.data.splits import make_splits, missing_labels
+from musrep_jax.data.splits import FRACTIONS, make_splits, missing_labels
 
 MADE = "made"
-"""What `read_tracks` gives as the split of a track when a split is made here, by groups."""
+"""What `read_tracks` gives as the split of a track whose split is made here, by groups. Parts that it
+gives itself (a published test part, say) stay as they are; the others are made of the rest."""
 
 _MOST_MISSING = 0.5
 _MAX_NAMED = 3
 
 
-class CorpusBuilder(TrackBuilder):
+class CorpusBuilder(CorpusFiles, TrackBuilder):
     """Base class of the real corpora.
 
     A subclass sets the class attributes below and writes `read_tracks`.
@@ -205,16 +207,26 @@ class CorpusBuilder(TrackBuilder):
         if not found:
             raise BuildError(f"the metadata of {self.NAME} in {self.folder} list no track.")
         if self.card.is_made:
-            splits = make_splits(
-                [self._group_for_split(track) for track in found],
-                label_matrix(found, self.label_names),
-                seed=self.seed,
-            )
-            found = [
-                dataclasses.replace(track, split=split)
-                for track, split in zip(found, splits, strict=True)
-            ]
+            found = self._with_made_splits(found)
         return tuple(found)
+
+    def _with_made_splits(self, tracks: Sequence[CorpusTrack]) -> list[CorpusTrack]:
+        """Returns the tracks with a split each: those that none was given get one of the parts
+        that are not given, by groups."""
+        given = {track.split for track in tracks}
+        fractions = {split: share for split, share in FRACTIONS.items() if split not in given}
+        made = [track for track in tracks if track.split == MADE]
+        splits = make_splits(
+            [self._group_for_split(track) for track in made],
+            label_matrix(made, self.label_names),
+            seed=self.seed,
+            fractions=fractions,
+        )
+        split_of = {track.track_id: split for track, split in zip(made, splits, strict=True)}
+        return [
+            dataclasses.replace(track, split=split_of.get(track.track_id, track.split))
+            for track in tracks
+        ]
 
     def _group_for_split(self, track: CorpusTrack) -> str:
         group = track.sources.get(self.card.disjoint_by, "")
@@ -294,48 +306,15 @@ class CorpusBuilder(TrackBuilder):
             notes.append(f"sizes differ from the published ones: {', '.join(differing)}.")
         for kind, shared in find_shared_sources(self.tracks).items():
             if shared:
-                notes.append(f"LEAKAGE: {kind}s that lie in more than one split: {len(shared)}.")
+                notes.append(
+                    f"LEAKAGE: {len(shared)} of a kind ({kind}) lie in more than one split."
+                )
         matrix = label_matrix(self.tracks, self.label_names)
         splits = [track.split for track in self.tracks]
         for split, names in missing_labels(matrix, self.label_names, splits).items():
             if names and split != UNLABELLED:
                 notes.append(f"labels without a track in {split}: {', '.join(names)}.")
         return notes
-
-    # What subclasses read their metadata with.
-
-    def need(self, relative: str) -> pathlib.Path:
-        """Returns the path of a file of the corpus that must be there.
-
-        Args:
-            relative: path in the folder.
-
-        Raises:
-            BuildError: if it is not there; the message says how to get it.
-        """
-        path = self.folder / relative
-        if path.exists():
-            return path
-        how = next((file.how for file in self.FILES if file.path == relative and file.how), "")
-        raise BuildError(
-            f"{self.NAME} needs {path}, which is not there. "
-            f"{how or f'`musrep download {self.NAME}` fetches it or says where it is.'}"
-        )
-
-    def read_text(self, relative: str) -> str:
-        """Returns the text of a file of the corpus that must be there (UTF-8).
-
-        Args:
-            relative: path in the folder.
-
-        Raises:
-            BuildError: if it is not there, or no text.
-        """
-        path = self.need(relative)
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise BuildError(f"{path} is not text in UTF-8 ({error}); download it anew.") from error
 
     def _check_files_are_there(self) -> None:
         missing = [t.path for t in self.tracks if not (self.folder / t.path).is_file()]

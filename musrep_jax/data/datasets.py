@@ -16,6 +16,9 @@ from musrep_jax.data.tracks import Tracks, TrackStore
 
 DATASETS = {
     "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",
+    "fma": "tfds_builders.fma.fma_dataset_builder:Builder",
+    "lyra": "tfds_builders.lyra.lyra_dataset_builder:Builder",
+    "magnatagatune": "tfds_builders.magnatagatune.magnatagatune_dataset_builder:Builder",
     "synthetic_cultures": (
         "tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder:Builder"
     ),
