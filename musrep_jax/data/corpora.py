@@ -41,8 +41,8 @@ from musrep_jax.data.specs import ALL_SPLITS, UNLABELLED, DatasetSpec
 from musrep_jax.data.splits import FRACTIONS, make_splits, missing_labels
 
 MADE = "made"
-"""What `read_tracks` gives as the split of a track whose split is made here, by groups. Parts that it
-gives itself (a published test part, say) stay as they are; the others are made of the rest."""
+"""What `read_tracks` gives as the split of a track whose split is made here, by groups. Parts that
+it gives itself (a published test part, say) stay as they are; the others are made of the rest."""
 
 _MOST_MISSING = 0.5
 _MAX_NAMED = 3
@@ -164,12 +164,13 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
     def spec(self) -> DatasetSpec:
         """Returns the facts about this config.
 
-        The fingerprint names what was chosen and not what lies in the folder, so that a built data
-        set can be moved to a machine that does not hold the corpus.
+        The fingerprint names what was chosen, what is quarantined, and not what lies in the folder,
+        so that a built data set can be moved to a machine that does not hold the corpus.
         """
         is_log_mel = self.stored_form == "log_mel"
         chosen = [self.NAME, str(self.VERSION), self.config_name, self.sample_rate, self.seed]
-        content = json.dumps([*chosen, self.MAX_SECONDS, self.label_names])
+        quarantined = sorted(read_quarantine(self.quarantine_file))
+        content = json.dumps([*chosen, self.MAX_SECONDS, self.label_names, quarantined])
         return DatasetSpec(
             name=f"{self.NAME}/{self.config_name}",
             label_names=self.label_names,
@@ -313,7 +314,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         splits = [track.split for track in self.tracks]
         for split, names in missing_labels(matrix, self.label_names, splits).items():
             if names and split != UNLABELLED:
-                notes.append(f"labels without a track in {split}: {', '.join(names)}.")
+                notes.append(f"labels without a track in {split}: {len(names)} ({_some(names)}).")
         return notes
 
     def _check_files_are_there(self) -> None:
@@ -324,6 +325,10 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
                 f"{self.folder} ({', '.join(missing[:_MAX_NAMED])}, ...). `musrep download "
                 f"{self.NAME}` says how to get them; give another place with --folder."
             )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMED]) + ", ..." * (len(names) > _MAX_NAMED)
 
 
 def corpus_folder(data_dir: str | pathlib.Path, name: str) -> pathlib.Path:

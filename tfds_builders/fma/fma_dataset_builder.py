@@ -6,6 +6,7 @@ called (`musrep_jax/data/plain_pickle.py`).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -57,8 +58,8 @@ class Builder(CorpusBuilder):
         "recordings under the Creative Commons licence that each artist chose (tracks.csv, "
         "track.license); metadata CC BY 4.0; lists and genres of pxaris/ccml Apache-2.0"
     )
-    LABEL_SETS = {"top20": TOP20}
-    SPLIT_CARDS = {
+    LABEL_SETS: ClassVar = {"top20": TOP20}
+    SPLIT_CARDS: ClassVar = {
         "crosscultural": SplitCard(
             rule="Random 70, 10 and 20 % of the tracks, as published in lists; artists and albums "
             "lie in several parts.",
@@ -123,7 +124,7 @@ class Builder(CorpusBuilder):
         ),
     )
     GROUP = "artist"
-    KNOWN_BAD = {
+    KNOWN_BAD: ClassVar = {
         f"{prefix}{f'{number:06d}'[:3]}/{number:06d}.mp3": "was cut by a wrong length and is short "
         "or empty (mdeff/fma#8)."
         for prefix in _PREFIXES

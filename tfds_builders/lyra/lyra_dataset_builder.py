@@ -5,6 +5,7 @@ class like any other: 312 training pieces have no place.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -59,8 +60,8 @@ class Builder(CorpusBuilder):
         "metadata CC BY-NC-SA 4.0; the spectrograms are published without a licence of their own, "
         "the recordings belong to their owners"
     )
-    LABEL_SETS = {"top30": TOP30, "merged25": MERGED25}
-    SPLIT_CARDS = {
+    LABEL_SETS: ClassVar = {"top30": TOP30, "merged25": MERGED25}
+    SPLIT_CARDS: ClassVar = {
         "published": SplitCard(
             rule="Training and test part as published, no YouTube source in both; validation is "
             "the random tenth of the training part that the cross-cultural code draws (NumPy's "
@@ -69,8 +70,8 @@ class Builder(CorpusBuilder):
             sizes={"train": 1116, "validation": 124, "test": 330},
         ),
         "source": SplitCard(
-            rule="The test part as published; validation is a fifth of the training part, made anew "
-            "so that no YouTube source lies in two parts.",
+            rule="The test part as published; about a fifth of the training part is validation, "
+            "made so that no YouTube source lies in two parts.",
             disjoint_by="youtube",
         ),
     }

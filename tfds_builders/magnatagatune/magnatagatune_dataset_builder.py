@@ -7,6 +7,7 @@ Artist, album, recording and length are read off the file names
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -34,7 +35,7 @@ _SPLIT_OF_FOLDER = {
     "c": "validation",
     **dict.fromkeys("def", "test"),
 }
-_EMPTY = (
+KNOWN_EMPTY = (
     "6/norine_braun-now_and_zen-08-gently-117-146.mp3",
     "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233.mp3",
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-"
@@ -76,8 +77,8 @@ class Builder(CorpusBuilder):
         "recordings by Magnatune, CC BY-NC-SA 1.0; annotations published for research, without a "
         "licence of their own"
     )
-    LABEL_SETS = {"top50": TOP50}
-    SPLIT_CARDS = {
+    LABEL_SETS: ClassVar = {"top50": TOP50}
+    SPLIT_CARDS: ClassVar = {
         "cleaned": SplitCard(
             rule="Clips that have one of the 50 tags and that decode, by folder: 0 to b train, c "
             "validation, d to f test.",
@@ -103,10 +104,10 @@ class Builder(CorpusBuilder):
         ),
     )
     GROUP = "artist"
-    KNOWN_BAD = {
+    KNOWN_BAD: ClassVar = {
         f"{prefix}{path}": "is empty (0 bytes) as it is distributed."
         for prefix in _PREFIXES
-        for path in _EMPTY
+        for path in KNOWN_EMPTY
     }
 
     def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
@@ -116,7 +117,7 @@ class Builder(CorpusBuilder):
         return [
             self._track(prefix, path, labels, split_name)
             for path, labels in rows
-            if split_name == "all" or (labels and path not in _EMPTY)
+            if split_name == "all" or (labels and path not in KNOWN_EMPTY)
         ]
 
     def _rows(self) -> Iterator[tuple[str, tuple[str, ...]]]:
