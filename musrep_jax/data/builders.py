@@ -22,6 +22,14 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
+from musrep_jax.data.build_lock import hold_folder, remove_folder, say
+from musrep_jax.data.building import (
+    check_space,
+    count_cores,
+    empty_folder,
+    make_shards,
+    told_of_full_disk,
+)
 from musrep_jax.data.records import (
     BuildError,
     RefusedTrack,
@@ -34,9 +42,10 @@ from musrep_jax.data.shards import (
     Recipe,
     Shard,
     ShardFacts,
-    make_shard,
+    adopt_shard,
+    forget_shards,
+    join_facts,
     plan_shards,
-    records_path,
 )
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.stored import REPORT_FILE, format_report, read_report
@@ -197,6 +206,11 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Where the built data set is, or will be."""
         return pathlib.Path(self.data_dir)
 
+    @property
+    def _building(self) -> pathlib.Path:
+        """Where a build works: beside the final directory, on the same disk."""
+        return self.directory.with_name(f"{self.directory.name}.building")
+
     def build(self, *, num_workers: int | None = None) -> pathlib.Path:
         """Builds the data set unless it stands already, prints the report, returns its directory.
 
@@ -208,11 +222,18 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         Raises:
             BuildError: if a split has no usable track, or a track id occurs twice.
+            BuildStopped: if the build cannot go on now: the disk is full, a worker was killed.
         """
-        if not self.directory.exists():
+        if self.directory.exists():
+            remove_folder(self._building)
+        else:
             print(f"building {self.spec().name} in {self.directory}", flush=True)
-            with _quiet_tfds():
-                self._build(num_workers)
+            try:
+                with _quiet_tfds():
+                    self._build(num_workers)
+            except KeyboardInterrupt:
+                say("stopped; what was made is kept, and the same command goes on")
+                raise
             print(format_report(read_report(self.directory)), flush=True)
         return self.directory
 
@@ -232,81 +253,74 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return plan
 
     def _build(self, num_workers: int | None) -> None:
-        plan = self._plan()
-        if self.directory.exists():
-            return  # Another process has built it meanwhile.
-        folder = self.directory.with_name(f"{self.directory.name}.building")
-        facts = [dataclasses.asdict(self.spec()), plan, self.track_loader()]
-        digest = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()
-        if not (folder / f"plan-{digest}").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # Of other tracks.
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"plan-{digest}").touch()
-        recipe = Recipe(str(folder), self.track_loader(), TrackCodec(self.spec()))
-        facts = {
-            split: [make_shard(shard, recipe) for shard in shards] for split, shards in plan.items()
-        }
-        self._finish(folder, plan, facts)
+        plan, folder, spec = self._plan(), self._building, self.spec()
+        every = [shard for shards in plan.values() for shard in shards]
+        facts = [dataclasses.asdict(spec), plan, self.track_loader()]
+        digest = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()
+        with hold_folder(folder, spec.name, self.directory.exists) as lock:
+            if lock is not None:
+                with told_of_full_disk(folder):
+                    empty_folder(folder, keep=digest)
+                    check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
+                    recipe = Recipe(str(folder), self.track_loader(), TrackCodec(spec))
+                    made = make_shards(
+                        every, recipe, num_workers=num_workers, keep_open=(lock.fileno(),)
+                    )
+                    facts = {shard.name: entry for shard, entry in zip(every, made, strict=True)}
+                    self._finish(folder, plan, facts)
+        self.info.read_from_directory(str(self.directory))
 
     def _finish(
         self,
         folder: pathlib.Path,
         plan: Mapping[str, Sequence[Shard]],
-        facts: Mapping[str, Sequence[ShardFacts]],
+        facts: Mapping[str, ShardFacts],
     ) -> None:
         """Gives the shards their final names, writes what stands beside them, renames the folder.
 
         Goes on where an earlier call was interrupted.
         """
-        every = [entry for split in facts.values() for entry in split]
-        refused = sorted(row for entry in every for row in entry.refused)
-        whole = folder / "dataset"
-        split_infos = []
-        for split, entries in facts.items():
-            if not any(entry.num_records for entry in entries):
-                reasons = [row for entry in entries for row in entry.refused]
-                last = f" The last reason: {reasons[-1][1]}" if reasons else ""
+        infos = []
+        for split, shards in plan.items():
+            if not any(facts[shard.name].num_records for shard in shards):
+                refused = [row for shard in shards for row in facts[shard.name].refused]
+                last = f" The last reason: {refused[-1][1]}" if refused else ""
+                forget_shards(folder, shards)  # The files may be mended before the next build.
                 raise BuildError(
                     f"split {split!r} of data set {self.spec().name!r} has no usable track: "
-                    f"{len(reasons)} were refused.{last}"
+                    f"{len(refused)} were refused.{last}"
                 )
             # A shard whose tracks were all refused is left out.
-            kept = [
-                (shard, entry)
-                for shard, entry in zip(plan[split], entries, strict=True)
-                if entry.num_records
-            ]
-            template = self._get_filename_template(split_name=split)
-            for index, (shard, _) in enumerate(kept):
-                name = template.sharded_filepath(shard_index=index, num_shards=len(kept)).name
-                whole.mkdir(exist_ok=True)
-                if records_path(folder, shard).exists():
-                    os.replace(records_path(folder, shard), whole / name)
-            split_infos.append(
+            kept = [shard for shard in shards if facts[shard.name].num_records]
+            infos.append(
                 tfds.core.SplitInfo(
                     name=split,
-                    shard_lengths=[entry.num_records for _, entry in kept],
-                    num_bytes=sum(entry.num_bytes for _, entry in kept),
-                    filename_template=template,
+                    shard_lengths=[facts[shard.name].num_records for shard in kept],
+                    num_bytes=sum(facts[shard.name].num_bytes for shard in kept),
+                    filename_template=self._get_filename_template(split_name=split),
                 )
             )
-        sizes = {info.name: int(info.num_examples) for info in split_infos}
+        whole = folder / "dataset"
+        whole.mkdir(exist_ok=True)
+        for info in infos:
+            kept = [shard for shard in plan[info.name] if facts[shard.name].num_records]
+            for shard, path in zip(kept, info.filepaths, strict=True):
+                adopt_shard(folder, shard, facts[shard.name], whole / path.name)
+        sizes = {info.name: int(info.num_examples) for info in infos}
         report = {
             "format": 1,
             "name": self.spec().name,
             "num_tracks": sizes,
-            "refused": [{"path": path, "reason": reason} for path, reason in refused],
-            "scaled": dict(sorted(pair for entry in every for pair in entry.scaled)),
+            **join_facts(facts.values()),
             **self.report_facts(),
         }
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         (whole / REPORT_FILE).write_text(text, encoding="utf-8")
-        self.info.set_splits(tfds.core.splits.SplitDict(split_infos))
+        self.info.set_splits(tfds.core.splits.SplitDict(infos))
         self.info.metadata["spec"]["split_sizes"] = sizes
         self.info.write_to_directory(str(whole))
         os.rename(whole, self.directory)
         shutil.rmtree(folder)
-        self.info.read_from_directory(str(self.directory))
 
 
 def open_source(directory: pathlib.Path, split: str) -> Sequence[Mapping[str, Any]]:

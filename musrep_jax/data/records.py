@@ -11,7 +11,9 @@
 """
 
 import dataclasses
+import errno
 import functools
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -111,9 +113,17 @@ class TrackCodec:
         Args:
             path: of the file.
             records: serialised examples.
+
+        Raises:
+            OSError: if it cannot be written.
         """
         numbered = enumerate(records)  # TFDS's adapter takes pairs of key and record.
-        tfds.core.file_adapters.ArrayRecordFileAdapter.write_examples(str(path), numbered)
+        try:
+            tfds.core.file_adapters.ArrayRecordFileAdapter.write_examples(str(path), numbered)
+        except RuntimeError as error:
+            # The library's only error; it says "No space left on device" in words.
+            full = os.strerror(errno.ENOSPC) in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
 
 
 def track_features(spec: DatasetSpec) -> tfds.features.FeaturesDict:

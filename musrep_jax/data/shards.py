@@ -23,6 +23,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from musrep_jax.data.build_lock import BuildStopped
+
 MIN_SHARD_TRACKS = 16
 MAX_SHARDS = 128
 """Of a split: each open shard takes a file descriptor, of which a process often has 1024."""
@@ -45,6 +47,11 @@ class Piece:
     factor: float = 1.0
     refused: str = ""
     reason: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the track is left out of the data set."""
+        return not self.record
 
 
 class Codec(Protocol):
@@ -159,7 +166,7 @@ def make_shard(
 
 def read_facts(folder: pathlib.Path, shard: Shard) -> ShardFacts | None:
     """Returns what a finished shard holds, or None when it is not finished."""
-    path = folder / "done" / f"{shard.name}.json"
+    path = _facts_path(folder, shard)
     if not path.is_file():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -173,8 +180,53 @@ def count_pieces(folder: pathlib.Path, shard: Shard) -> int:
     return sum(path.suffix == "" for path in pieces.iterdir()) if pieces.is_dir() else 0
 
 
-def records_path(folder: pathlib.Path, shard: Shard) -> pathlib.Path:
-    """Returns where the file of a finished shard lies."""
+def adopt_shard(
+    folder: pathlib.Path, shard: Shard, facts: ShardFacts, target: pathlib.Path
+) -> None:
+    """Moves the file of a finished shard to its final place, unless it is there already.
+
+    Args:
+        folder: of the build.
+        shard: that is done.
+        facts: what it holds.
+        target: its final path, on the same disk.
+
+    Raises:
+        BuildStopped: if the file is not there, or not as long as it was; it is then made again by
+            the next build.
+    """
+    path = _records_path(folder, shard)
+    if path.exists():
+        os.replace(path, target)
+    if not target.exists() or target.stat().st_size != facts.file_bytes:
+        forget_shards(folder, [shard])
+        raise BuildStopped(
+            f"the file of the finished shard {shard.name} in {folder} was lost or damaged; run the "
+            "same command again, which makes it anew."
+        )
+
+
+def forget_shards(folder: pathlib.Path, shards: Iterable[Shard]) -> None:
+    """Has finished shards made anew by the next build."""
+    for shard in shards:
+        _facts_path(folder, shard).unlink()
+
+
+def join_facts(facts: Iterable[ShardFacts]) -> dict[str, Any]:
+    """Returns what a build report says of the shards: which tracks were refused, which scaled."""
+    facts = list(facts)
+    refused = sorted(row for entry in facts for row in entry.refused)
+    return {
+        "refused": [{"path": path, "reason": reason} for path, reason in refused],
+        "scaled": dict(sorted(pair for entry in facts for pair in entry.scaled)),
+    }
+
+
+def _facts_path(folder: pathlib.Path, shard: Shard) -> pathlib.Path:
+    return folder / "done" / f"{shard.name}.json"
+
+
+def _records_path(folder: pathlib.Path, shard: Shard) -> pathlib.Path:
     return folder / "done" / f"{shard.name}.records"
 
 
@@ -185,7 +237,7 @@ def _join(shard: Shard, recipe: Recipe, pieces: pathlib.Path) -> ShardFacts:
     def records() -> Iterator[bytes]:
         for number, track in enumerate(shard.tracks):
             piece = read_piece(pieces / f"{number:06d}", track.track_id)
-            if piece.refused:
+            if piece.is_refused:
                 refused.append((piece.refused, piece.reason))
                 continue
             if piece.factor != 1.0:
@@ -193,7 +245,8 @@ def _join(shard: Shard, recipe: Recipe, pieces: pathlib.Path) -> ShardFacts:
             sizes.append(len(piece.record))
             yield piece.record
 
-    target = records_path(pathlib.Path(recipe.folder), shard)
+    folder = pathlib.Path(recipe.folder)
+    target = _records_path(folder, shard)
     target.parent.mkdir(exist_ok=True)
     temporary = _temporary(target)
     recipe.codec.write(temporary, records())
@@ -201,7 +254,7 @@ def _join(shard: Shard, recipe: Recipe, pieces: pathlib.Path) -> ShardFacts:
     size = target.stat().st_size
     facts = ShardFacts(len(sizes), sum(sizes), size, tuple(refused), tuple(scaled))
     text = json.dumps(dataclasses.asdict(facts))
-    write_atomically(target.with_suffix(".json"), text.encode("ascii"))
+    write_atomically(_facts_path(folder, shard), text.encode("ascii"))
     shutil.rmtree(pieces)
     return facts
 
