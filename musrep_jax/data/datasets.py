@@ -16,9 +16,12 @@ from musrep_jax.data.tracks import Tracks, TrackStore
 
 DATASETS = {
     "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",
+    "dcase2017_task4": "tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder:Builder",
     "fma": "tfds_builders.fma.fma_dataset_builder:Builder",
+    "gtzan": "tfds_builders.gtzan.gtzan_dataset_builder:Builder",
     "lyra": "tfds_builders.lyra.lyra_dataset_builder:Builder",
     "magnatagatune": "tfds_builders.magnatagatune.magnatagatune_dataset_builder:Builder",
+    "speech_commands": "tfds_builders.speech_commands.speech_commands_dataset_builder:Builder",
     "synthetic_cultures": (
         "tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder:Builder"
     ),

@@ -1,0 +1,1 @@
+"""DCASE 2017 task 4: sounds of traffic in excerpts of videos."""

@@ -1,0 +1,1 @@
+"""GTZAN: 1,000 half-minute excerpts in ten genres."""

@@ -1,0 +1,1 @@
+"""Speech Commands v2: one spoken word per second of audio."""
