@@ -307,9 +307,8 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             notes.append(f"sizes differ from the published ones: {', '.join(differing)}.")
         for kind, shared in find_shared_sources(self.tracks).items():
             if shared:
-                notes.append(
-                    f"LEAKAGE: {len(shared)} of a kind ({kind}) lie in more than one split."
-                )
+                names = _some([row["group"] for row in shared])
+                notes.append(f"LEAKAGE by {kind}: {len(shared)} in more than one split ({names}).")
         matrix = label_matrix(self.tracks, self.label_names)
         splits = [track.split for track in self.tracks]
         for split, names in missing_labels(matrix, self.label_names, splits).items():

@@ -142,18 +142,3 @@ class CorpusFiles:
             if any((self.folder / f"{prefix}{path}").is_file() for path in paths):
                 return prefix
         return candidates[0]
-
-
-def files_table(files: Sequence[SourceFile]) -> str:
-    """Returns what belongs into a corpus' folder as a Markdown table, for its README.
-
-    Args:
-        files: of the corpus.
-    """
-    lines = ["| file | bytes | sha256 | from |", "|---|---:|---|---|"]
-    for file in files:
-        size = "not stated" if file.size is None else f"{file.size:,}"
-        sha256 = f"`{file.sha256}`" if file.sha256 else "not stated"
-        source = " ".join(part for part in (f"<{file.url}>" if file.url else "", file.how) if part)
-        lines.append(f"| `{file.path}`{' (unpack)' * file.unpack} | {size} | {sha256} | {source} |")
-    return "\n".join(lines)
