@@ -1,6 +1,7 @@
 """`musrep download`: the files of a corpus, fetched where that is allowed."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from musrep_jax.data.downloads import FileState
+    from musrep_jax.data.dunya_api import DunyaState
 
 
 def download(
@@ -30,54 +32,75 @@ def download(
     delete_archives: Annotated[
         bool, typer.Option("--delete-archives", help="Delete each archive once it is unpacked.")
     ] = False,
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="Dunya: the recordings that are wanted, one MusicBrainz id per line."),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Dunya: all recordings, not those of the published splits."),
+    ] = False,
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Dunya: ask again for what was refused.")
+    ] = False,
+    pause: Annotated[
+        float, typer.Option(min=0.0, help="Dunya: seconds between two requests.")
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Fetch the files of a corpus, check them, and say what must be got by hand.
 
     Every file is checked by size and sha256. Interrupted at any time, the same command goes on.
     What is there already is not fetched again, and what is there and wrong is left alone.
-    """
-    from musrep_jax.data.downloads import check_files, delete_unpacked, fetch_files
 
-    files, folder = files_of(name, data_dir, folder)
-    states = check_files(folder, files) if check else fetch_files(folder, files)
+    Turkish makam, Hindustani and Carnatic music come from Dunya, which asks for the token of your
+    account; it is taken from the environment variable DUNYA_TOKEN.
+    """
+    from musrep_jax.data.corpora import corpus_folder
+    from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
+    from musrep_jax.data.downloads import check_files, delete_unpacked, fetch_files
+    from musrep_jax.data.dunya import TRADITIONS, split_files
+    from musrep_jax.data.web import Web
+
+    is_dunya = name in TRADITIONS
+    files = (
+        split_files(TRADITIONS[name])
+        if is_dunya
+        else getattr(load_builder_class(name), "FILES", ())
+    )
+    if not files:
+        raise DatasetError(f"data set {name!r} has no files to download.")
+    if not is_dunya and (ids or everything or retry_refused):
+        raise DatasetError(
+            f"data set {name!r} does not come from Dunya; --ids, --all and --retry-refused are "
+            f"for {', '.join(TRADITIONS)}."
+        )
+    folder = folder or corpus_folder(data_dir or default_data_dir(), name)
+    states = check_files(folder, files) if check else fetch_files(folder, files, web=Web(say=say))
     if delete_archives and not check:
         for path in delete_unpacked(folder, states):
             say(f"deleted {path}")
     is_ready = all(state.is_ready for state in states)
-    following = f"musrep build {name}"
-    if json:
-        rows = [describe_file(state) for state in states]
-        print_json({"name": name, "folder": str(folder), "files": rows, "is_ready": is_ready})
-    else:
+    result = {"name": name, "folder": str(folder), "files": [describe(state) for state in states]}
+    if not json:
         typer.echo(format_files(folder, states))
+    if is_dunya and (is_ready or everything or ids):
+        wanted = None if everything else read_ids(ids) if ids else published_ids(folder)
+        dunya = fetch_from_dunya(name, folder, wanted, check, retry_refused, pause)
+        is_ready = bool(dunya.wanted) and not dunya.missing
+        result["recordings"] = count_recordings(dunya)
+        if not json:
+            typer.echo(format_recordings(dunya))
+    if json:
+        print_json(result | {"is_ready": is_ready})
+    following = f"musrep build {name}"
     if not is_ready:
-        say(f"Not all files are there; when they are: {following}")
+        say(f"Not everything is there. When it is: {following}")
         raise typer.Exit(EXIT_FAILED)
-    say(f"All files are there. Next: {following}")
+    say(f"Everything is there. Next: {following}")
 
 
-def files_of(name: str, data_dir: Path | None, folder: Path | None) -> tuple["Sequence", Path]:
-    """Returns what belongs to a corpus, and its folder.
-
-    Args:
-        name: key of `DATASETS`.
-        data_dir: root of the data sets; None for the default.
-        folder: of the corpus; None for the default.
-
-    Raises:
-        DatasetError: if there is no such data set, or it has no files of its own.
-    """
-    from musrep_jax.data.corpora import corpus_folder
-    from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
-
-    files = getattr(load_builder_class(name), "FILES", ())
-    if not files:
-        raise DatasetError(f"data set {name!r} has no files to download.")
-    return files, folder or corpus_folder(data_dir or default_data_dir(), name)
-
-
-def describe_file(state: "FileState") -> dict[str, Any]:
+def describe(state: "FileState") -> dict[str, Any]:
     """Returns what is known of a file, as JSON values."""
     facts = dataclasses.asdict(state.file) | dataclasses.asdict(state)
     del facts["file"]
@@ -97,3 +120,67 @@ def format_files(folder: Path, states: "Sequence[FileState]") -> str:
     table = format_table(columns, rows, style="text")
     notes = [f"{state.file.path}: {state.note}" for state in states if state.note]
     return "\n\n".join([f"in {folder}:", table, *notes])
+
+
+def read_ids(path: Path) -> list[str]:
+    """Returns the ids in a text file, one per line."""
+    return path.read_text(encoding="utf-8").split()
+
+
+def published_ids(folder: Path) -> list[str]:
+    """Returns the recordings of the published splits of a corpus from Dunya."""
+    from musrep_jax.data.corpus_files import CorpusFiles
+    from musrep_jax.data.dunya import SPLIT_LISTS
+
+    lists = CorpusFiles()
+    lists.folder = folder
+    return [mbid for path in SPLIT_LISTS.values() for mbid in lists.read_list(path)]
+
+
+def fetch_from_dunya(
+    name: str,
+    folder: Path,
+    wanted: "Sequence[str] | None",
+    check: bool,
+    retry_refused: bool,
+    pause: float,
+) -> "DunyaState":
+    """Returns what is there of the recordings, after fetching what is missing unless `check`."""
+    from musrep_jax.data.dunya import TRADITIONS
+    from musrep_jax.data.dunya_api import TOKEN_VARIABLE, Dunya, look, make_web
+
+    state = look(folder, wanted)
+    if check or (wanted is not None and not state.missing and not retry_refused):
+        return state
+    web = make_web(os.environ.get(TOKEN_VARIABLE), pause_seconds=pause, say=say)
+    return Dunya(TRADITIONS[name], folder, web, say=say).fetch(wanted, retry_refused=retry_refused)
+
+
+def count_recordings(state: "DunyaState") -> dict[str, Any]:
+    """Returns what is there of the recordings, as JSON values."""
+    refused = [
+        {"mbid": mbid, "status": status, "reason": reason, "date": date}
+        for mbid, (status, reason, date) in state.refused.items()
+    ]
+    return {
+        "wanted": len(state.wanted),
+        "with_metadata": len(state.described),
+        "with_audio": len(state.heard),
+        "missing": list(state.missing),
+        "refused": refused,
+    }
+
+
+def format_recordings(state: "DunyaState") -> str:
+    """Returns what is there of the recordings, in a table."""
+    from musrep_jax.evaluation.tables import Column, format_table
+
+    facts = {
+        "wanted": state.wanted,
+        "with metadata": state.described,
+        "with audio": state.heard,
+        "refused (refused.tsv)": state.refused,
+        "still missing": state.missing,
+    }
+    rows = [[title, f"{len(found):,}"] for title, found in facts.items()]
+    return "\n" + format_table([Column("recordings"), Column("number", True)], rows, style="text")

@@ -27,8 +27,11 @@ from musrep_jax.data.downloads import SourceFile
 TRADITIONS = {"turkish_makam": "makam", "hindustani": "hindustani", "carnatic": "carnatic"}
 """Name of the corpus -> name of the tradition in the API."""
 
-SPLIT_LISTS = {name: f"split/{file}.npy" for name, file in
-               [("train", "train"), ("validation", "valid"), ("test", "test")]}  # fmt: skip
+SPLIT_LISTS = {
+    "train": "split/train.npy",
+    "validation": "split/valid.npy",
+    "test": "split/test.npy",
+}
 """Split -> file in the corpus' folder with the ids of its recordings."""
 
 _LISTS_AT = (

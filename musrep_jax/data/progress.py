@@ -6,19 +6,24 @@ import time
 from typing import TextIO
 
 _MEGABYTE = 1e6
+_EVERY_ON_TERMINAL, _EVERY_ELSEWHERE = 0.2, 30.0
+"""Seconds between two lines."""
 
 
 class Progress:
     """Shows a transfer: one line that is rewritten on a terminal, one now and then elsewhere."""
 
-    def __init__(self, name: str, stream: TextIO | None = None) -> None:
+    def __init__(self, name: str, unit: str = "MB", stream: TextIO | None = None) -> None:
         """Starts the clock.
 
         Args:
             name: what is transferred.
+            unit: of what is counted; bytes are shown as MB.
             stream: where it is shown; None for standard error.
         """
         self._name = name
+        self._unit = unit
+        self._scale, self._digits = (_MEGABYTE, 1) if unit == "MB" else (1.0, 0)
         self._stream = sys.stderr if stream is None else stream
         self._is_terminal = self._stream.isatty()
         self._start = self._last = time.monotonic()
@@ -26,21 +31,20 @@ class Progress:
         self._width = 0
 
     def __call__(self, have: int, total: int | None) -> None:
-        """Takes the bytes so far and in all."""
+        """Takes the count so far and in all."""
         now = time.monotonic()
         self._had = have if self._had is None else self._had
-        if now - self._last < (0.2 if self._is_terminal else 30.0):
+        if now - self._last < (_EVERY_ON_TERMINAL if self._is_terminal else _EVERY_ELSEWHERE):
             return
         self._last = now
         rate = (have - self._had) / (now - self._start)
-        line = f"{self._name}: {have / _MEGABYTE:,.1f}"
+        line = f"{self._name}: {self._show(have)} {self._unit}"
         if total:
-            line += f" of {total / _MEGABYTE:,.1f} MB ({100 * have / total:.0f}%)"
-            if rate > 0:
-                left = datetime.timedelta(seconds=round((total - have) / rate))
-                line += f", {rate / _MEGABYTE:.1f} MB/s, {left} left"
-        else:
-            line += f" MB, {rate / _MEGABYTE:.1f} MB/s"
+            line = f"{self._name}: {self._show(have)} of {self._show(total)} {self._unit}"
+            line += f" ({100 * have / total:.0f}%)"
+        line += f", {rate / self._scale:.1f} {self._unit}/s"
+        if total and rate > 0:
+            line += f", {datetime.timedelta(seconds=round((total - have) / rate))} left"
         if self._is_terminal:
             self._stream.write("\r" + line.ljust(self._width))
             self._width = len(line)
@@ -48,8 +52,12 @@ class Progress:
             self._stream.write(line + "\n")
         self._stream.flush()
 
+    def _show(self, count: int) -> str:
+        return f"{count / self._scale:,.{self._digits}f}"
+
     def close(self) -> None:
         """Ends the line that is being rewritten, if there is one."""
         if self._width:
             self._stream.write("\n")
+            self._stream.flush()
             self._width = 0
