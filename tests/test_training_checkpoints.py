@@ -1,7 +1,9 @@
 """Checkpoints and exports: exact, refused when they are not ours, and never silently wrong."""
 
+import itertools
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -120,6 +122,7 @@ def test_training_goes_on_while_a_save_is_written(tmp_path):
         ({"config": "77"}, "its config is '8f3a'"),
         ({"labels": ["raga", "makam", "voice"]}, "its labels has 'tala' at position 1.*'makam'"),
         ({"labels": ["raga"]}, "its labels has 3 entries where this run has 1"),
+        ({"settings": {"a": {"b": 1}}}, "its settings is None, but this run has {'a': {'b': 1}}"),
     ],
 )
 def test_checkpoints_of_another_run_are_refused_by_name(tmp_path, template, change, words):
@@ -142,27 +145,17 @@ def test_another_shape_is_refused_by_the_leafs_name(tmp_path):
         checkpoints.restore(make_state(width=32))
 
 
-@pytest.mark.parametrize(
-    "damage, is_sealed",
-    [
-        ("flipped bit", True),
-        ("truncated", True),
-        ("truncated", False),  # killed between the commit and the checksums
-        ("no meta data", True),
-        ("no meta data", False),
-    ],
-)
-def test_a_damaged_latest_checkpoint_falls_back_and_says_so(tmp_path, template, damage, is_sealed):
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {"flipped bit": flip_bit, "cut off": truncate, "deleted": pathlib.Path.unlink}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_latest_checkpoint_falls_back_and_says_so(tmp_path, template, damage):
     save_steps(tmp_path, [0.5, 0.9, 0.95])
-    folder = tmp_path / "3"
-    if not is_sealed:
-        (folder / "SHA256SUMS").unlink()
-    if damage == "flipped bit":
-        flip_bit(largest_file(folder / "state"))
-    elif damage == "truncated":
-        largest_file(folder / "state").write_bytes(b"")
-    else:
-        (folder / "meta" / "metadata").unlink()
+    DAMAGES[damage](largest_file(tmp_path / "3" / "state"))
     with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
         restored = checkpoints.restore(template)
         assert_trees_equal(restored.state, make_state(2))
@@ -174,6 +167,21 @@ def test_a_damaged_latest_checkpoint_falls_back_and_says_so(tmp_path, template, 
         assert_trees_equal(checkpoints.restore(template).state, make_state(3))
 
 
+def test_damage_of_any_file_is_found(tmp_path, template):
+    """But for two that hold no more than the time of the commit."""
+    save_steps(tmp_path / "whole", [0.5, 0.9])
+    folder = tmp_path / "whole" / "2"
+    files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
+    files = [f for f in files if str(f) not in ("_CHECKPOINT_METADATA", "commit_success.txt")]
+    assert len(files) > 10
+    for file, damage in zip(files, itertools.cycle(DAMAGES.values())):
+        shutil.copytree(tmp_path / "whole", tmp_path / "copy")
+        damage(tmp_path / "copy" / "2" / file)
+        with TrainCheckpoints(tmp_path / "copy", IDENTITY) as checkpoints:
+            assert checkpoints.steps == [1], file
+        shutil.rmtree(tmp_path / "copy")
+
+
 def test_a_lost_best_checkpoint_is_told(tmp_path, template):
     save_steps(tmp_path, [0.9, 0.5, 0.4])
     flip_bit(largest_file(tmp_path / "1" / "state"))
@@ -181,7 +189,8 @@ def test_a_lost_best_checkpoint_is_told(tmp_path, template):
         restored = checkpoints.restore(template)
     assert_trees_equal(restored.state, make_state(3))
     assert restored.best_state is None
-    assert "best checkpoint 1 is lost" in restored.notes[0]
+    assert "checkpoint 1 is damaged" in restored.notes[0]
+    assert "best weights so far, of step 1, are lost" in restored.notes[1]
 
 
 def test_only_damaged_checkpoints_are_one_sentence(tmp_path, template):

@@ -20,8 +20,10 @@ from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from musrep_jax.config import differences
 from musrep_jax.training.integrity import (
     SUMS_FILE,
     describe_difference,
@@ -47,10 +49,6 @@ class CheckpointError(ValueError):
 
 class ExportError(ValueError):
     """An exported model cannot be written, is not complete, or is damaged."""
-
-
-class _DamagedError(Exception):
-    """A checkpoint that cannot be used; its text says why."""
 
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:
@@ -179,7 +177,7 @@ class TrainCheckpoints:
     def __init__(self, directory: str | Path, identity: Mapping[str, Any]) -> None:
         self.directory = Path(directory).absolute()
         self._identity = json.loads(json.dumps(dict(identity)))
-        self._unsealed: int | None = None
+        self._saving: int | None = None
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(2),
@@ -188,13 +186,14 @@ class TrainCheckpoints:
         )
         with one_sentence(CheckpointError, f"opening the checkpoints {self.directory}"):
             self.directory.mkdir(parents=True, exist_ok=True)
+            self._notes = self._tidy()
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policy,
                     best_fn=_score,
                     best_mode="max",
-                    cleanup_tmp_directories=True,
+                    async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
                 ),
             )
 
@@ -223,6 +222,7 @@ class TrainCheckpoints:
         is_scored = score is not None and score == score
         metrics = {"score": score if is_scored else -float("inf"), "step": step}
         meta = {"identity": self._identity, "run": dict(run)}
+        self._saving = step
         with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
             self._manager.save(
                 step,
@@ -231,32 +231,28 @@ class TrainCheckpoints:
                 ),
                 metrics=metrics,
             )
-        self._unsealed = step
 
-    def seal(self) -> None:
-        """Writes the checksums of the last save if it has ended; does not wait for it."""
-        if self._unsealed is not None and not self._manager.is_saving_in_progress():
-            self.wait()
+    def _seal(self) -> None:
+        """Writes the checksums of a save that is about to take its name: with it or not at all."""
+        if jax.process_index() == 0:
+            for folder in self.directory.glob(f"{self._saving}.*"):
+                # Orbax writes the time of the commit into this file afterwards.
+                write_sums(folder, without=("_CHECKPOINT_METADATA",))
 
     def wait(self) -> None:
-        """Waits until the last save is complete on the disk, and writes its checksums.
+        """Waits until the last save is complete on the disk, checksums included.
 
         Raises:
             CheckpointError: when it failed.
         """
-        if self._unsealed is None:
-            return
-        step, self._unsealed = self._unsealed, None
-        with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
+        with one_sentence(CheckpointError, f"saving step {self._saving} to {self.directory}"):
             self._manager.wait_until_finished()
-            if (self.directory / str(step)).is_dir():
-                write_sums(self.directory / str(step))
 
     def restore(self, template: TrainState) -> Restored | None:
         """Returns the latest good state, or None when the directory holds none.
 
-        A damaged checkpoint is set aside (`damaged-STEP`) and the one before is taken; `notes`
-        says so.
+        A checkpoint that was found damaged has been set aside (`damaged-STEP`): the one before is
+        taken, and `notes` says so.
 
         Args:
             template: a state of this run, whose structure, types and placement on devices the
@@ -266,75 +262,66 @@ class TrainCheckpoints:
             CheckpointError: when the checkpoints belong to another run, do not fit the template,
                 or are all damaged.
         """
-        notes: list[str] = []
-        for step in reversed(self.steps):
-            try:
-                meta = self._read_meta(step)
-                self._check_identity(step, meta["identity"])
-                state = self._read_state(step, template)
-            except _DamagedError as damage:
-                notes.append(self._set_aside(step, damage))
-                continue
-            best_state = None
-            best_step = meta["run"].get("best_step")
-            if best_step is not None:
-                try:
-                    self._read_meta(best_step)
-                    best_state = self._read_state(best_step, template).replace(opt_state=None)
-                except _DamagedError as damage:
-                    notes.append(f"the best checkpoint {best_step} is lost: {damage}")
-            return Restored(state, meta["run"], best_state, notes)
-        if notes:
-            raise CheckpointError(
-                f"No checkpoint in {self.directory} is whole: {'; '.join(notes)}. Start again in "
-                "another directory."
+        if not self.steps:
+            if self._notes:
+                raise CheckpointError(
+                    f"No checkpoint in {self.directory} is whole: {'; '.join(self._notes)}. The "
+                    "same command starts this training from its beginning."
+                )
+            return None
+        step = self.steps[-1]
+        meta = json.loads((self.directory / str(step) / "meta" / "metadata").read_text("utf-8"))
+        self._check_identity(step, meta["identity"])
+        state = self._read_state(step, template)
+        best_step, best_state, notes = meta["run"].get("best_step"), None, list(self._notes)
+        if best_step in self.steps:
+            best_state = self._read_state(best_step, template).replace(opt_state=None)
+        elif best_step is not None:
+            notes.append(
+                f"the best weights so far, of step {best_step}, are lost with their checkpoint: "
+                "from here on the best are looked for anew"
             )
-        return None
+        return Restored(state, meta["run"], best_state, notes)
 
-    def _set_aside(self, step: int, damage: Exception) -> str:
-        """Renames a damaged checkpoint, so that its step can be saved again; says so."""
-        aside = self.directory / f"damaged-{step}"
-        shutil.rmtree(aside, ignore_errors=True)
-        (self.directory / str(step)).rename(aside)
-        self._manager.reload()
-        return f"checkpoint {step} is damaged ({damage}) and set aside as {aside.name}"
-
-    def _read_meta(self, step: int) -> dict[str, Any]:
-        """Returns the meta data of a checkpoint whose files are as they were written."""
-        folder = self.directory / str(step)
-        if not folder.is_dir():
-            raise _DamagedError("its folder is missing")
-        if (folder / SUMS_FILE).is_file():
-            damage = find_damage(folder)
-            if damage is not None:
-                raise _DamagedError(damage)
-        try:
-            return json.loads((folder / "meta" / "metadata").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise _DamagedError(f"its meta data cannot be read: {error}") from error
+    def _tidy(self) -> list[str]:
+        """Sets damaged checkpoints aside, so that their steps can be saved again; says which."""
+        folders = sorted(
+            (path for path in self.directory.iterdir() if path.name.isdigit()),
+            key=lambda path: int(path.name),
+            reverse=True,
+        )
+        damaged = {folder: damage for folder in folders if (damage := find_damage(folder))}
+        _synchronize("damaged checkpoints are found")
+        if jax.process_index() == 0:
+            for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):  # by a kill
+                shutil.rmtree(unfinished)
+            for folder in damaged:
+                aside = folder.with_name(f"damaged-{folder.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+        _synchronize("damaged checkpoints are set aside")
+        return [
+            f"checkpoint {folder.name} is damaged ({damage}) and set aside as damaged-{folder.name}"
+            for folder, damage in damaged.items()
+        ]
 
     def _check_identity(self, step: int, stored: Mapping[str, Any]) -> None:
         """Raises when a checkpoint belongs to another run, naming the first difference."""
-        for field in sorted(stored.keys() | self._identity.keys()):
-            theirs, ours = stored.get(field), self._identity.get(field)
-            if theirs != ours:
-                raise CheckpointError(
-                    f"The checkpoint of step {step} in {self.directory} belongs to another run: "
-                    f"its {field} {describe_difference(theirs, ours)}. Use another workdir, or "
-                    "remove this directory to start again."
-                )
+        for field in differences(stored, self._identity):
+            theirs, ours = (_at(identity, field) for identity in (stored, self._identity))
+            raise CheckpointError(
+                f"The checkpoint of step {step} in {self.directory} belongs to another run: its "
+                f"{field} {describe_difference(theirs, ours)}. Use another workdir, or remove this "
+                "directory to start again."
+            )
 
     def _read_state(self, step: int, template: TrainState) -> TrainState:
         """Returns the state of a checkpoint, placed like the template."""
         folder = self.directory / str(step) / "state"
-        try:
-            with ocp.StandardCheckpointer() as checkpointer:
-                metadata = checkpointer.metadata(folder).item_metadata
-        except _ORBAX_ERRORS as error:
-            raise _DamagedError(f"its list of arrays cannot be read: {error}") from error
-        if metadata is None:
-            raise _DamagedError("its list of arrays cannot be read")
-        stored, wanted = _shapes(metadata.tree), _shapes(template)
+        reading = one_sentence(CheckpointError, f"reading step {step} of {self.directory}")
+        with reading, ocp.StandardCheckpointer() as checkpointer:
+            stored = _shapes(checkpointer.metadata(folder).item_metadata.tree)
+        wanted = _shapes(template)
         for name in sorted(stored.keys() | wanted.keys()):
             if stored.get(name) != wanted.get(name):
                 raise CheckpointError(
@@ -346,12 +333,10 @@ class TrainCheckpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
             template,
         )
-        try:
+        with one_sentence(CheckpointError, f"reading step {step} of {self.directory}"):
             return self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             ).state
-        except _ORBAX_ERRORS as error:
-            raise _DamagedError(f"its arrays cannot be read: {str(error)[:200]}") from error
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory."""
@@ -370,6 +355,19 @@ class TrainCheckpoints:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _synchronize(moment: str) -> None:
+    """Waits until every process is there; returns at once when there is one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(moment)
+
+
+def _at(tree: Mapping[str, Any], dotted: str) -> Any:
+    """Returns what stands under a dotted name, None when there is nothing."""
+    for name in dotted.split("."):
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

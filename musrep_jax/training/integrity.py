@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
         raise error_type(f"Could not finish {doing}: {reason}") from error
 
 
-def write_sums(folder: Path) -> None:
+def write_sums(folder: Path, without: Collection[str] = ()) -> None:
     """Writes the sha256 of every file under a folder to its `SHA256SUMS`, whole or not at all.
 
     Args:
         folder: the folder; `sha256sum -c SHA256SUMS` inside it checks the same.
+        without: names of files that are left out.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_FILE)
+    left_out = {SUMS_FILE, *without}
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in left_out)
     lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     temporary = folder / f"{SUMS_FILE}.tmp"
     temporary.write_text("".join(lines), encoding="utf-8")
@@ -68,9 +70,14 @@ def find_damage(folder: Path) -> str | None:
     """Returns what is wrong with the files of a folder, in words, or None.
 
     Args:
-        folder: a folder with `SHA256SUMS`.
+        folder: a folder that should have `SHA256SUMS`.
     """
-    for name, digest in read_sums(folder).items():
+    if not (folder / SUMS_FILE).is_file():
+        return f"the file {SUMS_FILE} is missing"
+    sums = read_sums(folder)
+    if not sums:
+        return f"the file {SUMS_FILE} is empty"
+    for name, digest in sums.items():
         path = folder / name
         if not path.is_file():
             return f"the file {name} is missing"

@@ -21,7 +21,7 @@ from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.meter import Meter
 from musrep_jax.training.prefetch import Prefetch
 from musrep_jax.training.sharding import shard_batch
-from musrep_jax.training.signals import stop_on_signals
+from musrep_jax.training.signals import Stopped, StopRequest, stop_on_signals
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 
 
@@ -48,10 +48,8 @@ class FitResult(NamedTuple):
     stopped_early: bool
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(Stopped):
     """Ctrl-C or SIGTERM ended a training at a whole step.
-
-    It is a `KeyboardInterrupt`, so code that goes on after errors does not go on after it.
 
     Attributes:
         result: what was reached, best weights so far included; it is saved if `fit` had a
@@ -60,9 +58,8 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, result: FitResult, signal_number: int) -> None:
-        super().__init__(f"training stopped by {signal.Signals(signal_number).name}")
+        super().__init__(signal_number)
         self.result = result
-        self.signal_number = signal_number
 
 
 class Restored(NamedTuple):
@@ -92,10 +89,6 @@ class Checkpointer(Protocol):
         self, step: int, state: TrainState, run: Mapping[str, Any], score: float | None
     ) -> None:
         """Starts to save a state with the loop's memory; larger scores are better."""
-        ...
-
-    def seal(self) -> None:
-        """Ends a save whose writing is done; does not wait."""
         ...
 
     def wait(self) -> None:
@@ -156,6 +149,20 @@ def _to_numbers(metrics: Mapping[str, Any], select_by: str) -> dict[str, float]:
             f"choose one of {', '.join(sorted(metrics))}."
         )
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _next_batch(feed: Prefetch, running: Metrics | None, stop: StopRequest) -> Batch | None:
+    """Returns the next batch, or None when there is none because of a signal.
+
+    The signal that stops a program often goes to its worker processes too, which then end before
+    the last batch that was waited for.
+    """
+    try:
+        return feed.next(running)
+    except Exception:
+        if stop.signal_number is None:
+            raise
+        return None
 
 
 def _copy(tree: PyTree) -> PyTree:
@@ -239,9 +246,9 @@ def fit(
             memory.best_step = memory.best_metrics = None
         for note in (*restored.notes, f"resumed after step {int(state.step)}"):
             say(note)
-        if log is not None:
-            log.keep_until(int(state.step))
     step = int(state.step)
+    if log is not None:
+        log.keep_until(step)
 
     def place(batch: Mapping[str, Any]) -> Batch:
         return jax.device_put(dict(batch)) if mesh is None else shard_batch(batch, mesh)
@@ -266,7 +273,11 @@ def fit(
         is_ending = False
         while not is_ending:
             is_first = metrics is None
-            state, metrics = train_step(state, feed.next(metrics), key)
+            batch = _next_batch(feed, metrics, stop)
+            if batch is None:
+                meter.drain(feed.wait_seconds, memory.best_step)
+                break
+            state, metrics = train_step(state, batch, key)
             step += 1
             meter.add(step, metrics)
             if is_first:  # it compiles, which says nothing about speed
@@ -277,14 +288,10 @@ def fit(
             is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
             if is_stopping or is_evaluated or step % log_every == 0:
                 meter.drain(feed.wait_seconds, memory.best_step)
-                if checkpointer is not None:
-                    checkpointer.seal()
 
-            score = None
             if is_evaluated:
                 eval_start = time.perf_counter()
                 values = _to_numbers(evaluate(state), select_by)
-                score = _score(values, select_by)
                 if memory.add(step, values, select_by):
                     best_state = _copy(state.replace(opt_state=None))
                 if step in reload_best_at:
@@ -302,15 +309,23 @@ def fit(
                 )
                 if progress is not None:
                     progress.validated(select_by, values[select_by], memory.best_step == step)
-
-            is_ending = is_stopping or step == num_steps or memory.stopped_early
-            memory.seconds = time.perf_counter() - start
-            if checkpointer is not None and (is_evaluated or is_stopping):
-                checkpointer.save(step, state, dataclasses.asdict(memory), score)
-            if is_evaluated:
+                memory.seconds = time.perf_counter() - start
+                if checkpointer is not None:
+                    checkpointer.save(
+                        step, state, dataclasses.asdict(memory), _score(values, select_by)
+                    )
                 meter.restart(feed.wait_seconds)
-    if checkpointer is not None:
-        checkpointer.wait()
+            is_ending = is_stopping or step == num_steps or memory.stopped_early
+    memory.seconds = time.perf_counter() - start
+    try:
+        if checkpointer is not None:
+            if stop.signal_number is not None:
+                checkpointer.save(step, state, dataclasses.asdict(memory), None)
+            checkpointer.wait()
+    except ValueError as error:
+        if stop.signal_number is None:
+            raise
+        say(f"the last state is not saved: {error}")
     if stop.signal_number is not None:
         say(f"stopped by {signal.Signals(stop.signal_number).name} after step {step}")
         raise Interrupted(result(), stop.signal_number)

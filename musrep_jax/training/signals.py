@@ -1,12 +1,38 @@
-"""Leaving a training at a whole step when it is asked to stop."""
+"""Leaving a training at a whole step when it is asked to stop, and a program at any point."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """The program was asked to stop by a signal.
+
+    It is a `KeyboardInterrupt`, so code that goes on after errors does not go on after it.
+
+    Attributes:
+        signal_number: the signal received.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Returns what a program stopped by a signal ends with, as shells count: 128 and its number.
+
+    Args:
+        error: what arrived; a `KeyboardInterrupt` that is not `Stopped` is Ctrl-C.
+
+    >>> exit_code(KeyboardInterrupt()), exit_code(Stopped(signal.SIGTERM))
+    (130, 143)
+    """
+    return 128 + int(getattr(error, "signal_number", signal.SIGINT))
 
 
 class StopRequest:
@@ -22,25 +48,45 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yields a request that the first Ctrl-C or SIGTERM marks; a second Ctrl-C stops at once.
+    """Yields a request that the first Ctrl-C or SIGTERM marks; a second one stops at once.
 
     A step gives the memory of its state away while it runs, so a training that is broken off
     inside one has nothing left to save. Outside the main thread Python allows no handlers, and
     the request is never marked.
     """
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.signal_number is not None:
-            raise KeyboardInterrupt
+            raise Stopped(number)
         request.signal_number = number
 
-    previous = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
+    with _handled(STOP_SIGNALS, handle):
         yield request
+
+
+@contextlib.contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`: files are closed."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    with _handled((signal.SIGTERM,), handle):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(
+    numbers: tuple[int, ...], handle: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handles signals inside the context; the handlers of before come back after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
