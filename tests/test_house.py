@@ -35,6 +35,7 @@ OUTSIDE = {
 EXCEPTIONS = {
     "training/checkpoints.py": {"orbax"},
     "data/audio.py": {"soundfile", "soxr"},
+    "data/beam_build.py": {"apache_beam"},
     "data/builders.py": {"tensorflow_datasets"},
     "data/corpora.py": {"tensorflow_datasets"},
     "data/records.py": {"tensorflow_datasets"},

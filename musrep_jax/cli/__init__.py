@@ -10,12 +10,16 @@ from collections.abc import Callable
 
 import typer
 
+from musrep_jax.cli.build import build
+from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
 from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "build": build,
+    "doctor": doctor,
     "download": download,
     "import-weights": import_weights,
     "models": models,

@@ -48,7 +48,7 @@ from musrep_jax.data.shards import (
     plan_shards,
 )
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.stored import REPORT_FILE, format_report, read_report
+from musrep_jax.data.stored import REPORT_FILE, format_report, read_report, read_spec
 
 
 class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -211,30 +211,45 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Where a build works: beside the final directory, on the same disk."""
         return self.directory.with_name(f"{self.directory.name}.building")
 
-    def build(self, *, num_workers: int | None = None) -> pathlib.Path:
+    def is_built(self) -> bool:
+        """Returns whether the data set stands, with the content that it has now."""
+        return self._has(self.spec().fingerprint)
+
+    def _has(self, fingerprint: str) -> bool:
+        stored = read_spec(self.directory)
+        return stored is not None and stored.fingerprint == fingerprint
+
+    def build(
+        self, *, num_workers: int | None = None, beam_options: Sequence[str] | None = None
+    ) -> pathlib.Path:
         """Builds the data set unless it stands already, prints the report, returns its directory.
 
-        A build that was interrupted, in whatever way, goes on with what it had stored.
+        A build that was interrupted, in whatever way, goes on with what it had stored. One of other
+        content stays until its successor is whole.
 
         Args:
             num_workers: processes that make tracks; None for one per core, as soon as the build
                 turns out to take more than a few seconds. The result does not depend on it.
+            beam_options: of a pipeline of Apache Beam that makes the tracks instead.
 
         Raises:
             BuildError: if a split has no usable track, or a track id occurs twice.
             BuildStopped: if the build cannot go on now: the disk is full, a worker was killed.
         """
-        if self.directory.exists():
+        spec = self.spec()
+        if self._has(spec.fingerprint):
             remove_folder(self._building)
-        else:
-            print(f"building {self.spec().name} in {self.directory}", flush=True)
-            try:
-                with _quiet_tfds():
-                    self._build(num_workers)
-            except KeyboardInterrupt:
-                say("stopped; what was made is kept, and the same command goes on")
-                raise
-            print(format_report(read_report(self.directory)), flush=True)
+            return self.directory
+        if self.directory.exists():
+            print(f"{spec.name} has changed since it was built: building it again", flush=True)
+        print(f"building {spec.name} in {self.directory}", flush=True)
+        try:
+            with _quiet_tfds():
+                self._build(spec, num_workers, beam_options)
+        except KeyboardInterrupt:
+            say("stopped; what was made is kept, and the same command goes on")
+            raise
+        print(format_report(read_report(self.directory)), flush=True)
         return self.directory
 
     def _plan(self) -> dict[str, list[Shard]]:
@@ -252,20 +267,26 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             plan[split] = plan_shards(split, tracks)
         return plan
 
-    def _build(self, num_workers: int | None) -> None:
-        plan, folder, spec = self._plan(), self._building, self.spec()
+    def _build(
+        self, spec: DatasetSpec, num_workers: int | None, beam_options: Sequence[str] | None
+    ) -> None:
+        plan, folder = self._plan(), self._building
         every = [shard for shards in plan.values() for shard in shards]
         facts = [dataclasses.asdict(spec), plan, self.track_loader()]
         digest = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()
-        with hold_folder(folder, spec.name, self.directory.exists) as lock:
+        with hold_folder(folder, spec.name, lambda: self._has(spec.fingerprint)) as lock:
             if lock is not None:
                 with told_of_full_disk(folder):
                     empty_folder(folder, keep=digest)
                     check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
                     recipe = Recipe(str(folder), self.track_loader(), TrackCodec(spec))
-                    made = make_shards(
-                        every, recipe, num_workers=num_workers, keep_open=(lock.fileno(),)
-                    )
+                    if beam_options is None:
+                        held = (lock.fileno(),)
+                        made = make_shards(every, recipe, num_workers=num_workers, keep_open=held)
+                    else:
+                        from musrep_jax.data.beam_build import make_shards_on_beam
+
+                        made = make_shards_on_beam(every, recipe, beam_options)
                     facts = {shard.name: entry for shard, entry in zip(every, made, strict=True)}
                     self._finish(folder, plan, facts)
         self.info.read_from_directory(str(self.directory))
@@ -316,9 +337,13 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         (whole / REPORT_FILE).write_text(text, encoding="utf-8")
-        self.info.set_splits(tfds.core.splits.SplitDict(infos))
-        self.info.metadata["spec"]["split_sizes"] = sizes
-        self.info.write_to_directory(str(whole))
+        info = self._info()  # A new one: `self.info` may have been read from what stands there.
+        info.set_file_format(self.info.file_format)
+        info.set_splits(tfds.core.splits.SplitDict(infos))
+        info.metadata["spec"]["split_sizes"] = sizes
+        info.write_to_directory(str(whole))
+        if self.directory.exists():
+            os.rename(self.directory, folder / "old")
         os.rename(whole, self.directory)
         shutil.rmtree(folder)
 

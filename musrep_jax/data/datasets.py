@@ -7,7 +7,6 @@ import importlib
 import inspect
 import os
 import pathlib
-import shutil
 from typing import Any
 
 from musrep_jax.data.specs import SPLITS, DatasetSpec
@@ -160,11 +159,34 @@ def open_dataset(
         DatasetError: if there is no such data set, or it cannot be built on the spot.
         ValueError: from the builder, when its material is not as it should be.
     """
+    builder = make_builder(name, data_dir=data_dir, sample_rate=sample_rate, seed=seed, **options)
+    if not builder.is_built():
+        if not builder.CAN_BUILD_ON_THE_SPOT:
+            where = f"{builder.directory} holds another state of it"
+            if not builder.directory.exists():
+                where = f"it is not in {builder.directory.parent}"
+            raise DatasetError(f"data set {name!r} must be built: {where}. {builder.HOW_TO_GET}")
+        builder.build()
+    return Dataset(builder.directory, sample_rate=sample_rate, cache_megabytes=cache_megabytes)
+
+
+def make_builder(name: str, *, data_dir: str | os.PathLike | None = None, **options: Any) -> Any:
+    """Returns the TFDS builder of a data set; nothing is built yet.
+
+    Args:
+        name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`.
+        data_dir: root of the built data sets; None for `default_data_dir()`.
+        **options: the builder's own, such as `sample_rate`, or `labels` of `audio_folder`.
+
+    Raises:
+        DatasetError: if there is no such data set, config or option; the message names the nearest.
+        ValueError: from the builder, when its material is not as it should be.
+    """
     key, colon, folder = name.partition(":")
     key, slash, config = key.partition("/")
     builder_class = load_builder_class(key)
     root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-    arguments: dict[str, Any] = {"sample_rate": sample_rate, "seed": seed, **options}
+    arguments = dict(options)
     if colon:
         arguments["folder"] = folder
     if slash:
@@ -186,17 +208,4 @@ def open_dataset(
         raise DatasetError(
             f"data set {key!r} has no option {option!r}.{hint} It has {', '.join(sorted(allowed))}."
         )
-    make = functools.partial(builder_class, data_dir=root, **arguments)
-    builder = make()
-    stored = read_spec(builder.directory)
-    if stored is None or stored.fingerprint != builder.spec().fingerprint:
-        if not builder_class.CAN_BUILD_ON_THE_SPOT:
-            raise DatasetError(
-                f"data set {name!r} is not in {root}. {builder_class.HOW_TO_GET}".strip()
-            )
-        if builder.directory.exists():
-            print(f"{name} has changed since it was built: building it again", flush=True)
-            shutil.rmtree(builder.directory)
-            builder = make()
-        builder.build()
-    return Dataset(builder.directory, sample_rate=sample_rate, cache_megabytes=cache_megabytes)
+    return builder_class(data_dir=root, **arguments)
