@@ -127,8 +127,9 @@ def test_the_published_lists_are_pinned(shared_dir):
 
 
 @pytest.fixture
-def dunya():
+def dunya(monkeypatch):
     """A server with five makam recordings on pages of two."""
+    monkeypatch.setenv("no_proxy", "*")
     server = LocalServer()
     needs = f"Token {TOKEN}"
 
