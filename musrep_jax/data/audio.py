@@ -27,6 +27,7 @@ _OGG_TAIL_BYTES = 2 * 65307
 _MAX_LEADING_JUNK_BYTES = 1 << 16
 _MAGIC = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"FORM", b".snd")
 _FFMPEG_TIMEOUT_SECONDS = 600
+_CODE_FORMAT_NOT_RECOGNISED = 1
 _CODE_NOT_A_REGULAR_FILE = 7
 """What libsndfile 1.2.2 also answers to an mp3 without a whole frame."""
 
@@ -273,8 +274,10 @@ def _open(source: pathlib.Path | bytes, name: str) -> Any:
     reason = _reason(first_error)
     if shutil.which("ffmpeg"):
         return _open_with_ffmpeg(source, name, reason)
+    hint = " (m4a, mp4, aac and wma need the ffmpeg program)"
+    is_unknown = first_error.code == _CODE_FORMAT_NOT_RECOGNISED
     raise AudioError(
-        name, f"cannot be read: {reason} (m4a, mp4, aac and wma need the ffmpeg program)."
+        name, f"cannot be read: {reason}{hint if is_unknown else ''}."
     ) from first_error
 
 

@@ -1,0 +1,207 @@
+"""`musrep doctor`: every audio file decoded once, and a list of those that should not be used."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
+
+if TYPE_CHECKING:
+    from musrep_jax.data.doctor import Diagnosis, Wanted
+
+NUM_EXAMPLES, NUM_COUNTS = 3, 6
+
+
+def doctor(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FOLDER", help="A corpus, or a folder of recordings.")
+    ],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Root of the data sets; by default $MUSREP_DATA or the user's cache."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the corpus is; by default DATA_DIR/corpora/NAME."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode; by default one per core.")
+    ] = None,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine/--no-quarantine", help="Write the quarantine list.")
+    ] = True,
+    quarantine_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine-duplicates", help="List all but the first of files that sound the same."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Decode every audio file once, and list those that are dead, cut short, silent or copies.
+
+    Faults go into a quarantine list, which every build respects; notes are for you to judge. No
+    file of yours is changed. What was measured is kept: a second run looks at new and changed files
+    only, and an interrupted one goes on. Exit code 1 if there are faults.
+    """
+    from musrep_jax.data.building import count_cores
+    from musrep_jax.data.datasets import default_data_dir
+    from musrep_jax.data.doctor import examine
+    from musrep_jax.data.progress import Progress
+
+    root = (data_dir or default_data_dir()).expanduser()
+    patient = find_patient(name, root, folder)
+    progress = Progress("examined", "files")
+    try:
+        found = examine(
+            patient.folder,
+            patient.wanted,
+            data_dir=root,
+            name=patient.name,
+            known_bad=patient.known_bad,
+            num_workers=workers or count_cores(),
+            quarantine_duplicates=quarantine_duplicates,
+            write_list=quarantine,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+    if json:
+        print_json(found.to_dict())
+    else:
+        typer.echo(format_diagnosis(found))
+    for sentence in say_what_comes_next(found, patient.is_corpus):
+        say(sentence)
+    if not found.is_healthy:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patient:
+    """What is examined.
+
+    Attributes:
+        name: of a corpus, or the path of a folder.
+        folder: that holds the files.
+        wanted: the files.
+        known_bad: path or track id -> reason.
+    """
+
+    name: str | Path
+    folder: Path
+    wanted: "Sequence[Wanted]"
+    known_bad: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_corpus(self) -> bool:
+        """Whether it is a corpus that is known by its name."""
+        return isinstance(self.name, str)
+
+
+def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
+    """Returns what a name stands for: a corpus of `DATASETS` if there is one, else a folder.
+
+    Args:
+        name: `NAME`, `NAME/CONFIG`, a folder, or `audio_folder:FOLDER`.
+        data_dir: root of the data sets.
+        folder: of the corpus; None for the default.
+
+    Raises:
+        DatasetError: if it is neither, or a data set without files.
+        DoctorError: if the folder does not exist, or two were given.
+        BuildError: if the metadata of the corpus are not there.
+    """
+    from musrep_jax.data.datasets import DATASETS, DatasetError, load_builder_class
+    from musrep_jax.data.doctor import DoctorError, Wanted, list_audio
+
+    kind, colon, rest = name.partition(":")
+    key, slash, config = name.partition("/")
+    if key in DATASETS and not (colon or (Path(name).is_dir() and slash)):
+        from musrep_jax.data.corpora import CorpusBuilder
+
+        builder_class = load_builder_class(key)
+        if not issubclass(builder_class, CorpusBuilder):
+            raise DatasetError(f"data set {key!r} has no files of its own that could be examined.")
+        builder = builder_class(data_dir=data_dir, config=config or None, folder=folder)
+        if not builder.folder.is_dir():
+            raise DoctorError(
+                f"the corpus {key} is not in {builder.folder}; `musrep download {key}` says how to "
+                "get it, or give its place with --folder."
+            )
+        wanted = [
+            Wanted(track.path, track.track_id, track.seconds) for track in builder.list_all_tracks()
+        ]
+        return Patient(key, builder.folder, wanted, builder.KNOWN_BAD)
+    if folder is not None:
+        raise DoctorError(f"--folder goes with the name of a corpus, and {name!r} is none.")
+    path = Path(rest if colon and kind == "audio_folder" else name).expanduser()
+    if not path.exists() and not any(sign in name for sign in "/\\:"):
+        load_builder_class(name)  # says which names there are
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise DoctorError(f"the folder {path} {what}; give a folder of recordings or a corpus.")
+    return Patient(path.resolve(), path.resolve(), list_audio(path))
+
+
+def format_diagnosis(found: "Diagnosis") -> str:
+    """Returns the table of the findings, their examples and a summary, for a terminal."""
+    from musrep_jax.data.findings import FAULTS, NOTES
+    from musrep_jax.data.quarantine import escape_path
+    from musrep_jax.evaluation.tables import Column, format_table
+
+    summary = found.summary()
+    hours = f"{summary['hours']:.2f} h" if summary["hours"] >= 1 else (
+        f"{summary['hours'] * 3600:.1f} s"
+    )  # fmt: skip
+    lines = [
+        f"{found.name}: {summary['files']:,} files, {summary['decoded']:,} decoded, {hours}, "
+        f"{summary['bytes'] / 1e6:,.1f} MB in {escape_path(str(found.folder))}"
+    ]
+    for title, key in (("formats", "formats"), ("Hz", "sample_rates"), ("channels", "channels")):
+        counts = [f"{value}: {number:,}" for value, number in summary[key].items()]
+        more = f", and {len(counts) - NUM_COUNTS} more" if len(counts) > NUM_COUNTS else ""
+        lines.append(f"  {title:<9} {', '.join(counts[:NUM_COUNTS])}{more}")
+    kinds = found.by_kind()
+    if not kinds:
+        return "\n".join([*lines, "", "Nothing is wrong with any of them."])
+    rows = [
+        [kind, "fault" if members[0].is_fault else "note", f"{len(members):,}", meaning]
+        for kind, meaning in (FAULTS | NOTES).items()
+        if (members := kinds.get(kind))
+    ]
+    columns = [Column("kind"), Column("severity"), Column("files", True), Column("meaning")]
+    lines += ["", format_table(columns, rows, style="text")]
+    for kind, members in kinds.items():
+        lines += ["", f"{kind}:"]
+        lines += [f"  {escape_path(f.path)}: {f.reason}" for f in members[:NUM_EXAMPLES]]
+        if len(members) > NUM_EXAMPLES:
+            lines.append(f"  and {len(members) - NUM_EXAMPLES:,} more (all of them with --json)")
+    return "\n".join(lines)
+
+
+def say_what_comes_next(found: "Diagnosis", is_corpus: bool) -> list[str]:
+    """Returns sentences for the user: what was written where, and what to do with it."""
+    kinds = found.by_kind()
+    told = []
+    if found.num_known:
+        told.append(f"{found.num_known:,} files have not changed since the last run.")
+    if "not_decoded" in kinds:
+        told.append(
+            f"{len(kinds['not_decoded']):,} files were not decoded: install the ffmpeg program and "
+            "run this again."
+        )
+    if found.quarantine is None:
+        told.append("No quarantine list was written.")
+    elif any(finding.is_listed for finding in found.findings):
+        told.append(f"Quarantined, and refused by every build: {found.quarantine}")
+        told.append(
+            "Replace those files and run this again, or delete lines that you disagree with."
+        )
+    else:
+        told.append(f"The quarantine list is empty: {found.quarantine}")
+    if is_corpus:
+        told.append(f"Next: musrep build {found.name}")
+    return told
