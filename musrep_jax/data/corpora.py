@@ -18,6 +18,7 @@ import hashlib
 import inspect
 import json
 import pathlib
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ from musrep_jax.data.corpus_tracks import (
     find_shared_sources,
     label_matrix,
 )
+from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.data.downloads import SourceFile
 from musrep_jax.data.log_mel import FRONT_END
 from musrep_jax.data.quarantine import quarantine_path, read_quarantine
@@ -96,9 +98,6 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             if not card.labels or labels in card.labels
             for form in cls.FORMS
         ]
-        cls.HOW_TO_GET = (
-            f"Get it with `musrep download {cls.NAME}` and build it with `musrep build {cls.NAME}`."
-        )
 
     def __init__(
         self,
@@ -133,6 +132,21 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             config=config,
             sample_rate=sample_rate if self.stored_form == "pcm16" else None,
             seed=seed if card is not None and card.is_made else None,
+        )
+        self.HOW_TO_GET = self._how_to_get(config, data_dir)
+
+    def _how_to_get(self, config: Any, data_dir: str | pathlib.Path) -> str:
+        """Returns the sentence with the two commands, for just this config, rate, seed and root."""
+        root = pathlib.Path(data_dir).expanduser()
+        options = "" if root == default_data_dir() else f" --data-dir {shlex.quote(str(root))}"
+        build = f"{self.NAME}/{self.config_name}" if config else self.NAME
+        if self.sample_rate != self.DEFAULT_SAMPLE_RATE:
+            options += f" --sample-rate {self.sample_rate}"
+        if self.seed != self.DEFAULT_SEED:
+            options += f" --seed {self.seed}"
+        return (
+            f"Get its files with `musrep download {self.NAME}`, then run "
+            f"`musrep build {build}{options}`."
         )
 
     @abc.abstractmethod
