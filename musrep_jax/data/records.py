@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 
 from musrep_jax.data.shards import Piece
 from musrep_jax.data.specs import DatasetSpec
@@ -64,7 +65,7 @@ class RefusedTrack:
 
 
 class TrackCodec:
-    """How tracks become records, and records a file, as TFDS's own writer does it; picklable."""
+    """How tracks become records, and records a file that TFDS reads; picklable."""
 
     def __init__(self, spec: DatasetSpec) -> None:
         """Takes the spec of the data set."""
@@ -117,9 +118,14 @@ class TrackCodec:
         Raises:
             OSError: if it cannot be written.
         """
-        numbered = enumerate(records)  # TFDS's adapter takes pairs of key and record.
+        # As TFDS does, but uncompressed: a crop can then be read where it lies, and waveforms
+        # hardly shrink.
+        options = "group_size:1,uncompressed"
         try:
-            tfds.core.file_adapters.ArrayRecordFileAdapter.write_examples(str(path), numbered)
+            writer = array_record_module.ArrayRecordWriter(str(path), options)
+            for record in records:
+                writer.write(record)
+            writer.close()
         except RuntimeError as error:
             # The library's only error; it says "No space left on device" in words.
             full = os.strerror(errno.ENOSPC) in str(error)

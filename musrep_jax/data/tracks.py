@@ -1,17 +1,17 @@
 """The tracks of one split: labels and lengths in memory, audio read when it is asked for."""
 
-import json
-import os
+import functools
 import pathlib
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from musrep_jax.data.record_files import RecordFile
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.data.stored import PCM16_SCALE
+from musrep_jax.data.track_table import read_or_scan
 
 SILENCE_DECIBELS = -100.0
 """What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
@@ -20,9 +20,11 @@ SILENCE_DECIBELS = -100.0
 class TrackStore:
     """Reads one split of a built data set.
 
-    Ids, groups, labels and lengths are scanned once and kept as an `.npz` beside the data, so that
-    opening a large data set later reads no audio. Decoded tracks are kept in memory as they come
-    by until the allowance is spent; small data sets so decode nothing after the first epoch.
+    Ids, groups, labels, lengths and where the audio lies are scanned once and kept as an `.npz`
+    beside the data, so that opening a large data set later reads no audio. If the whole split fits
+    into the memory allowed, decoded tracks are kept as they come by, and nothing is read after the
+    first epoch. If not, an excerpt of a `pcm16` or `log_mel` data set is read where it lies,
+    without the rest of its track.
 
     Attributes:
         spec: of the data set.
@@ -45,35 +47,42 @@ class TrackStore:
         self.directory, self.split, self.spec = pathlib.Path(directory), split, spec
         self.cache_megabytes = cache_megabytes
         self._open()
-        table = _read_or_scan(self.directory, split, spec, self._source)
-        self.track_ids = table["track_ids"]
-        self.groups = table["groups"]
-        self.num_samples = table["num_samples"]
+        table = read_or_scan(self.directory, split, spec, lambda: self._source)
+        self.track_ids, self.groups = table.track_ids, table.groups
+        self.num_samples = table.num_samples
         self.label_matrix = np.zeros((len(self.track_ids), len(spec.label_names)), np.float32)
-        self.label_matrix[table["label_rows"], table["label_columns"]] = 1.0
+        self.label_matrix[table.label_rows, table.label_columns] = 1.0
+        self._paths, self._places = table.paths, table.places
 
     def _open(self) -> None:
-        # Imported here: opening the spec of a data set needs no TFDS.
-        from musrep_jax.data.builders import open_source
-
-        self._source = open_source(self.directory, self.split)
         self._cache: dict[int, np.ndarray] = {}
         self._cache_bytes = 0
         self._last: tuple[int, np.ndarray] | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out the source and what is cached: a worker process opens its own."""
+        """Leaves out open files and what is cached: a worker process opens its own."""
         state = self.__dict__.copy()
-        for name in ("_source", "_cache", "_cache_bytes", "_last", "_lock"):
-            del state[name]
+        for name in ("_source", "_files", "_cache", "_cache_bytes", "_last", "_lock"):
+            state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
-    @property
+    @functools.cached_property
+    def _source(self) -> Sequence[Mapping[str, Any]]:
+        # Imported here: a data set whose table stands beside it needs no TFDS to be read.
+        from musrep_jax.data.builders import open_source
+
+        return open_source(self.directory, self.split)
+
+    @functools.cached_property
+    def _files(self) -> list[RecordFile]:
+        return [RecordFile(path) for path in self._paths]
+
+    @functools.cached_property
     def is_cacheable(self) -> bool:
         """Whether the whole split, decoded, fits into the memory allowed."""
         width = self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1
@@ -87,13 +96,9 @@ class TrackStore:
         last = self._last
         if last is not None and last[0] == row:
             return last[1]
-        stored = self._source[row]["audio"]
-        if self.spec.stored_form == "encoded":
-            track = self._decode(row, stored)
-        elif self.spec.stored_form == "log_mel":
-            track = np.frombuffer(stored, np.float16).reshape(-1, self.spec.front_end["n_mels"])
-        else:
-            track = np.frombuffer(stored, np.int16)
+        stored = self._read_stored(row)
+        encoded = self.spec.stored_form == "encoded"
+        track = self._decode(row, stored) if encoded else self._as_array(stored)
         self._last = (row, track)
         with self._lock:
             if self._cache_bytes + track.nbytes <= self.cache_megabytes * 1e6:
@@ -101,11 +106,45 @@ class TrackStore:
                 self._cache[row] = track
         return track
 
+    def _read_stored(self, row: int, first: int = 0, end: int | None = None) -> bytes:
+        """Returns bytes [first, end) of what is stored of a track, which may end before."""
+        file, place, length = self._places[row].tolist()
+        if place < 0:
+            return self._source[row]["audio"][first:end]
+        wanted = max(0, min(length, length if end is None else end) - first)
+        stored = self._files[file].read(place + first, wanted)
+        if len(stored) < wanted:
+            raise OSError(
+                f"{self._paths[file]} has become shorter than it was when it was opened: it does "
+                f"not hold all of track {self.track_ids[row]!r} any more; build the data set again."
+            )
+        return stored
+
+    def _as_array(self, stored: bytes) -> np.ndarray:
+        if self.spec.stored_form == "log_mel":
+            return np.frombuffer(stored, np.float16).reshape(-1, self.spec.front_end["n_mels"])
+        return np.frombuffer(stored, np.int16)
+
     def _decode(self, row: int, stored: bytes, **crop: int) -> np.ndarray:
         from musrep_jax.data.audio import read_audio
 
         name = self.track_ids[row]
         return read_audio(stored, sample_rate=self.spec.sample_rate, name=name, **crop)[0]
+
+    def _read_excerpt(self, row: int, start: int, length: int, whole: bool) -> np.ndarray:
+        """Returns what there is of an excerpt, in stored precision; see `crop`."""
+        if self.is_cacheable or row in self._cache:
+            return self.read(row)[start : start + length]
+        if self.spec.stored_form == "encoded":
+            if whole:
+                return self.read(row)[start : start + length]
+            return self._decode(row, self._read_stored(row), start=start, num_frames=length)
+        if self._places[row, 1] < 0:
+            return self.read(row)[start : start + length]
+        width = self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1
+        return self._as_array(
+            self._read_stored(row, 2 * width * start, 2 * width * (start + length))
+        )
 
     def crop(self, row: int, start: int, length: int, whole: bool = False) -> np.ndarray:
         """Returns an excerpt as float32, padded at its end where the track is over.
@@ -119,17 +158,13 @@ class TrackStore:
         Returns:
             float32 (length,) or (length, n_mels).
         """
-        encoded = self.spec.stored_form == "encoded"
-        if encoded and not (whole or self.is_cacheable or row in self._cache):
-            excerpt = self._decode(row, self._source[row]["audio"], start=start, num_frames=length)
-        else:
-            excerpt = self.read(row)[start : start + length]
-        is_log_mel = self.spec.stored_form == "log_mel"
-        fill = SILENCE_DECIBELS if is_log_mel else 0.0
-        crop = np.full((length, *excerpt.shape[1:]), fill, np.float32)
-        crop[: len(excerpt)] = excerpt
+        excerpt = self._read_excerpt(row, start, length, whole)
+        crop = np.empty((length, *excerpt.shape[1:]), np.float32)
         if self.spec.stored_form == "pcm16":
-            crop *= np.float32(1.0 / PCM16_SCALE)
+            np.multiply(excerpt, np.float32(1.0 / PCM16_SCALE), out=crop[: len(excerpt)])
+        else:
+            crop[: len(excerpt)] = excerpt
+        crop[len(excerpt) :] = SILENCE_DECIBELS if self.spec.stored_form == "log_mel" else 0.0
         return crop
 
 
@@ -246,45 +281,3 @@ def covering_order(label_matrix: np.ndarray, track_ids: Sequence[str], seed: int
         missing &= ~positive[best]
     rest = np.setdiff1d(np.arange(len(shuffled)), first)
     return shuffled[np.concatenate([np.array(first, np.int64), rest])]
-
-
-def _read_or_scan(
-    directory: pathlib.Path, split: str, spec: DatasetSpec, source: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Returns the table of a split: from its `.npz` when that is there and belongs to the data."""
-    path = directory / f"tracks-{split}.npz"
-    stamp = json.dumps([spec.fingerprint, len(source)])
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as table:
-            if str(table["stamp"]) == stamp:
-                return {
-                    **{name: table[name] for name in ("num_samples", "label_rows")},
-                    "label_columns": table["label_columns"],
-                    "track_ids": [str(name) for name in table["track_ids"]],
-                    "groups": [str(name) for name in table["groups"]],
-                }
-    track_ids, groups, num_samples, rows, columns = [], [], [], [], []
-    for row in range(len(source)):
-        record = source[row]
-        track_ids.append(_text(record["track_id"]))
-        groups.append(_text(record["group"]))
-        num_samples.append(int(record["num_samples"]))
-        for column in record["labels"]:
-            rows.append(row)
-            columns.append(int(column))
-    table = {
-        "num_samples": np.array(num_samples, np.int64),
-        "label_rows": np.array(rows, np.int64),
-        "label_columns": np.array(columns, np.int64),
-    }
-    texts = {"track_ids": np.array(track_ids, str), "groups": np.array(groups, str)}
-    if os.access(directory, os.W_OK):
-        # A temporary name, then a rename: a reader never meets half a table.
-        with tempfile.NamedTemporaryFile(dir=directory, suffix=".tmp", delete=False) as file:
-            np.savez_compressed(file, stamp=np.array(stamp), **table, **texts)
-        os.replace(file.name, path)
-    return {**table, "track_ids": track_ids, "groups": groups}
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
