@@ -17,9 +17,20 @@ class ApplyFn(Protocol):
     """How a model is called by losses and evaluation, which know no models."""
 
     def __call__(
-        self, params: PyTree, model_state: PyTree, inputs: Array, key: Array | None, *, train: bool
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        inputs: Array,
+        key: Array | None,
+        *,
+        train: bool,
+        mask: Array | None = None,
     ) -> tuple[Any, PyTree]:
-        """Returns (logits, new model_state); `key` seeds dropout and is None in evaluation."""
+        """Returns (logits, new model_state).
+
+        `key` seeds dropout and is None in evaluation; `mask` (batch,) is 0 for examples that must
+        not count in batch statistics.
+        """
         ...
 
 
@@ -124,7 +135,10 @@ def make_tagging_loss(apply: ApplyFn, loss: Callable[..., Array] = binary_cross_
     def loss_fn(
         params: PyTree, model_state: PyTree, batch: Batch, key: Array
     ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-        logits, model_state = apply(params, model_state, model_inputs(batch), key, train=True)
-        return loss(logits, batch["labels"], batch.get("mask")), (model_state, {})
+        mask = batch.get("mask")
+        logits, model_state = apply(
+            params, model_state, model_inputs(batch), key, train=True, mask=mask
+        )
+        return loss(logits, batch["labels"], mask), (model_state, {})
 
     return loss_fn

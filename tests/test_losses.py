@@ -65,8 +65,9 @@ def test_wrong_shapes_are_refused_by_name(loss):
 
 
 def test_tagging_loss_hands_inputs_key_and_mask_on():
-    def apply(params, model_state, inputs, key, *, train):
+    def apply(params, model_state, inputs, key, *, train, mask):
         assert train
+        np.testing.assert_array_equal(mask, [1.0, 0.0])
         return inputs * params + jax.random.uniform(key), model_state + 1
 
     loss_fn = losses.make_tagging_loss(apply)

@@ -20,24 +20,26 @@ class Toy(nn.Module):
     dropout_rate: float = 0.0
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x, *, train: bool, mask=None):
+        if mask is not None:
+            mask = mask[:, None] > 0
         for index in range(3):
             # A bias before BatchNorm has no gradient but rounding, which Adam would blow up.
             x = nn.Dense(self.width, use_bias=not self.has_batch_norm, name=f"dense{index}")(x)
             if self.has_batch_norm:
-                x = nn.BatchNorm(use_running_average=not train, name=f"bn{index}")(x)
+                x = nn.BatchNorm(use_running_average=not train, name=f"bn{index}")(x, mask=mask)
             x = nn.relu(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return nn.Dense(NUM_CLASSES, name="head")(x)
 
 
 def make_apply(model):
-    def apply(params, model_state, inputs, key, *, train):
+    def apply(params, model_state, inputs, key, *, train, mask=None):
         variables = {"params": params, **model_state}
         if not train:
             return model.apply(variables, inputs, train=False), model_state
-        rngs = {"dropout": key}
-        return model.apply(variables, inputs, train=True, mutable=list(model_state), rngs=rngs)
+        options = {"mutable": list(model_state), "rngs": {"dropout": key}, "mask": mask}
+        return model.apply(variables, inputs, train=True, **options)
 
     return apply
 

@@ -5,8 +5,10 @@ Initial values are PyTorch's defaults, uniform in +-1/sqrt(fan_in) for kernels a
 the published models were trained from them.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -128,28 +130,32 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[i
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running estimates.
 
-    Statistics are float32 and, under a sharded batch, global. The running variance is the unbiased
-    estimate, as in PyTorch and unlike `flax.linen.BatchNorm`. Batch statistics are used, and the
-    running ones updated, in training and only when the collection `batch_stats` is mutable: that is
-    how statistics are frozen while the rest of the network trains.
+    Statistics are float32 and, under a sharded batch, global; padded examples do not count, see
+    `real_examples`. The running variance is the unbiased estimate, as in PyTorch and unlike
+    `flax.linen.BatchNorm`. Batch statistics are used, and the running ones updated, in training and
+    only when the collection `batch_stats` is mutable: that is how statistics are frozen while the
+    rest of the network trains.
     """
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Returns the normalised input; see the class for when statistics are updated."""
+    def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+        """Returns the normalised input; see the class for when statistics are updated.
+
+        Args:
+            x: (batch, ..., channels).
+            train: whether batch statistics are used and updated.
+            mask: (batch,) 1 for an example that counts in the statistics and 0 for padding; None
+                counts every example.
+        """
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if train and self.is_mutable_collection("batch_stats"):
-            axes = tuple(range(x.ndim - 1))
-            x32 = x.astype(jnp.float32)
-            mean = x32.mean(axes)
-            var = jnp.maximum((x32 * x32).mean(axes) - mean * mean, 0.0)
+            mean, var, count = _moments(x.astype(jnp.float32), mask)
             if not self.is_initializing():
-                count = x.size // channels
-                unbiased = var * (count / max(count - 1, 1))
+                unbiased = var * (count / jnp.maximum(count - 1, 1))
                 momentum = BATCH_NORM_MOMENTUM
                 running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
                 running_var.value = momentum * running_var.value + (1 - momentum) * unbiased
@@ -158,6 +164,49 @@ class BatchNorm(nn.Module):
         multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
         shift = bias - mean * multiplier
         return x * per_channel(multiplier, x) + per_channel(shift, x)
+
+
+def _moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array | int]:
+    """Returns mean and variance per channel, and over how many positions they were taken."""
+    axes = tuple(range(x.ndim - 1))
+    count = math.prod(x.shape[:-1])
+    if mask is None:
+        mean, square = x.mean(axes), (x * x).mean(axes)
+    else:
+        if mask.shape != x.shape[:1]:
+            raise ValueError(
+                f"The mask has the shape {mask.shape} and BatchNorm's input {x.shape}: the first "
+                "axis of both must be the batch."
+            )
+        weights = mask.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        count = jnp.maximum(mask.sum(dtype=x.dtype), 1) * (count // x.shape[0])
+        mean, square = (x * weights).sum(axes) / count, (x * x * weights).sum(axes) / count
+    return mean, jnp.maximum(square - mean * mean, 0.0), count
+
+
+@contextlib.contextmanager
+def real_examples(mask: Array | None) -> Iterator[None]:
+    """Within this context, the BatchNorm layers of a model that is called leave padding out.
+
+    Every other operation treats each example by itself. A context, because the batch's mask is no
+    affair of an architecture.
+
+    Args:
+        mask: (batch,) 1 for a real example and 0 for padding; None counts every example.
+    """
+
+    def hand_mask(
+        call: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            options = {**options, "mask": mask}
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(hand_mask):
+        yield
 
 
 def max_pool(x: Array, window: tuple[int, ...]) -> Array:

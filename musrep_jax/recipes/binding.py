@@ -13,7 +13,9 @@ import jax
 from musrep_jax.config import choose
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
 from musrep_jax.models import Tagger
+from musrep_jax.models.layers import real_examples
 from musrep_jax.training.optim import Optimizer, make_optimizer
+from musrep_jax.training.sharding import Layout
 from musrep_jax.training.step import TrainStep, make_train_step
 from musrep_jax.types import Array, ModelOutput, PyTree
 
@@ -49,20 +51,27 @@ def make_apply(model: Tagger, batch_norm: str) -> ApplyFn:
             normalises by the running statistics and keeps them.
 
     Returns:
-        `(params, model_state, inputs, key, *, train) -> (logits, model_state)`.
+        `(params, model_state, inputs, key, *, train, mask) -> (logits, model_state)`.
     """
     choose(batch_norm, BATCH_NORM, "transfer.batch_norm")
 
     def apply(
-        params: PyTree, model_state: PyTree, inputs: Array, key: Array | None, *, train: bool
+        params: PyTree,
+        model_state: PyTree,
+        inputs: Array,
+        key: Array | None,
+        *,
+        train: bool,
+        mask: Array | None = None,
     ) -> tuple[Array, PyTree]:
         variables = {"params": params, **model_state}
         rngs = {"dropout": key} if train else None
         if not train or batch_norm == "frozen":
             return model.apply(variables, inputs, train=train, rngs=rngs).logits, model_state
-        output, updated = model.apply(
-            variables, inputs, train=True, rngs=rngs, mutable=["batch_stats"]
-        )
+        with real_examples(mask):
+            output, updated = model.apply(
+                variables, inputs, train=True, rngs=rngs, mutable=["batch_stats"]
+            )
         return output.logits, {**model_state, **updated}
 
     return apply
@@ -73,7 +82,13 @@ def make_head_apply(model: Tagger) -> ApplyFn:
     classify = make_embedding_apply(model)
 
     def apply(
-        params: PyTree, model_state: PyTree, inputs: Array, key: Array | None, *, train: bool
+        params: PyTree,
+        model_state: PyTree,
+        inputs: Array,
+        key: Array | None,
+        *,
+        train: bool,
+        mask: Array | None = None,
     ) -> tuple[Array, PyTree]:
         embedding = model.apply({"params": params, **model_state}, inputs, train=False).embedding
         return classify(params, model_state, jax.lax.stop_gradient(embedding), key, train=train)
@@ -85,7 +100,13 @@ def make_embedding_apply(model: Tagger) -> ApplyFn:
     """Returns how a loss calls the output layer on embeddings that were computed before."""
 
     def apply(
-        params: PyTree, model_state: PyTree, inputs: Array, key: Array | None, *, train: bool
+        params: PyTree,
+        model_state: PyTree,
+        inputs: Array,
+        key: Array | None,
+        *,
+        train: bool,
+        mask: Array | None = None,
     ) -> tuple[Array, PyTree]:
         variables = {"params": params, **model_state}
         rngs = {"dropout": key} if train else None
@@ -103,6 +124,8 @@ def _program(
     loss: str,
     settings: tuple,
     steps: tuple[int, int],
+    num_microbatches: int,
+    layout: Layout | None,
 ) -> tuple[Optimizer, TrainStep]:
     optimizer = make_optimizer(dict(settings), steps_per_epoch=steps[0], num_steps=steps[1])
     if trained == "cached":
@@ -113,7 +136,14 @@ def _program(
         # Published behaviour for the output layer: the backbone runs in training mode.
         apply, trainable = make_apply(model, batch_norm), is_head if trained == "head" else None
     loss_fn = make_tagging_loss(apply, LOSSES[loss])
-    return optimizer, make_train_step(loss_fn, optimizer.tx, is_trainable=trainable)
+    step = make_train_step(
+        loss_fn,
+        optimizer.tx,
+        is_trainable=trainable,
+        num_microbatches=num_microbatches,
+        layout=layout,
+    )
+    return optimizer, step
 
 
 def make_program(
@@ -125,6 +155,8 @@ def make_program(
     steps_per_epoch: int,
     num_steps: int,
     loss: str = "binary_cross_entropy",
+    num_microbatches: int = 1,
+    layout: Layout | None = None,
 ) -> tuple[Optimizer, TrainStep]:
     """Returns the optimiser and the compiled train step; equal arguments share one program.
 
@@ -137,12 +169,14 @@ def make_program(
         steps_per_epoch: batches in one pass over the training tracks.
         num_steps: length of the training.
         loss: a key of `LOSSES`.
+        num_microbatches: see `make_train_step`.
+        layout: see `make_train_step`.
     """
     choose(batch_norm, BATCH_NORM, "transfer.batch_norm")
     settings = tuple(sorted((k, _frozen(v)) for k, v in optimizer.items()))
     uses_epochs = optimizer.get("name") not in ("adam",)
     steps = (steps_per_epoch, num_steps) if uses_epochs else (1, 1)
-    return _program(model, trained, batch_norm, loss, settings, steps)
+    return _program(model, trained, batch_norm, loss, settings, steps, num_microbatches, layout)
 
 
 def _frozen(value: Any) -> Any:

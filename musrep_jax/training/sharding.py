@@ -2,8 +2,12 @@
 
 With `jax.jit` and shardings the compiled step is that of one large batch: BatchNorm statistics
 and dropout masks are those of the global batch, so results do not depend on the number of devices.
+Large arrays of the state may be split over the devices too, see `Layout`. With several processes
+the mesh spans the devices of all, each process reads its rows of every batch (`local_rows`), and
+nothing else changes.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -16,33 +20,50 @@ DATA_AXIS = "data"
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
-    """Returns a mesh of one axis, `data`, over the first devices.
+    """Returns a mesh of one axis, `data`, over the first devices of every process.
 
     Its axis is of type Auto: under Explicit axes, the default of newer JAX, concatenating a class
-    token and dropout fail.
+    token and dropout fail. The devices of a process stand side by side, so that its part of a batch
+    is one range of rows.
 
     Args:
-        num_devices: how many devices to use; None for all.
+        num_devices: how many devices to use, over all processes; None for all.
 
     Raises:
-        ValueError: when there are not that many devices.
+        ValueError: when there are not that many devices, or the processes cannot share them.
     """
-    devices = jax.devices()
+    devices, num_processes = jax.devices(), jax.process_count()
     num_devices = len(devices) if num_devices is None else num_devices
     if not 1 <= num_devices <= len(devices):
+        where = "this machine has" if num_processes == 1 else f"{num_processes} processes have"
         raise ValueError(
-            f"num_devices is {num_devices}, but this machine has {len(devices)} "
+            f"num_devices is {num_devices}, but {where} {len(devices)} "
             f"{devices[0].platform} device(s); ask for 1 to {len(devices)}."
         )
-    return Mesh(np.array(devices[:num_devices]), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    if num_devices % num_processes:
+        raise ValueError(
+            f"num_devices is {num_devices}, which {num_processes} processes cannot share equally; "
+            f"ask for a multiple of {num_processes}."
+        )
+    each = num_devices // num_processes
+    used = [d for process in range(num_processes) for d in _devices_of(process)[:each]]
+    if len(used) < num_devices:
+        raise ValueError(
+            f"num_devices is {num_devices}, {each} for each process, but some process has fewer; "
+            "start all processes with the same number of devices."
+        )
+    return Mesh(np.array(used), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _devices_of(process: int) -> list[jax.Device]:
+    return [device for device in jax.devices() if device.process_index == process]
 
 
 def pad_batch(batch: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
     """Returns the batch with its first axis grown to a multiple, padding marked by mask 0.
 
     Padding repeats examples of the batch, so that no model meets values it could not meet in
-    data; losses and scores leave them out by their mask. BatchNorm does see them in training:
-    choose training batches that the devices divide.
+    data; losses, scores and BatchNorm statistics leave them out by their mask.
 
     Args:
         batch: arrays (batch, ...); `mask` is added when it is missing.
@@ -60,11 +81,27 @@ def pad_batch(batch: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.nd
     return padded
 
 
+def local_rows(batch_size: int, mesh: Mesh) -> range:
+    """Returns which rows of every batch this process has to read.
+
+    Args:
+        batch_size: of the global batch.
+        mesh: from `make_mesh`.
+
+    Returns:
+        A range; rows from `batch_size` on are padding, there when the devices do not divide it.
+    """
+    each = -(-batch_size // mesh.size)
+    owners = [device.process_index for device in mesh.devices.flat]
+    first = owners.index(jax.process_index())
+    return range(first * each, (first + owners.count(jax.process_index())) * each)
+
+
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
     """Returns the batch on the devices of the mesh, split along its first axis.
 
-    A batch that the number of devices does not divide is padded, see `pad_batch`. On several
-    hosts each passes its own share, padded to its own devices.
+    A batch that the number of devices does not divide is padded, see `pad_batch`. Of several
+    processes each passes its own rows, see `local_rows`.
 
     Args:
         batch: host arrays (batch, ...).
@@ -81,6 +118,64 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
     return {name: place(array) for name, array in batch.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the arrays of a state lie: whole on every device, or large ones split over them.
+
+    Splitting is fully sharded data parallelism: every device keeps a part of the large parameters
+    and of their optimiser state, they are gathered for the forward and backward pass, and gradients
+    are scattered again. The numbers are those of the unsplit state.
+
+    Attributes:
+        mesh: from `make_mesh`.
+        shard_over: arrays of at least so many bytes are split, along their longest axis that the
+            number of devices divides (none: the array stays whole); None splits nothing.
+    """
+
+    mesh: Mesh
+    shard_over: int | None = None
+
+    def spec(self, leaf: Array) -> PartitionSpec:
+        """Returns along which axis an array, or what has its shape and type, is split."""
+        axes = [i for i, size in enumerate(leaf.shape) if size % self.mesh.size == 0]
+        size_bytes = leaf.size * leaf.dtype.itemsize
+        if self.shard_over is None or size_bytes < self.shard_over or not axes:
+            return PartitionSpec()
+        axis = max(axes, key=lambda i: leaf.shape[i])
+        return PartitionSpec(*(None,) * axis, DATA_AXIS)
+
+    def shardings(self, tree: PyTree) -> PyTree:
+        """Returns the sharding of every array of a tree."""
+        return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self.spec(leaf)), tree)
+
+    def place(self, tree: PyTree) -> PyTree:
+        """Returns the tree on the devices; every process must hold the same values.
+
+        Args:
+            tree: arrays, for example a training state.
+        """
+        shardings = self.shardings(tree)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, shardings)
+        return jax.tree.map(_place_global, tree, shardings)
+
+    def constrain(self, tree: PyTree) -> PyTree:
+        """Returns the tree as it is to lie, in a function that is being compiled."""
+        return jax.lax.with_sharding_constraint(tree, self.shardings(tree))
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """Returns the tree whole on every device, in a function that is being compiled."""
+        return Layout(self.mesh).constrain(tree)
+
+
+def _place_global(leaf: Array | np.ndarray, sharding: NamedSharding) -> Array:
+    """Returns an array that spans processes, from a copy on each or from another placement."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Returns the tree with every array present on every device of the mesh.
 
@@ -88,4 +183,19 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
         tree: arrays, for example a training state.
         mesh: from `make_mesh`.
     """
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return Layout(mesh).place(tree)
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """Returns the tree as numpy arrays, whole in every process; all processes must call it.
+
+    Args:
+        tree: arrays, wherever their parts lie.
+    """
+
+    def whole(leaf: Array) -> Array:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return leaf
+        return _place_global(leaf, NamedSharding(leaf.sharding.mesh, PartitionSpec()))
+
+    return jax.device_get(jax.tree.map(whole, tree))

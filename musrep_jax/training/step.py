@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from musrep_jax.training.sharding import Layout
 from musrep_jax.types import Array, Batch, LossFn, Metrics, PyTree, TrainState
 
 Path = tuple[str, ...]
@@ -96,6 +97,7 @@ def make_train_step(
     *,
     is_trainable: IsTrainable | None = None,
     num_microbatches: int = 1,
+    layout: Layout | None = None,
 ) -> TrainStep:
     """Returns the compiled function (state, batch, key) -> (new state, metrics).
 
@@ -108,7 +110,10 @@ def make_train_step(
         is_trainable: the one that the state was created with.
         num_microbatches: parts in which the batch passes through the model, to save memory; the
             gradient is that of the whole batch, weighted by the real examples in each part.
-            BatchNorm uses the statistics of each part. It must divide the batch.
+            BatchNorm normalises by the statistics of each part, moves its running ones once per
+            part, and each part has dropout of its own. It must divide the batch.
+        layout: how the state lies on the devices if some of it is split over them; None leaves it
+            as it is.
 
     Returns:
         The step. Its metrics are those of the loss function and `loss`, `grad_norm` (global norm
@@ -116,14 +121,19 @@ def make_train_step(
         on the device.
     """
 
+    gather, constrain = (lambda tree: tree), (lambda tree: tree)
+    if layout is not None:
+        gather, constrain = layout.gather, layout.constrain
+
     def gradients(
         trained: PyTree, frozen: PyTree, model_state: PyTree, batch: Batch, key: Array
     ) -> tuple[PyTree, PyTree, dict[str, Array]]:
         def loss_of(trained: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            return loss_fn(merge_params(trained, frozen), model_state, batch, key)
+            params = merge_params(trained, frozen)
+            return loss_fn(gather(params), gather(model_state), batch, key)
 
         (loss, (model_state, extra)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
-        return grads, model_state, {**extra, "loss": loss}
+        return constrain(grads), constrain(model_state), {**extra, "loss": loss}
 
     def accumulated_gradients(
         trained: PyTree, frozen: PyTree, model_state: PyTree, batch: Batch, key: Array
@@ -162,6 +172,7 @@ def make_train_step(
             model_state=model_state,
             opt_state=opt_state,
         )
+        new_state = constrain(new_state)
         grad_norm = optax.tree.norm(grads)
         is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
         return new_state, {**metrics, "grad_norm": grad_norm, "is_finite": is_finite}
