@@ -13,6 +13,7 @@ import time
 import types
 import zipfile
 
+import numpy as np
 import pytest
 from local_server import LocalServer, Served
 
@@ -29,6 +30,7 @@ from musrep_jax.data.downloads import (
     fetch_files,
     missing_files,
 )
+from musrep_jax.data.dunya import SPLIT_LISTS
 from musrep_jax.data.partial_files import DownloadError
 from musrep_jax.data.progress import Progress
 from musrep_jax.data.web import Web
@@ -298,7 +300,7 @@ def test_a_full_disk_is_said_when_it_happens(server, tmp_path):
 def test_a_second_check_reads_nothing(server, web, tmp_path, monkeypatch):
     file = serve(server)
     fetch_file(file, tmp_path, web=web)
-    monkeypatch.setattr(hashlib, "file_digest", None)
+    monkeypatch.setattr(hashlib, "sha256", None)
     assert check_files(tmp_path, [file])[0].state == "present"
     monkeypatch.undo()
     path = tmp_path / file.path
@@ -458,6 +460,13 @@ def test_bad_archives_are_refused(tmp_path, path, content, reason):
 # The command.
 
 
+def add_dataset(monkeypatch, name, **attributes):
+    module = types.ModuleType(f"throw_away_{name}")
+    module.Builder = type("Builder", (), attributes)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(datasets.DATASETS, name, f"{module.__name__}:Builder")
+
+
 @pytest.fixture
 def corpus(server, monkeypatch):
     """A data set `fake`: a file that can be fetched, an archive, and a file to get by hand."""
@@ -466,10 +475,7 @@ def corpus(server, monkeypatch):
         dataclasses.replace(serve(server, make_zip(), "audio.zip"), unpack=True),
         SourceFile("labels.csv", None, 5, digest(b"a,b,c"), how=HOW),
     )
-    module = types.ModuleType("throw_away_builder")
-    module.Builder = type("Builder", (), {"FILES": files})
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(datasets.DATASETS, "fake", "throw_away_builder:Builder")
+    add_dataset(monkeypatch, "fake", FILES=files)
     return files
 
 
@@ -515,6 +521,14 @@ def test_the_command_only_looks(run, corpus, server, tmp_path):
     assert states == ["missing", "missing", "wrong checksum"]
 
 
+def test_a_part_can_be_chosen(run, corpus, server, tmp_path):
+    code, out, err = run("download", "fake", "--folder", tmp_path, "--only", "a/*", "--json")
+    assert code == 0
+    assert [file["path"] for file in json.loads(out)["files"]] == ["a/clip.bin"]
+    assert "What was asked for is there" in err
+    assert [path for path, _ in server.requests] == ["/a/clip.bin"]
+
+
 def test_archives_can_be_deleted(run, corpus, tmp_path):
     put(tmp_path, "labels.csv", b"a,b,c")
     code, _, err = run("download", "fake", "--folder", tmp_path, "--delete-archives")
@@ -530,6 +544,7 @@ def test_archives_can_be_deleted(run, corpus, tmp_path):
         (["fak"], "there is no data set 'fak'"),
         (["audio_folder"], "has no files to download"),
         (["fake", "--all"], "does not come from Dunya"),
+        (["fake", "--only", "b/*"], "has no file b/*; it has a/clip.bin, audio.zip, labels.csv"),
     ],
 )
 def test_the_command_is_wrong(run, corpus, words, sentence):
@@ -542,16 +557,21 @@ def test_the_command_is_wrong(run, corpus, words, sentence):
 
 def test_the_command_and_dunya(run, server, tmp_path, monkeypatch):
     mbid = "00000000-0000-4000-8000-000000000000"
+    ids = io.BytesIO()
+    np.save(ids, np.array([mbid]))
+    lists = [serve(server, ids.getvalue(), path) for path in SPLIT_LISTS.values()]
+    add_dataset(monkeypatch, "ney", FILES=lists, TRADITION="makam")
     api = "/api/makam/recording"
     for path, value in ((api, {}), (f"{api}/{mbid}", {"mbid": mbid})):
         server.table[path] = Served(json.dumps(value).encode(), "application/json")
     server.table[f"/document/by-id/{mbid}/mp3"] = Served(b"sound")
     monkeypatch.setattr(dunya_api, "HOST", server.url)
-    monkeypatch.setattr("musrep_jax.data.dunya._LISTS_AT", f"{server.url}/lists/")
     monkeypatch.delenv("DUNYA_TOKEN", raising=False)
-    (tmp_path / "ids.txt").write_text(f"{mbid}\n")
-    words = ["download", "turkish_makam", "--folder", tmp_path, "--ids", tmp_path / "ids.txt",
-             "--pause", "0", "--json"]  # fmt: skip
+    words = ["download", "ney", "--folder", tmp_path, "--pause", "0", "--json"]
+    code, out, err = run(*words, "--check")
+    assert code == 1
+    assert "come from Dunya, once the lists are there" in err
+    assert not server.requests
     code, _, err = run(*words)
     assert code == 2
     assert "DUNYA_TOKEN is not set" in err
@@ -561,6 +581,10 @@ def test_the_command_and_dunya(run, server, tmp_path, monkeypatch):
     assert json.loads(out)["recordings"]["with_audio"] == 1
     assert (tmp_path / f"audio/{mbid}.mp3").read_bytes() == b"sound"
     assert "s3cret" not in out + err
+    (tmp_path / "ids.txt").write_text(f"{mbid}\n")
+    code, out, _ = run(*words[:-1], "--ids", tmp_path / "ids.txt")
+    assert code == 0
+    assert "with audio" in out
     kept = (path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any(b"s3cret" in content for content in kept)
 

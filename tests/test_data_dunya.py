@@ -12,7 +12,6 @@ from musrep_jax.data import dunya_api
 from musrep_jax.data.dunya import (
     LABEL_FIELDS,
     SPLIT_LISTS,
-    TRADITIONS,
     DunyaError,
     labels_of,
     read_recording,
@@ -116,7 +115,7 @@ def test_reading_what_was_kept(tmp_path):
 
 
 def test_the_published_lists_are_pinned(shared_dir):
-    for tradition in TRADITIONS.values():
+    for tradition in LABEL_FIELDS:
         files = split_files(tradition)
         assert [file.path for file in files] == list(SPLIT_LISTS.values())
         for file in files:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from musrep_jax.data.downloads import FileState
+    from musrep_jax.data.downloads import FileState, SourceFile
     from musrep_jax.data.dunya_api import DunyaState
 
 
@@ -32,6 +33,10 @@ def download(
     delete_archives: Annotated[
         bool, typer.Option("--delete-archives", help="Delete each archive once it is unpacked.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help='Files to deal with, as "split/*"; repeatable.'),
+    ] = None,
     ids: Annotated[
         Path | None,
         typer.Option(help="Dunya: the recordings that are wanted, one MusicBrainz id per line."),
@@ -59,22 +64,16 @@ def download(
     from musrep_jax.data.corpora import corpus_folder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
     from musrep_jax.data.downloads import check_files, delete_unpacked, fetch_files
-    from musrep_jax.data.dunya import TRADITIONS, split_files
     from musrep_jax.data.web import Web
 
-    is_dunya = name in TRADITIONS
-    files = (
-        split_files(TRADITIONS[name])
-        if is_dunya
-        else getattr(load_builder_class(name), "FILES", ())
-    )
-    if not files:
-        raise DatasetError(f"data set {name!r} has no files to download.")
-    if not is_dunya and (ids or everything or retry_refused):
+    builder_class = load_builder_class(name)
+    tradition = getattr(builder_class, "TRADITION", "")
+    if not tradition and (ids or everything or retry_refused):
         raise DatasetError(
-            f"data set {name!r} does not come from Dunya; --ids, --all and --retry-refused are "
-            f"for {', '.join(TRADITIONS)}."
+            f"data set {name!r} does not come from Dunya: --ids, --all and --retry-refused are "
+            "not for it."
         )
+    files = choose_files(name, getattr(builder_class, "FILES", ()), only)
     folder = folder or corpus_folder(data_dir or default_data_dir(), name)
     states = check_files(folder, files) if check else fetch_files(folder, files, web=Web(say=say))
     if delete_archives and not check:
@@ -84,20 +83,54 @@ def download(
     result = {"name": name, "folder": str(folder), "files": [describe(state) for state in states]}
     if not json:
         typer.echo(format_files(folder, states))
-    if is_dunya and (is_ready or everything or ids):
-        wanted = None if everything else read_ids(ids) if ids else published_ids(folder)
-        dunya = fetch_from_dunya(name, folder, wanted, check, retry_refused, pause)
-        is_ready = bool(dunya.wanted) and not dunya.missing
-        result["recordings"] = count_recordings(dunya)
-        if not json:
-            typer.echo(format_recordings(dunya))
+    if tradition and not only:
+        if is_ready or ids or everything:
+            wanted = None if everything else read_ids(ids) if ids else published_ids(folder)
+            recordings = fetch_recordings(tradition, folder, wanted, check, retry_refused, pause)
+            is_ready = bool(recordings.wanted) and not recordings.missing
+            result["recordings"] = count_recordings(recordings)
+            if not json:
+                typer.echo(format_recordings(recordings))
+        else:
+            say("The recordings themselves come from Dunya, once the lists are there.")
     if json:
         print_json(result | {"is_ready": is_ready})
-    following = f"musrep build {name}"
     if not is_ready:
-        say(f"Not everything is there. When it is: {following}")
+        say(f"Not everything is there. When it is: musrep build {name}")
         raise typer.Exit(EXIT_FAILED)
-    say(f"Everything is there. Next: {following}")
+    say(
+        "What was asked for is there."
+        if only
+        else f"Everything is there. Next: musrep build {name}"
+    )
+
+
+def choose_files(
+    name: str, files: "Sequence[SourceFile]", patterns: "Sequence[str] | None"
+) -> "list[SourceFile]":
+    """Returns the files that any of the patterns fits; all, if there are none.
+
+    Args:
+        name: of the data set.
+        files: that belong to it.
+        patterns: as in a shell.
+
+    Raises:
+        DatasetError: if there is no such file.
+    """
+    from musrep_jax.data.datasets import DatasetError
+
+    if not files:
+        raise DatasetError(f"data set {name!r} has no files to download.")
+    chosen = [
+        file for file in files if not patterns or any(fnmatch(file.path, p) for p in patterns)
+    ]
+    if not chosen:
+        raise DatasetError(
+            f"data set {name!r} has no file {' or '.join(patterns or ())}; it has "
+            f"{', '.join(file.path for file in files)}."
+        )
+    return chosen
 
 
 def describe(state: "FileState") -> dict[str, Any]:
@@ -137,8 +170,8 @@ def published_ids(folder: Path) -> list[str]:
     return [mbid for path in SPLIT_LISTS.values() for mbid in lists.read_list(path)]
 
 
-def fetch_from_dunya(
-    name: str,
+def fetch_recordings(
+    tradition: str,
     folder: Path,
     wanted: "Sequence[str] | None",
     check: bool,
@@ -146,14 +179,13 @@ def fetch_from_dunya(
     pause: float,
 ) -> "DunyaState":
     """Returns what is there of the recordings, after fetching what is missing unless `check`."""
-    from musrep_jax.data.dunya import TRADITIONS
     from musrep_jax.data.dunya_api import TOKEN_VARIABLE, Dunya, look, make_web
 
     state = look(folder, wanted)
     if check or (wanted is not None and not state.missing and not retry_refused):
         return state
     web = make_web(os.environ.get(TOKEN_VARIABLE), pause_seconds=pause, say=say)
-    return Dunya(TRADITIONS[name], folder, web, say=say).fetch(wanted, retry_refused=retry_refused)
+    return Dunya(tradition, folder, web, say=say).fetch(wanted, retry_refused=retry_refused)
 
 
 def count_recordings(state: "DunyaState") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from musrep_jax.data.web import Show, Web
 SUMS_FILE = ".musrep-sums.json"
 """In the corpus' folder: what is remembered of sums."""
 
+_CHUNK_BYTES = 1 << 20
 _MOVE_AWAY = "Move it away and run the same command again."
 
 
@@ -78,13 +79,17 @@ class FileState:
 class SumBook:
     """The sha256 of files of a folder, each read once for every size and time of change."""
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(
+        self, folder: str | os.PathLike, make_progress: Callable[[str], Progress] = Progress
+    ) -> None:
         """Reads what is remembered.
 
         Args:
             folder: of the corpus; it may not exist yet.
+            make_progress: makes what shows how far a large file has been read.
         """
         self._folder = pathlib.Path(folder)
+        self._make_progress = make_progress
         self._path = self._folder / SUMS_FILE
         try:
             rows = json.loads(self._path.read_text(encoding="utf-8"))
@@ -102,11 +107,20 @@ class SumBook:
         stamp = [status.st_size, status.st_mtime_ns]
         row = self._rows.get(path)
         if not (isinstance(row, list) and row[:2] == stamp):
-            with open(self._folder / path, "rb") as file:
-                row = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+            row = [*stamp, self._read(path, status.st_size)]
             self._rows[path] = row
             self._keep()
         return str(row[2])
+
+    def _read(self, path: str, size: int) -> str:
+        digest, have = hashlib.sha256(), 0
+        progress = contextlib.closing(self._make_progress(f"reading {path}"))
+        with open(self._folder / path, "rb") as file, progress as show:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                have += len(chunk)
+                show(have, size)
+        return digest.hexdigest()
 
     def rename(self, old: str, new: str) -> None:
         """Remembers the sum of a file under its new name."""
@@ -274,7 +288,7 @@ def fetch_files(
         web: how requests are made; None for the usual patience.
         make_progress: makes what shows the progress of a file with this name.
     """
-    web, sums = web or Web(), SumBook(folder)
+    web, sums = web or Web(), SumBook(folder, make_progress)
     states = []
     for file in files:
         with contextlib.closing(make_progress(file.path)) as show:

@@ -156,16 +156,13 @@ class Dunya:
         self._make_progress = make_progress
         self._refused: dict[str, tuple[str, str, str]] = {}
 
-    def fetch(
-        self, ids: Collection[str] | None, *, retry_refused: bool = False, with_audio: bool = True
-    ) -> DunyaState:
+    def fetch(self, ids: Collection[str] | None, *, retry_refused: bool = False) -> DunyaState:
         """Fetches what is missing; returns what is there then.
 
         Args:
             ids: of the recordings that are wanted; None for all that Dunya has.
             retry_refused: whether what was refused before is asked for again, and all recordings
                 are listed anew.
-            with_audio: whether audio is wanted besides the metadata.
 
         Raises:
             DunyaError: if the token is not accepted, or may not fetch audio.
@@ -177,7 +174,7 @@ class Dunya:
         lacking = self._askable(state.wanted, state.described)
         if retry_refused:
             (self._folder / LISTING_FILE).unlink(missing_ok=True)
-        if ids is None or lacking or (with_audio and self._askable(state.described, state.heard)):
+        if ids is None or lacking or self._askable(state.described, state.heard):
             self._prove_token()
         if ids is None or len(lacking) > _WORTH_LISTING:
             self._list_recordings(is_all=ids is None)
@@ -185,7 +182,7 @@ class Dunya:
             lacking = self._askable(state.wanted, state.described)
         self._each("metadata", lacking, self._describe, has_given=True)
         described = look(self._folder, ids).described
-        unheard = self._askable(described, state.heard) if with_audio else []
+        unheard = self._askable(described, state.heard)
         self._each("audio", unheard, self._hear, has_given=bool(state.heard))
         return look(self._folder, ids)
 
