@@ -14,9 +14,14 @@ import numpy as np
 import soundfile
 
 FAKES = {
+    "carnatic": "fake_dunya:make_carnatic",
     "fma": "fake_western:make_fma",
+    "hindustani": "fake_dunya:make_hindustani",
     "lyra": "fake_western:make_lyra",
     "magnatagatune": "fake_western:make_magnatagatune",
+    "million_song": "fake_jamendo_msd:make_million_song",
+    "mtg_jamendo": "fake_jamendo_msd:make_mtg_jamendo",
+    "turkish_makam": "fake_dunya:make_turkish_makam",
 }
 """Name of the corpus -> the function that makes it: (folder) -> None."""
 

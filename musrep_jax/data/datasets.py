@@ -15,15 +15,20 @@ from musrep_jax.data.tracks import Tracks, TrackStore
 
 DATASETS = {
     "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",
+    "carnatic": "tfds_builders.carnatic.carnatic_dataset_builder:Builder",
     "dcase2017_task4": "tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder:Builder",
     "fma": "tfds_builders.fma.fma_dataset_builder:Builder",
     "gtzan": "tfds_builders.gtzan.gtzan_dataset_builder:Builder",
+    "hindustani": "tfds_builders.hindustani.hindustani_dataset_builder:Builder",
     "lyra": "tfds_builders.lyra.lyra_dataset_builder:Builder",
     "magnatagatune": "tfds_builders.magnatagatune.magnatagatune_dataset_builder:Builder",
+    "million_song": "tfds_builders.million_song.million_song_dataset_builder:Builder",
+    "mtg_jamendo": "tfds_builders.mtg_jamendo.mtg_jamendo_dataset_builder:Builder",
     "speech_commands": "tfds_builders.speech_commands.speech_commands_dataset_builder:Builder",
     "synthetic_cultures": (
         "tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder:Builder"
     ),
+    "turkish_makam": "tfds_builders.turkish_makam.turkish_makam_dataset_builder:Builder",
 }
 """Name of the data set -> where its TFDS builder is. `name/config` chooses a config,
 `audio_folder:FOLDER` a folder."""

@@ -1,0 +1,1 @@
+"""Builder of the Carnatic corpus of CompMusic, from Dunya."""

@@ -1,0 +1,1 @@
+"""Builder of the Hindustani corpus of CompMusic, from Dunya."""

@@ -1,0 +1,1 @@
+"""Builder of the Turkish makam corpus of CompMusic, from Dunya."""
