@@ -109,6 +109,12 @@ def toy(tmp_path_factory):
     return _build(tmp_path_factory.mktemp("toy"))
 
 
+def test_doctests():
+    import doctest
+
+    assert doctest.testmod(pipeline).failed == 0
+
+
 def test_what_was_built_is_read_back(dataset):
     tracks = dataset.tracks("train")
     assert sorted(tracks.track_ids) == [f"t{index}" for index in range(6)]
@@ -419,6 +425,26 @@ def test_chunk_batches_follow_the_table_and_pad_the_last(dataset):
     for place, (row, start) in enumerate(table):
         np.testing.assert_array_equal(crops[place], tracks.crop(row, start, length))
     assert len(list(pipeline.chunk_batches(tracks, chunk, table[:0], batch_size=5))) == 0
+
+
+def test_processes_read_their_rows_of_the_same_batches(dataset):
+    chunk = MEL_CHUNK if dataset.spec.stored_form == "log_mel" else CHUNK
+    train, test = dataset.tracks("train"), dataset.tracks("test")
+    table = pipeline.chunk_table(test, chunk)
+
+    def batches(rows):
+        stream = pipeline.train_batches(train, chunk, batch_size=5, seed=3, rows=rows)
+        scored = pipeline.chunk_batches(test, chunk, table, batch_size=5, rows=rows)
+        return [*(next(stream) for _ in range(3)), *scored]
+
+    parts = [batches(range(0, 3)), batches(range(3, 6))]  # two processes; the sixth row is padding
+    whole = batches(None)
+    assert len(parts[0]) == len(parts[1]) == len(whole) > 4
+    for one, two, batch in zip(*parts, whole, strict=True):
+        assert one["mask"].tolist() + two["mask"].tolist() == [*batch["mask"], 0]
+        for name, array in batch.items():
+            np.testing.assert_array_equal(np.concatenate([one[name], two[name]])[:5], array)
+    assert parts[1][0]["track_index"][2] == whole[0]["track_index"][0]  # a real example again
 
 
 def test_models_that_cannot_read_a_data_set_are_refused(tmp_path, toy):

@@ -1,8 +1,9 @@
 """From tracks to batches: random crops for training, tables of chunks for evaluation.
 
 Batches are made inside a Grain `MapDataset`, so that batch i is a function of (seed, i) alone: the
-same for any number of workers, and resumed by beginning at step i. See `musrep_jax.types.Batch` for
-what a batch holds.
+same for any number of workers, and resumed by beginning at step i. Of several processes each makes
+its own rows of batch i and reads no other track. See `musrep_jax.types.Batch` for what a batch
+holds.
 """
 
 import dataclasses
@@ -77,17 +78,39 @@ def _input_name(spec: DatasetSpec) -> str:
     return "log_mel" if spec.stored_form == "log_mel" else "audio"
 
 
+def wrap_rows(rows: range | None, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which examples of a batch stand in the given rows, and which rows are real.
+
+    Args:
+        rows: of a batch that may have been padded to a larger one; None for the batch as it is.
+        batch_size: of the batch.
+
+    Returns:
+        int64 (rows,), below `batch_size`: a row behind the end repeats an example; and the mask,
+        float32 (rows,), 0 for those.
+
+    Example:
+        >>> wrap_rows(range(2, 4), 3)
+        (array([2, 0]), array([1., 0.], dtype=float32))
+    """
+    wanted = np.arange(batch_size) if rows is None else np.array(rows)
+    return wanted % batch_size, (wanted < batch_size).astype(np.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class _RandomCrops:
     """Makes a training batch from track indices and the batch's own random generator."""
 
     tracks: Tracks
     length: int
+    rows: range | None
 
     def __call__(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Returns the batch; every start from 0 to the last possible one is equally likely."""
         last_starts = np.maximum(self.tracks.num_samples[indices] - self.length, 0)
         starts = rng.integers(0, last_starts, endpoint=True)
+        taken, mask = wrap_rows(self.rows, len(indices))
+        indices, starts = indices[taken], starts[taken]
         crops = [
             self.tracks.crop(index, start, self.length)
             for index, start in zip(indices, starts, strict=True)
@@ -95,7 +118,7 @@ class _RandomCrops:
         return {
             _input_name(self.tracks.spec): np.stack(crops),
             "labels": self.tracks.label_matrix[indices],
-            "mask": np.ones(len(indices), np.float32),
+            "mask": mask,
             "track_index": np.asarray(indices, np.int32),
         }
 
@@ -108,6 +131,7 @@ def train_batches(
     seed: int,
     start_step: int = 0,
     num_workers: int = 0,
+    rows: range | None = None,
 ) -> Iterator[Batch]:
     """Returns endless batches of random crops, one crop of each track per epoch.
 
@@ -122,6 +146,8 @@ def train_batches(
         start_step: number of batches to pass over: a resumed run goes on with its own data.
         num_workers: processes; 0 prepares batches in a thread of this one. The batches are the
             same. Processes take seconds to start, and pay off only where decoding is dear.
+        rows: of every batch, see `wrap_rows`: what this one of several processes reads; None for
+            all.
 
     Returns:
         Iterator over dicts of arrays; see `musrep_jax.types.Batch`.
@@ -133,7 +159,7 @@ def train_batches(
 
     check_compatible(tracks.spec, chunk)
     _check_batch_size(batch_size)
-    crops = _RandomCrops(tracks, chunk_length(tracks.spec, chunk))
+    crops = _RandomCrops(tracks, chunk_length(tracks.spec, chunk), rows)
     dataset = (
         grain.MapDataset.source(range(len(tracks)))
         .seed(seed)
@@ -252,21 +278,24 @@ class _TableChunks:
     length: int
     batch_size: int
     is_whole: np.ndarray
+    rows: range
 
     def __call__(self, step: int) -> Batch:
-        rows = self.table[step * self.batch_size : (step + 1) * self.batch_size]
-        spec = self.tracks.spec
+        # Padding, of the last batch or to the devices, is at the end of the rows.
+        chunks = self.table[step * self.batch_size : (step + 1) * self.batch_size]
+        chunks = chunks[self.rows.start : self.rows.stop]
+        spec, size = self.tracks.spec, len(self.rows)
         width = (spec.front_end["n_mels"],) if spec.stored_form == "log_mel" else ()
-        crops = np.zeros((self.batch_size, self.length, *width), np.float32)
-        labels = np.zeros((self.batch_size, self.tracks.label_matrix.shape[1]), np.float32)
-        mask = np.zeros(self.batch_size, np.float32)
-        track_index = np.zeros(self.batch_size, np.int32)
-        for place, (index, start) in enumerate(rows):
+        crops = np.zeros((size, self.length, *width), np.float32)
+        labels = np.zeros((size, self.tracks.label_matrix.shape[1]), np.float32)
+        mask = np.zeros(size, np.float32)
+        track_index = np.zeros(size, np.int32)
+        for place, (index, start) in enumerate(chunks):
             whole = bool(self.is_whole[index])
             crops[place] = self.tracks.crop(index, start, self.length, whole=whole)
-        labels[: len(rows)] = self.tracks.label_matrix[rows[:, 0]]
-        mask[: len(rows)] = 1.0
-        track_index[: len(rows)] = rows[:, 0]
+        labels[: len(chunks)] = self.tracks.label_matrix[chunks[:, 0]]
+        mask[: len(chunks)] = 1.0
+        track_index[: len(chunks)] = chunks[:, 0]
         return {
             _input_name(spec): crops,
             "labels": labels,
@@ -276,7 +305,12 @@ class _TableChunks:
 
 
 def chunk_batches(
-    tracks: Tracks, chunk: ChunkSpec, table: np.ndarray, *, batch_size: int
+    tracks: Tracks,
+    chunk: ChunkSpec,
+    table: np.ndarray,
+    *,
+    batch_size: int,
+    rows: range | None = None,
 ) -> Iterator[Batch]:
     """Returns the chunks of a table in its order, once; over training tracks, to cache embeddings.
 
@@ -286,6 +320,8 @@ def chunk_batches(
         table: of `chunk_table`, or rows of it.
         batch_size: chunks per batch. The last batch is filled up with zeros, mask 0 and
             track_index 0, so that a compiled step sees one shape only.
+        rows: of every batch, what this one of several processes reads; None for all. Rows from
+            `batch_size` on are filled up in the same way.
 
     Returns:
         Iterator over dicts of arrays; see `musrep_jax.types.Batch`.
@@ -302,7 +338,9 @@ def chunk_batches(
     # Where most of an encoded track is wanted, decoding it once is cheaper than chunk by chunk.
     per_track = np.bincount(table[:, 0], minlength=len(tracks))
     is_whole = (per_track > 1) & (per_track * length > _MOSTLY_NEEDED * tracks.num_samples)
-    make = _TableChunks(tracks, table, length, batch_size, is_whole)
+    make = _TableChunks(
+        tracks, table, length, batch_size, is_whole, range(batch_size) if rows is None else rows
+    )
     steps = grain.MapDataset.source(range(-(-len(table) // batch_size)))
     return _iterate(steps.map(make), num_workers=0)
 
