@@ -1,10 +1,18 @@
-"""A web server on this machine that misbehaves as it is told."""
+"""A web server on this machine that misbehaves as it is told, and what it serves."""
 
 import dataclasses
+import hashlib
 import http.server
+import io
+import pathlib
 import re
 import threading
+import zipfile
 from typing import Any
+
+from musrep_jax.data.downloads import SourceFile
+
+HOW = "Ask the authors for it at example.org."
 
 
 @dataclasses.dataclass
@@ -123,3 +131,46 @@ class LocalServer:
                     """Whoever asked has gone."""
 
         return Handler
+
+
+def digest(content: bytes) -> str:
+    """Returns the sha256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def serve(
+    server: LocalServer, content: bytes, path: str, *, pinned: bool = True, **settings: Any
+) -> SourceFile:
+    """Serves a file and returns its description, with size and sha256 if it is pinned."""
+    server.table[f"/{path}"] = Served(content, **settings)
+    facts = (len(content), digest(content)) if pinned else (None, None)
+    return SourceFile(path, f"{server.url}/{path}", *facts, how=HOW)
+
+
+def names(folder: pathlib.Path) -> list[str]:
+    """Returns the files under a folder."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def put(folder: pathlib.Path, path: str, content: bytes) -> None:
+    """Writes a file, with its folders."""
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(content)
+
+
+MEMBERS = {f"{n % 3}/clip {n}.mp3": bytes([n]) * (3000 + n) for n in range(9)}
+"""What the archives hold."""
+
+
+def make_zip(members: dict[str, bytes] = MEMBERS) -> bytes:
+    """Returns a zip."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return file.getvalue()
+
+
+def unpacked(folder: pathlib.Path) -> dict[str, bytes]:
+    """Returns what of `MEMBERS` is there."""
+    return {name: (folder / name).read_bytes() for name in MEMBERS if (folder / name).is_file()}
