@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musrep_jax.data.audio import AudioError, read_audio, resample
+from musrep_jax.data.audio import AudioError, mix_down, read_audio, resample
 
 MP3_FRAME = 1152
 
@@ -118,6 +118,12 @@ def test_channels_are_averaged_and_levels_above_one_are_kept(tmp_path):
     np.testing.assert_allclose(audio, 1.2, rtol=1e-6)
     both, _ = read_audio(tmp_path / "loud.wav", mono=False)
     assert both.shape == (100, 2) and both.max() == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_the_mixture_is_the_mean(channels):
+    audio = np.random.default_rng(0).standard_normal((1000, channels)).astype(np.float32)
+    np.testing.assert_array_equal(mix_down(audio), audio.mean(axis=1))
 
 
 def test_leading_junk_is_skipped():

@@ -225,11 +225,29 @@ def _read(
         for block in read_blocks(file, name, seek_to, whole):
             kept = block[max(0, skip - done) :]
             done += len(block)
-            blocks.append(kept.mean(axis=1, keepdims=True) if mono and file.channels > 1 else kept)
+            blocks.append(mix_down(kept) if mono else kept)
     if not blocks:
-        blocks = [np.zeros((0, 1 if mono else file.channels), np.float32)]
-    audio = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return audio.reshape(-1) if mono else audio
+        blocks = [np.zeros(0 if mono else (0, file.channels), np.float32)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def mix_down(audio: np.ndarray) -> np.ndarray:
+    """Returns the average of the channels, as `np.mean` gives it, and many times faster.
+
+    Args:
+        audio: float32 (frames, channels).
+
+    Returns:
+        float32 (frames,).
+    """
+    if audio.shape[1] == 1:
+        return audio[:, 0]
+    # Channel by channel: a reduction over so short an axis costs as much as decoding an mp3.
+    mixed = audio[:, 0] + audio[:, 1]
+    for channel in range(2, audio.shape[1]):
+        mixed += audio[:, channel]
+    mixed /= np.float32(audio.shape[1])
+    return mixed
 
 
 def _seekable_to(file: Any, source: pathlib.Path | bytes) -> int:
