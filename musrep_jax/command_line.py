@@ -12,8 +12,9 @@ import ml_collections
 from musrep_jax.config import ConfigError, parse_command_line
 from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.recipes import load_recipe
+from musrep_jax.training.signals import exit_code, stopped_by_sigterm
 
-EXIT_USAGE = 2
+EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,19 +24,29 @@ def main(argv: Sequence[str]) -> int:
         argv: the command line, with the program's name first.
 
     Returns:
-        0 when all is done, 1 when parts failed, 2 when the command is wrong, 130 when interrupted.
+        0 when all is done, 1 when parts failed, 2 when the command is wrong, 130 after Ctrl-C, 143
+        after SIGTERM (the machine is taken away): the same command goes on.
     """
     try:
-        config, workdir = parse_command_line(argv)
-        keep_compiled_programs(config)
-        use_cores(config)
-        return load_recipe(config.recipe)(config, workdir or default_workdir(argv))
+        with stopped_by_sigterm():
+            config, workdir = parse_command_line(argv)
+            keep_compiled_programs(config)
+            use_cores(config)
+            return load_recipe(config.recipe)(config, workdir or default_workdir(argv))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except KeyboardInterrupt:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}{error.strerror or error}. What is done stays; the same command goes "
+            "on from there.",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+    except KeyboardInterrupt as error:
         print("Stopped.", file=sys.stderr)
-        return 130
+        return exit_code(error)
 
 
 def default_workdir(argv: Sequence[str]) -> str:

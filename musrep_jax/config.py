@@ -72,14 +72,15 @@ def given(settings: ml_collections.ConfigDict, *without: str) -> dict[str, Any]:
 
 
 def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
-    """Reads `--config=FILE[:ARGUMENT]`, `--config.FIELD=VALUE` and `--workdir=DIR`.
+    """Reads `--config=FILE[:ARGUMENT]`, `--config.FIELD=VALUE`, `--workdir`, `--cells`, `--merge`.
 
     Args:
         argv: the command line, with the program's name first.
 
     Returns:
         The config with the overrides applied, and noted in `overrides` because they go before what
-        the config says for single models and data sets; and the workdir ("" when none was given).
+        the config says for single models and data sets, and with `cells` and `merge` ("" when they
+        were not given); and the workdir ("" when none was given).
 
     Raises:
         ConfigError: if a flag, a field, a value or the file is wrong.
@@ -93,6 +94,14 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     )  # fmt: skip
     workdir = flags.DEFINE_string(
         "workdir", "", "Where results are written; the default is runs/<config name>.",
+        flag_values=values,
+    )  # fmt: skip
+    cells = flags.DEFINE_string(
+        "cells", "", "The share of the cells that this machine runs, e.g. 3/16.",
+        flag_values=values,
+    )  # fmt: skip
+    merge = flags.DEFINE_string(
+        "merge", "", "Workdirs, comma separated, whose cells are brought together; none is run.",
         flag_values=values,
     )  # fmt: skip
     try:
@@ -121,8 +130,11 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
         section, dot, key = name.partition(".")
         if dot and "." not in key:
             overrides.setdefault(section, {})[key] = value
+    if cells.value and merge.value:
+        raise ConfigError("--cells runs cells and --merge runs none: give one of them.")
     with config.unlocked():
         config.overrides = ml_collections.ConfigDict(overrides)
+        config.cells, config.merge = cells.value, merge.value
     return config, workdir.value
 
 

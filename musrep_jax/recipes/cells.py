@@ -129,6 +129,64 @@ def plan_cells(
     return list(cells)
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A part of an experiment's cells, for one of several machines.
+
+    Attributes:
+        number: from 1 to `count`.
+        count: of shares.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Share | None":
+        """Returns the share that `--cells` names, None for all cells.
+
+        Args:
+            text: such as "3/16", or "".
+
+        Raises:
+            ConfigError: if there is no such share.
+        """
+        if not text:
+            return None
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError(
+                f"--cells is {text!r}: name a share and the number of shares, such as 3/16, the "
+                "third of sixteen."
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def of(self, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+        """Returns the cells of this share, and the sources that they start from beside them.
+
+        What starts from one source stands together, so that few shares need the same source;
+        two shares differ by at most one cell. Every cell is in one share.
+
+        Args:
+            cells: of the experiment; the result depends on them and the share alone.
+
+        Returns:
+            The share's cells, and the source cells of other shares, both in the order given.
+        """
+        order = {cell: place for place, cell in enumerate(cells)}
+        first = {}
+        for cell in cells:
+            first.setdefault(cell.source_cell or cell, len(first))
+        grouped = sorted(cells, key=lambda cell: (first[cell.source_cell or cell], order[cell]))
+        start, end = (len(cells) * k // self.count for k in (self.number - 1, self.number))
+        ours = set(grouped[start:end])
+        sources = {cell.source_cell for cell in ours} - ours - {None}
+        return [c for c in cells if c in ours], [c for c in cells if c in sources]
+
+
 def cells_of_config(config: ml_collections.ConfigDict) -> list[Cell]:
     """Returns the cells that a transfer config asks for; lists are comma separated."""
     return plan_cells(

@@ -1,7 +1,9 @@
 """Runs the cells of an experiment one after the other; what is done is kept and not done again."""
 
+import contextlib
 import dataclasses
 import functools
+import shutil
 import sys
 import time
 import traceback
@@ -13,14 +15,15 @@ import ml_collections
 import numpy as np
 
 from musrep_jax import __version__
-from musrep_jax.config import ConfigError, given
+from musrep_jax.config import ConfigError, given, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.evaluation.tagging import json_safe
 from musrep_jax.models import model_class
 from musrep_jax.recipes.binding import output_of
-from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell
+from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell, Share
 from musrep_jax.recipes.filters import write_filters
+from musrep_jax.recipes.merging import copy_cells, open_workdirs
 from musrep_jax.recipes.presentation import Present, present
 from musrep_jax.recipes.settings import builder_of, model_deviations, settings_of_cell
 from musrep_jax.recipes.train_cell import Trained, train_cell
@@ -28,8 +31,9 @@ from musrep_jax.recipes.workdir import Workdir
 from musrep_jax.tagger import make_card
 from musrep_jax.training.checkpoints import save_export
 from musrep_jax.training.logs import format_seconds, run_record
+from musrep_jax.training.signals import exit_code
 
-EXIT_OK, EXIT_FAILED_CELLS, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_OK, EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
 
 
 def run_cells(
@@ -43,7 +47,8 @@ def run_cells(
     """Trains and tests the cells, and writes results, tables and figures.
 
     A cell that has a result is skipped. A cell that fails is recorded with its error, and the
-    others go on. Ctrl-C keeps what is done.
+    others go on. Ctrl-C and SIGTERM keep what is done. `--cells` takes a share of the cells,
+    `--merge` takes the cells that other workdirs hold and trains none.
 
     Args:
         config: the experiment's config.
@@ -53,7 +58,8 @@ def run_cells(
         has_profile: whether results say what scoring costs.
 
     Returns:
-        Exit code: 0, 1 when cells failed, 130 when interrupted.
+        Exit code: 0; 1 when cells failed or, after merging, are missing; 130 after Ctrl-C; 143
+        after SIGTERM.
 
     Raises:
         ConfigError: if the config cannot be used at all.
@@ -61,41 +67,13 @@ def run_cells(
     for cell in cells:
         model_class(cell.model)
         settings_of_cell(config, cell)
+    share = Share.parse(config.get("cells", ""))
     folder = Workdir(workdir, config)
-    todo = [cell for cell in cells if not folder.is_done(cell)]
-    devices = jax.devices()
-    say(
-        f"musrep_jax {__version__}: {len(cells)} cells, {len(cells) - len(todo)} done before; "
-        f"{len(devices)} {devices[0].device_kind} device(s); writing to {folder.path}"
-    )
     experiment = _Experiment(config, folder, has_profile)
-    started, code = time.perf_counter(), EXIT_OK
-    try:
-        for number, cell in enumerate(todo, start=1):
-            result = experiment.run(cell)
-            if result["error"] is not None:
-                code = EXIT_FAILED_CELLS
-            elapsed = time.perf_counter() - started
-            left = format_seconds(elapsed / number * (len(todo) - number))
-            say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
-            folder.write_results(folder.all_results())
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-        say("")
-    results = experiment.finish(cells)
-    show(results, folder, config, cells)
-    num_done = sum(folder.is_done(cell) for cell in cells)
-    took = format_seconds(time.perf_counter() - started)
-    if code == EXIT_INTERRUPTED:
-        say(f"Stopped with {num_done} of {len(cells)} cells done; the same command goes on.")
-    elif code == EXIT_FAILED_CELLS:
-        say(
-            f"{len(cells) - num_done} of {len(cells)} cells failed (see the table and "
-            f"{folder.path}/cells/*/error.txt); the same command tries them again."
-        )
-    else:
-        say(f"All {len(cells)} cells are done, in {took}. Results: {folder.path}/results.md")
-    return code
+    with folder.in_use(share):
+        if config.get("merge"):
+            return experiment.merge(cells, split_list(config.merge), show)
+        return experiment.run_all(cells, share, show)
 
 
 def outcome(result: dict[str, Any]) -> str:
@@ -126,6 +104,65 @@ class _Experiment:
 
     def __post_init__(self) -> None:
         self.open = functools.lru_cache(maxsize=None)(self._open)
+
+    def run_all(self, cells: Sequence[Cell], share: Share | None, show: Present) -> int:
+        """Runs the cells, or a share of them; returns the exit code."""
+        ours, sources = share.of(cells) if share else (list(cells), [])
+        todo = [c for c in cells if c in {*ours, *sources} and not self.folder.is_done(c)]
+        devices = jax.devices()
+        part = f"share {share} of {len(cells)} cells: " if share else ""
+        more = f" and {len(sources)} sources that they start from" if sources else ""
+        say(
+            f"musrep_jax {__version__}: {part}{len(ours)} cells{more}, "
+            f"{len(ours) + len(sources) - len(todo)} done before; "
+            f"{len(devices)} {devices[0].device_kind} device(s); writing to {self.folder.path}"
+        )
+        started, code = time.perf_counter(), EXIT_OK
+        try:
+            for number, cell in enumerate(todo, start=1):
+                with self.folder.claim(cell) if share else contextlib.nullcontext():
+                    # Another share may have trained this source while we waited for it.
+                    is_new = not self.folder.is_done(cell)
+                    result = self.run(cell) if is_new else self.folder.result(cell)
+                if result["error"] is not None:
+                    code = EXIT_FAILED_CELLS
+                elapsed = time.perf_counter() - started
+                left = format_seconds(elapsed / number * (len(todo) - number))
+                say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
+                self.folder.write_results(self.folder.all_results())
+        except KeyboardInterrupt as error:
+            code = exit_code(error)
+            say("")
+        # Whoever sent SIGTERM may wait for seconds only: no tables, no figures.
+        if code != EXIT_TERMINATED:
+            show(self.finish(ours), self.folder, self.config, ours)
+        num_done = sum(self.folder.is_done(cell) for cell in ours)
+        took = format_seconds(time.perf_counter() - started)
+        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            say(f"Stopped with {num_done} of {len(ours)} cells done; the same command goes on.")
+        elif code == EXIT_FAILED_CELLS:
+            say(
+                f"{len(ours) - num_done} of {len(ours)} cells failed (see the table and "
+                f"{self.folder.path}/cells/*/error.txt); the same command tries them again."
+            )
+        else:
+            say(
+                f"All {len(ours)} cells are done, in {took}. Results: {self.folder.path}/results.md"
+            )
+        return code
+
+    def merge(self, cells: Sequence[Cell], workdirs: Sequence[str], show: Present) -> int:
+        """Takes the cells that other workdirs hold; returns the exit code."""
+        num_taken = copy_cells(self.folder, cells, open_workdirs(workdirs, self.config))
+        show(self.finish(cells), self.folder, self.config, cells)
+        missing = [cell for cell in cells if not self.folder.is_done(cell)]
+        say(
+            f"{num_taken} cells taken from {len(workdirs)} workdirs, {len(cells) - len(missing)} "
+            f"of {len(cells)} are there. Results: {self.folder.path}/results.md"
+        )
+        for cell in missing:
+            say(f"missing: {cell.describe()}")
+        return EXIT_FAILED_CELLS if missing else EXIT_OK
 
     def _open(self, name: str, sample_rate: int, labels: str | None) -> Dataset:
         data = self.config.data
@@ -160,6 +197,9 @@ class _Experiment:
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             result |= failure(error, time.perf_counter() - started)
         self.folder.write_result(cell, result)
+        checkpoints = self.folder.cell_dir(cell) / "checkpoints"
+        if result["error"] is None and checkpoints.is_dir():  # the export stands in their place
+            shutil.rmtree(checkpoints)
         return result
 
     def _train(self, cell: Cell) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from musrep_jax.config import ConfigError, fingerprint, given, plain
+from musrep_jax.config import ConfigError, given, plain
 from musrep_jax.data import pipeline
 from musrep_jax.data.datasets import Dataset, Tracks
 from musrep_jax.evaluation.decisions import fit_thresholds
@@ -25,6 +25,7 @@ from musrep_jax.recipes.initial import initial_variables
 from musrep_jax.recipes.profiling import profile_scoring
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.recipes.settings import chunk_of, duration, model_deviations, model_of
+from musrep_jax.recipes.workdir import identity
 from musrep_jax.training import checkpoints, loop, sharding
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.step import assert_frozen_identical, create_state
@@ -137,14 +138,15 @@ def train_cell(
     with contextlib.ExitStack() as stack:
         checkpointer = None
         if settings.train.checkpoint:
-            identity = {
+            run = {
                 "model": model_deviations(settings) | {"name": settings.model.name},
                 "labels": dataset.spec.label_names,
+                "data": dataset.spec.fingerprint,
                 "cell": cell.key,
-                "settings": fingerprint(plain(settings)),
+                "settings": identity(plain(settings)),
             }
             checkpointer = stack.enter_context(
-                checkpoints.TrainCheckpoints(folder / "checkpoints", identity)
+                checkpoints.TrainCheckpoints(folder / "checkpoints", run)
             )
         log = stack.enter_context(MetricsLog(folder / "metrics.jsonl"))
         progress = Progress(plan.num_steps, label=cell.describe())

@@ -9,9 +9,12 @@ exports/CELL/      one exported model per cell
 cells/CELL/        the cell's own result, metric rows, test scores, errors
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +24,19 @@ import numpy as np
 from musrep_jax.config import ConfigError, differences, plain
 from musrep_jax.evaluation.comparison import paired_bootstrap
 from musrep_jax.evaluation.tagging import json_safe
-from musrep_jax.recipes.cells import Cell
+from musrep_jax.recipes.cells import Cell, Share
+from musrep_jax.recipes.locks import Lock
 from musrep_jax.training.logs import read_rows, run_record
 
 FORMAT = 1
+CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
 # What may change between two runs in one workdir: which cells are asked for, and where things are.
 NOT_IDENTITY = {
-    "": ("source", "target", "seeds", "num_train_tracks"),
+    "": ("source", "target", "seeds", "num_train_tracks", "cells", "merge"),
     "model": ("name",),
     "data": ("name", "path", "data_dir", "cache_megabytes", "num_workers"),
     "transfer": ("modes",),
-    "train": ("log_every_steps", "num_devices", "checkpoint"),
+    "train": ("log_every_steps", "num_devices", "num_cpu_devices", "checkpoint", "trace"),
 }
 
 
@@ -44,9 +49,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes text so that a reader finds either the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # unique on all hosts
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -77,35 +85,83 @@ class Workdir:
         config: the experiment's config.
 
     Raises:
-        ConfigError: if the folder holds another experiment or cannot be written to.
+        ConfigError: if the folder holds another experiment or cannot be used.
     """
 
     def __init__(self, path: str | Path, config: ml_collections.ConfigDict) -> None:
         self.path = Path(path)
-        ours = plain(config)
-        file = self.path / "config.json"
+        self._config = plain(config)
+        file = self.path / CONFIG_FILE
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             theirs = json.loads(file.read_text(encoding="utf-8"))["config"] if file.exists() else {}
-        except (OSError, json.JSONDecodeError, KeyError) as error:
+        except FileExistsError as error:
+            raise ConfigError(
+                f"The workdir {self.path} is a file: name a new or empty folder."
+            ) from error
+        except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"The workdir {self.path} cannot be used: {error}.") from error
         if theirs:
-            changed = differences(identity(ours), identity(theirs))
+            changed = differences(identity(self._config), identity(theirs))
             if changed:
                 shown = ", ".join(changed[:6]) + (", ..." if len(changed) > 6 else "")
                 raise ConfigError(
                     f"The workdir {self.path} holds another experiment (different: {shown}): name "
                     "another --workdir, or remove this one."
                 )
-        elif any(self.path.iterdir()):
+        elif any(not path.name.startswith(".") for path in self.path.iterdir()):
             raise ConfigError(
                 f"The workdir {self.path} is not empty and holds no experiment of ours: name an "
                 "empty or new folder."
             )
+
+    @contextlib.contextmanager
+    def in_use(self, share: Share | None = None) -> Iterator[None]:
+        """Locks the folder for this run, or for this share beside other shares of it.
+
+        Args:
+            share: the part of the cells that is run; None is all.
+
+        Raises:
+            ConfigError: if another run uses the folder, or it cannot be written to.
+        """
+        what = f"The workdir {self.path}"
+        name = f"{LOCK_FILE}.{share.number}-of-{share.count}" if share else LOCK_FILE
+        beside = f"{LOCK_FILE}.*-of-{share.count}" if share else name
         try:
-            write_json(file, {"config": ours, "run": run_record()})
+            self.path.joinpath(name).touch()
         except OSError as error:
-            raise ConfigError(f"The workdir {self.path} cannot be written to: {error}.") from error
+            raise ConfigError(f"{what} cannot be written to: {error.strerror}.") from error
+        with Lock(self.path / name, what):
+            for other in sorted(self.path.glob(f"{LOCK_FILE}*")):
+                if not other.match(beside):
+                    with Lock(other, what):
+                        pass
+            self._set_damaged_aside()
+            write_json(self.path / CONFIG_FILE, {"config": self._config, "run": run_record()})
+            yield
+
+    def _set_damaged_aside(self) -> None:
+        """Renames results that cannot be read, so that their cells are done again; says so."""
+        for file in sorted(self.path.glob("cells/*/result.json")):
+            try:
+                json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                aside = file.replace(file.with_name("result.json.damaged"))
+                print(
+                    f"{file} is damaged and set aside as {aside.name}: the cell is done again",
+                    file=sys.stderr,
+                )
+
+    def claim(self, cell: Cell) -> Lock:
+        """Returns a lock on a cell; another share that trains the cell is waited for.
+
+        Args:
+            cell: the cell.
+        """
+        self.cell_dir(cell).mkdir(parents=True, exist_ok=True)
+        path = self.cell_dir(cell) / LOCK_FILE
+        return Lock(path, f"The cell {cell.key}", is_waited_for=True)
 
     def cell_dir(self, cell: Cell) -> Path:
         """Returns the folder of a cell."""
