@@ -16,6 +16,7 @@ from musrep_jax.cli.download import download
 from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
+from musrep_jax.cli.splits import splits
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "download": download,
     "import-weights": import_weights,
     "models": models,
+    "splits": splits,
 }
 """Name -> function; its parameters are the command's options, its docstring is the help."""
 
