@@ -3,7 +3,7 @@
 import pytest
 
 from musrep_jax.config import ConfigError
-from musrep_jax.recipes.cells import MODES, Cell, display_name, parse_integers, plan_cells
+from musrep_jax.recipes.cells import MODES, Cell, Share, display_name, parse_integers, plan_cells
 
 
 def plan(**changes):
@@ -60,3 +60,29 @@ def test_mistakes_get_one_sentence():
         plan(targets=["s/west"], modes=["all_layers"], sources=[])
     with pytest.raises(ConfigError, match="'x' is not a whole number"):
         parse_integers("1,x", "seeds")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 16, 100])
+def test_shares_are_balanced_and_hold_every_cell_once(count):
+    names = [f"a/{letter}" for letter in "uvwxyz"]
+    cells = plan(sources=names, targets=names, seeds=[0, 1], num_train_tracks=(10, 0))
+    shares = [Share(number, count).of(cells) for number in range(1, count + 1)]
+    assert sorted(cell.key for ours, _ in shares for cell in ours) == sorted(c.key for c in cells)
+    sizes = [len(ours) for ours, _ in shares]
+    assert max(sizes) - min(sizes) <= 1
+    for ours, sources in shares:
+        together = [cell for cell in cells if cell in {*ours, *sources}]
+        assert not set(ours) & set(sources)
+        for cell in ours:
+            if cell.source_cell is not None:
+                assert together.index(cell.source_cell) < together.index(cell)
+    needed = sum(len(sources) for _, sources in shares)
+    assert needed < 2 * count  # what starts from one source stands together
+
+
+@pytest.mark.parametrize("text", ["3-16", "0/4", "5/4", "1/0", "a/b", "1/2/3", "-1/4"])
+def test_a_share_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match=r"such as 3/16"):
+        Share.parse(text)
+    assert Share.parse("") is None
+    assert str(Share.parse(" 3/16")) == "3/16"
