@@ -28,7 +28,7 @@ ALONE_SECONDS = 2.0
 """How long a build goes on in this process before it may start others."""
 WORTH_SECONDS = 6.0
 """What must be left to do for that: a worker takes over a second to start."""
-_REPORT_SECONDS = 10.0
+REPORT_SECONDS = 10.0
 _REDRAW_SECONDS = 0.5
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _GIGABYTE = 1e9
@@ -264,7 +264,7 @@ class Progress:
         self._num_made += 1
         self._num_refused += is_refused
         now = time.monotonic()
-        pause = _REDRAW_SECONDS if self._is_terminal else _REPORT_SECONDS
+        pause = _REDRAW_SECONDS if self._is_terminal else REPORT_SECONDS
         if self.seconds > ALONE_SECONDS and now - self._last > pause:
             self._last = now
             self._tell()
