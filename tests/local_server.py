@@ -25,6 +25,7 @@ class Served:
         headers: further ones.
         etag: names the version of the content; None for a server that names none.
         has_ranges: whether a part can be asked for.
+        has_length: whether the answer states its length.
         break_after: bytes after which the next answers break off, one answer each.
         statuses: (status, headers) of the next answers, which come instead of the content.
         seconds_per_kilobyte: how slowly it comes.
@@ -36,6 +37,7 @@ class Served:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     etag: str | None = '"one"'
     has_ranges: bool = True
+    has_length: bool = True
     break_after: list[int] = dataclasses.field(default_factory=list)
     statuses: list[tuple[int, dict[str, str]]] = dataclasses.field(default_factory=list)
     seconds_per_kilobyte: float = 0.0
@@ -107,7 +109,8 @@ class LocalServer:
                     self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
                 else:
                     self.send_response(200)
-                self.send_header("Content-Length", str(size - start))
+                if served.has_length:
+                    self.send_header("Content-Length", str(size - start))
                 self.send_header("Content-Type", served.content_type)
                 if served.etag:
                     self.send_header("ETag", served.etag)

@@ -68,7 +68,7 @@ def test_the_command_fetches_and_says_what_is_left(run, corpus, tmp_path):
     assert "102,400" in rows["a/clip.bin"]
     assert "missing" in rows["labels.csv"] and "by hand" in rows["labels.csv"]
     assert f"{HOW} Save it as {folder / 'labels.csv'} (5 bytes" in out
-    assert "When it is: musrep build fake" in err
+    assert f"When it is: musrep build fake --data-dir {tmp_path}" in err
     put(folder, "labels.csv", b"a,b,c")
     code, out, err = run("download", "fake", "--data-dir", tmp_path, "--json")
     assert code == 0

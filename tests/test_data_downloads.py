@@ -75,6 +75,15 @@ def test_progress_keeps_patience_alive(server, web, tmp_path):
     assert len(server.requests) == 10
 
 
+def test_a_file_that_shrank_ends_patience(server, web, tmp_path):
+    """The server breaks off at the end of a shorter file, names no length, and has no more."""
+    file = serve(server, CONTENT, "a/clip.bin", has_length=False)
+    server.table["/a/clip.bin"].content = CONTENT[:5000]
+    with pytest.raises(DownloadError, match=r"broke off .*after 5000 of 102400 bytes|less than"):
+        fetch_file(file, tmp_path, web=web)
+    assert len(server.requests) < 9
+
+
 def test_a_server_that_ignores_ranges_sends_all_again(server, web, tmp_path):
     file = serve_clip(server, break_after=[30_000], has_ranges=False)
     assert fetch_file(file, tmp_path, web=web).is_ready

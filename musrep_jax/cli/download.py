@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +74,9 @@ def download(
             f"data set {name!r} does not come from Dunya: --ids, --all and --retry-refused are "
             "not for it."
         )
+    places = {"--folder": folder, "--data-dir": data_dir}
+    given = [word for pair in places.items() if pair[1] for word in map(str, pair)]
+    following = shlex.join(["musrep", "build", name, *given])
     files = choose_files(name, getattr(builder_class, "FILES", ()), only)
     folder = folder or corpus_folder(data_dir or default_data_dir(), name)
     states = check_files(folder, files) if check else fetch_files(folder, files, web=Web(say=say))
@@ -96,13 +100,9 @@ def download(
     if json:
         print_json(result | {"is_ready": is_ready})
     if not is_ready:
-        say(f"Not everything is there. When it is: musrep build {name}")
+        say(f"Not everything is there. When it is: {following}")
         raise typer.Exit(EXIT_FAILED)
-    say(
-        "What was asked for is there."
-        if only
-        else f"Everything is there. Next: musrep build {name}"
-    )
+    say("What was asked for is there." if only else f"Everything is there. Next: {following}")
 
 
 def choose_files(

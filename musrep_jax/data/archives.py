@@ -166,7 +166,7 @@ def _tar_members(archive: pathlib.Path, file: IO[bytes]) -> Iterator[Member]:
 
 def _refuse_escape(archive: pathlib.Path, name: str) -> None:
     parts = re.split(r"[/\\]", name)
-    if not name or name[0] in "/\\" or ".." in parts or ":" in parts[0] or "\0" in name:
+    if not name or name[0] in "/\\" or ".." in parts or re.match(r"[A-Za-z]:[/\\]", name):
         raise DownloadError(
             f"{archive} would write outside its folder ({name!r}) and is not unpacked."
         )

@@ -314,12 +314,12 @@ def fetch_files(
         with contextlib.closing(make_progress(f"unpacking {archive.name}")) as show:
             try:
                 archives.unpack(paths, digests, show)
+                fault = ""
             except DownloadError as error:
-                notes = {"note": str(error), "is_unpacked": False}
-            else:
-                notes = {"note": "", "is_unpacked": True}
+                fault = str(error)
         for index in indices:
-            states[index] = dataclasses.replace(states[index], **notes)
+            note = fault if index == indices[0] else ""
+            states[index] = dataclasses.replace(states[index], note=note, is_unpacked=not fault)
     return states
 
 

@@ -68,15 +68,7 @@ class Part:
     def __enter__(self) -> "Part":
         with room_in_one_sentence(self.path):
             self._file = open(self.path, "ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = self.path.exists() and os.path.samestat(
-                os.fstat(self._file.fileno()), os.stat(self.path)
-            )
-        except OSError as error:
-            # A file system without locks is trusted; the checksum stands at the end anyway.
-            is_ours = error.errno in _NO_LOCKS
-        if not is_ours:
+        if not self._lock():
             self._file.close()
             raise DownloadError(
                 f"another process is fetching {self.path}; let it finish.", is_local=True
@@ -87,6 +79,20 @@ class Part:
             with contextlib.suppress(ValueError):
                 self.note = json.loads(self._note_path.read_text(encoding="utf-8"))
         return self
+
+    def _lock(self) -> bool:
+        """Returns whether the part is ours alone."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return True  # a file system without locks is trusted; what comes is checked anyway
+        # Whoever had the lock may have renamed the file that we opened.
+        opened = os.fstat(self._file.fileno())
+        return self.path.exists() and os.path.samestat(opened, self.path.stat())
 
     def __exit__(self, *_: Any) -> None:
         self._file.close()
@@ -190,6 +196,9 @@ def write_whole(path: pathlib.Path, text: str) -> None:
         text: its content.
     """
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    with room_in_one_sentence(path):
-        temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        with room_in_one_sentence(path):
+            temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -169,6 +169,7 @@ class Web:
                     f"{url} has {total} bytes instead of {size}: it is not the file it was."
                 )
             part.write_note(url, response.headers, total)
+            total = size if total is None else total
             if total is not None:
                 check_room(part.path.parent, total - part.size, part.path.name)
             while total is None or part.size < total:
@@ -201,9 +202,8 @@ class Web:
 
     def _insist(self, url: str, attempt: Callable[[], Result], gained: Callable[[], int]) -> Result:
         """Returns what `attempt` returns, after as many failures as patience allows."""
-        num_failures = 0
+        num_failures, most = 0, gained()
         while True:
-            before = gained()
             try:
                 return attempt()
             except (
@@ -217,7 +217,8 @@ class Web:
                 reason, may_pass = self._judge(url, error)
                 status = getattr(error, "code", None)
                 wait = _retry_after(error)
-                num_failures = 1 if gained() > before else num_failures + 1
+                num_failures = 1 if gained() > most else num_failures + 1
+                most = max(most, gained())
                 if not may_pass or num_failures >= self._num_attempts:
                     raise DownloadError(f"{reason}.", status=status) from error
             if wait is not None and wait > _LONGEST_WAIT:
