@@ -10,6 +10,8 @@ import pytest
 import soundfile
 
 from musrep_jax.data import DatasetError, open_dataset
+from musrep_jax.data.datasets import make_builder
+from musrep_jax.data.quarantine import quarantine_path, write_quarantine
 from musrep_jax.data.splits import (
     SplitError,
     find_leakage,
@@ -150,6 +152,29 @@ def test_bad_files_are_listed_and_the_rest_is_built(folder, tmp_path, capsys):
     assert "does not list: 2 (caf\ufffd.wav, not listed.flac)" in notes and "UTF-8" in notes
     assert "labels without a recording in train: 1 (Ney é)" in notes
     assert "3 refused" in capsys.readouterr().out
+
+
+def test_what_the_doctor_has_listed_is_refused(folder, tmp_path):
+    first = _open(folder, tmp_path)
+    path = quarantine_path(tmp_path / "data", folder)
+    write_quarantine(path, [("take 03.wav", "clipped", "it is clipped."), ("x.wav", "dead", "no")])
+    dataset = _open(folder, tmp_path)
+    assert dataset.report["refused"] == [
+        {"path": "take 03.wav", "reason": "is quarantined by musrep doctor: it is clipped."}
+    ]
+    assert sum(dataset.spec.split_sizes.values()) == 11
+    write_quarantine(path, [])
+    assert _open(folder, tmp_path).spec == first.spec
+
+
+def test_the_size_is_told_before(folder, tmp_path):
+    builder = make_builder(f"audio_folder:{folder}", data_dir=tmp_path / "data", sample_rate=8000)
+    assert builder.estimate_bytes() == pytest.approx(12 * 0.05 * 8000 * 2, abs=2)
+    _write_audio(folder / "take 00.ogg", 0, seconds=20)
+    _edit(folder, "take 00.wav", "take 00.ogg")
+    builder = make_builder(f"audio_folder:{folder}", data_dir=tmp_path / "data", sample_rate=8000)
+    (folder / "take 01.wav").write_bytes(b"no audio")
+    assert 0.5 < builder.estimate_bytes() / ((11 * 0.05 + 20) * 8000 * 2) < 1.1
 
 
 def test_every_delivered_format_is_built_or_listed(shared_dir, tmp_path, monkeypatch):

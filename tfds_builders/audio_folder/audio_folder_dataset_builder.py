@@ -5,17 +5,19 @@ import dataclasses
 import fnmatch
 import hashlib
 import json
+import os
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from musrep_jax.data.audio import AudioError, read_audio
+from musrep_jax.data.audio import AudioError, open_audio, read_audio
 from musrep_jax.data.builders import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.splits import (
     FRACTIONS,
@@ -36,6 +38,9 @@ from tfds_builders.audio_folder.label_table import (
 
 _NUM_DECODERS = 2
 _PROBE_FRAMES = 1024
+_NUM_SAMPLED = 5
+_MIN_BYTES_PER_SECOND = 500.0
+"""Of audio: a header that claims more seconds is not believed."""
 _MAX_LICENCES = 5
 _MAX_NAMED = 5
 
@@ -129,6 +134,9 @@ class Builder(TrackBuilder):
             "min_positives": int(min_positives),
         }
         self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
+        self._quarantined = _quarantined_rows(
+            self.folder, self.rows, read_quarantine(quarantine_path(data_dir, self.folder))
+        )
         self._planned: dict[str, list[Recording]] = {}
         self._facts: dict[str, Any] = {}
         rate = int(sample_rate or self.DEFAULT_SAMPLE_RATE)
@@ -168,16 +176,9 @@ class Builder(TrackBuilder):
                 stat = path.stat()
                 files.append([row.path, stat.st_size, stat.st_mtime_ns])
         table = (self.folder / TABLE_NAME).read_bytes()
-        return _digest(
-            [
-                str(self.VERSION),
-                hashlib.sha256(table).hexdigest(),
-                files,
-                self.sample_rate,
-                self.seed,
-                self.options,
-            ]
-        )
+        content = [str(self.VERSION), hashlib.sha256(table).hexdigest(), files]
+        content += [self.sample_rate, self.seed, self.options]
+        return _digest([*content, self._quarantined] if self._quarantined else content)
 
     def split_names(self) -> tuple[str, ...]:
         """Returns the splits; on the first call the files are looked at and the splits made."""
@@ -193,6 +194,21 @@ class Builder(TrackBuilder):
     def track_loader(self) -> "RecordingDecoder":
         """Returns what decodes a recording."""
         return RecordingDecoder(self.folder, self.sample_rate)
+
+    def estimate_bytes(self) -> int:
+        """Returns about how large the data set will be, going by a few files of each format."""
+        formats: dict[str, list[tuple[pathlib.Path, int]]] = {}
+        for row in self.rows:
+            path = locate(self.folder, row.path)
+            if path.is_file():
+                found = formats.setdefault(path.suffix.lower(), [])
+                found.append((path, path.stat().st_size))
+        seconds = 0.0
+        for found in formats.values():
+            few = found[:: -(-len(found) // _NUM_SAMPLED)]
+            share = sum(size for _, size in few) / max(1, sum(size for _, size in found))
+            seconds += sum(_seconds(path, size) for path, size in few) / max(share, 1e-9)
+        return int(2 * self.sample_rate * seconds)
 
     def report_facts(self) -> dict[str, Any]:
         """Returns leakage between splits, labels missing from one, and notes in words."""
@@ -246,6 +262,8 @@ class Builder(TrackBuilder):
 
     def _probe(self, row: Row) -> str | RefusedTrack:
         """Returns the hash of a file's content, or why it cannot be opened."""
+        if row.path in self._quarantined:
+            return RefusedTrack(row.path, self._quarantined[row.path])
         path = locate(self.folder, row.path)
         try:
             audio, _ = read_audio(path, name=row.path, num_frames=_PROBE_FRAMES)
@@ -256,6 +274,27 @@ class Builder(TrackBuilder):
             return RefusedTrack(row.path, error.reason)
         except OSError as error:
             return RefusedTrack(row.path, f"cannot be read: {error.strerror}.")
+
+
+def _quarantined_rows(
+    folder: pathlib.Path, rows: Sequence[Row], listed: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the paths of the table that a quarantine list has, and why they are refused."""
+    found = {}
+    for row in rows if listed else ():
+        path = os.path.relpath(locate(folder, row.path), folder)
+        if path in listed:
+            found[row.path] = f"is quarantined by musrep doctor: {listed[path]}"
+    return found
+
+
+def _seconds(path: pathlib.Path, num_bytes: int) -> float:
+    """Returns how long a file says it is, within reason; 0 if it cannot be opened."""
+    try:
+        with open_audio(path, path.name) as file:
+            return min(file.frames / file.samplerate, num_bytes / _MIN_BYTES_PER_SECOND)
+    except AudioError:
+        return 0.0
 
 
 def _choose_labels(
