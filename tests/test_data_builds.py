@@ -18,7 +18,7 @@ import pytest
 import toy_builds
 from toy_builds import ToyBuilder
 
-from musrep_jax.data import Dataset, build_lock, building, shard_worker, shards
+from musrep_jax.data import Dataset, build_lock, building, progress, shard_worker, shards
 from musrep_jax.data.build_lock import BuildStopped
 from musrep_jax.data.records import BuildError
 
@@ -168,7 +168,8 @@ def _plan_of_train(tmp_path):
 def test_workers_start_when_a_build_turns_out_to_be_long(tmp_path, log, monkeypatch, capsys):
     monkeypatch.setattr(building, "ALONE_SECONDS", 0.1)
     monkeypatch.setattr(building, "WORTH_SECONDS", 0.1)
-    monkeypatch.setattr(building, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "_QUIET", 0.1)
+    monkeypatch.setattr(progress, "_EVERY_ELSEWHERE", 0.1)
     monkeypatch.setattr(building, "count_cores", lambda: 2)
     started = []
     monkeypatch.setattr(
@@ -178,7 +179,9 @@ def test_workers_start_when_a_build_turns_out_to_be_long(tmp_path, log, monkeypa
     builder.build()
     assert len(started) == 2 and set(_made(log).values()) == {1}
     told = capsys.readouterr().err
-    assert re.search(r"\d+ of 40 tracks \(\d+ %\), [\d.]+ tracks/s, .* s left, 0 refused", told)
+    assert re.search(
+        r"made: \d+ of 40 tracks \(\d+%\), [\d.]+ tracks/s, 0:00:0\d left, 0 refused", told
+    )
 
 
 def test_a_worker_that_is_killed_ends_the_build_with_a_sentence(tmp_path, log):

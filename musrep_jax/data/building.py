@@ -7,12 +7,12 @@ import os
 import pathlib
 import pickle
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
 from musrep_jax.data.build_lock import LOCK, BuildStopped, say
+from musrep_jax.data.progress import Progress
 from musrep_jax.data.shard_worker import ShardWorker, WorkerDied
 from musrep_jax.data.shards import (
     Piece,
@@ -28,8 +28,6 @@ ALONE_SECONDS = 2.0
 """How long a build goes on in this process before it may start others."""
 WORTH_SECONDS = 6.0
 """What must be left to do for that: a worker takes over a second to start."""
-REPORT_SECONDS = 10.0
-_REDRAW_SECONDS = 0.5
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _GIGABYTE = 1e9
 
@@ -139,17 +137,17 @@ def make_shards(
         BuildStopped: if a worker is killed.
     """
     folder = pathlib.Path(recipe.folder)
-    progress = Progress(
+    tally = Tally(
         sum(len(shard.tracks) for shard in shards),
         sum(count_made(folder, shard) for shard in shards),
     )
     wanted = num_workers or count_cores()
     todo = [shard for shard in shards if read_facts(folder, shard) is None]
-    with progress:
+    with contextlib.closing(tally):
         if wanted == 1 or num_workers is None or not _can_travel(recipe, shards):
-            todo = _make_alone(todo, recipe, progress, may_pause=wanted > 1)
+            todo = _make_alone(todo, recipe, tally, may_pause=wanted > 1)
         if todo:
-            _make_in_workers(todo, recipe, progress, min(wanted, len(todo)), keep_open)
+            _make_in_workers(todo, recipe, tally, min(wanted, len(todo)), keep_open)
     return [read_facts(folder, shard) for shard in shards]
 
 
@@ -171,13 +169,13 @@ def _can_travel(recipe: Recipe, shards: Sequence[Shard]) -> bool:
 
 
 def _make_alone(
-    shards: Sequence[Shard], recipe: Recipe, progress: "Progress", may_pause: bool
+    shards: Sequence[Shard], recipe: Recipe, tally: "Tally", may_pause: bool
 ) -> Sequence[Shard]:
     """Makes shards in this process; returns those that are left, if it paused."""
 
     def on_track(piece: Piece) -> None:
-        progress.add(piece.is_refused)
-        is_slow = progress.seconds > ALONE_SECONDS and progress.seconds_left > WORTH_SECONDS
+        tally.add(piece.is_refused)
+        is_slow = tally.seconds > ALONE_SECONDS and tally.seconds_left > WORTH_SECONDS
         if may_pause and is_slow and _can_travel(recipe, shards):
             raise _Pause
 
@@ -192,7 +190,7 @@ def _make_alone(
 def _make_in_workers(
     shards: Sequence[Shard],
     recipe: Recipe,
-    progress: "Progress",
+    tally: "Tally",
     num_workers: int,
     keep_open: tuple[int, ...],
 ) -> None:
@@ -211,7 +209,7 @@ def _make_in_workers(
                 if kind == "error":
                     raise value
                 if kind == "track":
-                    progress.add(value)
+                    tally.add(value)
                 elif waiting:
                     worker.make(waiting.popleft())
                 else:
@@ -226,8 +224,8 @@ def _make_in_workers(
             worker.stop()
 
 
-class Progress:
-    """Tells on standard error how far a build is, unless it is done in no time.
+class Tally:
+    """Counts the tracks as they are made, and tells on standard error how far a build is.
 
     Attributes:
         num_tracks: in all.
@@ -243,10 +241,11 @@ class Progress:
         """
         self.num_tracks, self.num_done = num_tracks, num_done
         self._num_refused = self._num_made = 0
-        self._start = self._last = time.monotonic()
-        self._is_terminal = sys.stderr.isatty()
+        self._start = time.monotonic()
         if num_done:
             say(f"going on: {num_done} of {num_tracks} tracks were made already")
+        self._progress = Progress("made", "tracks")
+        self._progress(num_done, num_tracks)
 
     @property
     def seconds(self) -> float:
@@ -259,37 +258,12 @@ class Progress:
         return (self.num_tracks - self.num_done) * self.seconds / max(1, self._num_made)
 
     def add(self, is_refused: bool) -> None:
-        """Counts a track, and tells now and then."""
+        """Counts a track."""
         self.num_done += 1
         self._num_made += 1
         self._num_refused += is_refused
-        now = time.monotonic()
-        pause = _REDRAW_SECONDS if self._is_terminal else REPORT_SECONDS
-        if self.seconds > ALONE_SECONDS and now - self._last > pause:
-            self._last = now
-            self._tell()
+        self._progress(self.num_done, self.num_tracks, f"{self._num_refused} refused")
 
-    def _tell(self) -> None:
-        line = (
-            f"{self.num_done} of {self.num_tracks} tracks "
-            f"({100 * self.num_done // self.num_tracks} %), "
-            f"{self._num_made / self.seconds:.1f} tracks/s, "
-            f"{_duration(self.seconds_left)} left, {self._num_refused} refused"
-        )
-        if self._is_terminal:
-            print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
-        else:
-            say(line)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        if self._is_terminal and self._last > self._start:
-            print(file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    def close(self) -> None:
+        """Ends what is being told."""
+        self._progress.close()

@@ -8,6 +8,8 @@ from typing import TextIO
 _MEGABYTE = 1e6
 _EVERY_ON_TERMINAL, _EVERY_ELSEWHERE = 0.2, 30.0
 """Seconds between two lines."""
+_QUIET = 2.0
+"""Seconds before the first: what takes no longer needs no telling."""
 
 
 class Progress:
@@ -30,10 +32,12 @@ class Progress:
         self._had: int | None = None
         self._width = 0
 
-    def __call__(self, have: int, total: int | None) -> None:
-        """Takes the count so far and in all."""
+    def __call__(self, have: int, total: int | None, note: str = "") -> None:
+        """Takes the count so far and in all, and what else there is to say."""
         now = time.monotonic()
         self._had = have if self._had is None else self._had
+        if now - self._start < _QUIET:
+            return
         if now - self._last < (_EVERY_ON_TERMINAL if self._is_terminal else _EVERY_ELSEWHERE):
             return
         self._last = now
@@ -45,6 +49,7 @@ class Progress:
         line += f", {rate / self._scale:.1f} {self._unit}/s"
         if total and rate > 0:
             line += f", {datetime.timedelta(seconds=round((total - have) / rate))} left"
+        line += f", {note}" if note else ""
         if self._is_terminal:
             self._stream.write("\r" + line.ljust(self._width))
             self._width = len(line)
