@@ -74,6 +74,8 @@ class Container:
         slack: what `held` or the decoded length may lack without meaning anything, in seconds.
         cut: how the end can be seen to be missing, in words; "".
         broken: how something can be seen to be missing on the way, in words; "".
+        is_estimate: whether the length that a decoder announces is a guess: an mp3 of variable bit
+            rate without a header that states it.
         junk: bytes before the first audio that are no tag.
         trimmed: seconds of delay and padding that decoders leave out of `held`.
     """
@@ -85,6 +87,7 @@ class Container:
     slack: float = 0.0
     cut: str = ""
     broken: str = ""
+    is_estimate: bool = False
     junk: int = 0
     trimmed: float = 0.0
 
@@ -176,6 +179,7 @@ def _read_mpeg(data: bytes) -> Container:
         slack=0.0 if stream.cut_bytes else 1.5 * frame,
         cut=cut,
         broken=broken,
+        is_estimate=stream.is_variable and stream.promised_frames is None,
         junk=stream.leading_junk,
         trimmed=stream.trimmed / stream.sample_rate,
     )

@@ -25,6 +25,7 @@ from musrep_jax.data.findings import (
     find_duplicates,
     find_odd_ones,
     judge,
+    note,
 )
 from musrep_jax.data.quarantine import (
     escape_path,
@@ -262,6 +263,9 @@ def _look(
     findings, present = [], {}
     for entry in wanted:
         path = folder / entry.path
+        if not _is_utf8(entry.path):
+            shown = f"it is shown as {escape_path(entry.path)}"
+            findings.append(note(entry.path, "name", f"{shown}."))
         try:
             status = path.stat()
         except OSError as error:
@@ -283,6 +287,10 @@ def _look(
         else:
             present[entry.path] = status
     return findings, present
+
+
+def _is_utf8(path: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in path)
 
 
 def _unreadable(path: str, error: OSError) -> Finding:

@@ -22,7 +22,9 @@ SILENCE = 1e-4
 """-80 dBFS: three steps of 16 bits, which holds dither and what lossy decoders make of silence."""
 WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
-_NEARLY_FULL, _LOUD = 0.98, 0.9
+_NEARLY_FULL, _LOUD, _HIGH = 0.98, 0.9, 0.85
+_RIPPLE = 0.01
+"""What dither and lossy codecs add to a constant, as a share of it."""
 _COARSE = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
 _LOSSLESS = ("PCM", "FLOAT", "DOUBLE", "ALAC")
 """How the encodings begin whose samples come back exactly."""
@@ -49,12 +51,13 @@ class Facts:
         peak: greatest absolute value.
         is_coarse: whether equal samples in a row are nothing special: lossy, or 8 bits.
         spread: of the channel that moves most, greatest minus smallest value.
-        deviation: standard deviation about the mean, of the channel where it is greatest.
         offset: mean, of the channel where it is furthest from 0.
         mute_channels: channels that are silent.
         flat: share of samples between two neighbours that equal them (loud ones only), or, where
             `is_coarse`, between two that are nearly at full scale as it is.
+        high: share of samples near or beyond full scale; measured where `is_coarse`.
         silent: share of the time without any sound.
+        still: share of the time in which there is a value other than 0 and nothing moves.
         longest_silence: in seconds.
     """
 
@@ -74,11 +77,12 @@ class Facts:
     peak: float = 0.0
     is_coarse: bool = False
     spread: float = 0.0
-    deviation: float = 0.0
     offset: float = 0.0
     mute_channels: int = 0
     flat: float = 0.0
+    high: float = 0.0
     silent: float = 0.0
+    still: float = 0.0
     longest_silence: float = 0.0
 
     @property
@@ -170,7 +174,6 @@ def _measure_array(path: pathlib.Path) -> dict[str, Any]:
         "num_not_finite": array.size - finite,
         "peak": 1.0,
         "spread": float(np.ptp(array)) if is_finite else 1.0,
-        "deviation": float(np.std(array, dtype=np.float64)) if is_finite else 1.0,
     }
 
 
@@ -181,8 +184,9 @@ class _Meter:
         self.is_coarse = is_coarse
         self.window = max(1, int(WINDOW_SECONDS * sample_rate))
         self.sample_rate = sample_rate
-        self.num_frames, self.num_not_finite, self.num_flat = 0, 0, 0
-        self.sum, self.squares = np.zeros(channels), np.zeros(channels)
+        self.num_frames, self.num_not_finite, self.num_flat, self.num_high = 0, 0, 0, 0
+        self.num_still = 0
+        self.sum = np.zeros(channels)
         self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
         self.silent_windows: list[np.ndarray] = []
         self.digest = hashlib.sha256(f"{sample_rate} {channels}".encode())
@@ -199,18 +203,20 @@ class _Meter:
         self.num_frames += len(block)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self.sum += rows.sum(axis=1)
-        self.squares += [np.dot(row, row) for row in rows]
         scaled = np.multiply(block, np.float32(32768.0))
         np.rint(scaled, out=scaled)
         np.clip(scaled, -32768.0, 32767.0, out=scaled)
         self.digest.update(scaled.astype("<i2"))
         if max(high.max(), -low.min()) >= _LOUD:
             self.num_flat += sum(map(self._count_flat, rows))
+            if self.is_coarse:
+                self.num_high += int((np.abs(rows) >= _HIGH).sum())
         whole = len(block) // self.window * self.window
         windows = block[:whole].reshape(-1, self.window * block.shape[1])
-        self.silent_windows.append(
-            (windows.max(axis=1) < SILENCE) & (windows.min(axis=1) > -SILENCE)
-        )
+        low, high = windows.min(axis=1), windows.max(axis=1)
+        self.silent_windows.append((high < SILENCE) & (low > -SILENCE))
+        level = np.maximum(np.abs(low), np.abs(high))
+        self.num_still += int((high - low < np.maximum(2 * SILENCE, _RIPPLE * level)).sum())
 
     def _count_flat(self, row: np.ndarray) -> int:
         """Returns how many samples lie between two that are like them at the top; see `Facts`."""
@@ -226,18 +232,18 @@ class _Meter:
         if not self.num_frames:
             return found
         means = self.sum / self.num_frames
-        variances = np.maximum(0.0, self.squares / self.num_frames - means**2)
         silent = np.concatenate(self.silent_windows)
         return {
             **found,
             "sound": self.digest.hexdigest(),
             "peak": float(max(self.high.max(), -self.low.min())),
             "spread": float((self.high - self.low).max()),
-            "deviation": float(np.sqrt(variances.max())),
             "offset": float(means[np.abs(means).argmax()]),
             "mute_channels": int(((self.high < SILENCE) & (self.low > -SILENCE)).sum()),
             "flat": self.num_flat / (self.num_frames * len(means)),
+            "high": self.num_high / (self.num_frames * len(means)),
             "silent": float(silent.mean()) if len(silent) else 0.0,
+            "still": (self.num_still - int(silent.sum())) / max(1, len(silent)),
             "longest_silence": _longest_run(silent) * self.window / self.sample_rate,
         }
 

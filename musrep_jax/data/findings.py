@@ -9,9 +9,11 @@ Clipped (a note: loud masters and chip music are at full scale on purpose): at l
 samples lie between two equal neighbours at 0.9 of full scale or more. Three equal ones in a row are
 what Audacity's Find Clipping counts ("start threshold", default 3); 1 % is the share that
 `clipCheck` (speechcollectr for R) lets pass; a full-scale sine of 16 bits has 0.5 %. Lossy decoders
-and 8-bit formats blur the top or repeat values by themselves, and may exceed full scale: there 15 %
-must lie at 0.98 or more, above the 12.8 % of a full-scale sine; what was clipped mildly before it
-was encoded is not seen.
+and 8-bit formats blur the top or repeat values by themselves, and the former exceed full scale with
+healthy audio too. There, three in a row at 0.98 or more must make up 15 % (a full-scale sine has
+12.8 %), or 2 % where the peak is 1.05 or more as well (loud real clips have up to 0.5 %), or 45 %
+must be at 0.85 or more (the sine has 35 %). What was clipped mildly before it was encoded is not
+seen.
 """
 
 import dataclasses
@@ -42,7 +44,9 @@ NOTES = {
     "not_decoded": "needs the ffmpeg program to be decoded",
     "duplicate": "the same audio as another file",
     "wrong_extension": "another format than its name says",
-    "junk": "foreign bytes before or in the audio",
+    "name": "its name is not UTF-8, so that no table can list it",
+    "junk": "foreign bytes before the audio",
+    "no_header": "variable bit rate without a header: players guess its length",
     "length": "its length is told differently",
     "clipped": "clipped",
     "offset": "a large constant offset (DC)",
@@ -55,10 +59,11 @@ NOTES = {
 """Kind -> what it means."""
 
 _TOLERANCE_SECONDS, _TOLERANCE_SHARE, _MOST_TOLERANCE = 0.1, 0.05, 1.0
-_FLAT_SHARE, _FLAT_SHARE_COARSE = 0.01, 0.15
+_FLAT_SHARE = 0.01
+_FLAT_SHARE_COARSE, _FLAT_SHARE_BEYOND, _BEYOND, _HIGH_SHARE = 0.15, 0.02, 1.05, 0.45
 _OFFSET, _OFFSET_SECONDS = 0.05, 0.1
-_RIPPLE = 0.01
-"""A deviation below this share of the offset is a constant with dither."""
+_CONSTANT = 0.8
+"""Of the time; lossy codecs ring for a while where the constant begins."""
 _MOSTLY_SILENT, _HALF_SILENT, _LONG_SILENCE_SECONDS = 0.95, 0.5, 10.0
 """Single sounds padded to the length of a clip (ESC-50: up to 0.86) are meant so; half a track of
 silence that lasts is not."""
@@ -138,6 +143,8 @@ def _about_name(path: str, facts: Facts) -> Iterator[Finding]:
         yield note(path, "wrong_extension", f"it is {container.format}, whatever its name says.")
     if container.junk:
         yield note(path, "junk", f"{container.junk} bytes before its audio are no tag.")
+    if container.is_estimate:
+        yield note(path, "no_header", "its bit rate varies, and no header states its length.")
 
 
 def _about_length(path: str, facts: Facts, expected: float | None) -> Iterator[Finding]:
@@ -189,13 +196,14 @@ def _about_sound(path: str, facts: Facts) -> Iterator[Finding]:
     if facts.spread < 2 * SILENCE and abs(facts.offset) < SILENCE:
         yield fault(path, "silent", f"its peak is {facts.peak:.6f} of full scale.")
         return
-    if facts.deviation < _RIPPLE * abs(facts.offset) or facts.spread < 2 * SILENCE:
+    if facts.still >= _CONSTANT or facts.spread < 2 * SILENCE:
         yield fault(path, "constant", f"its value is {facts.offset:.3f} throughout.")
         return
     if abs(facts.offset) >= _OFFSET and facts.seconds >= _OFFSET_SECONDS:
         yield note(path, "offset", f"its mean is {facts.offset:+.3f} of full scale.")
-    if facts.flat >= (_FLAT_SHARE_COARSE if facts.is_coarse else _FLAT_SHARE):
-        yield note(path, "clipped", f"{facts.flat:.1%} of its samples are cut off at the top.")
+    if _is_clipped(facts):
+        told = f"{max(facts.flat, facts.high):.1%} of its samples are at the top"
+        yield note(path, "clipped", f"{told}.")
     if facts.silent >= _MOSTLY_SILENT or (
         facts.silent >= _HALF_SILENT and facts.longest_silence >= _LONG_SILENCE_SECONDS
     ):
@@ -206,6 +214,14 @@ def _about_sound(path: str, facts: Facts) -> Iterator[Finding]:
         yield note(path, "mute_channel", f"{told}.")
     if facts.peak >= _TOO_LOUD:
         yield note(path, "too_loud", f"its peak is {facts.peak:.4g} times full scale.")
+
+
+def _is_clipped(facts: Facts) -> bool:
+    """Returns whether the waveform is cut off at the top; the head of this file says when."""
+    if not facts.is_coarse:
+        return facts.flat >= _FLAT_SHARE
+    enough = _FLAT_SHARE_BEYOND if facts.peak >= _BEYOND else _FLAT_SHARE_COARSE
+    return facts.flat >= enough or facts.high >= _HIGH_SHARE
 
 
 def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> list[Finding]:

@@ -54,6 +54,7 @@ class MpegStream:
         samples_per_frame: per channel.
         num_frames: whole frames of audio that are there; the encoder's own header frame is none.
         promised_frames: what that header says, or None.
+        is_variable: whether frames differ in bit rate.
         trimmed: samples of delay and padding that a decoder leaves out, as the header says.
         cut_bytes: what the last frame lacks; 0 when it is whole.
         leading_junk: bytes before the first frame that are no tag.
@@ -65,6 +66,7 @@ class MpegStream:
     samples_per_frame: int
     num_frames: int
     promised_frames: int | None
+    is_variable: bool
     trimmed: int
     cut_bytes: int
     leading_junk: int
@@ -85,8 +87,9 @@ def read_mpeg(data: bytes) -> MpegStream | None:
         return None
     header = read_frame_header(data[first : first + 4])
     promised, trimmed = _read_promise(data[first : first + header.length])
-    position = first
-    num_frames, inner_junk, cut_bytes = (0 if promised is None else -1), 0, 0
+    position = first if promised is None else first + header.length
+    bit_rates: set[int] = set()
+    num_frames, inner_junk, cut_bytes = 0, 0, 0
     while position < end:
         head = data[position : position + 4]
         frame = read_frame_header(head) if position + 4 <= end else None
@@ -95,6 +98,7 @@ def read_mpeg(data: bytes) -> MpegStream | None:
                 cut_bytes = position + frame.length - end
                 break
             num_frames += 1
+            bit_rates.add(head[2] >> 4)
             position += frame.length
             continue
         if position + 4 > end and head[:2] == data[first : first + 2][: len(head)]:
@@ -107,8 +111,9 @@ def read_mpeg(data: bytes) -> MpegStream | None:
     return MpegStream(
         sample_rate=header.sample_rate,
         samples_per_frame=header.samples,
-        num_frames=max(0, num_frames),
+        num_frames=num_frames,
         promised_frames=promised or None,
+        is_variable=len(bit_rates) > 1,
         trimmed=trimmed,
         cut_bytes=cut_bytes,
         leading_junk=first - start,
