@@ -14,10 +14,13 @@ import sys
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 import toy_builds
 from toy_builds import ToyBuilder
 
+from musrep_jax.cli import app
 from musrep_jax.data import Dataset, build_lock, building, progress, shard_worker, shards
 from musrep_jax.data.build_lock import BuildStopped
 from musrep_jax.data.records import BuildError
@@ -356,3 +359,96 @@ def test_a_damaged_piece_is_made_again(tmp_path, log):
         builder.build(num_workers=1)
     assert sum(_made(log).values()) == num_before + 3
     assert not toy.directory.exists()
+
+
+def test_apache_beam_makes_the_same_bytes_and_goes_on(tmp_path, log):
+    pytest.importorskip("apache_beam", reason="the extra `beam` is not installed; CI installs it")
+    whole = ToyBuilder(data_dir=tmp_path / "whole", log=tmp_path / "log", fates={1: "refused"})
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={1: "refused", 7: "SIGINT"})
+    (tmp_path / "SIGINT").touch()
+    with pytest.raises(KeyboardInterrupt):
+        builder.build(num_workers=1)
+    assert 0 < sum(_made(log).values()) < 40
+    builder.build(beam_options=["--runner=DirectRunner"])
+    assert _content(builder.directory) == _content(whole.build())
+    assert len(_made(log)) == 40 and sum(_made(log).values()) == 41
+
+
+def test_a_failure_on_beam_is_a_sentence(tmp_path, log):
+    pytest.importorskip("apache_beam", reason="the extra `beam` is not installed; CI installs it")
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "error"})
+    with pytest.raises(
+        BuildStopped, match=r"pipeline failed .*it cannot be built.* goes on"
+    ) as told:
+        builder.build(beam_options=[])
+    assert "\n" not in str(told.value)
+    with pytest.raises(ValueError, match="does not accept '--runner=Nowhere'"):
+        builder.build(beam_options=["--runner=Nowhere"])
+
+
+def test_without_beam_it_says_how_to_install_it(tmp_path, log, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(ValueError, match=r"pip install \"musrep_jax\[beam\]\""):
+        ToyBuilder(data_dir=tmp_path / "data", log=log).build(beam_options=[])
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs `musrep` in this process; returns exit code, standard output and error."""
+
+    def run_here(*words):
+        with pytest.raises(SystemExit) as ended:
+            app([str(word) for word in words], prog_name="musrep")
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run_here
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six recordings, one of them damaged."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    lines = ["path\tlabels"]
+    for number in range(6):
+        audio = np.random.default_rng(number).uniform(-0.5, 0.5, 800)
+        soundfile.write(folder / f"{number}.wav", audio, 16000)
+        lines.append(f"{number}.wav\tnoise")
+    (folder / "5.wav").write_bytes(b"RIFF")
+    (folder / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_musrep_build_prints_the_report(run, folder, tmp_path):
+    words = ("build", f"audio_folder:{folder}", "--data-dir", tmp_path / "data")
+    code, out, _ = run(*words, "--workers", 1, "--sample-rate", 8000)
+    assert code == 0 and "building audio_folder:recordings in" in out
+    assert "1 refused" in out and "5.wav: cannot be read" in out
+    code, out, _ = run(*words, "--sample-rate", 8000)
+    assert code == 0 and "5.wav" in out and "nothing to do: it stands in" in out
+    code, out, err = run("build", "audio_folder", "--folder", folder, *words[2:], "--json")
+    report = json.loads(out)
+    assert code == 0 and sum(report["num_tracks"].values()) == 5 and "building" in err
+    assert Dataset(report["directory"]).spec.sample_rate == 16000
+
+
+def test_musrep_build_refuses_with_a_sentence(run, folder, tmp_path):
+    for words, message in [
+        (("synthetic_cultures/makan",), "Did you mean 'makam'"),
+        (("audio_folder:nowhere",), "does not exist"),
+        (("synthetic_cultures", "--folder", folder), "has no option 'folder'"),
+        (("synthetic_cultures", "--beam-options=--runner=FlinkRunner"), "are for --beam"),
+        (("synthetic_cultures", "--beam", "--beam-options", "'x"), "No closing quotation"),
+    ]:
+        code, out, err = run("build", *words, "--data-dir", tmp_path / "data")
+        assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+
+
+def test_musrep_build_on_a_full_disk_exits_with_one(run, folder, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shards, "_write_piece", full)
+    words = ("build", f"audio_folder:{folder}", "--data-dir", tmp_path / "data")
+    code, _, err = run(*words)
+    assert code == 1 and err.startswith("error: the disk is full") and err.count("\n") == 1

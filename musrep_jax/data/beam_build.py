@@ -49,7 +49,9 @@ def make_shards_on_beam(
             standard.runner = LOCAL_RUNNER
         pipeline = beam.Pipeline(options=parsed)
     except (ValueError, SystemExit) as error:
-        raise BeamError(f"Beam does not accept {' '.join(options)!r}: {error}.") from error
+        raise BeamError(
+            f"Beam does not accept {' '.join(options)!r}: {str(error).rstrip('.')}."
+        ) from error
     todo = [shard for shard in shards if read_facts(folder, shard) is None]
     if todo:
         # One bundle each, so that a runner can spread them.
