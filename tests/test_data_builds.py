@@ -284,6 +284,15 @@ def test_a_data_set_of_other_content_stays_until_its_successor_is_whole(tmp_path
     assert builder.info.splits["train"].num_examples == 15
 
 
+def test_what_earlier_versions_left_is_named(tmp_path, log, capsys):
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log)
+    left = builder.directory.parent / "incomplete.ABCDEF_1.0.0"
+    left.mkdir(parents=True)
+    builder.build()
+    assert f"{left} is left of a build by an earlier version" in capsys.readouterr().err
+    assert left.exists()
+
+
 def test_tfds_asks_for_a_build_in_its_own_way(tmp_path, log):
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log)
     builder.download_and_prepare()

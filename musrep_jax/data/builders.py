@@ -46,9 +46,10 @@ from musrep_jax.data.shards import (
     forget_shards,
     join_facts,
     plan_shards,
+    write_atomically,
 )
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.stored import REPORT_FILE, format_report, read_report, read_spec
+from musrep_jax.data.stored import METADATA_FILE, REPORT_FILE, format_report, read_report, read_spec
 
 
 class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -272,12 +273,16 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> None:
         plan, folder = self._plan(), self._building
         every = [shard for shards in plan.values() for shard in shards]
-        facts = [dataclasses.asdict(spec), plan, self.track_loader()]
-        digest = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()
+        digest = hashlib.sha256()
+        for fact in (dataclasses.asdict(spec), self.track_loader(), *every):
+            digest.update(repr(fact).encode("utf-8", "backslashreplace"))
+        old = list(self.directory.parent.glob("incomplete.*"))
+        if old:
+            say(f"{old[0]} is left of a build by an earlier version; it can be removed")
         with hold_folder(folder, spec.name, lambda: self._has(spec.fingerprint)) as lock:
             if lock is not None:
                 with told_of_full_disk(folder):
-                    empty_folder(folder, keep=digest)
+                    empty_folder(folder, keep=digest.hexdigest())
                     check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
                     recipe = Recipe(str(folder), self.track_loader(), TrackCodec(spec))
                     if beam_options is None:
@@ -345,6 +350,12 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if self.directory.exists():
             os.rename(self.directory, folder / "old")
         os.rename(whole, self.directory)
+        if self.BUILDER_CONFIGS:
+            # What TFDS goes by when it is asked for the data set without a config.
+            default = json.dumps({"default_config_name": self.BUILDER_CONFIGS[0].name})
+            (self.directory.parents[1] / ".config").mkdir(exist_ok=True)
+            path = self.directory.parents[1] / ".config" / METADATA_FILE
+            write_atomically(path, default.encode("utf-8"))
         shutil.rmtree(folder)
 
 
