@@ -1,0 +1,122 @@
+"""A small experiment that faults are caused in: one cell, a narrow model, four evaluations."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+
+from musrep_jax.command_line import main
+
+NUM_STEPS = 20
+FLAGS = (
+    "--config=configs/tagging.py:smoke",
+    "--config.data.name=synthetic_cultures/western",
+    "--config.model.name=vgg_ish",
+    "--config.model.n_channels=4",
+    "--config.model.num_samples=33000",
+    "--config.optimizer.name=adam_sgd",
+    "--config.optimizer.switch_at=(12,)",
+    "--config.optimizer.switch_unit=steps",
+    "--config.optimizer.sgd_learning_rates=(1e-3,)",
+    f"--config.train.num_steps={NUM_STEPS}",
+    "--config.train.evaluate_every_steps=5",
+    "--config.train.log_every_steps=1",
+    "--config.train.checkpoint=true",
+    "--config.train.num_devices=1",
+    "--config.train.num_cpu_devices=1",
+)
+TIMES = ("seconds", "steps_per_second", "data_wait")
+
+
+class Experiment:
+    """Runs the experiment in workdirs; all of them share one data folder.
+
+    Attributes:
+        data_dir: where data sets are built and compiled programs are kept.
+    """
+
+    def __init__(self, data_dir, repository):
+        self.data_dir, self.repository = data_dir, repository
+
+    def words(self, workdir, *flags):
+        return [
+            "main.py", *FLAGS, f"--config.data.data_dir={self.data_dir}", f"--workdir={workdir}",
+            *flags,
+        ]  # fmt: skip
+
+    def run(self, workdir, *flags):
+        """Runs it in this process; returns the exit code."""
+        return main(self.words(workdir, *flags))
+
+    def run_until(self, step, workdir, *flags, number=signal.SIGTERM):
+        """Runs it here until the checkpoint of a step is there, then sends this process a signal.
+
+        Returns the exit code.
+        """
+        is_over = threading.Event()
+
+        def send():
+            while not is_over.wait(0.002):
+                if list(workdir.glob(f"cells/*/checkpoints/{step}")):
+                    os.kill(os.getpid(), number)
+                    return
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            return self.run(workdir, *flags)
+        finally:
+            is_over.set()
+            thread.join()
+
+    @contextlib.contextmanager
+    def started(self, workdir, *flags, **environment):
+        """Starts it in a process group of its own, which is killed at the end."""
+        with subprocess.Popen(
+            [sys.executable, *self.words(workdir, *flags)],
+            cwd=self.repository,
+            env={**os.environ, "XLA_FLAGS": "", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def assert_same_outcome(one: pathlib.Path, other: pathlib.Path):
+    """Results, every logged loss and metric, scores and weights are the same, bit for bit."""
+    for name in ("results.json", "metrics.jsonl"):
+        texts = [(workdir / name).read_text(encoding="utf-8") for workdir in (one, other)]
+        if name.endswith("jsonl"):
+            texts = [f"[{','.join(text.splitlines())}]" for text in texts]
+        first, second = (without_times(json.loads(text)) for text in texts)
+        assert first == second
+    for file in one.glob("cells/*/scores.npz"):
+        with np.load(file) as first, np.load(other / file.relative_to(one)) as second:
+            assert np.array_equal(first["scores"], second["scores"])
+
+
+def wait_for(condition, seconds=120.0):
+    """Waits until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
