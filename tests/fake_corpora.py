@@ -15,15 +15,21 @@ import soundfile
 
 FAKES = {
     "carnatic": "fake_dunya:make_carnatic",
+    "dcase2017_task4": "fake_events:make_dcase2017_task4",
     "fma": "fake_western:make_fma",
+    "gtzan": "fake_events:make_gtzan",
     "hindustani": "fake_dunya:make_hindustani",
     "lyra": "fake_western:make_lyra",
     "magnatagatune": "fake_western:make_magnatagatune",
     "million_song": "fake_jamendo_msd:make_million_song",
     "mtg_jamendo": "fake_jamendo_msd:make_mtg_jamendo",
+    "speech_commands": "fake_events:make_speech_commands",
     "turkish_makam": "fake_dunya:make_turkish_makam",
 }
 """Name of the corpus -> the function that makes it: (folder) -> None."""
+
+NEEDS_ALL_FILES = {"gtzan": "stratified"}
+"""Corpus -> split that lists files by their numbers alone, too many for a fake."""
 
 
 def make_fake(name: str, folder: pathlib.Path) -> pathlib.Path:

@@ -2,9 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
-import soundfile
+from fake_corpora import make_fake
 
 from musrep_jax.command_line import main
 from musrep_jax.data import open_dataset
@@ -17,12 +16,6 @@ from tfds_builders.speech_commands.speech_commands_dataset_builder import WORDS
 SPLITS = ("train", "validation", "test")
 
 
-def _write_audio(path, seconds, rate, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, int(seconds * rate))
-    soundfile.write(path, noise, rate, subtype="PCM_16")
-
-
 def _builder(name, data_dir, config=None):
     return load_builder_class(name)(data_dir=data_dir, config=config)
 
@@ -32,24 +25,10 @@ def _sizes(builder):
     return {split: splits.count(split) for split in SPLITS}
 
 
-def _write_lists(folder, names):
-    """Writes GTZAN's lists: names -> split."""
-    (folder / "split").mkdir(parents=True)
-    for split, file in zip(SPLITS, ("train", "valid", "test"), strict=True):
-        lines = [f"{name}.wav\n" for name, of_name in names.items() if of_name == split]
-        (folder / f"split/{file}_filtered.txt").write_text("".join(lines), "utf-8")
-
-
 @pytest.fixture
 def gtzan(tmp_path):
-    """One excerpt of each genre and part, at a rate that makes them small; returns the data_dir."""
-    folder = tmp_path / "corpora/gtzan"
-    names = {
-        f"{genre}/{genre}.{number:05d}": SPLITS[number] for genre in GENRES for number in range(3)
-    }
-    _write_lists(folder, names)
-    for seed, name in enumerate(names):
-        _write_audio(folder / f"genres/{name}.{'au' if seed % 2 else 'wav'}", 30.0, 2000, seed)
+    """The data_dir of the made-up corpus."""
+    make_fake("gtzan", tmp_path / "corpora/gtzan")
     return tmp_path
 
 
@@ -109,20 +88,8 @@ def test_gtzan_says_what_is_missing_or_wrong(gtzan):
 
 @pytest.fixture
 def speech(tmp_path):
-    """Two recordings of each word, by speakers who keep to one part; returns the data_dir."""
-    folder = tmp_path / "corpora/speech_commands"
-    lists = {"validation": [], "test": []}
-    for index, word in enumerate(WORDS):
-        for number in range(3):
-            split = SPLITS[number]
-            path = f"{word}/{number}{index % 4:07x}_nohash_{index % 2}.wav"
-            # Some words are cut off before a second is over.
-            _write_audio(folder / path, 1.0 if index % 5 else 0.4, 16000, 3 * index + number)
-            if split in lists:
-                lists[split].append(path)
-    _write_audio(folder / "_background_noise_/white_noise.wav", 2.0, 16000)
-    (folder / "validation_list.txt").write_text("\n".join(lists["validation"]) + "\n", "utf-8")
-    (folder / "testing_list.txt").write_text("\n".join(lists["test"]) + "\n", "utf-8")
+    """The data_dir of the made-up corpus."""
+    make_fake("speech_commands", tmp_path / "corpora/speech_commands")
     return tmp_path
 
 
@@ -157,35 +124,10 @@ def test_a_speech_command_that_a_list_names_is_missed(speech):
         _builder("speech_commands", speech).split_names()
 
 
-AUDIO = {
-    "training": "unbalanced_train_segments_training_set_audio_formatted_and_segmented_downloads",
-    "testing": "unbalanced_train_segments_testing_set_audio_formatted_and_segmented_downloads",
-    "evaluation": "evaluation_set_formatted_audio_segments",
-}
-
-
 @pytest.fixture
 def events(tmp_path):
-    """Excerpts of each list with one or two events; returns the data_dir."""
-    folder = tmp_path / "corpora/dcase2017_task4"
-    (folder / "groundtruth_release").mkdir(parents=True)
-    for number, part in enumerate(AUDIO):
-        rows, lengths = [], []
-        for index in range(34 if part == "training" else 17):
-            seconds = 2.0 if index % 3 else 1.0
-            file = f"-{number}_{index:08d}_30.000_32.000.wav"
-            rows.append((file, EVENTS[index % 17]))
-            if index % 4 == 0:
-                rows.append((file, EVENTS[(index + 5) % 17]))
-            lengths.append(f"Y{file}  \t {seconds:.6f}\n")
-            _write_audio(folder / AUDIO[part] / f"Y{file}", seconds, 8000, 100 * number + index)
-        # The lists of the evaluation have Windows line ends.
-        end = "\r\n" if part == "evaluation" else "\n"
-        text = "".join(f"{file}\t30.000\t32.000\t{event}{end}" for file, event in rows)
-        path = folder / f"groundtruth_release/groundtruth_weak_label_{part}_set.csv"
-        path.write_bytes(text.encode("utf-8"))
-        if part != "evaluation":
-            (folder / f"duration_of_files_in_{part}_set.csv").write_text("".join(lengths), "utf-8")
+    """The data_dir of the made-up corpus."""
+    make_fake("dcase2017_task4", tmp_path / "corpora/dcase2017_task4")
     return tmp_path
 
 
