@@ -89,9 +89,9 @@ def read_audio(
             seekable_to = _seekable_to(file, source) if file.seekable() else 0
             audio = _read_excerpt(file, name, seekable_to, wanted, start, num_frames, mono)
     if num_frames is None and start == 0 and not len(audio):
-        raise AudioError(name, "cannot be used: it holds no audio (0 frames were decoded).")
+        raise no_audio(name)
     if not np.isfinite(audio).all():
-        raise AudioError(name, "cannot be used: it holds samples that are not finite (NaN, Inf).")
+        raise not_finite(name)
     return audio, wanted
 
 
@@ -278,7 +278,7 @@ def _open(source: pathlib.Path | bytes, name: str) -> Any:
     import soundfile
 
     try:
-        return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return soundfile.SoundFile(_for_libsndfile(source))
     except soundfile.LibsndfileError as error:
         first_error = error
     content = source if isinstance(source, bytes) else source.read_bytes()
@@ -297,6 +297,13 @@ def _open(source: pathlib.Path | bytes, name: str) -> Any:
     raise AudioError(
         name, f"cannot be read: {reason}{hint if is_unknown else ''}."
     ) from first_error
+
+
+def _for_libsndfile(source: pathlib.Path | bytes) -> Any:
+    """Returns what soundfile can open; a name that is not UTF-8 only as the bytes that it is."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return source if os.name == "nt" else os.fsencode(source)
 
 
 def _strip_tags(content: bytes) -> bytes:
@@ -354,6 +361,16 @@ def _open_with_ffmpeg(source: pathlib.Path | bytes, name: str, reason: str) -> A
         f"cannot be read: {reason}, and ffmpeg cannot either"
         f" ({said[-1].strip() if said else f'exit status {result.returncode}'}).",
     )
+
+
+def no_audio(name: str) -> AudioError:
+    """Returns the error of a file that opens and has no frames."""
+    return AudioError(name, "cannot be used: it holds no audio (0 frames were decoded).")
+
+
+def not_finite(name: str) -> AudioError:
+    """Returns the error of audio with samples that are no numbers."""
+    return AudioError(name, "cannot be used: it holds samples that are not finite (NaN, Inf).")
 
 
 def _reason(error: Any) -> str:
