@@ -11,7 +11,7 @@ import os
 import pathlib
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from musrep_jax.data.containers import AUDIO_SUFFIXES, MAGIC_BYTES, is_plainly_audio
@@ -30,6 +30,7 @@ from musrep_jax.data.findings import (
 from musrep_jax.data.quarantine import (
     escape_path,
     quarantine_path,
+    read_quarantine_rows,
     write_quarantine,
 )
 
@@ -199,7 +200,8 @@ def examine(
     findings.sort()
     if write_list:
         listed = [(entry.path, entry.kind, entry.reason) for entry in findings if entry.is_listed]
-        write_quarantine(list_path, listed)
+        seen = {entry.path for entry in wanted}
+        write_quarantine(list_path, [*_rows_to_keep(list_path, name, seen), *listed])
     return Diagnosis(
         name=name if isinstance(name, str) else escape_path(name.name),
         folder=folder,
@@ -305,6 +307,18 @@ def _known_bad(
     known = {path: reason for path, reason in known.items() if reason}
     findings[:] = [f for f in findings if f.kind != "missing" or f.path not in known]
     return [fault(path, "known_bad", reason) for path, reason in known.items()]
+
+
+def _rows_to_keep(
+    list_path: pathlib.Path, name: str | pathlib.Path, seen: Collection[str]
+) -> list[tuple[str, str, str]]:
+    """Returns the lines of a list that this run knows nothing of: those that a person wrote, with a
+    fault of another name than ours, and the files of a corpus that another config has."""
+    return [
+        (path, kind, reason)
+        for path, kind, reason in read_quarantine_rows(list_path)
+        if kind not in FAULTS | NOTES or (isinstance(name, str) and path not in seen)
+    ]
 
 
 class _Memory:

@@ -23,7 +23,7 @@ SILENCE = 1e-4
 WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
 _NEARLY_FULL, _LOUD, _HIGH = 0.98, 0.9, 0.85
-_RIPPLE = 0.01
+_RIPPLE = 0.05
 """What dither and lossy codecs add to a constant, as a share of it."""
 _COARSE = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
 _LOSSLESS = ("PCM", "FLOAT", "DOUBLE", "ALAC")
@@ -164,7 +164,7 @@ def _measure_array(path: pathlib.Path) -> dict[str, Any]:
     if array.ndim != 2 or n_mels not in array.shape or array.dtype.kind not in "fiu":
         return {"error": f"cannot be used: its shape is {array.shape}, not ({n_mels}, frames)."}
     finite = int(np.isfinite(array).sum())
-    is_finite = array.size and finite == array.size
+    spread = float(np.ptp(array)) if array.size and finite == array.size else 1.0
     frames = array.size // n_mels
     return {
         "encoding": f"NPY/{array.dtype}",
@@ -173,7 +173,8 @@ def _measure_array(path: pathlib.Path) -> dict[str, Any]:
         "num_frames": max(0, frames - 1) * FRONT_END["hop_length"],
         "num_not_finite": array.size - finite,
         "peak": 1.0,
-        "spread": float(np.ptp(array)) if is_finite else 1.0,
+        "spread": spread,
+        "offset": 0.0 if spread else float(array.flat[0]),
     }
 
 

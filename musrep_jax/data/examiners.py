@@ -55,8 +55,9 @@ def examine_files(
         except Exception as error:
             done.put(("", error))
 
-    for examiner in examiners:
-        threading.Thread(target=work, args=[examiner], daemon=True).start()
+    threads = [threading.Thread(target=work, args=[examiner]) for examiner in examiners]
+    for thread in threads:
+        thread.start()
     try:
         for _ in range(len(paths)):
             path, found = done.get()
@@ -67,7 +68,10 @@ def examine_files(
         while not todo.empty():
             todo.get_nowait()
         for examiner in examiners:
-            examiner.stop()
+            examiner.kill()
+        for thread, examiner in zip(threads, examiners, strict=True):
+            thread.join()
+            examiner.close()
 
 
 class _Examiner:
@@ -78,6 +82,10 @@ class _Examiner:
 
     def examine(self, path: str) -> Facts | OSError:
         """Returns the facts of a file, also when the process dies of it."""
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            return error
         process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(path) + "\n")
@@ -86,17 +94,22 @@ class _Examiner:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            return self._crashed(path)
+            return self._crashed(status)
         found = json.loads(answer)
         if "errno" in found:
             return OSError(found["errno"], found["strerror"], path)
         return Facts.from_dict(found)
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         """Ends the process, whatever it does."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+
+    def close(self) -> None:
+        """Ends the process and the lines to it."""
+        self.kill()
+        if self._process is not None:
+            self._process.communicate()
 
     def _start(self) -> "subprocess.Popen[str]":
         self._process = subprocess.Popen(
@@ -114,19 +127,23 @@ class _Examiner:
             )
         return self._process
 
-    def _crashed(self, path: str) -> Facts:
+    def _crashed(self, status: os.stat_result) -> Facts:
         """Returns the facts of a file that ended the process."""
         code = self._process.wait()
+        self.close()
         self._process = None
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        stat = os.stat(path)
-        return Facts(
-            size=stat.st_size,
-            mtime_ns=stat.st_mtime_ns,
-            container=Container(""),
-            content="",
-            error=f"cannot be read: the decoder crashes on it ({how}).",
-        )
+        return _unexamined(status, f"cannot be read: the decoder crashes on it ({how}).")
+
+
+def _unexamined(status: os.stat_result, error: str) -> Facts:
+    return Facts(
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        container=Container(""),
+        content="",
+        error=error,
+    )
 
 
 def main() -> None:
@@ -134,10 +151,15 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     print(_READY, flush=True)
     for line in sys.stdin:
+        path = json.loads(line)
         try:
-            found = examine_file(json.loads(line)).to_dict()
+            found = examine_file(path).to_dict()
         except OSError as error:
             found = {"errno": error.errno, "strerror": error.strerror or str(error)}
+        except Exception as error:
+            # One file must not stop the others; what happened stands in the report.
+            told = f"cannot be read: {type(error).__name__} ({' '.join(str(error).split())})."
+            found = _unexamined(os.stat(path), told).to_dict()
         print(json.dumps(found), flush=True)
 
 

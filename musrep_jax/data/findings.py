@@ -11,9 +11,8 @@ what Audacity's Find Clipping counts ("start threshold", default 3); 1 % is the 
 `clipCheck` (speechcollectr for R) lets pass; a full-scale sine of 16 bits has 0.5 %. Lossy decoders
 and 8-bit formats blur the top or repeat values by themselves, and the former exceed full scale with
 healthy audio too. There, three in a row at 0.98 or more must make up 15 % (a full-scale sine has
-12.8 %), or 2 % where the peak is 1.05 or more as well (loud real clips have up to 0.5 %), or 45 %
-must be at 0.85 or more (the sine has 35 %). What was clipped mildly before it was encoded is not
-seen.
+12.8 %, loud real clips up to 0.5 %), or 45 % must be at 0.85 or more (the sine has 35 %): what was
+clipped only now and then before it was encoded is not seen.
 """
 
 import dataclasses
@@ -60,7 +59,7 @@ NOTES = {
 
 _TOLERANCE_SECONDS, _TOLERANCE_SHARE, _MOST_TOLERANCE = 0.1, 0.05, 1.0
 _FLAT_SHARE = 0.01
-_FLAT_SHARE_COARSE, _FLAT_SHARE_BEYOND, _BEYOND, _HIGH_SHARE = 0.15, 0.02, 1.05, 0.45
+_FLAT_SHARE_COARSE, _HIGH_SHARE = 0.15, 0.45
 _OFFSET, _OFFSET_SECONDS = 0.05, 0.1
 _CONSTANT = 0.8
 """Of the time; lossy codecs ring for a while where the constant begins."""
@@ -184,7 +183,10 @@ def _missing(facts: Facts) -> tuple[str, str] | None:
     if container.broken and not has_kept_its_promise:
         return "damaged", container.broken
     if facts.seconds < held - container.trimmed - _TOLERANCE_SECONDS - slack:
-        return "damaged", f"only {facts.seconds:.2f} s of its {held:.2f} s can be decoded"
+        told = f"only {facts.seconds:.2f} s of its {held:.2f} s can be decoded"
+        # libsndfile 1.2.2 reads no further than the length that it guesses from the first frame.
+        remedy = "; ffmpeg -i FILE -c copy NEW.mp3 writes the header that it lacks"
+        return "damaged", told + (remedy if container.is_estimate else "")
     return None
 
 
@@ -220,8 +222,7 @@ def _is_clipped(facts: Facts) -> bool:
     """Returns whether the waveform is cut off at the top; the head of this file says when."""
     if not facts.is_coarse:
         return facts.flat >= _FLAT_SHARE
-    enough = _FLAT_SHARE_BEYOND if facts.peak >= _BEYOND else _FLAT_SHARE_COARSE
-    return facts.flat >= enough or facts.high >= _HIGH_SHARE
+    return facts.flat >= _FLAT_SHARE_COARSE or facts.high >= _HIGH_SHARE
 
 
 def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> list[Finding]:

@@ -56,10 +56,22 @@ def read_quarantine(path: str | pathlib.Path) -> dict[str, str]:
     Raises:
         QuarantineError: if the list has another header, or a line without a path.
     """
+    found: dict[str, str] = {}
+    for name, _, reason in read_quarantine_rows(path):
+        found[name] = f"{found[name]} {reason}" if name in found else reason
+    return found
+
+
+def read_quarantine_rows(path: str | pathlib.Path) -> list[tuple[str, str, str]]:
+    """Returns (relative path, fault, reason) of each line; none when there is no such list.
+
+    Raises:
+        QuarantineError: as `read_quarantine`.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
-        return {}
-    found: dict[str, str] = {}
+        return []
+    rows = []
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = next(lines, [])
@@ -76,10 +88,9 @@ def read_quarantine(path: str | pathlib.Path) -> dict[str, str]:
                     f"line {lines.line_num} of {path} has {len(cells)} column(s), not the three of "
                     f"its header ({', '.join(HEADER)}); mend the line or delete it."
                 )
-            name, _, reason = cells
-            name = unescape_path(name)
-            found[name] = f"{found[name]} {reason}" if name in found else reason
-    return found
+            name, fault, reason = cells
+            rows.append((unescape_path(name), fault, reason))
+    return rows
 
 
 def write_quarantine(path: str | pathlib.Path, rows: Iterable[tuple[str, str, str]]) -> None:
