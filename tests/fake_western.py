@@ -75,7 +75,8 @@ def make_fma(folder: pathlib.Path, num_tracks: int = 14) -> None:
         artist = index // 2
         text = 'two\nlines, a "quote" and a comma' * (4000 if index == 1 else 1)
         subset = "small" if index % 3 else "medium"
-        rows.append([int(track), 7 * artist, text, artist, official[index // 2 * 2], subset, "t"])
+        album = -1 if index in (0, num_tracks - 1) else 7 * artist  # of no album
+        rows.append([int(track), album, text, artist, official[index // 2 * 2], subset, "t"])
     rows.append([20, 1, "", 1, "training", "large", "of another subset"])
     rows.append([143992, 99, "", 99, "training", "medium", "no audio"])
     write_rows(folder / "fma_metadata" / "tracks.csv", rows, delimiter=",")

@@ -10,7 +10,7 @@ from fake_corpora import make_fake, write_array, write_audio
 from fake_western import MAGNATAGATUNE_ROWS, magnatagatune_path, make_fma, write_annotations
 
 from musrep_jax.command_line import main
-from musrep_jax.data import open_dataset
+from musrep_jax.data import ChunkSpec, open_dataset, pipeline
 from musrep_jax.data.builders import BuildError
 from musrep_jax.data.corpora import corpus_folder
 from musrep_jax.data.corpus_tracks import count_labels, find_shared_sources, most_frequent_labels
@@ -18,6 +18,7 @@ from musrep_jax.data.datasets import load_builder_class
 from musrep_jax.data.plain_pickle import read_plain_pickle
 from musrep_jax.data.quarantine import write_quarantine
 from musrep_jax.data.specs import SPLITS
+from musrep_jax.models import create_model
 from tfds_builders.fma.fma_dataset_builder import CUT_WRONGLY, TOP20
 from tfds_builders.lyra.lyra_dataset_builder import MERGED25, TOP30, TWINS, draw_validation
 from tfds_builders.magnatagatune.magnatagatune_dataset_builder import KNOWN_EMPTY, TOP50
@@ -209,6 +210,7 @@ def test_fma_official_split_and_artists_of_the_fake(tmp_path):
     assert sizes(official) == {"train": 9, "validation": 4, "test": 2}
     assert num_shared(random.tracks, "artist", *SPLITS) == 1
     assert num_shared(official.tracks, "artist", *SPLITS) == 0
+    assert num_shared(random.tracks, "album", *SPLITS) == 1, "-1 is no album"
     assert "143992" in {track.track_id for track in official.tracks}
     assert "000020" not in {track.track_id for track in official.tracks}
     shutil.rmtree(folder / "fma_metadata")
@@ -352,6 +354,24 @@ def test_most_files_missing_is_one_sentence(tmp_path):
         shutil.rmtree(folder / entry)
     with pytest.raises(BuildError, match=r"10 of the 10 files .*`musrep download magnatagatune`"):
         make("magnatagatune", tmp_path, folder=folder).build()
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("vgg_ish", {}),
+        ("musicnn", {"n_mels": 128, "num_samples": 47744}),
+        ("spectrogram_transformer", {"variant": "base"}),
+    ],
+)
+def test_models_of_the_published_protocol_read_lyra(model, settings, tmp_path):
+    made = create_model(model, 30, settings)
+    chunk = ChunkSpec(made.sample_rate, made.num_samples, made.front_end)
+    pipeline.check_compatible(make("lyra", tmp_path).spec(), chunk)
+    with pytest.raises(pipeline.ChunkError):
+        other = create_model("musicnn", 30)
+        chunk = ChunkSpec(other.sample_rate, other.num_samples, other.front_end)
+        pipeline.check_compatible(make("lyra", tmp_path).spec(), chunk)
 
 
 def test_from_magnatagatune_to_lyra_in_one_command(tmp_path, repository, monkeypatch, capfd):

@@ -43,6 +43,8 @@ _SUBSETS = {"small", "medium"}
 """What `tracks.csv` calls them: the medium subset contains the small one."""
 _OFFICIAL = {"training": "train", "validation": "validation", "test": "test"}
 _SECONDS = 30.0
+_NO_ALBUM = "-1"
+"""What `tracks.csv` gives a track of no album; source: `creation.ipynb` of mdeff/fma."""
 _LISTS_AT = "https://raw.githubusercontent.com/pxaris/ccml/1f20c2f3df38ad0ef6ae774ca6a280ed9d23e04e/data/fma"
 _ARCHIVES_AT = "https://os.unil.cloud.switch.ch/fma"
 _TRACK_COLUMNS = (("set", "subset"), ("set", "split"), ("artist", "id"), ("album", "id"))
@@ -193,6 +195,6 @@ class Builder(CorpusBuilder):
                 facts[f"{int(row[0]):06d}"] = {
                     "split": row[split],
                     "artist": row[artist],
-                    "album": row[album],
+                    "album": "" if row[album] == _NO_ALBUM else row[album],
                 }
         return facts
