@@ -161,6 +161,11 @@ def test_names_stay_different():
     names = ["a/x", "b/x", "audio_folder:/data/y/", None]
     short = cells_file.display_names(names)
     assert short == {"a/x": "a/x", "b/x": "b/x", "audio_folder:/data/y/": "y", None: "scratch"}
+    names = ["fma/top20-artist-pcm16", "lyra/top30-source-log_mel", "lyra"]
+    short = cells_file.display_names(names)
+    assert list(short.values()) == ["fma/top20-artist", "lyra/top30-source", "lyra"]
+    names = ["fma/top20-artist-pcm16", "fma/top20-artist-encoded"]
+    assert list(cells_file.display_names(names).values()) == names
     assert cells_file.collection_of(["a/x", "a/y"]) == "a"
     assert cells_file.collection_of(["a/x", "audio_folder:/a/y"]) == ""
 

@@ -8,6 +8,7 @@ read as None, so files of earlier versions stay readable.
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ SCRATCH = "scratch"
 MODES = (SCRATCH, "output_layer", "all_layers")
 METRIC_TITLES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 SIGNIFICANCE = 0.05
+_STORED_FORM = re.compile(r"-(pcm16|encoded|log_mel)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,18 +223,22 @@ def display_names(names: Iterable[str | None]) -> dict[str | None, str]:
         names: as in configs; None stands for no source.
 
     Returns:
-        name -> last part of the name, or the whole name where last parts coincide.
+        name -> last part of the name, or the whole name where last parts coincide. Of the config of
+        a real corpus (CORPUS/LABELS-SPLIT-FORM) only the stored form is left out.
     """
     different = list(dict.fromkeys(names))
-    short = {
-        name: SCRATCH if name is None else name.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
-        for name in different
-    }
+    short = {name: SCRATCH if name is None else _short_name(name) for name in different}
     taken = list(short.values())
     return {
         name: part if name is None or taken.count(part) == 1 else name
         for name, part in short.items()
     }
+
+
+def _short_name(name: str) -> str:
+    if _STORED_FORM.search(name) and ":" not in name:
+        return _STORED_FORM.sub("", name)
+    return name.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
 
 
 def collection_of(names: Iterable[str | None]) -> str:
