@@ -284,6 +284,34 @@ def test_a_data_set_of_other_content_stays_until_its_successor_is_whole(tmp_path
     assert builder.info.splits["train"].num_examples == 15
 
 
+def test_another_process_knows_the_tracks_again(tmp_path, folder):
+    code = """
+import sys
+from musrep_jax.data.datasets import make_builder
+data_dir, folder = sys.argv[1:]
+for name, options in [
+    ("synthetic_cultures/makam", {"num_tracks": 12, "seconds": 0.5}), ("audio_folder:" + folder, {})
+]:
+    try:
+        make_builder(name, data_dir=data_dir, **options).build()
+    except OSError:
+        print("stopped")
+"""
+    stop = "from musrep_jax.data import builders, shards\n" + (
+        "def full(*a): raise OSError(28, '')\nshards.write_atomically = full\n"
+    )
+    for seed, text in ((1, stop + code), (2, code)):
+        told = subprocess.run(
+            [sys.executable, "-c", text, str(tmp_path / "data"), str(folder)],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "starting anew" not in told.stderr
+    assert told.stderr.count("going on: ") == 2 and told.stdout.count("built ") == 2
+
+
 def test_what_earlier_versions_left_is_named(tmp_path, log, capsys):
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log)
     left = builder.directory.parent / "incomplete.ABCDEF_1.0.0"

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -138,7 +139,8 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Returns the planned tracks of a split, the same ones on every call; no audio is decoded.
 
         A planned track is small and picklable, and has a `track_id` that no other track has. Its
-        `repr` must tell what it is: by that a build knows that it goes on with the same tracks.
+        `repr`, and the loader's, must tell what it is, alike in every process (no sets in it): by
+        that a build knows that it goes on with the same tracks.
 
         Args:
             split: one of `split_names()`.
@@ -273,16 +275,15 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> None:
         plan, folder = self._plan(), self._building
         every = [shard for shards in plan.values() for shard in shards]
-        digest = hashlib.sha256()
-        for fact in (dataclasses.asdict(spec), self.track_loader(), *every):
-            digest.update(repr(fact).encode("utf-8", "backslashreplace"))
         old = list(self.directory.parent.glob("incomplete.*"))
         if old:
             say(f"{old[0]} is left of a build by an earlier version; it can be removed")
         with hold_folder(folder, spec.name, lambda: self._has(spec.fingerprint)) as lock:
             if lock is not None:
                 with told_of_full_disk(folder):
-                    empty_folder(folder, keep=digest.hexdigest())
+                    empty_folder(
+                        folder, keep=_digest(dataclasses.asdict(spec), self.track_loader(), *every)
+                    )
                     check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
                     recipe = Recipe(str(folder), self.track_loader(), TrackCodec(spec))
                     if beam_options is None:
@@ -357,6 +358,15 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             path = self.directory.parents[1] / ".config" / METADATA_FILE
             write_atomically(path, default.encode("utf-8"))
         shutil.rmtree(folder)
+
+
+def _digest(*facts: Any) -> str:
+    """Returns a hash of what facts say of themselves, the same in every process."""
+    digest = hashlib.sha256()
+    for fact in facts:
+        text = re.sub(r" at 0x[0-9a-f]+", "", repr(fact))  # Where a function lies says nothing.
+        digest.update(text.encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
 
 
 def open_source(directory: pathlib.Path, split: str) -> Sequence[Mapping[str, Any]]:
