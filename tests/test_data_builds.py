@@ -290,7 +290,7 @@ import sys
 from musrep_jax.data.datasets import make_builder
 data_dir, folder = sys.argv[1:]
 for name, options in [
-    ("synthetic_cultures/makam", {"num_tracks": 12, "seconds": 0.5}), ("audio_folder:" + folder, {})
+    ("synthetic_cultures/makam", {"num_tracks": 12, "seconds": 1.0}), ("audio_folder:" + folder, {})
 ]:
     try:
         make_builder(name, data_dir=data_dir, **options).build()

@@ -85,6 +85,8 @@ class RecordingDecoder:
             )
         except AudioError as error:
             return RefusedTrack(path, error.reason)
+        except PermissionError as error:
+            return RefusedTrack(path, f"cannot be read: {error.strerror}.")
         return TrackRecord(path, track.group, track.labels, audio)
 
 
