@@ -336,6 +336,42 @@ def test_lyra_mels_are_kept_to_half_a_step_of_16_bits(tmp_path, capfd):
 # What holds for all of them.
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "change", "says"),
+    [
+        ("fma", "split/train.npy", lambda p: p.write_bytes(p.read_bytes()[:90]), "cannot be read"),
+        ("fma", "split/train.npy", lambda p: write_array(p, [{}], object), "cannot be read as a"),
+        ("fma", "split/train.npy", lambda p: write_array(p, [1, 2]), "not a list of texts"),
+        ("fma", "split/test.npy", lambda p: p.unlink(), "needs .*test.npy, which is not there"),
+        ("lyra", "split/test.tsv", lambda p: p.write_bytes(b"\xff\xfe\tid\n"), "no table in UTF-8"),
+        (
+            "lyra",
+            "split/test.tsv",
+            lambda p: p.write_text("id\tplace\n"),
+            "no column 'instruments'",
+        ),
+        (
+            "lyra",
+            "split/training.tsv",
+            lambda p: p.write_text(p.read_text("utf-8") + "half a r", "utf-8"),
+            "row 14 of .* has 1 fields instead of 9",
+        ),
+        (
+            "lyra",
+            "split/test.tsv",
+            lambda p: p.write_text(p.read_text("utf-8").replace("\t120\t", "\tlater\t"), "utf-8"),
+            "piece-12' has no start and end",
+        ),
+    ],
+)
+def test_damaged_metadata_are_one_sentence(name, path, change, says, tmp_path):
+    folder = make_fake(name, tmp_path / "files")
+    change(folder / path)
+    with pytest.raises(BuildError, match=says) as raised:
+        make(name, tmp_path, folder=folder).build()
+    assert str(folder) in str(raised.value) and "\n" not in str(raised.value)
+
+
 def test_quarantined_files_are_refused_and_the_data_set_is_another(tmp_path, capfd):
     make_fake("lyra", corpus_folder(tmp_path, "lyra"))
     before = make("lyra", tmp_path).spec()

@@ -104,7 +104,7 @@ class CorpusFiles:
             with open(path, encoding="utf-8-sig", newline="") as file:
                 yield from (row for row in csv.reader(file, delimiter=delimiter) if row)
         except (UnicodeDecodeError, csv.Error) as error:
-            raise BuildError(f"{path} is not a table in UTF-8 ({error}); download it anew.") from (
+            raise BuildError(f"{path} is no table in UTF-8 ({error}); download it anew.") from (
                 error
             )
 
