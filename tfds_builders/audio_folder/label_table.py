@@ -15,17 +15,11 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from musrep_jax.data.containers import AUDIO_SUFFIXES
 from musrep_jax.data.specs import SPLITS
 
 TABLE_NAME = "labels.tsv"
 SPLIT_ALIASES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
-AUDIO_SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        *("aac", "aif", "aifc", "aiff", "au", "caf", "flac", "m4a", "mp3", "mp4"),
-        *("oga", "ogg", "opus", "snd", "w64", "wav", "wma"),
-    )
-)
 _MAX_NAMED = 3
 
 
