@@ -2,7 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from musrep_jax.chunks import AudioInputError, cut, prepare
 from musrep_jax.config import fingerprint
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS, aggregate_tracks, probabilities
@@ -18,11 +22,11 @@ from musrep_jax.training.checkpoints import ExportError, load_export
 from musrep_jax.types import PyTree
 
 CARD_FORMAT = 1
-BATCH_SIZE = 8
-
-
-class AudioInputError(ValueError):
-    """What was handed to a tagger is not audio it can tag; the message says what is."""
+BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
+_BATCHES_AHEAD = 2
+"""That are on their way through the device while the next one is put together."""
+_CARD_OF_NUMBERS = ("model", "front_end", "sample_rate", "num_samples", "labels", "aggregate",
+                    "output", "calibration")  # fmt: skip
 
 
 class BackboneError(ValueError):
@@ -265,11 +269,20 @@ class LoadedTagger:
         logits, _ = self._apply(chunks)
         return self._join(logits)
 
-    def _join(self, logits: np.ndarray) -> dict[str, float]:
-        """Returns the probabilities of a recording from the logits of its chunks."""
+    def join(self, logits: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of a recording from the logits of its chunks.
+
+        Args:
+            logits: (chunks, classes).
+
+        Returns:
+            float64 (classes,), in [0, 1].
+        """
         owner = np.zeros(len(logits), int)
-        scores = aggregate_tracks(logits, owner, None, 1, self.card["aggregate"], self.output)[0]
-        return dict(zip(self.labels, scores.tolist(), strict=True))
+        return aggregate_tracks(logits, owner, None, 1, self.card["aggregate"], self.output)[0]
+
+    def _join(self, logits: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.labels, self.join(logits).tolist(), strict=True))
 
     def _check_head(self) -> None:
         if not self.has_head:
@@ -298,16 +311,54 @@ class LoadedTagger:
         return jax.jit(forward)
 
     def _apply(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns logits and embeddings; every batch has one size, so one program is compiled."""
-        found = []
-        for start in range(0, len(chunks), BATCH_SIZE):
-            part = chunks[start : start + BATCH_SIZE]
-            missing = BATCH_SIZE - len(part)
-            padded = np.pad(part, [(0, missing)] + [(0, 0)] * (chunks.ndim - 1), mode="edge")
-            outputs = jax.device_get(self._forward(self.variables, padded))
-            found.append([np.asarray(output)[: len(part)] for output in outputs])
-        logits, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return logits, embeddings.astype(np.float32)
+        """Returns logits and embeddings of the chunks of a recording."""
+        logits, embeddings = zip(*self.run_chunks(chunks), strict=True)
+        return np.stack(logits), np.stack(embeddings)
+
+    def run_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields logits and embedding of every chunk, in order, some batches after it was taken.
+
+        Every batch has one size, so one program is compiled. On a CPU the numbers of a chunk are
+        the same, bit for bit, whatever else is in its batch; tests hold every architecture to it.
+
+        Args:
+            chunks: (samples,) or (frames, mels), all of one shape; of any number of recordings.
+
+        Returns:
+            An iterator of float32 (classes,) and (width,).
+        """
+        rest, under_way = iter(chunks), deque()
+        while True:
+            batch = list(itertools.islice(rest, self.batch_size))
+            if batch:
+                padded = batch + batch[-1:] * (self.batch_size - len(batch))
+                under_way.append((self._forward(self.variables, np.stack(padded)), len(batch)))
+            if not under_way:
+                return
+            if len(under_way) > _BATCHES_AHEAD or not batch:
+                outputs, num_real = under_way.popleft()
+                logits, embeddings = (np.asarray(x, np.float32) for x in jax.device_get(outputs))
+                yield from zip(logits[:num_real], embeddings[:num_real], strict=True)
+
+    @property
+    def batch_size(self) -> int:
+        """Chunks that are computed at once."""
+        return BATCH_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_SIZE
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that its numbers depend on: parameters, and the card without the prose.
+
+        The same model has the same fingerprint wherever it lies and whenever it was exported, also
+        under another licence, name or description.
+        """
+        facts = {key: self.card.get(key) for key in _CARD_OF_NUMBERS}
+        digest = hashlib.sha256(fingerprint(facts).encode())
+        leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(self.variables))
+        for path, leaf in leaves:
+            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+            digest.update(np.ascontiguousarray(leaf))
+        return digest.hexdigest()
 
 
 def as_tuples(value: Any) -> Any:
@@ -323,69 +374,3 @@ def as_tuples(value: Any) -> Any:
 def _embed(model: Tagger, inputs: jax.Array) -> jax.Array:
     """Returns the embedding without asking for the output layer's parameters."""
     return model.embed(model.features(inputs, train=False), train=False)[0]
-
-
-def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
-    """Returns a checked waveform at the target rate.
-
-    Args:
-        audio: (samples,), mono.
-        sample_rate: of the audio, in Hz.
-        target_rate: in Hz.
-
-    Returns:
-        float32 (samples,).
-
-    Raises:
-        AudioInputError: if the audio is empty, not mono, not finite, or the rate is no rate.
-    """
-    values = np.asarray(audio)
-    if values.ndim != 1:
-        raise AudioInputError(
-            f"The audio has shape {values.shape}; a tagger takes mono (samples,): average the "
-            "channels first, e.g. audio.mean(axis=1)."
-        )
-    if values.size == 0:
-        raise AudioInputError("The audio is empty: there is nothing to tag.")
-    if np.issubdtype(values.dtype, np.integer):
-        raise AudioInputError(
-            f"The audio is {values.dtype}; a tagger takes floating point in [-1, 1]: divide "
-            "16-bit samples by 32768."
-        )
-    values = values.astype(np.float32)
-    broken = ~np.isfinite(values)
-    if broken.any():
-        first = int(np.argmax(broken))
-        raise AudioInputError(
-            f"The audio has {int(broken.sum())} samples that are not finite, the first at "
-            f"{first / sample_rate:.3f} s: repair or leave out the recording."
-        )
-    if not sample_rate > 0:
-        raise AudioInputError(f"The sample rate is {sample_rate}; it must be positive, in Hz.")
-    if sample_rate == target_rate:
-        return values
-    from musrep_jax.data.audio import resample
-
-    return resample(values, sample_rate, target_rate)
-
-
-def cut(values: np.ndarray, length: int, silence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns consecutive chunks; the last ends where the recording ends.
-
-    Args:
-        values: (samples,) or (frames, mels).
-        length: of a chunk.
-        silence: what a recording shorter than a chunk is padded with.
-
-    Returns:
-        float32 (chunks, length, ...) and the start and end of each in `values`, (chunks, 2).
-    """
-    total = len(values)
-    if total <= length:
-        pad = [(0, length - total)] + [(0, 0)] * (values.ndim - 1)
-        return np.pad(values, pad, constant_values=silence)[None], np.array([[0, total]])
-    starts: Sequence[int] = [*range(0, total - length + 1, length)]
-    if starts[-1] + length < total:
-        starts = [*starts, total - length]
-    chunks = np.stack([values[s : s + length] for s in starts])
-    return chunks, np.array([[s, s + length] for s in starts])

@@ -1,0 +1,113 @@
+"""What is written beside the arrays of a store: JSON, whole lines, and what became of files."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FORMAT = 1
+ABOUT_FILE, TRACKS_FILE, PLACES_FILE = "store.json", "tracks.jsonl", "places.jsonl"
+
+
+class StoreError(ValueError):
+    """A store cannot be opened or does not fit; the message is one sentence."""
+
+
+def read_about(path: pathlib.Path) -> dict[str, Any]:
+    """Returns `store.json` of a store.
+
+    Args:
+        path: of the store.
+
+    Raises:
+        StoreError: if it is none, or of a later format.
+    """
+    try:
+        about = json.loads((path / ABOUT_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(
+            f"{path} is no store: make one with `musrep embed MODEL FOLDER --store {path}`."
+        ) from error
+    except ValueError as error:
+        raise StoreError(f"{path / ABOUT_FILE} is damaged: {error}.") from error
+    if about.get("format") != FORMAT:
+        raise StoreError(
+            f"{path} has format {about.get('format')!r}; this version of musrep_jax reads {FORMAT}."
+        )
+    return about
+
+
+def array_rows(about: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Returns the name of every array of a store, with the shape of its rows and their type."""
+    width, num_labels = int(about["width"]), len(about["labels"])
+    rows = {"embeddings": ((width,), "<f4"), "probabilities": ((num_labels,), "<f4")}
+    if about["per_chunk"]:
+        rows["chunk_spans"] = ((2,), "<f8")
+        rows |= {f"chunk_{name}": row for name, row in rows.items() if name != "chunk_spans"}
+    return rows
+
+
+def to_json(value: Any) -> str:
+    """Returns a value as the JSON of a line; `Store.find` relies on there being one form only."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def whole_lines(path: pathlib.Path) -> list[bytes]:
+    """Returns the lines of a file without what follows the last line break; [] without a file."""
+    if not path.exists():
+        return []
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def cut_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
+    """Drops what follows the first lines of a file; makes the file if there is none.
+
+    Args:
+        path: of the file.
+        lines: that stay.
+    """
+    with open(path, "ab") as file:
+        file.truncate(sum(map(len, lines)) + len(lines))
+
+
+class Places:
+    """Where the files of rows are, beyond what the lines of tracks say: events, read in order."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Reads the events of a store.
+
+        Args:
+            path: of the store.
+        """
+        self.added: dict[int, dict[str, tuple[int, int]]] = {}
+        self.gone: dict[int, set[str]] = {}
+        for line in whole_lines(path / PLACES_FILE):
+            event = json.loads(line)
+            row = event["row"]
+            if "gone" in event:
+                self.gone.setdefault(row, set()).add(event["gone"])
+                self.added.get(row, {}).pop(event["gone"], None)
+            else:
+                self.gone.get(row, set()).discard(event["path"])
+                found = (event["size"], event["mtime_ns"])
+                self.added.setdefault(row, {})[event["path"]] = found
+
+    def of(self, row: int, first: str) -> list[str]:
+        """Returns where the file of a row is; nowhere, if other content has taken its place.
+
+        Args:
+            row: of the track.
+            first: the path in its line.
+        """
+        gone = self.gone.get(row, ())
+        return [p for p in dict.fromkeys((first, *self.added.get(row, ()))) if p not in gone]
+
+
+def sync_folder(path: pathlib.Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

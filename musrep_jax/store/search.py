@@ -1,0 +1,194 @@
+"""Queries: the nearest of a vector, exactly, and the most probable for a few tags.
+
+A query by tags is a list of labels, separated by commas or AND; a minus or NOT before a label asks
+for its absence, `^2` after it counts it twice: `ney, -voice`, `ney AND NOT voice`, `oud^2, dance`.
+The score is the probability that all of it holds, were the labels independent of each other: the
+product of p, or 1 - p, raised to their weights.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from musrep_jax.store.files import StoreError
+
+_BLOCK_ROWS = 1 << 16
+_SEPARATOR = re.compile(r",|\s+AND\s+")
+_TERM = re.compile(r"(?P<absent>-|!|NOT\s+)?(?P<label>.*?)(?:\^(?P<weight>\d+(?:\.\d+)?))?")
+
+
+class QueryError(StoreError):
+    """A query cannot be understood; the message says what can."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A label that is asked for.
+
+    Attributes:
+        column: of the label.
+        is_absent: whether its absence is asked for.
+        weight: the power of its probability.
+    """
+
+    column: int
+    is_absent: bool = False
+    weight: float = 1.0
+
+
+def parse_tags(query: str, labels: Sequence[str]) -> list[Term]:
+    """Returns the terms of a query.
+
+    >>> parse_tags("ney, -voice", ("voice", "ney"))
+    [Term(column=1, is_absent=False, weight=1.0), Term(column=0, is_absent=True, weight=1.0)]
+
+    Args:
+        query: as the head of this file says; upper and lower case of labels are the same.
+        labels: names of the columns.
+
+    Raises:
+        QueryError: if the query is empty, or names a label that is not there.
+    """
+    terms = []
+    for text in filter(None, map(str.strip, _SEPARATOR.split(query))):
+        if text in labels:  # also one that begins with a minus
+            terms.append(Term(labels.index(text)))
+            continue
+        found = _TERM.fullmatch(text)
+        name, weight = found["label"].strip(), found["weight"]
+        column = find_label(name, labels)
+        terms.append(Term(column, bool(found["absent"]), float(weight or 1)))
+    if not terms:
+        raise QueryError("the query is empty; name a label, for example `ney, -voice`.")
+    return terms
+
+
+def find_label(name: str, labels: Sequence[str]) -> int:
+    """Returns the column of a label; case, underscores and hyphens do not matter.
+
+    Args:
+        name: as it was typed.
+        labels: names of the columns.
+
+    Raises:
+        QueryError: if there is none, or more than one; with the nearest.
+    """
+    if name in labels:
+        return labels.index(name)
+    plain = [_plain(label) for label in labels]
+    columns = [column for column, label in enumerate(plain) if label == _plain(name)]
+    if len(columns) == 1:
+        return columns[0]
+    if columns:
+        which = " and ".join(repr(labels[column]) for column in columns)
+        raise QueryError(f"the label {name!r} may be {which}: write it as it is.")
+    near = difflib.get_close_matches(_plain(name), plain, n=3)
+    near += [label for label in plain if name and _plain(name) in label and label not in near][:3]
+    if near:
+        hint = "Did you mean " + " or ".join(repr(labels[plain.index(n)]) for n in near[:3]) + "?"
+    else:
+        more = ", ..." if len(labels) > 10 else ""
+        hint = f"There are {', '.join(labels[:10])}{more}."
+    raise QueryError(f"there is no label {name!r}. {hint}")
+
+
+def _plain(label: str) -> str:
+    return " ".join(re.split(r"[\s_\-]+", label.casefold())).strip()
+
+
+def rank_by_tags(
+    probabilities: np.ndarray, terms: Sequence[Term], k: int, present: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows where a query holds most probably, and how probably.
+
+    Args:
+        probabilities: (tracks, labels).
+        terms: of the query.
+        k: rows at most.
+        present: bool (tracks,), rows that may be found; None for all.
+
+    Returns:
+        Rows (k,) and scores (k,) in [0, 1], best first, among equals the earlier row.
+    """
+    scores = np.ones(len(probabilities), np.float32)
+    for term in terms:
+        values = np.array(probabilities[:, term.column])
+        values = 1 - values if term.is_absent else values
+        scores *= values**term.weight
+    return top(scores, k, present)
+
+
+def rank_by_vector(
+    embeddings: np.ndarray,
+    query: np.ndarray,
+    k: int,
+    *,
+    metric: str = "cosine",
+    present: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows that are nearest to a vector, and how near: exact, one pass in blocks.
+
+    Args:
+        embeddings: float32 (tracks, width), perhaps mapped.
+        query: (width,).
+        k: rows at most.
+        metric: `cosine` similarity, `dot` product, or `euclidean` distance (negative).
+        present: bool (tracks,), rows that may be found; None for all.
+
+    Returns:
+        Rows (k,) and scores (k,), best first, among equals the earlier row.
+
+    Raises:
+        QueryError: if there is no such metric, or the vector does not fit.
+    """
+    if metric not in METRICS:
+        raise QueryError(f"metric {metric!r} is not known; choose {', '.join(METRICS)}.")
+    query = np.asarray(query, np.float32)
+    if query.shape != embeddings.shape[1:]:
+        raise QueryError(
+            f"the vector has shape {query.shape}; embeddings here have {embeddings.shape[1:]}."
+        )
+    scores = np.empty(len(embeddings), np.float32)
+    for start in range(0, len(embeddings), _BLOCK_ROWS):
+        block = np.asarray(embeddings[start : start + _BLOCK_ROWS])
+        scores[start : start + len(block)] = METRICS[metric](block, query)
+    return top(scores, k, present)
+
+
+def _cosine(block: np.ndarray, query: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt(np.einsum("ij,ij->i", block, block)) * np.linalg.norm(query)
+    return block @ query / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+def _euclidean(block: np.ndarray, query: np.ndarray) -> np.ndarray:
+    return -np.linalg.norm(block - query, axis=1)
+
+
+METRICS = {"cosine": _cosine, "dot": np.matmul, "euclidean": _euclidean}
+"""Name -> function of (rows, width) and (width,), larger is nearer."""
+
+
+def top(
+    scores: np.ndarray, k: int, present: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows of the largest scores, and the scores, best first.
+
+    >>> top(np.array([0.1, 0.3, 0.3]), 2)
+    (array([1, 2]), array([0.3, 0.3]))
+
+    Args:
+        scores: (tracks,).
+        k: rows at most.
+        present: bool (tracks,), rows that may be found; None for all.
+    """
+    rows = np.arange(len(scores)) if present is None else np.flatnonzero(present)
+    values = scores[rows]
+    if k < len(values):
+        edge = np.partition(values, len(values) - k)[len(values) - k]
+        best = np.flatnonzero(values >= edge)  # all that tie at the edge, so that order decides
+        rows, values = rows[best], values[best]
+    order = np.argsort(-values, kind="stable")[:k]
+    return rows[order], values[order]

@@ -1,0 +1,344 @@
+"""The store: a folder of embeddings and tags, appended to track by track.
+
+    store.json           what all rows share: the model and its fingerprint, labels, widths
+    tracks.jsonl         a line per track: path, sha256 of the file, size, mtime_ns, seconds,
+                         chunks, first_chunk (its row in the arrays of chunks)
+    embeddings.npy       float32 (tracks, width), the mean over a track's chunks
+    probabilities.npy    float32 (tracks, labels)
+    places.jsonl         what became of files later: {"row", "path", ...} it is also there,
+                         {"row", "gone": path} it is there no more
+    chunk_spans.npy      float64 (chunks, 2), start and end in seconds    } only with
+    chunk_embeddings.npy, chunk_probabilities.npy                         } per_chunk
+
+A track is there when its line is: rows are written first, the line last. Whatever is beyond the
+last whole line belongs to an append that was killed; readers do not look at it, and the next writer
+cuts it off. What is appended survives the death of the process at once, and a failure of power once
+the writer has been closed. One process writes at a time (the caller sees to that), any number read.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from musrep_jax.store.arrays import ArrayFileError, GrowingArray, open_array
+from musrep_jax.store.files import (
+    ABOUT_FILE,
+    FORMAT,
+    PLACES_FILE,
+    TRACKS_FILE,
+    Places,
+    StoreError,
+    array_rows,
+    cut_lines,
+    read_about,
+    sync_folder,
+    to_json,
+    whole_lines,
+)
+
+
+class Store:
+    """A store, for reading; nothing but the lines of tracks is loaded.
+
+    Attributes:
+        path: the folder.
+        about: what all rows share, as in `store.json`.
+        embeddings: float32 (tracks, width), mapped.
+        probabilities: float32 (tracks, labels), mapped.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Opens a store.
+
+        Args:
+            path: of the folder.
+
+        Raises:
+            StoreError: if it is none, or of a later format.
+        """
+        self.path = pathlib.Path(path)
+        self.about = read_about(self.path)
+        arrays = {name: self._open(name) for name in array_rows(self.about)}
+        lines = whole_lines(self.path / TRACKS_FILE)
+        per_track = [array for name, array in arrays.items() if not name.startswith("chunk_")]
+        self._lines = lines[: min(len(lines), *map(len, per_track))]
+        self.embeddings = arrays["embeddings"][: len(self)]
+        self.probabilities = arrays["probabilities"][: len(self)]
+        self._chunks = arrays
+        self._places = Places(self.path)
+
+    def _open(self, name: str) -> np.ndarray:
+        try:
+            return open_array(self.path / f"{name}.npy")
+        except (ArrayFileError, FileNotFoundError) as error:
+            raise StoreError(f"{self.path} is a damaged store: {error}.") from error
+
+    def __len__(self) -> int:
+        """Returns the number of rows, those of files that are gone included."""
+        return len(self._lines)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the columns of `probabilities`."""
+        return tuple(self.about["labels"])
+
+    def track(self, row: int) -> dict[str, Any]:
+        """Returns what is known of a track: its line, with `path` where it is now.
+
+        Args:
+            row: of the track.
+        """
+        track = json.loads(self._lines[row])
+        places = self._places.of(row, track["path"]) or [track["path"]]
+        return {**track, "path": places[0], "also": places[1:]}
+
+    def tracks(self) -> Iterator[dict[str, Any]]:
+        """Yields all tracks, as `track` does."""
+        return map(self.track, range(len(self)))
+
+    def find(self, path: str) -> int | None:
+        """Returns the row of a path, or None.
+
+        Args:
+            path: as it was given to `StoreWriter.add`.
+        """
+        for row, places in self._places.added.items():
+            if path in places and row < len(self):
+                return row
+        start = f'{{"path": {to_json(path)}, '.encode()
+        for row in range(len(self) - 1, -1, -1):
+            if self._lines[row].startswith(start):
+                return row if path in self._places.of(row, path) else None
+        return None
+
+    def is_present(self) -> np.ndarray:
+        """Returns for every row whether its file has a place: bool (tracks,)."""
+        present = np.ones(len(self), bool)
+        for row in self._places.gone:
+            if row < len(self):
+                present[row] = bool(self._places.of(row, json.loads(self._lines[row])["path"]))
+        return present
+
+    def chunks(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the chunks of a track: spans in seconds, embeddings, probabilities.
+
+        Args:
+            row: of the track.
+
+        Raises:
+            StoreError: if the store has none.
+        """
+        if not self.about["per_chunk"]:
+            raise StoreError(f"{self.path} holds no chunks: it was made without --per-chunk.")
+        track = json.loads(self._lines[row])
+        part = slice(track["first_chunk"], track["first_chunk"] + track["chunks"])
+        names = ("chunk_spans", "chunk_embeddings", "chunk_probabilities")
+        spans, embeddings, probabilities = (self._chunks[name][part] for name in names)
+        return spans, embeddings, probabilities
+
+
+class StoreWriter:
+    """Appends tracks to a store, which it makes if there is none.
+
+    Attributes:
+        about: what all rows share.
+    """
+
+    def __init__(self, path: str | os.PathLike, about: Mapping[str, Any]) -> None:
+        """Opens a store for more; what an append that was killed has left is cut off.
+
+        Args:
+            path: of the folder.
+            about: `model` (its fingerprint), `labels`, `width` (of embeddings), `per_chunk`, and
+                whatever else is worth telling, as JSON values.
+
+        Raises:
+            StoreError: if the folder holds something else, or a store of another model.
+        """
+        self.path = pathlib.Path(path)
+        self.about = {"format": FORMAT, **about}
+        self._make()
+        arrays = array_rows(self.about)
+        try:
+            self._arrays = {
+                name: GrowingArray(self.path / f"{name}.npy", row, dtype)
+                for name, (row, dtype) in arrays.items()
+            }
+        except ArrayFileError as error:
+            raise StoreError(str(error)) from error
+        self._recover()
+        self._tracks = open(self.path / TRACKS_FILE, "ab")  # noqa: SIM115
+        self._more = open(self.path / PLACES_FILE, "ab")  # noqa: SIM115
+
+    def _make(self) -> None:
+        if (self.path / ABOUT_FILE).exists():
+            found = read_about(self.path)
+            for key, what in (("model", "was made with another model"),
+                              ("per_chunk", "was made with another --per-chunk")):  # fmt: skip
+                if found.get(key) != self.about[key]:
+                    name = f" ({found['name']})" if key == "model" and "name" in found else ""
+                    raise StoreError(
+                        f"the store {self.path} {what}{name}: give the same, or another --store."
+                    )
+            self.about = found
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise StoreError(f"{self.path} exists and is no store: choose another place.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Last of all, so that a store is one only when it is whole.
+        text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
+        temporary = self.path / f"{ABOUT_FILE}.tmp{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.path / ABOUT_FILE)
+
+    def _recover(self) -> None:
+        """Brings lines and rows to the same number."""
+        lines = whole_lines(self.path / TRACKS_FILE)
+        per_track = [a for name, a in self._arrays.items() if not name.startswith("chunk_")]
+        per_chunk = [a for name, a in self._arrays.items() if name.startswith("chunk_")]
+        num = min(len(lines), *(array.num_rows for array in per_track))
+        tracks = [json.loads(line) for line in lines[:num]]
+        while per_chunk and num and _end(tracks[num - 1]) > min(a.num_rows for a in per_chunk):
+            num -= 1
+        del tracks[num:]
+        self._num_chunks = _end(tracks[-1]) if tracks else 0
+        for array in per_track:
+            array.cut(num)
+        for array in per_chunk:
+            array.cut(self._num_chunks)
+        cut_lines(self.path / TRACKS_FILE, lines[:num])
+        cut_lines(self.path / PLACES_FILE, whole_lines(self.path / PLACES_FILE))
+        places = Places(self.path)
+        self._by_sha256 = {track["sha256"]: row for row, track in enumerate(tracks)}
+        self._by_path: dict[str, tuple[int, int, int]] = {}
+        self._paths: dict[int, list[str]] = {}
+        for row, track in enumerate(tracks):
+            added = places.added.get(row, {})
+            for path in places.of(row, track["path"]):
+                size, mtime_ns = added.get(path, (track["size"], track["mtime_ns"]))
+                self._take(path, row, size, mtime_ns)
+
+    def _take(self, path: str, row: int, size: int, mtime_ns: int) -> None:
+        self._by_path[path] = (row, size, mtime_ns)
+        self._paths.setdefault(row, []).append(path)
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return self._arrays["embeddings"].num_rows
+
+    def has(self, path: str, size: int, mtime_ns: int) -> bool:
+        """Returns whether this very file is there, unchanged, so that it need not be read."""
+        known = self._by_path.get(path)
+        return known is not None and known[1:] == (size, mtime_ns)
+
+    def has_content(self, sha256: str) -> bool:
+        """Returns whether a file of this content is there, under whatever name."""
+        return sha256 in self._by_sha256
+
+    def settle(
+        self,
+        path: str,
+        sha256: str,
+        size: int,
+        mtime_ns: int,
+        is_there: Callable[[str], bool] = os.path.exists,
+    ) -> None:
+        """Notes that content which is in the store has been met at a place, or moved to it.
+
+        Args:
+            path: of the file.
+            sha256: of its content.
+            size: in bytes.
+            mtime_ns: when it was written.
+            is_there: whether a path still leads to a file; other places that do not are dropped.
+        """
+        row = self._by_sha256[sha256]
+        self._leave(path)
+        for place in list(self._paths.get(row, ())):
+            if not is_there(place):
+                self._leave(place)
+        self._take(path, row, size, mtime_ns)
+        self._note({"row": row, "path": path, "size": size, "mtime_ns": mtime_ns})
+
+    def add(
+        self,
+        *,
+        path: str,
+        sha256: str,
+        size: int,
+        mtime_ns: int,
+        seconds: float,
+        spans: np.ndarray,
+        embedding: np.ndarray,
+        probabilities: np.ndarray,
+        chunk_embeddings: np.ndarray,
+        chunk_probabilities: np.ndarray,
+    ) -> None:
+        """Appends a track; once this returns it survives the process.
+
+        Args:
+            path: of the file, text that UTF-8 can hold.
+            sha256: of its content.
+            size: in bytes.
+            mtime_ns: when it was written.
+            seconds: its length.
+            spans: (chunks, 2), start and end in seconds.
+            embedding: (width,).
+            probabilities: (labels,).
+            chunk_embeddings: (chunks, width); kept only with `per_chunk`.
+            chunk_probabilities: (chunks, labels); likewise.
+        """
+        row = len(self)
+        rows = {
+            "embeddings": embedding[None],
+            "probabilities": probabilities[None],
+            "chunk_spans": spans,
+            "chunk_embeddings": chunk_embeddings,
+            "chunk_probabilities": chunk_probabilities,
+        }
+        for name, array in self._arrays.items():
+            array.append(rows[name])
+            array.count()
+        track = {"path": path, "sha256": sha256, "size": size, "mtime_ns": mtime_ns}
+        track |= {"seconds": seconds, "chunks": len(spans), "first_chunk": self._num_chunks}
+        self._num_chunks += len(spans)
+        self._leave(path)
+        self._tracks.write(to_json(track).encode() + b"\n")
+        self._tracks.flush()
+        self._by_sha256[sha256] = row
+        self._take(path, row, size, mtime_ns)
+
+    def _leave(self, path: str) -> None:
+        """Notes that a path no longer holds what it held."""
+        if path in self._by_path:
+            row = self._by_path.pop(path)[0]
+            self._paths[row].remove(path)
+            self._note({"row": row, "gone": path})
+
+    def _note(self, event: Mapping[str, Any]) -> None:
+        self._more.write(to_json(event).encode() + b"\n")
+        self._more.flush()
+
+    def close(self) -> None:
+        """Waits until everything is on the disk, and closes the files."""
+        for file in (self._tracks, self._more):
+            os.fsync(file.fileno())
+            file.close()
+        for array in self._arrays.values():
+            array.close()
+        sync_folder(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def _end(track: Mapping[str, Any]) -> int:
+    """Returns the row after the last chunk of a track."""
+    return track["first_chunk"] + track["chunks"]
