@@ -472,7 +472,7 @@ def test_the_command_on_a_folder(tmp_path, run):
     code, stdout, stderr = run("doctor", folder, "--data-dir", tmp_path / "data")
     assert code == 1
     assert r"caf\xe9\x09.wav: the file is empty (0 bytes)." in stdout
-    assert "1 files have not changed" in stderr
+    assert "not decoded again: 1." in stderr
     code, stdout, _ = run("doctor", folder, "--data-dir", tmp_path / "data", "--json")
     report = json.loads(stdout)
     assert code == 1

@@ -187,18 +187,18 @@ def say_what_comes_next(found: "Diagnosis", is_corpus: bool) -> list[str]:
     kinds = found.by_kind()
     told = []
     if found.num_known:
-        told.append(f"{found.num_known:,} files have not changed since the last run.")
+        told.append(f"Unchanged since the last run, and not decoded again: {found.num_known:,}.")
     if "not_decoded" in kinds:
         told.append(
-            f"{len(kinds['not_decoded']):,} files were not decoded: install the ffmpeg program and "
-            "run this again."
+            f"Not decoded: {len(kinds['not_decoded']):,}. Install the ffmpeg program and run this "
+            "again."
         )
     if found.quarantine is None:
         told.append("No quarantine list was written.")
     elif any(finding.is_listed for finding in found.findings):
         told.append(f"Quarantined, and refused by every build: {found.quarantine}")
         told.append(
-            "Replace those files and run this again, or delete lines that you disagree with."
+            "Replace those files and run this again; lines with a fault of your own naming stay."
         )
     else:
         told.append(f"The quarantine list is empty: {found.quarantine}")
