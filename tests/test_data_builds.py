@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import random
 import re
 import select
@@ -23,7 +24,7 @@ from toy_builds import ToyBuilder
 from musrep_jax.cli import app
 from musrep_jax.data import Dataset, build_lock, building, progress, shard_worker, shards
 from musrep_jax.data.build_lock import BuildStopped
-from musrep_jax.data.records import BuildError
+from musrep_jax.data.records import BuildError, TrackCodec
 
 
 def _content(directory):
@@ -362,6 +363,15 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path, log, monkeyp
     assert sum(_made(log).values()) <= 41
     whole = ToyBuilder(data_dir=tmp_path / "whole", log=log).build()
     assert _content(builder.directory) == _content(whole)
+
+
+def test_records_that_cannot_be_written_say_so(tmp_path, log):
+    codec = TrackCodec(ToyBuilder(data_dir=tmp_path, log=log).spec())
+    with pytest.raises(OSError) as told:
+        codec.write(pathlib.Path("/dev/full"), [bytes(1000)])
+    assert told.value.errno == errno.ENOSPC
+    with pytest.raises(OSError):
+        codec.write(tmp_path / "nowhere" / "x", [b""])
 
 
 def test_on_a_disk_that_is_really_full(tmp_path, log, repository):
