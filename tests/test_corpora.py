@@ -1,6 +1,7 @@
 """Every real corpus keeps the same contract: facts, labels, splits, files, configs, fake builds."""
 
 import dataclasses
+import doctest
 import hashlib
 import json
 import pathlib
@@ -16,7 +17,7 @@ from fake_corpora import FAKES, NEEDS_ALL_FILES, make_fake
 from flax import linen as nn
 from toy_training import make_apply
 
-from musrep_jax.data import ChunkSpec, DatasetError, open_dataset, pipeline
+from musrep_jax.data import ChunkSpec, DatasetError, corpus_tracks, open_dataset, pipeline
 from musrep_jax.data.builders import BuildError
 from musrep_jax.data.corpora import CorpusBuilder, corpus_folder
 from musrep_jax.data.datasets import DATASETS, load_builder_class
@@ -135,6 +136,11 @@ def test_what_is_not_built_or_not_there_is_said_with_the_command(corpus, tmp_pat
         open_dataset(corpus.NAME, data_dir=tmp_path)
     with pytest.raises(BuildError, match=f"musrep download {corpus.NAME}"):
         corpus(data_dir=tmp_path).build()
+
+
+def test_examples_in_docstrings():
+    result = doctest.testmod(corpus_tracks)
+    assert result.attempted > 0 and result.failed == 0
 
 
 def test_every_corpus_has_a_fake():
