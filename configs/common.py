@@ -110,7 +110,19 @@ def get_base(recipe: str) -> ConfigDict:
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
             "num_devices": config_dict.placeholder(int),  # None is all
             "num_cpu_devices": config_dict.placeholder(int),  # None is a core each when compact
+            "num_microbatches": 1,  # parts in which a batch passes through the model, for memory
+            # Arrays of so many bytes and more are split over the devices, for memory; None: none is
+            "shard_params_over": config_dict.placeholder(int),
             "log_every_steps": 50,
+        }
+    )
+    # Of several processes that train together, see docs/many_devices.md; None: as JAX detects it.
+    config.distributed = ConfigDict(
+        {
+            "coordinator": config_dict.placeholder(str),  # HOST:PORT of process 0
+            "num_processes": config_dict.placeholder(int),
+            "process_id": config_dict.placeholder(int),
+            "timeout_seconds": 300,  # of finding each other
         }
     )
     config.evaluation = ConfigDict(

@@ -5,13 +5,16 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
 
-from musrep_jax.config import ConfigError, parse_command_line
+from musrep_jax import __version__
+from musrep_jax.config import ConfigError, parse_command_line, plain
 from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.recipes import load_recipe
+from musrep_jax.training import distributed
 from musrep_jax.training.signals import exit_code, stopped_by_sigterm
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -28,14 +31,20 @@ def main(argv: Sequence[str]) -> int:
         after SIGTERM (the machine is taken away): the same command goes on.
     """
     try:
-        with stopped_by_sigterm():
+        with stopped_by_sigterm(), distributed.leaving():
             config, workdir = parse_command_line(argv)
+            num_processes = distributed.start(config.distributed)
             keep_compiled_programs(config)
-            use_cores(config)
+            use_cores(config, num_processes)
+            check_processes(config, workdir)
+            distributed.connect_devices()
             return load_recipe(config.recipe)(config, workdir or default_workdir(argv))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except distributed.DistributedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
@@ -71,7 +80,36 @@ def keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
         print(f"compiled programs are kept in {folder}", file=sys.stderr)
 
 
-def use_cores(config: ml_collections.ConfigDict) -> None:
+def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:
+    """Raises unless all processes of a run were started with the same command and versions.
+
+    Args:
+        config: of this process; where its data lie and how it reads them is its own affair.
+        workdir: as it was given.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+
+    def facts() -> dict[str, Any]:
+        own = {"distributed": config.distributed, "data": ("data_dir", "num_workers")}
+        command = plain(config)
+        for settings in (command, command["overrides"]):
+            for section, names in own.items():
+                settings[section] = {
+                    k: v for k, v in settings.get(section, {}).items() if k not in names
+                }
+        versions = {"musrep_jax": __version__, "jax": jax.__version__}
+        # Counting them sets them up, for which JAX needs all processes at the same time.
+        num_devices = jax.local_device_count()
+        return {
+            "config": command, "workdir": workdir, "version": versions, "num_devices": num_devices
+        }  # fmt: skip
+
+    distributed.check_alike("command", facts, "start all processes with the same command")
+
+
+def use_cores(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:
     """Splits batches over one virtual CPU device per core, when there is no accelerator.
 
     The operations of a narrow model are too small to be spread over cores one by one, whole parts
@@ -81,12 +119,13 @@ def use_cores(config: ml_collections.ConfigDict) -> None:
 
     Args:
         config: of the experiment.
+        num_processes: that share a batch.
     """
     wanted = config.train.num_cpu_devices
     if wanted is None:
         wanted = num_cores() if config.model.size == "compact" else 1
     batch_size = config.train.batch_size
-    devices = max(d for d in range(1, max(wanted, 1) + 1) if batch_size % d == 0)
+    devices = max(d for d in range(1, max(wanted, 1) + 1) if batch_size % (d * num_processes) == 0)
     try:
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import hashlib
 import importlib
 import inspect
 import os
@@ -108,6 +109,17 @@ class Dataset:
                 )
             self._stores[split] = store
         return Tracks(self._stores[split])
+
+    def facts(self) -> dict[str, str]:
+        """Returns what tells two copies of a data set apart: hashes of its labels and splits."""
+        hashes = {"fingerprint": self.spec.fingerprint}
+        for split in (split for split in SPLITS if split in self.spec.split_sizes):
+            tracks = self.tracks(split)
+            content = hashlib.sha256("\n".join(tracks.track_ids).encode("utf-8"))
+            content.update(tracks.label_matrix.tobytes())
+            content.update(tracks.num_samples.tobytes())
+            hashes[split] = content.hexdigest()
+        return hashes
 
     def __repr__(self) -> str:
         return f"Dataset({self.spec.name}, {dict(self.spec.split_sizes)})"

@@ -6,8 +6,10 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.data.datasets import Tracks
+from musrep_jax.data.pipeline import wrap_rows
 from musrep_jax.models import Tagger
 from musrep_jax.recipes.scoring import SplitScorer
+from musrep_jax.training import sharding
 from musrep_jax.types import PyTree
 
 
@@ -40,6 +42,7 @@ def cached_batches(
     counts = np.bincount(owner, minlength=len(tracks))
     labels = tracks.label_matrix
     size = settings.train.batch_size
+    taken, mask = wrap_rows(sharding.local_rows(size, scorer.mesh), size)
 
     def order(epoch: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((seed, epoch))
@@ -60,9 +63,9 @@ def cached_batches(
                 position += len(rows[-1])
                 needed -= len(rows[-1])
             yield {
-                "embedding": embeddings[np.concatenate(rows)],
-                "labels": labels[np.concatenate(owners)],
-                "mask": np.ones(size, np.float32),
+                "embedding": embeddings[np.concatenate(rows)[taken]],
+                "labels": labels[np.concatenate(owners)[taken]],
+                "mask": mask,
             }
 
     return batches

@@ -29,8 +29,10 @@ from musrep_jax.recipes.settings import builder_of, model_deviations, settings_o
 from musrep_jax.recipes.train_cell import Trained, train_cell
 from musrep_jax.recipes.workdir import Workdir
 from musrep_jax.tagger import make_card
+from musrep_jax.training import distributed
 from musrep_jax.training.checkpoints import save_export
 from musrep_jax.training.logs import format_seconds, run_record
+from musrep_jax.training.loop import Interrupted
 from musrep_jax.training.signals import exit_code
 
 EXIT_OK, EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
@@ -68,9 +70,13 @@ def run_cells(
         model_class(cell.model)
         settings_of_cell(config, cell)
     share = Share.parse(config.get("cells", ""))
+    if not distributed.is_first():
+        distributed.from_first("the workdir")
+        return _Experiment(config, Workdir(workdir, config), has_profile).follow(cells)
     folder = Workdir(workdir, config)
     experiment = _Experiment(config, folder, has_profile)
     with folder.in_use(share):
+        distributed.from_first("the workdir", "is open")
         if config.get("merge"):
             return experiment.merge(cells, split_list(config.merge), show)
         return experiment.run_all(cells, share, show)
@@ -87,6 +93,17 @@ def outcome(result: dict[str, Any]) -> str:
         for name in ("roc_auc", "pr_auc")
     )
     return f"ROC-AUC {roc}, PR-AUC {pr}, {format_seconds(result['seconds'])}"
+
+
+def code_of(error: KeyboardInterrupt) -> int:
+    """Returns the exit code after Ctrl-C or SIGTERM.
+
+    Raises:
+        KeyboardInterrupt: the error, if only this one of several processes knows of it.
+    """
+    if distributed.is_active() and not isinstance(error, Interrupted):
+        raise error
+    return exit_code(error)
 
 
 def say(text: str) -> None:
@@ -130,8 +147,9 @@ class _Experiment:
                 left = format_seconds(elapsed / number * (len(todo) - number))
                 say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
                 self.folder.write_results(self.folder.all_results())
+            distributed.from_first("the next cell", None)
         except KeyboardInterrupt as error:
-            code = exit_code(error)
+            code = code_of(error)
             say("")
         # Whoever sent SIGTERM may wait for seconds only: no tables, no figures.
         if code != EXIT_TERMINATED:
@@ -149,6 +167,22 @@ class _Experiment:
             say(
                 f"All {len(ours)} cells are done, in {took}. Results: {self.folder.path}/results.md"
             )
+        return code
+
+    def follow(self, cells: Sequence[Cell]) -> int:
+        """Trains, as one of several processes, what the first one says; returns the exit code."""
+        by_key, code = {cell.key: cell for cell in cells}, EXIT_OK
+        try:
+            while key := distributed.from_first("the next cell"):
+                error = None
+                try:
+                    self._train(by_key[key])
+                except Exception as caught:  # the others go on if they failed alike
+                    error = caught
+                if any(distributed.exchange_outcome(f"the end of {key}", error)):
+                    code = EXIT_FAILED_CELLS
+        except KeyboardInterrupt as error:
+            code = code_of(error)
         return code
 
     def merge(self, cells: Sequence[Cell], workdirs: Sequence[str], show: Present) -> int:
@@ -188,21 +222,24 @@ class _Experiment:
             "seed": cell.seed,
             "num_train_tracks": cell.num_train_tracks,
         }
-        started = time.perf_counter()
+        started, failed = time.perf_counter(), None
+        distributed.from_first("the next cell", cell.key)
         try:
-            result |= self._train(cell)
+            result |= self._write(cell, *self._train(cell))
         except Exception as error:  # recorded with its traceback; the other cells go on
+            failed = error
             folder = self.folder.cell_dir(cell)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             result |= failure(error, time.perf_counter() - started)
         self.folder.write_result(cell, result)
+        distributed.exchange_outcome(f"the end of {cell.key}", failed)
         checkpoints = self.folder.cell_dir(cell) / "checkpoints"
         if result["error"] is None and checkpoints.is_dir():  # the export stands in their place
             shutil.rmtree(checkpoints)
         return result
 
-    def _train(self, cell: Cell) -> dict[str, Any]:
+    def _train(self, cell: Cell) -> tuple[Trained, Dataset, ml_collections.ConfigDict]:
         settings = settings_of_cell(self.config, cell)
         source = None
         if cell.source is not None and cell.source.startswith(EXPORT_PREFIX):
@@ -215,9 +252,20 @@ class _Experiment:
             source = self.folder.export_dir(cell.source_cell)
         rate = model_class(cell.model).sample_rate
         rate = given(settings.model).get("sample_rate", rate)
-        dataset = self.open(cell.target, rate, self._labels(cell))
+        with distributed.first_goes_first("the data set"):  # which it builds, if it is not there
+            dataset = self.open(cell.target, rate, self._labels(cell))
+        distributed.check_alike(
+            f"data set {cell.target}", dataset.facts, "build it once and copy it, or share it"
+        )
         folder = self.folder.cell_dir(cell)
         trained = train_cell(cell, settings, dataset, source, folder, has_profile=self.has_profile)
+        return trained, dataset, settings
+
+    def _write(
+        self, cell: Cell, trained: Trained, dataset: Dataset, settings: ml_collections.ConfigDict
+    ) -> dict[str, Any]:
+        """Writes what a training left in memory; returns its result."""
+        folder = self.folder.cell_dir(cell)
         report = trained.report.to_dict()
         summary = {name: report[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
         training = {

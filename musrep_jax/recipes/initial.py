@@ -18,7 +18,7 @@ from musrep_jax.recipes import binding
 from musrep_jax.recipes.cells import Cell
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.recipes.settings import chunk_of
-from musrep_jax.training import checkpoints
+from musrep_jax.training import checkpoints, sharding
 from musrep_jax.types import PyTree, model_inputs
 
 STATISTICS = "input_statistics"
@@ -131,7 +131,7 @@ def input_statistics(
     scorer = SplitScorer(model, tracks, settings, None)
     total = np.zeros(3)
     for batch in scorer.batches():
-        total += np.asarray(moments(model_inputs(batch), batch["mask"]), np.float64)
+        total += sharding.to_host(moments(model_inputs(batch), batch["mask"])).astype(np.float64)
     count, first, second = total
     mean = first / count
     return float(mean), float(np.sqrt(max(second / count - mean**2, 1e-12)))

@@ -25,7 +25,8 @@ def profile_scoring(scorer: SplitScorer, variables: PyTree) -> dict[str, Any]:
         tracks, all of their chunks, reading of the data included.
     """
     model = scorer.model
-    chunk = model_inputs(next(iter(scorer.batches())))[:1]
+    inputs = model_inputs(next(iter(scorer.batches())))
+    chunk = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
     flops = count_flops(
         lambda variables, inputs: model.apply(variables, inputs, train=False).logits,
         variables,

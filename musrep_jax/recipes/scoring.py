@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
@@ -16,7 +15,7 @@ from musrep_jax.models import Tagger
 from musrep_jax.recipes import binding
 from musrep_jax.recipes.settings import chunk_of
 from musrep_jax.training import sharding
-from musrep_jax.types import PyTree, model_inputs
+from musrep_jax.types import Batch, PyTree, model_inputs
 
 
 class SplitScorer:
@@ -49,11 +48,14 @@ class SplitScorer:
             tail=settings.evaluation.tail,
         )
 
-    def batches(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yields every chunk of the split once, in batches of one size."""
-        return pipeline.chunk_batches(
-            self.tracks, self.chunk, self.table, batch_size=self.settings.evaluation.batch_size
-        )
+    def batches(self) -> Iterator[Batch]:
+        """Yields every chunk of the split once, in batches of one size on all devices."""
+        size = self.settings.evaluation.batch_size
+        rows = sharding.local_rows(size, self.mesh)
+        for batch in pipeline.chunk_batches(
+            self.tracks, self.chunk, self.table, batch_size=size, rows=rows
+        ):
+            yield sharding.shard_batch(batch, self.mesh)
 
     def outputs(self, variables: PyTree) -> tuple[np.ndarray, np.ndarray]:
         """Returns what the model says of every chunk; batches are split over the devices.
@@ -68,10 +70,9 @@ class SplitScorer:
         variables = sharding.replicate(variables, self.mesh)
         size, found = self.settings.evaluation.batch_size, []
         for batch in self.batches():
-            placed = sharding.shard_batch({"inputs": model_inputs(batch)}, self.mesh)
-            found.append(forward(variables, placed["inputs"]))
+            found.append(forward(variables, model_inputs(batch)))
         # A batch that the devices do not divide was padded at its end.
-        logits, embeddings = zip(*jax.device_get(found), strict=True)
+        logits, embeddings = zip(*sharding.to_host(found), strict=True)
         count = len(self.table)
         return (
             np.concatenate([part[:size] for part in logits])[:count],
@@ -95,7 +96,7 @@ class SplitScorer:
         if embeddings is None:
             logits = self.outputs(variables)[0]
         else:
-            logits = jax.device_get(binding.make_classify(self.model)(variables, embeddings))
+            logits = sharding.to_host(binding.make_classify(self.model)(variables, embeddings))
         return aggregate_tracks(
             logits,
             self.table[:, 0],

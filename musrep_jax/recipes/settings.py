@@ -61,12 +61,13 @@ def settings_of_cell(config: ml_collections.ConfigDict, cell: Cell) -> ml_collec
     elif config.model.size != "full":
         raise ConfigError(f"model.size is {config.model.size!r}; allowed: {', '.join(SIZES)}.")
     for_target = config.for_target.get(builder_of(cell.target), {})
+    overrides = config.get("overrides", {})
     for where, deviations in (
         (f"for_mode.{cell.mode}", config.for_mode.get(cell.mode, {})),
         (f"for_model.{model}", config.for_model.get(model, {})),
         ("for_target", {k: v for k, v in for_target.items() if k != "for_model"}),
         (f"for_target.for_model.{model}", for_target.get("for_model", {}).get(model, {})),
-        ("command line", config.get("overrides", {})),
+        ("command line", {k: v for k, v in overrides.items() if k in SECTIONS}),
     ):
         merge(settings, deviations, where)
     settings.model.name = cell.model

@@ -26,7 +26,7 @@ from musrep_jax.recipes.profiling import profile_scoring
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.recipes.settings import chunk_of, duration, model_deviations, model_of
 from musrep_jax.recipes.workdir import identity
-from musrep_jax.training import checkpoints, loop, sharding
+from musrep_jax.training import checkpoints, distributed, loop, sharding
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.step import assert_frozen_identical, create_state
 from musrep_jax.types import PyTree, TrainState
@@ -105,6 +105,7 @@ def train_cell(
     if validation.output == "softmax":
         for tracks, split in ((train_tracks, "training"), (validation.tracks, "validation")):
             check_one_label(tracks, split)
+    layout = sharding.Layout(validation.mesh, settings.train.shard_params_over)
     optimizer, train_step = binding.make_program(
         model,
         trained=plan.trained,
@@ -113,9 +114,10 @@ def train_cell(
         steps_per_epoch=plan.steps_per_epoch,
         num_steps=plan.num_steps,
         loss=settings.train.loss,
+        num_microbatches=settings.train.num_microbatches,
+        layout=None if layout.shard_over is None else layout,
     )
     is_trainable = None if plan.trained == "model" else binding.is_head
-    mesh = sharding.make_mesh(settings.train.num_devices)
     if plan.trained == "cached":
         batches = cached_batches(model, train_tracks, settings, variables, cell.seed)
         cached = validation.embeddings(variables)
@@ -130,6 +132,7 @@ def train_cell(
                 seed=cell.seed,
                 start_step=start_step,
                 num_workers=settings.data.num_workers,
+                rows=sharding.local_rows(settings.train.batch_size, layout.mesh),
             )
 
     def evaluate(state: TrainState) -> Mapping[str, float]:
@@ -148,11 +151,13 @@ def train_cell(
             checkpointer = stack.enter_context(
                 checkpoints.TrainCheckpoints(folder / "checkpoints", run)
             )
-        log = stack.enter_context(MetricsLog(folder / "metrics.jsonl"))
-        progress = Progress(plan.num_steps, label=cell.describe())
-        stack.callback(progress.close)
+        log = progress = None
+        if distributed.is_first():
+            log = stack.enter_context(MetricsLog(folder / "metrics.jsonl"))
+            progress = Progress(plan.num_steps, label=cell.describe())
+            stack.callback(progress.close)
         fit = loop.fit(
-            sharding.replicate(create_state(variables, optimizer.tx, is_trainable), mesh),
+            layout.place(create_state(variables, optimizer.tx, is_trainable)),
             train_step,
             batches,
             key=jax.random.key(cell.seed),
@@ -163,13 +168,13 @@ def train_cell(
             learning_rate=optimizer.learning_rate,
             patience=settings.train.patience,
             reload_best_at=optimizer.switch_steps if settings.train.reload_best_at_switch else (),
-            mesh=mesh,
+            mesh=layout.mesh,
             log_every=settings.train.log_every_steps,
             log=log,
             progress=progress,
             checkpointer=checkpointer,
         )
-    best = jax.device_get({"params": fit.best_state.params, **fit.best_state.model_state})
+    best = sharding.to_host({"params": fit.best_state.params, **fit.best_state.model_state})
     assert_frozen_identical(before["params"], best["params"], is_trainable)
     test = SplitScorer(model, dataset.tracks("test"), settings, settings.evaluation.num_chunks)
     labels, scores = test.tracks.label_matrix, test.scores(best)

@@ -32,11 +32,18 @@ FORMAT = 1
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
 # What may change between two runs in one workdir: which cells are asked for, and where things are.
 NOT_IDENTITY = {
-    "": ("source", "target", "seeds", "num_train_tracks", "cells", "merge"),
+    "": ("source", "target", "seeds", "num_train_tracks", "cells", "merge", "distributed"),
     "model": ("name",),
     "data": ("name", "path", "data_dir", "cache_megabytes", "num_workers"),
     "transfer": ("modes",),
-    "train": ("log_every_steps", "num_devices", "num_cpu_devices", "checkpoint", "trace"),
+    "train": (
+        "log_every_steps",
+        "num_devices",
+        "num_cpu_devices",
+        "checkpoint",
+        "trace",
+        "shard_params_over",
+    ),
 }
 
 
@@ -71,7 +78,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         ours = {
             section: {k: v for k, v in values.items() if k not in NOT_IDENTITY.get(section, ())}
             for section, values in overrides.items()
-            if isinstance(values, Mapping)
+            if isinstance(values, Mapping) and section not in NOT_IDENTITY[""]
         }
         kept["overrides"] = {section: values for section, values in ours.items() if values}
     return kept

@@ -59,6 +59,15 @@ def _is_not_from_orbax(record: logging.LogRecord) -> bool:
 logging.getLogger("absl").addFilter(_is_not_from_orbax)
 
 
+def _exports() -> ocp.StandardCheckpointer:
+    """Returns what reads and writes exports: this process alone, whatever others do meanwhile."""
+    process = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"p{process}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
 def _place_like(metadata: PyTree) -> PyTree:
     """Returns abstract arrays like those stored, on this machine's first device."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -101,7 +110,7 @@ def save_export(path: str | Path, variables: PyTree, card: Mapping[str, Any]) ->
         with one_sentence(ExportError, f"writing the export {path}"):
             temporary.mkdir(parents=True)
             (temporary / CARD_FILE).write_text(text + "\n", encoding="utf-8")
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _exports() as checkpointer:
                 checkpointer.save(temporary / PARAMS_FOLDER, variables)
                 checkpointer.wait_until_finished()
             write_sums(temporary)
@@ -148,7 +157,7 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
             f"{EXPORT_FORMAT}; use the version that wrote it, or a newer one."
         )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _exports() as checkpointer:
             stored = checkpointer.metadata(path / PARAMS_FOLDER).item_metadata.tree
             variables = checkpointer.restore(path / PARAMS_FOLDER, _place_like(stored))
     except _ORBAX_ERRORS as error:

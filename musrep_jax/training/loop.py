@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from musrep_jax.training import distributed
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.meter import Meter
 from musrep_jax.training.prefetch import Prefetch
@@ -160,7 +161,7 @@ def _next_batch(feed: Prefetch, running: Metrics | None, stop: StopRequest) -> B
     try:
         return feed.next(running)
     except Exception:
-        if stop.signal_number is None:
+        if stop.signal_number is None or distributed.is_active():  # others still train
             raise
         return None
 
@@ -284,9 +285,10 @@ def fit(
                 jax.block_until_ready(metrics)
                 meter.restart(feed.wait_seconds)
 
-            is_stopping = stop.signal_number is not None
             is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
-            if is_stopping or is_evaluated or step % log_every == 0:
+            is_meeting = is_evaluated or step % log_every == 0
+            is_stopping = distributed.common_signal(stop.signal_number, is_meeting) is not None
+            if is_stopping or is_meeting:
                 meter.drain(feed.wait_seconds, memory.best_step)
 
             if is_evaluated:
@@ -316,6 +318,7 @@ def fit(
                     )
                 meter.restart(feed.wait_seconds)
             is_ending = is_stopping or step == num_steps or memory.stopped_early
+        stop.signal_number = distributed.common_signal(stop.signal_number, is_meeting=True)
     memory.seconds = time.perf_counter() - start
     try:
         if checkpointer is not None:

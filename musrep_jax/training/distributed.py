@@ -1,0 +1,348 @@
+"""Several processes that train together: how they find each other, agree, and leave.
+
+Each process runs the same program. The first one (number 0) also writes the results; the others
+make their part of every batch, hold their devices, and write parts of checkpoints. Whatever they
+tell each other here are short texts, through JAX's coordination service: no accelerator takes part,
+every wait has an end, and a process that failed is known to the others. With one process nothing
+happens in any function of this file.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from musrep_jax.config import ConfigError, differences
+
+VARIABLES = {
+    "coordinator": "JAX_COORDINATOR_ADDRESS",
+    "num_processes": "JAX_NUM_PROCESSES",
+    "process_id": "JAX_PROCESS_ID",
+}
+"""Setting -> environment variable that gives it where no flag does."""
+
+PATIENCE_SECONDS = 24 * 3600.0
+"""Longest wait for others that are at work: they may train on, or draw figures."""
+
+FAILURE_SECONDS = 60.0
+"""Longest wait, after a failure here, for others to fail alike."""
+
+_POLL_SECONDS = 0.5
+_FOLDER = "musrep_jax"
+_FAILED = f"{_FOLDER}/failed"
+
+_numbers = itertools.count()
+
+
+class DistributedError(RuntimeError):
+    """The processes are no longer in step; this one cannot go on."""
+
+
+def start(settings: Mapping[str, Any]) -> int:
+    """Joins the other processes, if there are any; before any array is made.
+
+    What is not given by flags is taken from the environment: from `VARIABLES`, or as JAX detects it
+    (Slurm, Open MPI, Cloud TPU, Kubernetes). A single process is left alone, also in a cluster.
+
+    Args:
+        settings: `coordinator` ("host:port" of process 0), `num_processes`, `process_id` and
+            `timeout_seconds` (of finding each other); None where not given.
+
+    Returns:
+        How many processes there are.
+
+    Raises:
+        ConfigError: if the settings are incomplete or wrong, or the others do not come.
+    """
+    said = _said(settings)
+    environment = None if len(said) == len(VARIABLES) else _detected()
+    if environment is None and 0 < len(said) < len(VARIABLES):
+        missing = [name for name in VARIABLES if name not in said]
+        raise ConfigError(
+            f"distributed.{' and distributed.'.join(missing)} is missing: several processes need "
+            f"{', '.join(VARIABLES)} (or the variables {', '.join(VARIABLES.values())}) each."
+        )
+    count = said.get("num_processes")
+    if count is None and environment is not None:
+        count = environment.get_process_count()
+    if count is None or count == 1:
+        return 1
+    index = said.get("process_id")
+    if count < 1 or (index is not None and not 0 <= index < count):
+        raise ConfigError(
+            f"distributed.process_id is {index} of {count} processes; it must be 0 to {count - 1}."
+        )
+    address = said.get("coordinator")
+    if address is not None and not address.rpartition(":")[2].isdigit():
+        raise ConfigError(f"distributed.coordinator is {address!r}; it must be HOST:PORT.")
+    seconds = int(settings.get("timeout_seconds") or 300)
+    where = address or "an address from the environment"
+    who = "a process" if index is None else f"process {index}"
+    say = f"{who} of {count} waits up to {seconds} s for the others at {where}"
+    print(say, file=sys.stderr, flush=True)  # JAX itself ends a process that waits in vain
+    try:
+        jax.distributed.initialize(
+            coordinator_address=address,
+            num_processes=count,
+            process_id=index,
+            cluster_detection_method="deactivate" if environment is None else None,
+            initialization_timeout=seconds,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"The {count} processes could not find each other: {str(error).splitlines()[0]}"
+        ) from error
+    return count
+
+
+def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what flags, and behind them the environment, say about the processes."""
+    said = {}
+    for name, variable in VARIABLES.items():
+        value = settings.get(name)
+        if value is None and os.environ.get(variable):
+            value = os.environ[variable]
+            if name != "coordinator":
+                if not value.isdigit():
+                    raise ConfigError(f"{variable} is {value!r}; it must be a whole number.")
+                value = int(value)
+        if value is not None:
+            said[name] = value
+    return said
+
+
+def _detected() -> Any:
+    """Returns the cluster that JAX would detect, or None."""
+    # JAX asks its environments only when it is initialised, which a single process must not be.
+    from jax._src.clusters import ClusterEnv
+
+    with warnings.catch_warnings():
+        if "JOB_COMPLETION_INDEX" not in os.environ:  # a single pod needs no Kubernetes package
+            warnings.simplefilter("ignore")
+        found = (e for e in ClusterEnv._cluster_types if not e.opt_in_only_method)
+        return next((e for e in found if e.is_env_present()), None)
+
+
+def connect_devices() -> None:
+    """Lets the devices of all processes find each other, once, while all are at the same point.
+
+    On CPUs they wait half a minute for each other at their first computation together, and as long
+    as it takes later: a process that compiles longer than another must not be taken for lost.
+    """
+    if not is_active():
+        return
+    exchange("the devices", jax.local_device_count())
+    common_signal(None, is_meeting=True)
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), "all"), PartitionSpec("all"))
+    ones = jax.make_array_from_callback(
+        (jax.device_count(),), sharding, lambda index: np.ones(1, np.float32)
+    )
+    jax.block_until_ready(jax.jit(jnp.sum)(ones))
+
+
+def is_active() -> bool:
+    """Returns whether several processes run."""
+    return jax.distributed.is_initialized()
+
+
+def is_first() -> bool:
+    """Returns whether this process writes the results: the first, or the only one."""
+    return _state().process_id == 0
+
+
+def exchange(what: str, value: Any, seconds: float = PATIENCE_SECONDS) -> list[Any]:
+    """Returns what every process says, in their order; all must call it, in the same order.
+
+    Args:
+        what: is exchanged, for messages; the same text in every process.
+        value: what this one says, as JSON values.
+        seconds: longest wait for the others.
+
+    Raises:
+        DistributedError: if a process has failed, or did not come this far in time.
+    """
+    if not is_active():
+        return [value]
+    return _exchange(f"{next(_numbers)}/{what}", value, seconds, stop_at_failure=True)
+
+
+def exchange_outcome(what: str, error: Exception | None) -> list[str | None]:
+    """Returns the error of every process, None where there was none, once all are there.
+
+    Those that failed alike are in step and may go on. One that failed alone waits in vain, because
+    the others need it where they are.
+
+    Args:
+        what: has ended, for messages.
+        error: of this process, or None.
+
+    Raises:
+        DistributedError: if the others do not come, within a minute after an error.
+    """
+    if error is None:
+        return exchange(what, None)
+    try:
+        return exchange(what, f"{type(error).__name__}: {error}", FAILURE_SECONDS)
+    except DistributedError as lost:
+        raise DistributedError(f"{error} ({lost})") from error
+
+
+def from_first(what: str, value: Any = None) -> Any:
+    """Returns what the first process says.
+
+    Args:
+        what: is said, for messages.
+        value: what the first process says, as JSON values; the others' is not looked at.
+    """
+    return exchange(what, value if is_first() else None)[0]
+
+
+def check_alike(what: str, facts: Callable[[], Mapping[str, Any]], advice: str) -> None:
+    """Raises, in all processes, unless they have the same facts.
+
+    Args:
+        what: the facts are of, for the message.
+        facts: returns them, as JSON values; not called for a single process.
+        advice: what to do, a sentence without full stop.
+
+    Raises:
+        ConfigError: naming a process that differs, its host, and in what.
+    """
+    if not is_active():
+        return
+    rows = exchange(what, {"host": socket.gethostname(), "facts": dict(facts())})
+    for process, row in enumerate(rows):
+        changed = differences(rows[0]["facts"], row["facts"])
+        if changed:
+            shown = ", ".join(changed[:6]) + (", ..." if len(changed) > 6 else "")
+            raise ConfigError(
+                f"Process {process} on {row['host']} has another {what} than process 0 on "
+                f"{rows[0]['host']} (different: {shown}): {advice}."
+            )
+
+
+@contextlib.contextmanager
+def first_goes_first(what: str) -> Iterator[None]:
+    """The first process runs this context before the others, who run it together.
+
+    Args:
+        what: is done, for messages.
+    """
+    if is_active() and not is_first():
+        exchange(what, None)
+    try:
+        yield
+    finally:
+        if is_active() and is_first():
+            exchange(what, None)
+
+
+def common_signal(number: int | None, is_meeting: bool) -> int | None:
+    """Returns the signal on which all processes stop at this step, or None.
+
+    Args:
+        number: of the signal that this process received, or None.
+        is_meeting: whether the processes ask each other at this step; a single process needs not.
+    """
+    if not is_active():
+        return number
+    if not is_meeting:
+        return None
+    return int(multihost_utils.process_allgather(np.int32(number or 0)).max()) or None
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """At the end of this context the process leaves the others; see `leave`."""
+    try:
+        yield
+    except BaseException as error:
+        leave(error)
+        raise
+    leave()
+
+
+def leave(error: BaseException | None = None) -> None:
+    """Parts from the other processes; when they do not come, ends this one with exit code 1.
+
+    They may be waiting in a computation for this one, and it for them if it ended in the usual way.
+
+    Args:
+        error: for which this process leaves, or None if its work came to an end; the others are
+            told.
+    """
+    if not is_active():
+        return
+    if error is not None:
+        name = f"process {_state().process_id} on {socket.gethostname()}"
+        with contextlib.suppress(RuntimeError):  # another one has failed before
+            _state().client.key_value_set(_FAILED, f"{name} stopped: {error}")
+    seconds = PATIENCE_SECONDS if error is None else FAILURE_SECONDS
+    try:
+        _exchange("the end", None, seconds, stop_at_failure=error is None)
+        jax.distributed.shutdown()
+    except (DistributedError, RuntimeError) as lost:
+        if error is not None:
+            traceback.print_exception(error)
+        print(f"error: {lost}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _state() -> Any:
+    # The texts of the coordination service have no public door in JAX 0.10, and the public number
+    # of a process sets up its devices.
+    from jax._src.distributed import global_state
+
+    return global_state
+
+
+def _exchange(name: str, value: Any, seconds: float, stop_at_failure: bool) -> list[Any]:
+    """Returns what every process has written under a name, once all have."""
+    state = _state()
+    state.client.key_value_set(f"{_FOLDER}/{name}/{state.process_id}", json.dumps(value))
+    end = time.monotonic() + seconds
+    return [
+        json.loads(_wait_for(name, process, end, stop_at_failure))
+        for process in range(state.num_processes)
+    ]
+
+
+def _wait_for(name: str, process: int, end: float, stop_at_failure: bool) -> str:
+    """Returns what one process has written under a name, once it has."""
+    client = _state().client
+    while True:
+        try:
+            key = f"{_FOLDER}/{name}/{process}"
+            return client.blocking_key_value_get(key, int(1000 * _POLL_SECONDS))
+        except RuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise DistributedError(f"Process {process} cannot be reached: {error}") from error
+        failed = _failure() if stop_at_failure else None
+        if failed is not None:
+            raise DistributedError(f"Stopped, because {failed}")
+        if time.monotonic() > end:
+            raise DistributedError(
+                f"Process {process} did not come to {name!r} in time; look at what it printed last."
+            )
+
+
+def _failure() -> str | None:
+    """Returns why a process has left, or None."""
+    try:
+        return _state().client.key_value_try_get(_FAILED)
+    except RuntimeError:  # NOT_FOUND
+        return None
