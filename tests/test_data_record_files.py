@@ -56,6 +56,9 @@ def _check_crops(tracks, expected, seed=0):
             assert crop.shape == (length, *whole.shape[1:]) and crop.dtype == np.float32
             np.testing.assert_array_equal(crop[: len(excerpt)], excerpt)
             assert (crop[len(excerpt) :] == (0 if whole.ndim == 1 else -100)).all()
+            batch = tracks.empty_batch(1, length)
+            assert tracks.crop(index, start, length, out=batch[0]).base is batch
+            np.testing.assert_array_equal(batch[0], crop)
 
 
 @pytest.mark.parametrize("form", ["pcm16", "encoded", "log_mel"])
@@ -112,7 +115,7 @@ def test_a_file_that_shrinks_meanwhile_is_not_taken_for_silence(tmp_path):
     tracks = Dataset(directory, cache_megabytes=0).tracks("train")
     path = next(directory.glob("*train.array_record*"))
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(OSError, match=r"has become shorter .* build the data set again"):
+    with pytest.raises(OSError, match="build the data set again"):
         for index in range(len(tracks)):
             tracks.crop(index, 0, 300_000)
 

@@ -117,12 +117,11 @@ class _RandomCrops:
         starts = rng.integers(0, last_starts, endpoint=True)
         taken, mask = wrap_rows(self.rows, len(indices))
         indices, starts = indices[taken], starts[taken]
-        crops = [
-            self.tracks.crop(index, start, self.length)
-            for index, start in zip(indices, starts, strict=True)
-        ]
+        crops = self.tracks.empty_batch(len(indices), self.length)
+        for crop, index, start in zip(crops, indices, starts, strict=True):
+            self.tracks.crop(index, start, self.length, out=crop)
         return {
-            _input_name(self.tracks.spec): np.stack(crops),
+            _input_name(self.tracks.spec): crops,
             "labels": self.tracks.label_matrix[indices],
             "mask": mask,
             "track_index": np.asarray(indices, np.int32),
@@ -335,14 +334,14 @@ class _TableChunks:
         chunks = self.table[step * self.batch_size : (step + 1) * self.batch_size]
         chunks = chunks[self.rows.start : self.rows.stop]
         spec, size = self.tracks.spec, len(self.rows)
-        width = (spec.front_end["n_mels"],) if spec.stored_form == "log_mel" else ()
-        crops = np.zeros((size, self.length, *width), np.float32)
+        crops = self.tracks.empty_batch(size, self.length)
+        crops[len(chunks) :] = 0.0
         labels = np.zeros((size, self.tracks.label_matrix.shape[1]), np.float32)
         mask = np.zeros(size, np.float32)
         track_index = np.zeros(size, np.int32)
-        for place, (index, start) in enumerate(chunks):
+        for crop, (index, start) in zip(crops, chunks, strict=False):
             whole = bool(self.is_whole[index])
-            crops[place] = self.tracks.crop(index, start, self.length, whole=whole)
+            self.tracks.crop(index, start, self.length, whole=whole, out=crop)
         labels[: len(chunks)] = self.tracks.label_matrix[chunks[:, 0]]
         mask[: len(chunks)] = 1.0
         track_index[: len(chunks)] = chunks[:, 0]

@@ -146,7 +146,14 @@ class TrackStore:
             self._read_stored(row, 2 * width * start, 2 * width * (start + length))
         )
 
-    def crop(self, row: int, start: int, length: int, whole: bool = False) -> np.ndarray:
+    def crop(
+        self,
+        row: int,
+        start: int,
+        length: int,
+        whole: bool = False,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Returns an excerpt as float32, padded at its end where the track is over.
 
         Args:
@@ -154,12 +161,13 @@ class TrackStore:
             start: first sample (or frame).
             length: in samples (or frames).
             whole: decode the whole track of an `encoded` data set, because more crops follow.
+            out: where to write it, float32 (length,) or (length, n_mels); None for a new array.
 
         Returns:
             float32 (length,) or (length, n_mels).
         """
         excerpt = self._read_excerpt(row, start, length, whole)
-        crop = np.empty((length, *excerpt.shape[1:]), np.float32)
+        crop = np.empty((length, *excerpt.shape[1:]), np.float32) if out is None else out
         if self.spec.stored_form == "pcm16":
             np.multiply(excerpt, np.float32(1.0 / PCM16_SCALE), out=crop[: len(excerpt)])
         else:
@@ -203,7 +211,15 @@ class Tracks(Sequence):
     def __repr__(self) -> str:
         return f"Tracks({self.spec.name}, {self.split}, {len(self)} tracks)"
 
-    def crop(self, index: int, start: int, length: int, *, whole: bool = False) -> np.ndarray:
+    def crop(
+        self,
+        index: int,
+        start: int,
+        length: int,
+        *,
+        whole: bool = False,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Returns an excerpt of a track; only what is needed is decoded.
 
         Args:
@@ -211,11 +227,26 @@ class Tracks(Sequence):
             start: first sample (or frame) of the excerpt.
             length: of the excerpt. Past the end of the track follow zeros (or -100 dB).
             whole: a hint that more excerpts of this track follow.
+            out: where to write it, such as a row of a batch; None for a new array.
 
         Returns:
             float32 (length,), or (length, n_mels) for a `log_mel` data set.
         """
-        return self.store.crop(int(self.rows[index]), int(start), int(length), whole)
+        return self.store.crop(int(self.rows[index]), int(start), int(length), whole, out)
+
+    def empty_batch(self, batch_size: int, length: int) -> np.ndarray:
+        """Returns room for crops.
+
+        Args:
+            batch_size: number of crops.
+            length: of each, in samples (or frames).
+
+        Returns:
+            float32 (batch_size, length), or (batch_size, length, n_mels) for a `log_mel` data set;
+            not filled.
+        """
+        width = (self.spec.front_end["n_mels"],) if self.spec.stored_form == "log_mel" else ()
+        return np.empty((batch_size, length, *width), np.float32)
 
     def capped(self, max_seconds: float | None) -> "Tracks":
         """Returns the same tracks as if they ended after `max_seconds`; None changes nothing.
