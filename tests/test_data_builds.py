@@ -191,7 +191,7 @@ def test_workers_start_when_a_build_turns_out_to_be_long(tmp_path, log, monkeypa
 def test_a_worker_that_is_killed_ends_the_build_with_a_sentence(tmp_path, log):
     (tmp_path / "SIGKILL").touch()
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "SIGKILL"})
-    with pytest.raises(BuildStopped, match=r"SIGKILL, as .* memory runs out.*is kept") as caught:
+    with pytest.raises(BuildStopped, match=r"SIGKILL, as .* out, while it made t.*kept") as caught:
         builder.build(num_workers=2)
     assert "\n" not in str(caught.value) and not builder.directory.exists()
     assert Dataset(builder.build(num_workers=2)).spec.split_sizes["train"] == 30
@@ -241,6 +241,13 @@ def test_a_lock_of_another_machine_is_respected_and_one_of_a_dead_process_is_not
         builder.build()
     (folder / "lock").write_text(json.dumps([socket.gethostname(), 2**22 + 1]))
     assert builder.build().exists()
+
+
+def test_who_gets_the_lock_after_the_data_set_was_finished_builds_nothing(tmp_path):
+    answers = iter([False, True])
+    with build_lock.hold_folder(tmp_path / "x.building", "toy", lambda: next(answers)) as lock:
+        assert lock is None
+    assert not (tmp_path / "x.building").exists() and not list(answers)
 
 
 def test_without_locks_in_the_file_system_the_process_id_tells(tmp_path, log, monkeypatch):

@@ -71,6 +71,11 @@ def hold_folder(
                     f"that still runs cannot be seen from here; when it has ended, delete "
                     f"{folder / LOCK} and run the same command again."
                 )
+            if is_built():
+                # Finished after we last asked: this folder is a new one, or what was left of it.
+                shutil.rmtree(folder, ignore_errors=True)
+                yield None
+                return
             lock.truncate(0)
             lock.write(json.dumps([socket.gethostname(), os.getpid()]).encode("ascii"))
             lock.flush()

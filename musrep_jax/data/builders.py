@@ -342,7 +342,8 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             **self.report_facts(),
         }
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-        (whole / REPORT_FILE).write_text(text, encoding="utf-8")
+        # A file name that is no text must not end a build of many hours.
+        (whole / REPORT_FILE).write_bytes(text.encode("utf-8", "backslashreplace"))
         info = self._info()  # A new one: `self.info` may have been read from what stands there.
         info.set_file_format(self.info.file_format)
         info.set_splits(tfds.core.splits.SplitDict(infos))
@@ -357,7 +358,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             (self.directory.parents[1] / ".config").mkdir(exist_ok=True)
             path = self.directory.parents[1] / ".config" / METADATA_FILE
             write_atomically(path, default.encode("utf-8"))
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # One that waits may just look into it.
 
 
 def _digest(*facts: Any) -> str:

@@ -44,7 +44,8 @@ def empty_folder(folder: pathlib.Path, keep: str) -> None:
         others = [path for path in folder.iterdir() if path.name != LOCK]
         if others:
             say("what an interrupted build had made is of other tracks or files: starting anew")
-        for path in others:
+        # The marks first: what is half removed must belong to no tracks at all.
+        for path in sorted(others, key=lambda path: path.is_dir()):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         mark.touch()
     for path in folder.rglob("*.tmp"):
@@ -129,8 +130,9 @@ def make_shards(
     Args:
         shards: of the data set.
         recipe: how they are made.
-        num_workers: processes; 1 makes all in this one. None takes one for each core, but only
-            when the build has gone on for some seconds and there is more to come.
+        num_workers: processes; 1 makes all in this one, as does what the main script defines, which
+            no other process knows. None takes one for each core, but only when the build has gone
+            on for some seconds and there is more to come.
         keep_open: file descriptors that workers hold as long as they live.
 
     Raises:
@@ -176,7 +178,7 @@ def _make_alone(
     def on_track(piece: Piece) -> None:
         tally.add(piece.is_refused)
         is_slow = tally.seconds > ALONE_SECONDS and tally.seconds_left > WORTH_SECONDS
-        if may_pause and is_slow and _can_travel(recipe, shards):
+        if is_slow and may_pause and number + 1 < len(shards) and _can_travel(recipe, shards):
             raise _Pause
 
     for number, shard in enumerate(shards):
@@ -216,8 +218,8 @@ def _make_in_workers(
                     workers.pop(line).stop()
     except WorkerDied as death:
         raise BuildStopped(
-            f"a worker process ended {death} while it made {worker.shard.name}; what was made is "
-            "kept: run the same command again, with fewer workers (--workers 1) if memory is short."
+            f"a worker process ended {death}; what was made is kept: run the same command again, "
+            "with fewer workers (--workers 1) if memory is short."
         ) from death
     finally:
         for worker in workers.values():

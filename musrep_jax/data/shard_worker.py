@@ -78,9 +78,10 @@ class ShardWorker:
 
     def _death(self) -> WorkerDied:
         code = self._process.wait()
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         if code == -signal.SIGKILL:
-            return WorkerDied("by SIGKILL, as the system does it when memory runs out,")
-        return WorkerDied(f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}")
+            how += ", as the system does it when memory runs out,"
+        return WorkerDied(f"{how} while it made {self.shard.name if self.shard else 'ready'}")
 
     def stop(self) -> None:
         """Ends the process, whatever it does."""
