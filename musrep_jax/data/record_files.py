@@ -12,7 +12,10 @@ import os
 import pathlib
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
+
+import numpy as np
 
 BLOCK_BYTES = 1 << 16
 _BLOCK_HEADER_BYTES = 24
@@ -27,13 +30,17 @@ _MAX_CHUNK_BYTES = 1 << 40
 class RecordFile:
     """A file of records that is read by place; several threads may do so at once."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, sums: np.ndarray | None = None) -> None:
         """Opens the file when it is first read.
 
         Args:
             path: of the file.
+            sums: of `block_sums`, when the file was known to be whole; every block is compared
+                with its own before the first byte of it is returned. None compares nothing.
         """
         self.path = pathlib.Path(path)
+        self._sums = sums
+        self._is_sound = bytearray(0 if sums is None else len(sums))
         self._file: int | None = None
         self._lock = threading.Lock()
 
@@ -47,6 +54,9 @@ class RecordFile:
         Args:
             place: of the first byte.
             length: how many.
+
+        Raises:
+            OSError: if the bytes are not those that the sums were taken of.
         """
         if length <= 0:
             return b""
@@ -54,8 +64,9 @@ class RecordFile:
             with self._lock:
                 if self._file is None:
                     self._file = os.open(self.path, os.O_RDONLY)
-        first = _offset(place)
-        raw = os.pread(self._file, _offset(place + length - 1) + 1 - first, first)
+        first, end = _offset(place), _offset(place + length - 1) + 1
+        self._compare(first // BLOCK_BYTES, -(-end // BLOCK_BYTES))
+        raw = os.pread(self._file, end - first, first)
         head = BLOCK_BYTES - first % BLOCK_BYTES
         if len(raw) <= head:
             return raw
@@ -64,6 +75,25 @@ class RecordFile:
         return b"".join(
             [view[:head], *(view[at + _BLOCK_HEADER_BYTES : at + BLOCK_BYTES] for at in rest)]
         )
+
+    def _compare(self, first: int, end: int) -> None:
+        """Raises if one of the blocks [first, end) is not what it was."""
+        for block in range(first, min(end, len(self._is_sound))):
+            if not self._is_sound[block]:
+                raw = os.pread(self._file, BLOCK_BYTES, block * BLOCK_BYTES)
+                if zlib.crc32(raw) != self._sums[block]:
+                    raise OSError(
+                        f"{self.path} is damaged: its bytes from {block * BLOCK_BYTES} on are not "
+                        f"those that were written; remove {self.path.parent} and build the data "
+                        "set again, or copy it again."
+                    )
+                self._is_sound[block] = 1
+
+    def block_sums(self) -> np.ndarray:
+        """Returns the CRC-32 of every block of the file, uint32 (blocks,)."""
+        with self.path.open("rb") as file:
+            blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+            return np.fromiter((zlib.crc32(block) for block in blocks), np.uint32)
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Yields (place, size) of the data of each chunk that holds one record, in order.

@@ -17,7 +17,7 @@ import numpy as np
 from musrep_jax.data.record_files import BLOCK_BYTES, RecordFile
 from musrep_jax.data.specs import DatasetSpec
 
-_FORMAT = 2
+_FORMAT = 3
 """Of the table; one of another format is scanned anew."""
 
 
@@ -33,6 +33,7 @@ class TrackTable:
         places: int64 (tracks, 3): index of the file, place of the first byte of the audio in it
             (see `RecordFile`), number of bytes. The place is -1 where the audio does not stand in
             the file as it is, as in one that is compressed.
+        sums: of each file, see `RecordFile.block_sums`.
     """
 
     track_ids: list[str]
@@ -42,6 +43,7 @@ class TrackTable:
     label_columns: np.ndarray
     paths: list[pathlib.Path]
     places: np.ndarray
+    sums: list[np.ndarray]
 
 
 def read_or_scan(
@@ -69,12 +71,21 @@ def read_or_scan(
                     track_ids=table["track_ids"].tolist(),
                     groups=table["groups"].tolist(),
                     paths=paths,
+                    sums=np.split(table["sums"], np.cumsum(table["num_sums"])[:-1]),
                     **{name: table[name] for name in names},
                 )
-    table = _scan(open_source(), paths)
+    try:
+        table = _scan(open_source(), paths)
+    except RuntimeError as error:  # the library's only error, for what its own checksums find
+        raise OSError(
+            f"a record of split {split!r} in {directory} is damaged: {error}; remove the folder "
+            "and build the data set again, or copy it again."
+        ) from error
     if os.access(directory, os.W_OK):
         arrays = dataclasses.asdict(table)
         del arrays["paths"]
+        arrays["sums"] = np.concatenate(table.sums)
+        arrays["num_sums"] = np.array([len(sums) for sums in table.sums])
         arrays |= {name: np.array(arrays[name], str) for name in ("track_ids", "groups")}
         # A temporary name, then a rename: a reader never meets half a table.
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".tmp", delete=False) as file:
@@ -113,6 +124,7 @@ def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> Tra
         label_columns=np.array(columns, np.int64),
         paths=paths,
         places=np.array(places, np.int64).reshape(-1, 3),
+        sums=[RecordFile(path).block_sums() for path in paths],
     )
 
 

@@ -52,7 +52,7 @@ class TrackStore:
         self.num_samples = table.num_samples
         self.label_matrix = np.zeros((len(self.track_ids), len(spec.label_names)), np.float32)
         self.label_matrix[table.label_rows, table.label_columns] = 1.0
-        self._paths, self._places = table.paths, table.places
+        self._paths, self._places, self._sums = table.paths, table.places, table.sums
 
     def _open(self) -> None:
         self._cache: dict[int, np.ndarray] = {}
@@ -80,7 +80,7 @@ class TrackStore:
 
     @functools.cached_property
     def _files(self) -> list[RecordFile]:
-        return [RecordFile(path) for path in self._paths]
+        return [RecordFile(*file) for file in zip(self._paths, self._sums, strict=True)]
 
     @functools.cached_property
     def is_cacheable(self) -> bool:
