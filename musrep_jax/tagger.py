@@ -340,6 +340,12 @@ class LoadedTagger:
                 logits, embeddings = (np.asarray(x, np.float32) for x in jax.device_get(outputs))
                 yield from zip(logits[:num_real], embeddings[:num_real], strict=True)
 
+    @functools.cached_property
+    def width(self) -> int:
+        """Length of an embedding."""
+        shape = jax.ShapeDtypeStruct((self.batch_size, self.model.num_samples), jnp.float32)
+        return jax.eval_shape(self._forward, self.variables, shape)[1].shape[1]
+
     @property
     def batch_size(self) -> int:
         """Chunks that are computed at once."""

@@ -13,18 +13,26 @@ import typer
 from musrep_jax.cli.build import build
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
+from musrep_jax.cli.embed import embed
 from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
+from musrep_jax.cli.search import search
+from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
+from musrep_jax.cli.tag import tag
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
     "doctor": doctor,
     "download": download,
+    "embed": embed,
     "import-weights": import_weights,
     "models": models,
+    "search": search,
+    "similar": similar,
     "splits": splits,
+    "tag": tag,
 }
 """Name -> function; its parameters are the command's options, its docstring is the help."""
 

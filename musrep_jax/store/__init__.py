@@ -10,14 +10,16 @@ Row i of the arrays is line i of `tracks.jsonl`; `store.json` names the labels a
 `musrep_jax.store.store` has the format, `musrep_jax.store.search` the queries.
 """
 
-from musrep_jax.store.files import StoreError
+from musrep_jax.store.files import Identity, StoreError, identify
 from musrep_jax.store.search import parse_tags, rank_by_tags, rank_by_vector
 from musrep_jax.store.store import Store, StoreWriter
 
 __all__ = [
+    "Identity",
     "Store",
     "StoreError",
     "StoreWriter",
+    "identify",
     "parse_tags",
     "rank_by_tags",
     "rank_by_vector",

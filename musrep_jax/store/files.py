@@ -1,5 +1,7 @@
 """What is written beside the arrays of a store: JSON, whole lines, and what became of files."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -69,6 +71,34 @@ def cut_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
     """
     with open(path, "ab") as file:
         file.truncate(sum(map(len, lines)) + len(lines))
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Which file it is.
+
+    Attributes:
+        sha256: of its content.
+        size: in bytes.
+        mtime_ns: when it was written.
+    """
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+def identify(path: str) -> Identity:
+    """Returns which file it is; raises OSError if it cannot be read.
+
+    Args:
+        path: of the file.
+    """
+    with open(path, "rb") as file:
+        stat = os.fstat(file.fileno())
+        return Identity(
+            hashlib.file_digest(file, "sha256").hexdigest(), stat.st_size, stat.st_mtime_ns
+        )
 
 
 class Places:

@@ -115,6 +115,32 @@ class Store:
                 return row if path in self._places.of(row, path) else None
         return None
 
+    def find_content(self, sha256: str) -> int | None:
+        """Returns the row of a file with this content, or None.
+
+        Args:
+            sha256: of the content.
+        """
+        key = f'"sha256": "{sha256}"'.encode()
+        return next((row for row, line in enumerate(self._lines) if key in line), None)
+
+    def find_ending(self, ending: str) -> list[int]:
+        """Returns the rows whose path ends in some names, such as "ney/taksim_01.flac".
+
+        Args:
+            ending: whole names, with or without the folders before and the suffix after.
+        """
+        asked = to_json(ending)[1:-1].encode()
+        likely = {row for row, line in enumerate(self._lines) if asked in line}
+        likely |= {row for row in self._places.added if row < len(self)}
+        found = []
+        for row in sorted(likely):
+            paths = self._places.of(row, json.loads(self._lines[row])["path"])
+            if any(f"/{ending}" in (p[-len(ending) - 1 :], _stem(p)[-len(ending) - 1 :])
+                   for p in paths):  # fmt: skip
+                found.append(row)
+        return found
+
     def is_present(self) -> np.ndarray:
         """Returns for every row whether its file has a place: bool (tracks,)."""
         present = np.ones(len(self), bool)
@@ -337,6 +363,11 @@ class StoreWriter:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _stem(path: str) -> str:
+    """Returns a path without its suffix."""
+    return os.path.splitext(path)[0]
 
 
 def _end(track: Mapping[str, Any]) -> int:

@@ -1,0 +1,135 @@
+"""`musrep similar`: the tracks of a store that are nearest to a recording."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from musrep_jax.cli.frame import Json, print_json
+
+if TYPE_CHECKING:
+    from musrep_jax.store import Store
+
+StorePath = Annotated[Path, typer.Argument(help="Made by musrep embed.")]
+Count = Annotated[int, typer.Option("-k", min=1, help="Tracks that are shown.")]
+
+
+def similar(
+    store: StorePath,
+    query: Annotated[str, typer.Argument(metavar="FILE|TRACK", help="A file, or a track of it.")],
+    k: Count = 10,
+    metric: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The store's model, if it is no longer where it was."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the tracks of a store that are nearest to a recording, exactly, nearest first.
+
+    A track of the store, named by its path or the end of it, needs no model and answers at once.
+    Any other file is embedded first, with the model that made the store.
+    """
+    from musrep_jax.store import Store, rank_by_vector
+
+    opened = Store(store)
+    row = find_track(opened, query)
+    vector = embed_query(opened, query, model) if row is None else opened.embeddings[row]
+    present = opened.is_present()
+    if row is not None:
+        present[row] = False
+    rows, scores = rank_by_vector(opened.embeddings, vector, k, metric=metric, present=present)
+    found = [describe(opened, int(r), float(s)) for r, s in zip(rows, scores, strict=True)]
+    if json:
+        print_json({"query": query, "metric": metric, "tracks": found})
+    else:
+        print_tracks(found, [])
+
+
+def find_track(store: "Store", query: str) -> int | None:
+    """Returns the row of a track by its path or the end of it; None if it is a file of its own.
+
+    Args:
+        store: that is asked.
+        query: a path, or the end of one.
+
+    Raises:
+        StoreError: if it is neither, or the end of several paths.
+    """
+    import os
+
+    from musrep_jax.data.quarantine import escape_path
+    from musrep_jax.store import StoreError, identify
+
+    path = os.path.normpath(Path(query).expanduser().absolute())
+    row = store.find(escape_path(path))
+    if row is not None:
+        return row
+    if Path(path).is_file():
+        return store.find_content(identify(path).sha256)
+    rows = store.find_ending(query)
+    if len(rows) == 1:
+        return rows[0]
+    if rows:
+        listed = ", ".join(store.track(row)["path"] for row in rows[:3])
+        raise StoreError(f"{len(rows)} tracks end in {query!r}: {listed}; give more of the path.")
+    raise StoreError(f"there is no file {query}, and no track of {store.path} ends in it.")
+
+
+def embed_query(store: "Store", query: str, model: Path | None) -> Any:
+    """Returns the embedding of a file by the model of a store.
+
+    Args:
+        store: that says which model it is.
+        query: path of the file.
+        model: where it lies; None for where it was.
+
+    Raises:
+        StoreError: if that is another model.
+        ExportError: if there is none.
+        AudioError: if the file cannot be read.
+    """
+    from musrep_jax.data.audio import read_audio
+    from musrep_jax.store import StoreError
+    from musrep_jax.tagger import load_tagger
+
+    place = model or Path(store.about["export"])
+    if not place.exists():
+        raise StoreError(f"the model of {store.path} is not in {place}: say where with --model.")
+    tagger = load_tagger(place)
+    if tagger.fingerprint != store.about["model"]:
+        raise StoreError(
+            f"{place} is not the model that made {store.path} ({store.about['name']}): give that "
+            "one with --model."
+        )
+    return tagger.embed(*read_audio(query, sample_rate=tagger.sample_rate))
+
+
+def describe(store: "Store", row: int, score: float) -> dict[str, Any]:
+    """Returns a track that was found as JSON values."""
+    track = store.track(row)
+    return {
+        "path": track["path"],
+        "score": score,
+        "seconds": track["seconds"],
+        "also": track["also"],
+        "row": row,
+    }
+
+
+def print_tracks(found: list[dict[str, Any]], columns: list[str]) -> None:
+    """Prints the tracks that were found as a table.
+
+    Args:
+        found: from `describe`, with `tags` where there are further columns.
+        columns: labels whose probability is shown.
+    """
+    from musrep_jax.evaluation.tables import Column, format_table
+
+    titles = [Column("score", True), *(Column(name, True) for name in columns)]
+    rows = [
+        [f"{track['score']:.4f}", *(f"{track['tags'][name]:.2f}" for name in columns),
+         f"{int(track['seconds']) // 60}:{int(track['seconds']) % 60:02d}", track["path"]]
+        for track in found
+    ]  # fmt: skip
+    typer.echo(format_table([*titles, Column("length", True), Column("track")], rows, "text"))

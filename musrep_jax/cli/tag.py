@@ -1,0 +1,225 @@
+"""`musrep tag`: tags of recordings, whole or over time."""
+
+import contextlib
+import json as json_module
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from musrep_jax.cli.embed import FailedFiles, Model, Places, Workers
+from musrep_jax.cli.frame import EXIT_FAILED, EXIT_WRONG, Json, say
+
+if TYPE_CHECKING:
+    from musrep_jax.library import Heard
+    from musrep_jax.tagger import LoadedTagger
+
+
+def tag(
+    model: Model,
+    places: Places,
+    top: Annotated[int, typer.Option(min=1, help="Tags that are shown of each recording.")] = 5,
+    over_time: Annotated[
+        bool, typer.Option("--over-time", help="Tags of every chunk, with its times.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a table: a line per recording (or chunk), a column per label."),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw the tags of one recording over time.")
+    ] = None,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Print the most probable tags of recordings; with --over-time, those of every few seconds.
+
+    Labels above their threshold, where the model has thresholds fitted on validation data, are
+    marked with *. Files that cannot be used are told, and the exit code is 1; the rest goes on. For
+    a large folder take `musrep embed`, which can be interrupted and keeps what it has found.
+    """
+    from musrep_jax.data.building import count_cores
+    from musrep_jax.data.progress import Progress
+    from musrep_jax.data.quarantine import escape_path
+    from musrep_jax.library import find_audio, listen_to_files
+    from musrep_jax.tagger import BackboneError, load_tagger
+
+    paths = find_audio(places)
+    if png is not None and len(paths) != 1:
+        say(f"error: --png draws one recording, and {len(paths)} were given.")
+        raise typer.Exit(EXIT_WRONG)
+    tagger = load_tagger(model)
+    if not tagger.has_head:
+        raise BackboneError(
+            f"{model} is a backbone without output layer: `musrep embed` it; it has no tags."
+        )
+    progress = Progress("tagged", "tracks")
+    with contextlib.ExitStack() as stack:
+        stack.callback(progress.close)
+        printer = JsonPrinter(tagger) if json else None
+        table = None if out is None else stack.enter_context(TableFile(out, tagger, over_time))
+        failed = []
+        heard_files = listen_to_files(tagger, paths, workers or count_cores(), progress=progress)
+        for heard in heard_files:
+            path = escape_path(heard.path)
+            if heard.failure:
+                failed.append((path, heard.failure))
+                say(f"{path}: {heard.failure}")
+                if table is not None:
+                    table.failed.add(path, heard.failure)
+                continue
+            if table is not None:
+                table.add(path, heard)
+            if png is not None:
+                save_taggram(tagger, heard, path, png)
+            if printer is not None:
+                printer.add(describe(tagger, path, heard, over_time))
+            elif table is None and (png is None or over_time):
+                typer.echo("\n".join(format_tags(tagger, path, heard, top, over_time)))
+        if printer is not None:
+            printer.close(failed)
+    for written in filter(None, (out, png)):
+        say(f"wrote {written}" if written.exists() else f"nothing to write to {written}")
+    if failed:
+        say(f"{len(failed):,} of {len(paths):,} files cannot be used.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def scores_of(
+    tagger: "LoadedTagger", heard: "Heard", over_time: bool
+) -> tuple[list[tuple[float, float]], Any]:
+    """Returns time spans in seconds, and the probabilities of each, (spans, labels)."""
+    from musrep_jax.evaluation.aggregation import probabilities
+
+    if not over_time:
+        return [(0.0, heard.seconds)], tagger.join(heard.logits)[None]
+    return [tuple(span) for span in heard.spans.tolist()], probabilities(
+        heard.logits, tagger.output
+    )
+
+
+def describe(tagger: "LoadedTagger", path: str, heard: "Heard", over_time: bool) -> dict[str, Any]:
+    """Returns the tags of a recording as JSON values.
+
+    Args:
+        tagger: that found them.
+        path: of the recording.
+        heard: what was found.
+        over_time: whether every chunk is listed too.
+    """
+    whole = tagger.join(heard.logits).tolist()
+    found = {
+        "path": path,
+        "seconds": heard.seconds,
+        "tags": dict(zip(tagger.labels, whole, strict=True)),
+    }
+    if over_time:
+        spans, scores = scores_of(tagger, heard, over_time)
+        found["chunks"] = [
+            {"start": start, "end": end, "tags": dict(zip(tagger.labels, row, strict=True))}
+            for (start, end), row in zip(spans, scores.tolist(), strict=True)
+        ]
+    return found
+
+
+def format_tags(
+    tagger: "LoadedTagger", path: str, heard: "Heard", top: int, over_time: bool
+) -> Iterator[str]:
+    """Yields the lines of a recording: one, or with `over_time` one more for every chunk."""
+    _, scores = scores_of(tagger, heard, over_time=False)
+    yield f"{path}\t{format_row(tagger, scores[0], top)}"
+    if over_time:
+        spans, scores = scores_of(tagger, heard, over_time)
+        for (start, end), row in zip(spans, scores, strict=True):
+            yield f"  {start:.1f}-{end:.1f} s\t{format_row(tagger, row, top)}"
+
+
+def format_row(tagger: "LoadedTagger", scores: Sequence[float], top: int) -> str:
+    """Returns the most probable tags in a line; * marks those above their threshold."""
+    thresholds: Mapping[str, float] = tagger.card.get("thresholds") or {}
+    best = sorted(zip(tagger.labels, scores, strict=True), key=lambda pair: -pair[1])[:top]
+    return ", ".join(
+        f"{label} {score:.2f}{'*' if score > thresholds.get(label, 2.0) else ''}"
+        for label, score in best
+    )
+
+
+class JsonPrinter:
+    """Prints one JSON object, recording by recording, so that memory stays small."""
+
+    def __init__(self, tagger: "LoadedTagger") -> None:
+        """Begins the object."""
+        about = {
+            "model": tagger.card["model"]["name"],
+            "fingerprint": tagger.fingerprint,
+            "labels": list(tagger.labels),
+            "thresholds": tagger.card.get("thresholds") or {},
+        }
+        typer.echo(f'{json_module.dumps(about, ensure_ascii=False)[:-1]}, "tracks": [', nl=False)
+        self._separator = "\n "
+
+    def add(self, track: Mapping[str, Any]) -> None:
+        """Prints a recording."""
+        text = json_module.dumps(track, ensure_ascii=False, allow_nan=False)
+        typer.echo(f"{self._separator}{text}", nl=False)
+        self._separator = ",\n "
+
+    def close(self, failed: Sequence[tuple[str, str]]) -> None:
+        """Ends the object with the files that could not be used."""
+        rows = [{"path": path, "reason": reason} for path, reason in failed]
+        typer.echo(f'],\n"failed": {json_module.dumps(rows, ensure_ascii=False)}}}')
+
+
+class TableFile:
+    """A tab separated table of probabilities, written line by line; failures stand beside it.
+
+    Attributes:
+        failed: `NAME.failed.tsv`.
+    """
+
+    def __init__(self, path: Path, tagger: "LoadedTagger", over_time: bool) -> None:
+        """Begins the table.
+
+        Args:
+            path: of the table.
+            tagger: whose labels are the columns.
+            over_time: whether there is a line per chunk.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._tagger, self._over_time = tagger, over_time
+        self._file = path.open("w", encoding="utf-8")
+        self.failed = FailedFiles(path.with_suffix(".failed.tsv"))
+        self._write("path", "start", "end", *tagger.labels)
+
+    def _write(self, *cells: str) -> None:
+        self._file.write("\t".join(" ".join(cell.split("\t")) for cell in cells) + "\n")
+
+    def add(self, path: str, heard: "Heard") -> None:
+        """Writes the line or lines of a recording."""
+        spans, scores = scores_of(self._tagger, heard, self._over_time)
+        for (start, end), row in zip(spans, scores, strict=True):
+            self._write(path, f"{start:.3f}", f"{end:.3f}", *(f"{score:.6g}" for score in row))
+
+    def __enter__(self) -> "TableFile":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.failed.__exit__(*error)
+        self._file.close()
+
+
+def save_taggram(tagger: "LoadedTagger", heard: "Heard", path: str, png: Path) -> None:
+    """Draws the tags of a recording over time.
+
+    Args:
+        tagger: that found them.
+        heard: what was found.
+        path: of the recording, for the title.
+        png: the file.
+    """
+    from musrep_jax.evaluation.figures import save_figure
+    from musrep_jax.evaluation.taggram import taggram
+
+    spans, scores = scores_of(tagger, heard, over_time=True)
+    save_figure(taggram(spans, scores, tagger.labels, title=Path(path).name), png)
