@@ -384,6 +384,20 @@ def test_quarantined_files_are_refused_and_the_data_set_is_another(tmp_path, cap
     assert "piece-14.npy: is quarantined by musrep doctor: it is silent." in said
 
 
+def test_a_built_corpus_opens_where_the_quarantine_list_is_another(tmp_path, capsys):
+    make_fake("lyra", corpus_folder(tmp_path, "lyra"))
+    make("lyra", tmp_path).build(num_workers=1)
+    row = ("mel-spectrograms/piece-14.npy", "silent", "it is silent.")
+    write_quarantine(make("lyra", tmp_path).quarantine_file, [row])
+    capsys.readouterr()
+    before = open_dataset("lyra", data_dir=tmp_path)
+    assert "another quarantine list" in capsys.readouterr().err
+    make("lyra", tmp_path).build(num_workers=1)
+    after = open_dataset("lyra", data_dir=tmp_path)
+    assert "quarantine" not in capsys.readouterr().err
+    assert sum(before.spec.split_sizes.values()) == sum(after.spec.split_sizes.values()) + 1
+
+
 def test_most_files_missing_is_one_sentence(tmp_path):
     folder = make_fake("magnatagatune", tmp_path / "files")
     for entry in "05bcdef":

@@ -41,6 +41,7 @@ from musrep_jax.data.log_mel import FRONT_END
 from musrep_jax.data.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import ALL_SPLITS, UNLABELLED, DatasetSpec
 from musrep_jax.data.splits import FRACTIONS, make_splits, missing_labels
+from musrep_jax.data.stored import read_spec
 
 MADE = "made"
 """What `read_tracks` gives as the split of a track whose split is made here, by groups. Parts that
@@ -178,13 +179,13 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
     def spec(self) -> DatasetSpec:
         """Returns the facts about this config.
 
-        The fingerprint names what was chosen, what is quarantined, and not what lies in the folder,
-        so that a built data set can be moved to a machine that does not hold the corpus.
+        The fingerprint names what was chosen and, behind a dash, what is quarantined. It does not
+        cover what lies in the folder: a built data set can be moved to where no corpus is.
         """
         is_log_mel = self.stored_form == "log_mel"
         chosen = [self.NAME, str(self.VERSION), self.config_name, self.sample_rate, self.seed]
+        choice = _digest([*chosen, self.MAX_SECONDS, self.label_names])
         quarantined = sorted(read_quarantine(self.quarantine_file))
-        content = json.dumps([*chosen, self.MAX_SECONDS, self.label_names, quarantined])
         return DatasetSpec(
             name=f"{self.NAME}/{self.config_name}",
             label_names=self.label_names,
@@ -195,8 +196,17 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             citation=self._read_beside("CITATIONS.bib"),
             description=f"{self.TITLE} Split {self.split_name}: {self.card.rule}",
             front_end=dict(FRONT_END) if is_log_mel else None,
-            fingerprint=hashlib.sha256(content.encode("utf-8")).hexdigest(),
+            fingerprint=f"{choice}-{_digest(quarantined)[:8]}" if quarantined else choice,
         )
+
+    def is_built(self) -> bool:
+        """Returns whether it stands, be it with another quarantine list.
+
+        The list stays behind when a built data set is moved; `build` takes a new one into account.
+        """
+        stored = read_spec(self.directory)
+        wanted = self.spec().fingerprint.partition("-")[0]
+        return stored is not None and stored.fingerprint.partition("-")[0] == wanted
 
     def _read_beside(self, name: str) -> str:
         folder = pathlib.Path(inspect.getfile(type(self))).parent
@@ -352,3 +362,7 @@ def corpus_folder(data_dir: str | pathlib.Path, name: str) -> pathlib.Path:
         name: of the corpus.
     """
     return pathlib.Path(data_dir).expanduser() / "corpora" / name
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import pathlib
+import sys
 from typing import Any
 
 from musrep_jax.data.specs import SPLITS, DatasetSpec
@@ -184,6 +185,11 @@ def open_dataset(
                 where = f"it is not in {builder.directory.parent}"
             raise DatasetError(f"data set {name!r} must be built: {where}. {builder.HOW_TO_GET}")
         builder.build()
+    elif read_spec(builder.directory).fingerprint != builder.spec().fingerprint:
+        print(
+            f"{name} was built with another quarantine list; `musrep build` takes today's",
+            file=sys.stderr,
+        )
     return Dataset(builder.directory, sample_rate=sample_rate, cache_megabytes=cache_megabytes)
 
 
