@@ -5,6 +5,7 @@ this module is such a process: it reads requests from its standard input, a line
 writes the audio as lines of JSON, each followed by the samples it announces.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -140,8 +141,10 @@ def decode_files(
             yield DecodedFile(path, about.get(), blocks)
     finally:
         is_over.set()
-        for decoder in decoders:
-            decoder.stop()
+        for decoder, thread in zip(decoders, threads, strict=True):
+            decoder.kill()
+            thread.join()
+            decoder.close()
 
 
 def stream_audio(
@@ -214,12 +217,18 @@ class _Decoder:
         if "errno" in answer:
             raise OSError(answer["errno"], answer["strerror"], path)
 
-    def stop(self) -> None:
-        """Ends the process, whatever it does."""
+    def kill(self) -> None:
+        """Ends the process, whatever it does; what waits for its audio is told that it is over."""
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Lets go of the process, which has ended or is ended."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait()
+            with contextlib.suppress(BrokenPipeError), process:
+                pass  # closes its pipes and waits; a request that it did not read is void
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._process = subprocess.Popen(
@@ -233,10 +242,8 @@ class _Decoder:
 
     def _last_words(self) -> str:
         """Returns what is said of a file that ended the process."""
-        process, self._process = self._process, None
-        if process is None:
-            return "cannot be read: the decoding was stopped."
-        code = process.wait()
+        code = self._process.wait()
+        self.close()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"cannot be read: the decoder crashes on it ({how})."
 
