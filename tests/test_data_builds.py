@@ -79,7 +79,7 @@ def test_killed_twenty_times_it_loses_nothing(tmp_path, log, repository):
             def goes_on():
                 nonlocal end
                 if end is None and sum(_made(log).values()) > before:
-                    end = time.monotonic() + rng.uniform(0.0, 0.2)
+                    end = time.monotonic() + rng.uniform(0.0, 0.12)
                 return end is None or time.monotonic() < end
 
             return live(workers, goes_on)
