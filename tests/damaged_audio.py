@@ -207,7 +207,7 @@ class Planter:
 
     def clipped(self):
         form = str(self.rng.choice(["wav", "wav24", "wavfloat", "flac", "aiff", "mp3cbr", "ogg"]))
-        gain = 40.0 if form in ("mp3cbr", "ogg") else 10.0  # a codec blurs what is clipped mildly
+        gain = 20.0 if form in ("mp3cbr", "ogg") else 10.0  # a codec blurs what is clipped mildly
         path = self.fresh(form, lambda audio: np.clip(gain * audio, -1.0, 1.0))
         self.record(path, "clipped", "clipped")
 

@@ -34,7 +34,7 @@ from musrep_jax.data.quarantine import (
     write_quarantine,
 )
 
-_MEASURES = 1
+_MEASURES = 2
 """Goes up when `Facts` are measured otherwise: what was kept then counts no more."""
 _READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 

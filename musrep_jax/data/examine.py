@@ -22,7 +22,7 @@ SILENCE = 1e-4
 """-80 dBFS: three steps of 16 bits, which holds dither and what lossy decoders make of silence."""
 WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
-_NEARLY_FULL, _LOUD, _HIGH = 0.98, 0.9, 0.85
+_LOUD, _HIGH, _MEDIUM = 0.9, 0.85, 0.6
 _RIPPLE = 0.05
 """What dither and lossy codecs add to a constant, as a share of it."""
 _COARSE = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
@@ -53,9 +53,9 @@ class Facts:
         spread: of the channel that moves most, greatest minus smallest value.
         offset: mean, of the channel where it is furthest from 0.
         mute_channels: channels that are silent.
-        flat: share of samples between two neighbours that equal them (loud ones only), or, where
-            `is_coarse`, between two that are nearly at full scale as it is.
-        high: share of samples near or beyond full scale; measured where `is_coarse`.
+        flat: share of samples at 0.9 or more between two that equal them; not if `is_coarse`.
+        high: share of samples at 0.85 or more; if `is_coarse`.
+        medium: share of samples at 0.6 or more; if `is_coarse`.
         silent: share of the time without any sound.
         still: share of the time in which there is a value other than 0 and nothing moves.
         longest_silence: in seconds.
@@ -81,6 +81,7 @@ class Facts:
     mute_channels: int = 0
     flat: float = 0.0
     high: float = 0.0
+    medium: float = 0.0
     silent: float = 0.0
     still: float = 0.0
     longest_silence: float = 0.0
@@ -185,8 +186,8 @@ class _Meter:
         self.is_coarse = is_coarse
         self.window = max(1, int(WINDOW_SECONDS * sample_rate))
         self.sample_rate = sample_rate
-        self.num_frames, self.num_not_finite, self.num_flat, self.num_high = 0, 0, 0, 0
-        self.num_still = 0
+        self.num_frames, self.num_not_finite, self.num_still = 0, 0, 0
+        self.num_flat, self.num_high, self.num_medium = 0, 0, 0
         self.sum = np.zeros(channels)
         self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
         self.silent_windows: list[np.ndarray] = []
@@ -208,10 +209,13 @@ class _Meter:
         np.rint(scaled, out=scaled)
         np.clip(scaled, -32768.0, 32767.0, out=scaled)
         self.digest.update(scaled.astype("<i2"))
-        if max(high.max(), -low.min()) >= _LOUD:
-            self.num_flat += sum(map(self._count_flat, rows))
-            if self.is_coarse:
-                self.num_high += int((np.abs(rows) >= _HIGH).sum())
+        peak = max(high.max(), -low.min())
+        if self.is_coarse and peak >= _MEDIUM:
+            levels = np.abs(rows)
+            self.num_high += int((levels >= _HIGH).sum())
+            self.num_medium += int((levels >= _MEDIUM).sum())
+        elif not self.is_coarse and peak >= _LOUD:
+            self.num_flat += sum(map(_count_flat, rows))
         whole = len(block) // self.window * self.window
         windows = block[:whole].reshape(-1, self.window * block.shape[1])
         low, high = windows.min(axis=1), windows.max(axis=1)
@@ -219,20 +223,12 @@ class _Meter:
         level = np.maximum(np.abs(low), np.abs(high))
         self.num_still += int((high - low < np.maximum(2 * SILENCE, _RIPPLE * level)).sum())
 
-    def _count_flat(self, row: np.ndarray) -> int:
-        """Returns how many samples lie between two that are like them at the top; see `Facts`."""
-        if self.is_coarse:
-            like = [row >= _NEARLY_FULL, row <= -_NEARLY_FULL]
-            return sum(int((top[2:] & top[1:-1] & top[:-2]).sum()) for top in like)
-        same = (row[1:] == row[:-1]) & (np.abs(row[1:]) >= _LOUD)
-        return int((same[1:] & same[:-1]).sum())
-
     def result(self) -> dict[str, Any]:
         """Returns the measurements by the names of `Facts`."""
         found = {"num_frames": self.num_frames, "num_not_finite": self.num_not_finite}
         if not self.num_frames:
             return found
-        means = self.sum / self.num_frames
+        means, num_samples = self.sum / self.num_frames, self.num_frames * len(self.sum)
         silent = np.concatenate(self.silent_windows)
         return {
             **found,
@@ -241,12 +237,19 @@ class _Meter:
             "spread": float((self.high - self.low).max()),
             "offset": float(means[np.abs(means).argmax()]),
             "mute_channels": int(((self.high < SILENCE) & (self.low > -SILENCE)).sum()),
-            "flat": self.num_flat / (self.num_frames * len(means)),
-            "high": self.num_high / (self.num_frames * len(means)),
+            "flat": self.num_flat / num_samples,
+            "high": self.num_high / num_samples,
+            "medium": self.num_medium / num_samples,
             "silent": float(silent.mean()) if len(silent) else 0.0,
             "still": (self.num_still - int(silent.sum())) / max(1, len(silent)),
             "longest_silence": _longest_run(silent) * self.window / self.sample_rate,
         }
+
+
+def _count_flat(row: np.ndarray) -> int:
+    """Returns how many samples lie, near full scale, between two that equal them."""
+    same = (row[1:] == row[:-1]) & (np.abs(row[1:]) >= _LOUD)
+    return int((same[1:] & same[:-1]).sum())
 
 
 def _longest_run(mask: np.ndarray) -> int:
