@@ -114,6 +114,7 @@ def get_base(recipe: str) -> ConfigDict:
             # Arrays of so many bytes and more are split over the devices, for memory; None: none is
             "shard_params_over": config_dict.placeholder(int),
             "log_every_steps": 50,
+            "trace": False,  # of a few steps: what devices and host do, in cells/CELL/trace
         }
     )
     # Of several processes that train together, see docs/many_devices.md; None: as JAX detects it.

@@ -339,6 +339,16 @@ def test_a_log_keeps_other_trainings_rows_when_one_resumes(tmp_path):
         logs.read_rows(path)
 
 
+def test_a_trace_of_a_few_steps(tmp_path):
+    stream = io.StringIO()
+    progress = logs.Progress(20, stream=stream)
+    run(Script(1, 2, 3, 4), trace=tmp_path, progress=progress)
+    assert len(list(tmp_path.rglob("perfetto_trace.json.gz"))) == 1
+    assert "trace of 5 steps" in stream.getvalue()
+    run(Script(1), num_steps=5, trace=tmp_path / "short", progress=progress)
+    assert "trace of 2 steps" in stream.getvalue()
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -173,6 +173,7 @@ def train_cell(
             log=log,
             progress=progress,
             checkpointer=checkpointer,
+            trace=folder / "trace" if settings.train.trace and distributed.is_first() else None,
         )
     best = sharding.to_host({"params": fit.best_state.params, **fit.best_state.model_state})
     assert_frozen_identical(before["params"], best["params"], is_trainable)

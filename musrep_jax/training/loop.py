@@ -11,6 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -23,6 +24,7 @@ from musrep_jax.training.meter import Meter
 from musrep_jax.training.prefetch import Prefetch
 from musrep_jax.training.sharding import shard_batch
 from musrep_jax.training.signals import Stopped, StopRequest, stop_on_signals
+from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 
 
@@ -196,6 +198,7 @@ def fit(
     log: MetricsLog | None = None,
     progress: Progress | None = None,
     checkpointer: Checkpointer | None = None,
+    trace: Path | None = None,
 ) -> FitResult:
     """Returns the result of training until `num_steps` updates are made or patience ends.
 
@@ -228,6 +231,7 @@ def fit(
         log: where rows go: `kind` "train" (means since the last row), "validation".
         progress: where progress is shown.
         checkpointer: keeps the state at every evaluation, and gives it back.
+        trace: folder for a trace of a few steps, see `musrep_jax.training.trace`; None for none.
 
     Raises:
         NonFiniteLossError: when the loss or its gradient is not finite.
@@ -270,7 +274,11 @@ def fit(
     start = time.perf_counter() - memory.seconds
     metrics: Metrics | None = None
     meter = Meter(learning_rate, log, progress)
-    with stop_on_signals() as stop, Prefetch(batches(step), place) as feed:
+    with (
+        stop_on_signals() as stop,
+        StepTrace(trace, say) as step_trace,
+        Prefetch(batches(step), place) as feed,
+    ):
         is_ending = False
         while not is_ending:
             is_first = metrics is None
@@ -284,6 +292,7 @@ def fit(
             if is_first:  # it compiles, which says nothing about speed
                 jax.block_until_ready(metrics)
                 meter.restart(feed.wait_seconds)
+            step_trace.step_done(metrics)
 
             is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
             is_meeting = is_evaluated or step % log_every == 0
