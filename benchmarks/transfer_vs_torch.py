@@ -1,0 +1,394 @@
+"""One transfer experiment, end to end, done by us and in the manner of the PyTorch originals.
+
+    python benchmarks/transfer_vs_torch.py                       # about ten minutes on two cores
+    python benchmarks/transfer_vs_torch.py --rounds 1 --targets makam
+    python benchmarks/transfer_vs_torch.py --quick               # does it run at all
+
+Both sides start from the same folders of mp3 files with labels and splits, and do the same: train
+on the source, then on every target from scratch, with the output layer and with all layers of the
+source's model trained; validate, keep the best weights, test by chunks. Architecture, batch size,
+steps, rates, validations and chunks are those of `configs/transfer.py`.
+
+- ours: `python main.py --config=configs/transfer.py --config.source=... --config.target=...` as a
+  user runs it, in a process of its own: start-up, building the data sets, compilation, exports,
+  bootstrap intervals, tables and figures included. The first run has no compiled programs yet
+  ("cold"), the later ones find them ("warm"); data sets are built anew in every run.
+- torch: `benchmarks/torch_transfer.py`, whose head says what it does. What the originals do not
+  need, the import of JAX by our test bench, is not counted.
+
+The sides run in turn: ours cold, torch, ours, torch, ours, ... Ratios are PyTorch's seconds over
+ours: above 1 we are faster. CPU seconds are those of all threads and processes of a side.
+
+More settings of ours are given as they are to main.py: `--config.train.num_steps=50`; the PyTorch
+side takes the same steps, rates and sizes.
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+# So that it runs from a checkout that is not installed.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from musrep_jax.config import given, parse_command_line
+from musrep_jax.data.synthesis import make_corpus
+from musrep_jax.recipes.cells import Cell, cells_of_config
+from musrep_jax.recipes.settings import chunk_of, model_deviations, model_of, settings_of_cell
+from musrep_jax.training.logs import read_rows
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+RATE = 16000
+"""Of the mp3 files, in Hz: that of MagnaTagATune."""
+
+MODES = ("source", "scratch", "output_layer", "all_layers")
+PHASES = ("start-up", "data preparation", *MODES, "tables")
+NOT_COUNTED = "not counted"
+
+
+@dataclasses.dataclass
+class Run:
+    """What one side took.
+
+    Attributes:
+        wall: phase -> seconds by the clock.
+        cpu: phase -> seconds of CPU time; NaN where the system does not tell.
+        evaluation: seconds by the clock spent on validation and test, a part of the modes.
+        results: cell -> metrics.
+        log: what was printed.
+    """
+
+    wall: dict[str, float]
+    cpu: dict[str, float]
+    evaluation: float = 0.0
+    results: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    log: list[str] = dataclasses.field(default_factory=list)
+
+    def total(self, kind: str) -> float:
+        """Returns the seconds of all phases that count."""
+        phases = getattr(self, kind)
+        return sum(value for phase, value in phases.items() if phase != NOT_COUNTED)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Returns the command line's settings; what is not known here goes to main.py."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", default="western", help="a synthetic tradition")
+    add("--targets", default="makam,hindustani", help="synthetic traditions, comma-separated")
+    add("--tracks", type=int, default=192, help="of each tradition")
+    add("--seconds", type=float, default=8.0, help="length of a track, about")
+    add("--workers", type=int, default=0, help="processes of PyTorch's DataLoader")
+    add("--rounds", type=int, default=2, help="runs of PyTorch, and warm runs of ours")
+    add("--folder", default="", help="keep the tracks here for another run")
+    add("--out", default="", help="folder for transfer_vs_torch.json and .md")
+    add("--quick", action="store_true", help="two steps on 24 short tracks, one round")
+    settings, settings.flags = parser.parse_known_args(arguments)
+    wrong = [word for word in settings.flags if not word.startswith("--config.")]
+    if wrong:
+        parser.error(f"{wrong[0]!r} is no setting here, nor one of main.py (--config.FIELD=VALUE).")
+    if settings.quick:
+        settings.tracks, settings.seconds, settings.rounds = 24, 4.0, 1
+        settings.targets = settings.targets.split(",")[0]
+        settings.flags += ["--config.train.num_steps=2", "--config.train.evaluate_every_steps=2"]
+        settings.flags += ["--config.evaluation.num_bootstrap=20"]
+    return settings
+
+
+def render_track(name: str, number: int, folder: str, tracks: int, seconds: float) -> None:
+    """Writes one track as mp3, unless it stands already."""
+    import soundfile
+
+    path = pathlib.Path(folder) / f"{number:05d}.mp3"
+    if not path.is_file():
+        corpus = make_corpus(name, num_tracks=tracks, seconds=seconds, sample_rate=RATE)
+        audio = corpus.render(corpus.tracks[number])
+        temporary = path.with_suffix(".part")
+        soundfile.write(temporary, audio, RATE, format="MP3")
+        temporary.replace(path)
+
+
+def write_folder(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> pathlib.Path:
+    """Writes a tradition as recordings and a table, and returns the folder."""
+    home = folder / f"{settings.tracks}x{settings.seconds:g}s" / name
+    home.mkdir(parents=True, exist_ok=True)
+    corpus = make_corpus(name, num_tracks=settings.tracks, seconds=settings.seconds)
+    how = (str(home), settings.tracks, settings.seconds)
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        made = [pool.submit(render_track, name, track.number, *how) for track in corpus.tracks]
+        for one in made:
+            one.result()
+    with open(home / "labels.tsv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["path", "labels", "group", "split"])
+        for track in corpus.tracks:
+            labels = ",".join(track.labels)
+            row = [f"{track.number:05d}.mp3", labels, track.group, track.split]
+            writer.writerow(row)
+    return home
+
+
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU time of a process and of its ended children; NaN where not told."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return float("nan")
+    ticks = text.rpartition(")")[2].split()[11:15]  # utime, stime, cutime, cstime
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def time_phases(command: Sequence[str], phase_after: Callable[[str, str], str]) -> Run:
+    """Runs a command and returns what each phase took.
+
+    Args:
+        command: to run in the repository.
+        phase_after: (phase, line printed) -> the phase that has begun with it.
+
+    Raises:
+        SystemExit: with its last lines, if the command fails.
+    """
+    hidden = ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "MUSREP_DATA")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    run = Run(dict.fromkeys(PHASES, 0.0), dict.fromkeys(PHASES, 0.0))
+    clock, cpu, phase = time.perf_counter(), 0.0, PHASES[0]
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def charge(used: float) -> None:
+        nonlocal clock, cpu
+        now = time.perf_counter()
+        run.wall[phase] = run.wall.get(phase, 0.0) + now - clock
+        run.cpu[phase] = run.cpu.get(phase, 0.0) + used - cpu
+        clock, cpu = now, used
+
+    for line in process.stdout:
+        charge(cpu_seconds(process.pid))
+        run.log.append(line.rstrip())
+        phase = phase_after(phase, line)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    charge(usage.ru_utime + usage.ru_stime)
+    if process.returncode:
+        tail = "\n".join(run.log[-15:])
+        raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{tail}")
+    return run
+
+
+def mode_of(cell: Cell, source: str) -> str:
+    """Returns the phase of a cell."""
+    return "source" if cell.target == source else cell.mode
+
+
+def run_ours(flags: Sequence[str], cells: Sequence[Cell], source: str, work: pathlib.Path) -> Run:
+    """Runs main.py in a new workdir; the data sets are built anew, compiled programs are kept."""
+    shutil.rmtree(work / "data" / "audio_folder", ignore_errors=True)
+    shutil.rmtree(work / "ours", ignore_errors=True)
+    modes = [mode_of(cell, source) for cell in cells]
+    tail = 0.0  # of a cell, after its last step: a validation and the test
+    last_step = None
+
+    def phase_after(phase: str, line: str) -> str:
+        nonlocal tail, last_step
+        if line.startswith("building "):
+            return "data preparation"
+        if line.startswith(("musrep_jax ", "built ")):
+            return modes[0]
+        if " step " in line and not line.startswith("["):
+            last_step = time.perf_counter()
+        if line.startswith("["):  # a cell is done
+            tail += time.perf_counter() - last_step
+            del modes[0]
+            return modes[0] if modes else "tables"
+        return phase
+
+    command = [sys.executable, "main.py", *flags, f"--workdir={work / 'ours'}"]
+    run = time_phases(command, phase_after)
+    results = json.loads((work / "ours/results.json").read_text(encoding="utf-8"))["cells"]
+    by_cell = {(r["source"], r["target"], r["mode"]): r for r in results}
+    run.evaluation = tail
+    for cell in cells:
+        result = by_cell[cell.source, cell.target, cell.mode]
+        run.results[cell.key] = {name: result[name] for name in ("roc_auc", "pr_auc")}
+        rows = read_rows(work / "ours/cells" / cell.key / "metrics.jsonl")
+        validations = [row["seconds"] for row in rows if row["kind"] == "validation"]
+        run.evaluation += sum(validations[:-1])
+    return run
+
+
+def run_torch(plan: Mapping[str, Any], work: pathlib.Path) -> Run:
+    """Runs the PyTorch side."""
+    shutil.rmtree(work / "torch", ignore_errors=True)
+    (work / "torch").mkdir()
+    files = [work / "torch" / name for name in ("plan.json", "out.json")]
+    files[0].write_text(json.dumps({**plan, "work": str(work / "torch")}), encoding="utf-8")
+
+    def phase_after(phase: str, line: str) -> str:
+        return line.removeprefix("phase ").strip() if line.startswith("phase ") else phase
+
+    program = str(REPOSITORY / "benchmarks/torch_transfer.py")
+    run = time_phases([sys.executable, program, *map(str, files)], phase_after)
+    report = json.loads(files[1].read_text(encoding="utf-8"))
+    run.results = report["cells"]
+    run.evaluation = sum(result["evaluation_seconds"] for result in run.results.values())
+    return run
+
+
+def make_plan(config: Any, cells: Sequence[Cell], source: str, num_workers: int) -> dict[str, Any]:
+    """Returns what the PyTorch side needs to know, from the settings of our cells."""
+    planned = []
+    for cell in cells:
+        settings = settings_of_cell(config, cell)
+        start = cell.source_cell
+        planned.append(
+            {
+                "key": cell.key,
+                "phase": mode_of(cell, source),
+                "mode": cell.mode,
+                "source": start and start.key,
+                "folder": cell.target.partition(":")[2],
+                "num_steps": settings.train.num_steps,
+                "evaluate_every": settings.train.evaluate_every_steps,
+            }
+        )
+    optimizer = given(settings.optimizer)
+    if set(optimizer) != {"name", "learning_rate", "weight_decay"} or optimizer["name"] != "adam":
+        raise SystemExit(f"The PyTorch side has plain Adam only, and was asked for {optimizer}.")
+    return {
+        "cells": planned,
+        "model": settings.model.name,
+        "model_settings": model_deviations(settings),
+        "num_frames": chunk_of(model_of(settings, 1)).num_frames,
+        "batch_size": settings.train.batch_size,
+        "learning_rate": optimizer["learning_rate"],
+        "weight_decay": optimizer["weight_decay"],
+        "num_workers": num_workers,
+    }
+
+
+def summarise(cold: Run, warm: Sequence[Run], torch: Sequence[Run]) -> dict[str, Any]:
+    """Returns the figures of all runs, medians over rounds."""
+
+    def middle(values: list[float]) -> float:
+        return statistics.median(values)
+
+    record: dict[str, Any] = {"phases": {}, "ratio": {}}
+    rows = {phase: lambda run, kind, phase=phase: getattr(run, kind)[phase] for phase in PHASES}
+    rows["all"] = Run.total
+    rows["evaluation (within the modes)"] = lambda run, kind: (
+        run.evaluation if kind == "wall" else float("nan")
+    )
+    for name, of in rows.items():
+        record["phases"][name] = {
+            kind: {
+                "cold": of(cold, kind),
+                "warm": middle([of(run, kind) for run in warm]),
+                "torch": middle([of(run, kind) for run in torch]),
+            }
+            for kind in ("wall", "cpu")
+        }
+    for kind in ("wall", "cpu"):
+        found = record["phases"]["all"][kind]
+        record["ratio"][kind] = {s: found["torch"] / found[s] for s in ("cold", "warm")}
+    sides = {"ours": [cold, *warm], "torch": list(torch)}
+    record["roc_auc"] = {
+        key: {side: [run.results[key]["roc_auc"] for run in runs] for side, runs in sides.items()}
+        for key in cold.results
+    }
+    record["runs"] = {
+        side: [{"wall": run.wall, "cpu": run.cpu, "evaluation": run.evaluation} for run in runs]
+        for side, runs in sides.items()
+    }
+    return record
+
+
+def markdown_tables(record: Mapping[str, Any]) -> str:
+    """Returns the figures as two Markdown tables."""
+    lines = [
+        "| phase | ours cold s (CPU s) | ours warm s (CPU s) | torch s (CPU s) "
+        "| torch / ours warm, clock | torch / ours warm, CPU |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in record["phases"].items():
+        wall, cpu = found["wall"], found["cpu"]
+        cells = [f"{wall[s]:.1f} ({cpu[s]:.1f})" for s in ("cold", "warm", "torch")]
+        for kind in (wall, cpu):
+            cells.append(f"{kind['torch'] / kind['warm']:.2f}" if kind["warm"] >= 0.05 else "-")
+        lines.append(
+            "| " + " | ".join([name, *cells]).replace("(nan)", "").replace("nan", "-") + " |"
+        )
+    lines += ["", "| cell | ROC-AUC ours | ROC-AUC torch |", "|---|---|---|"]
+    for key, found in record["roc_auc"].items():
+        ours, torch = (", ".join(f"{v:.3f}" for v in found[side]) for side in ("ours", "torch"))
+        lines.append(f"| {key} | {ours} | {torch} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Runs the benchmark and returns its record."""
+    settings = parse_arguments(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = pathlib.Path(scratch)
+        tracks = pathlib.Path(settings.folder).absolute() if settings.folder else work / "tracks"
+        names = [settings.source, *settings.targets.split(",")]
+        print(f"writing {settings.tracks} tracks of {', '.join(names)}", flush=True)
+        source, *targets = (
+            f"audio_folder:{write_folder(name, tracks, settings)}" for name in names
+        )
+        flags = [
+            "--config=configs/transfer.py",
+            f"--config.source={source}",
+            f"--config.target={','.join(targets)}",
+            "--config.num_train_tracks=all",
+            f"--config.data.data_dir={work / 'data'}",
+            *settings.flags,
+        ]
+        config, _ = parse_command_line(["main.py", *flags])
+        cells = cells_of_config(config)
+        plan = make_plan(config, cells, source, settings.workers)
+        ours, torch = [], []
+        for number in range(2 * settings.rounds + 1):
+            if number % 2:
+                side, run = "torch", run_torch(plan, work)
+                torch.append(run)
+            else:
+                side, run = "ours", run_ours(flags, cells, source, work)
+                ours.append(run)
+            took, used = run.total("wall"), run.total("cpu")
+            print(f"{side}: {took:.1f} s by the clock, {used:.1f} s of CPU time", flush=True)
+    record = summarise(ours[0], ours[1:], torch)
+    record["settings"] = {**vars(settings), "cores": os.cpu_count(), "plan": plan}
+    tables = markdown_tables(record)
+    print(f"\n{tables}")
+    for kind, name in (("wall", "by the clock"), ("cpu", "in CPU seconds")):
+        ratio = record["ratio"][kind]
+        print(f"torch / ours {name}: {ratio['warm']:.2f} warm, {ratio['cold']:.2f} cold")
+    if settings.out:
+        folder = pathlib.Path(settings.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "transfer_vs_torch.json").write_text(json.dumps(record, indent=1), "utf-8")
+        (folder / "transfer_vs_torch.md").write_text(tables, "utf-8")
+    return record
+
+
+if __name__ == "__main__":
+    main()
