@@ -357,11 +357,17 @@ def test_bad_requests_are_refused_in_one_sentence():
     with pytest.raises(ValueError, match="unknown tradition 'gamelan'"):
         make_corpus("gamelan")
     with pytest.raises(ValueError, match="too short"):
-        make_corpus("makam", seconds=0.1)
+        make_corpus("makam", seconds=0.9)
     with pytest.raises(ValueError, match="at least three"):
         make_corpus("makam", num_tracks=2)
     with pytest.raises(ValueError, match="unknown role"):
         Part("violin", "soloist")
+
+
+@pytest.mark.parametrize("name", sorted(TRADITIONS))
+def test_the_shortest_tracks_that_are_allowed_can_be_rendered(name):
+    corpus = make_corpus(name, seed=0, num_tracks=6, seconds=1.0)
+    assert all(len(corpus.render(track)) for track in corpus.of_split("train"))
 
 
 # Whole tracks.

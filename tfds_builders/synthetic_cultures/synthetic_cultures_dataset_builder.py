@@ -59,7 +59,7 @@ class Builder(TrackBuilder):
             seed: of everything random.
             num_tracks: at least three; few make a tiny data set for tests. Another number or length
                 than the default is built into a directory of its own.
-            seconds: mean length of a track, at least 0.5.
+            seconds: mean length of a track, at least 1.
 
         Raises:
             ValueError: if there is no such config, `greek` is asked at another rate, or the data

@@ -223,7 +223,7 @@ def make_corpus(
         name: a key of `TRADITIONS`.
         seed: of everything random.
         num_tracks: at least three; the vocabulary's promises hold from about 100 on.
-        seconds: mean length of a track, at least 0.5.
+        seconds: mean length of a track, at least 1.
         sample_rate: in Hz.
 
     Returns:
@@ -234,8 +234,8 @@ def make_corpus(
     """
     if name not in TRADITIONS:
         raise ValueError(f"unknown tradition {name!r}; choose one of {', '.join(TRADITIONS)}")
-    if seconds < 0.5:
-        raise ValueError(f"tracks of {seconds} s are too short for music; use at least 0.5 s")
+    if seconds < 1.0:
+        raise ValueError(f"tracks of {seconds} s are too short for music; use at least 1 s")
     tradition = TRADITIONS[name]
     num_performers = min(NUM_PERFORMERS, num_tracks)
     splits = assign_splits(num_performers, _generator(seed, name, "splits", 0))
