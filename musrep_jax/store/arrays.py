@@ -132,7 +132,8 @@ def open_array(path: pathlib.Path) -> np.ndarray:
     with path.open("rb") as file:
         num_rows, (row, dtype), start = read_header(file, path)
     row_bytes = int(np.prod(row, dtype=np.int64)) * dtype.itemsize
-    num_rows = min(num_rows, (path.stat().st_size - start) // max(1, row_bytes))
+    if row_bytes:
+        num_rows = min(num_rows, (path.stat().st_size - start) // row_bytes)
     if not num_rows * row_bytes:  # nothing can be mapped of an empty array
         return np.zeros((num_rows, *row), dtype)
     return np.memmap(path, dtype, "r", start, (num_rows, *row))
