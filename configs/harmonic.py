@@ -6,7 +6,10 @@ ICASSP 2020; public code minzwon/data-driven-harmonic-filters.
     python main.py --config=configs/harmonic.py
     python main.py --config=configs/harmonic.py:smoke
     python main.py --config=configs/harmonic.py:keywords --config.data.path=FOLDER
+    python main.py --config=configs/harmonic.py:keywords --config.data.name=speech_commands
     python main.py --config=configs/harmonic.py:sound_events --config.data.path=FOLDER
+    python main.py --config=configs/harmonic.py:sound_events \
+      --config.data.name=dcase2017_task4/events-harmonic-pcm16
 
 `figures/filters/` shows the filters before and after. `--config.model.filter_mode=full` learns
 centre frequencies, alpha and beta too, `fixed` nothing; `--config.model.num_harmonics=1` to 10.
@@ -14,7 +17,7 @@ centre frequencies, alpha and beta too, `fixed` nothing; `--config.model.num_har
 - Music: binary cross-entropy, five seconds, 16 chunks per track. Reported on MagnaTagATune: ROC-AUC
   .9141, PR-AUC .4646.
 - Keywords: one word per recording, cross-entropy, one second at n_fft 256. Reported on Speech
-  Commands: accuracy .9639. FOLDER needs exactly one label per recording; where there are more,
+  Commands: accuracy .9639. A FOLDER needs exactly one label per recording; where there are more,
   `--config.data.labels=zero,one,two` takes these.
 - Sound events: binary cross-entropy, three seconds, F1 averaged over recordings at threshold 0.1,
   which also selects the model. Reported on DCASE 2017 task 4: F1 .5468, and .5824 at the best
