@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -16,6 +17,9 @@ from musrep_jax.recipes import binding
 from musrep_jax.recipes.settings import chunk_of
 from musrep_jax.training import sharding
 from musrep_jax.types import Batch, PyTree, model_inputs
+
+_BATCHES_IN_FLIGHT = 2
+"""More would wait, with their audio, in the device's memory."""
 
 
 class SplitScorer:
@@ -71,6 +75,8 @@ class SplitScorer:
         size, found = self.settings.evaluation.batch_size, []
         for batch in self.batches():
             found.append(forward(variables, model_inputs(batch)))
+            if len(found) > _BATCHES_IN_FLIGHT:
+                jax.block_until_ready(found[-1 - _BATCHES_IN_FLIGHT])
         # A batch that the devices do not divide was padded at its end.
         logits, embeddings = zip(*sharding.to_host(found), strict=True)
         count = len(self.table)
