@@ -17,8 +17,9 @@ from musrep_jax.chunks import AudioInputError, cut, prepare
 from musrep_jax.config import fingerprint
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS, aggregate_tracks, probabilities
+from musrep_jax.exports.reading import read_model
 from musrep_jax.models import Tagger, create_model, model_settings
-from musrep_jax.training.checkpoints import ExportError, load_export
+from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import PyTree
 
 CARD_FORMAT = 1
@@ -90,10 +91,12 @@ def make_card(
 
 
 def load_tagger(path: str | Path) -> "LoadedTagger":
-    """Returns the tagger of an exported directory.
+    """Returns the tagger of an exported directory, or of the Hugging Face Hub.
 
     Args:
-        path: a directory that a training run or `musrep import-weights` wrote.
+        path: a directory that a training run, `musrep import-weights` or `musrep export --format
+            safetensors` wrote; or "hub:OWNER/NAME", "hub:OWNER/NAME@REVISION" (needs the extra
+            `hub`).
 
     Returns:
         The tagger, ready to use.
@@ -101,7 +104,21 @@ def load_tagger(path: str | Path) -> "LoadedTagger":
     Raises:
         ExportError: if the directory is missing, damaged, or does not agree with itself.
     """
-    variables, card = load_export(path)
+    variables, card = read_model(path)
+    return open_tagger(variables, card, path)
+
+
+def open_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -> "LoadedTagger":
+    """Returns the tagger of variables and a card that have been read.
+
+    Args:
+        variables: nested dict of arrays: `params` and other collections.
+        card: as `make_card` makes it.
+        path: where they come from, for messages.
+
+    Raises:
+        ExportError: if they do not agree with each other, or with this version.
+    """
     if card.get("card_format") != CARD_FORMAT:
         raise ExportError(
             f"{path} has card format {card.get('card_format')!r}; this version of musrep_jax reads "
@@ -299,16 +316,25 @@ class LoadedTagger:
         logits, embeddings = self._apply(chunks)
         return spans / self.sample_rate, logits, embeddings
 
+    def forward(self, variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns logits and embeddings of chunks: the function that is compiled.
+
+        Args:
+            variables: of the model.
+            inputs: float32 (batch, samples) or (batch, frames, mels).
+
+        Returns:
+            (batch, classes), where a backbone has no classes, and (batch, width).
+        """
+        if not self.has_head:
+            embedding = self.model.apply(variables, inputs, method=_embed)
+            return jnp.zeros((inputs.shape[0], 0)), embedding
+        output = self.model.apply(variables, inputs, train=False)
+        return output.logits, output.embedding
+
     @functools.cached_property
     def _forward(self) -> Any:
-        def forward(variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-            if not self.has_head:
-                embedding = self.model.apply(variables, inputs, method=_embed)
-                return jnp.zeros((len(inputs), 0)), embedding
-            output = self.model.apply(variables, inputs, train=False)
-            return output.logits, output.embedding
-
-        return jax.jit(forward)
+        return jax.jit(self.forward)
 
     def _apply(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns logits and embeddings of the chunks of a recording."""

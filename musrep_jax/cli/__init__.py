@@ -14,6 +14,7 @@ from musrep_jax.cli.build import build
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
 from musrep_jax.cli.embed import embed
+from musrep_jax.cli.export import export
 from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "download": download,
     "embed": embed,
+    "export": export,
     "import-weights": import_weights,
     "models": models,
     "search": search,

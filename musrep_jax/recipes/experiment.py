@@ -19,6 +19,7 @@ from musrep_jax.config import ConfigError, given, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.exports.cards import model_readme
 from musrep_jax.models import model_class
 from musrep_jax.recipes.binding import output_of
 from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell, Share
@@ -287,7 +288,8 @@ class _Experiment:
             output=output_of(settings.train.loss),
             thresholds=trained.report.f1_fitted["thresholds"],
         )
-        export = save_export(self.folder.export_dir(cell), trained.variables, card)
+        out = self.folder.export_dir(cell)
+        export = save_export(out, trained.variables, card, model_readme(card))
         self.folder.write_scores(cell, trained.track_ids, trained.labels, trained.scores)
         write_filters(folder, trained.filters)
         return describe_trained(trained, dataset, settings) | {

@@ -12,6 +12,7 @@ import numpy as np
 from musrep_jax.config import ConfigError, choose
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS
+from musrep_jax.exports.cards import model_readme
 from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
 from musrep_jax.models.torch_weights import WeightsError, convert_state_dict
@@ -236,7 +237,7 @@ def import_weights(
         aggregate=aggregate,
         output=output,
     )
-    path = save_export(out, variables, card)
+    path = save_export(out, variables, card, model_readme(card))
     opened = load_tagger(path)
     tone, embedding_width = try_out(opened)
     return ImportedModel(

@@ -2,8 +2,8 @@
 
 A checkpoint directory holds one folder per kept step (the two latest and the two best), each with
 the state, the loop's memory, the identity of the run, and `SHA256SUMS`. An export is a directory
-`params/` (arrays), `tagger.json` (the card) and `SHA256SUMS`; `sha256sum -c SHA256SUMS` checks it
-without this library.
+`params/` (arrays), `tagger.json` (the card), `README.md` (the same for people) and `SHA256SUMS`;
+`sha256sum -c SHA256SUMS` checks it without this library.
 
 Orbax notices a truncated file but not a flipped bit, and keeps the best steps at the price of the
 latest unless told otherwise: hence the sums and the preservation policy here.
@@ -11,7 +11,6 @@ latest unless told otherwise: hence the sums and the preservation policy here.
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
+from musrep_jax.training.folders import whole_folder
 from musrep_jax.training.integrity import (
     SUMS_FILE,
     describe_difference,
@@ -38,6 +38,7 @@ from musrep_jax.types import PyTree, TrainState
 EXPORT_FORMAT = 1
 CARD_FILE = "tagger.json"
 PARAMS_FOLDER = "params"
+README_FILE = "README.md"
 
 _ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError)
 _KEY_FIELDS = ("key", "name", "idx")
@@ -76,7 +77,14 @@ def _place_like(metadata: PyTree) -> PyTree:
     )
 
 
-def save_export(path: str | Path, variables: PyTree, card: Mapping[str, Any]) -> Path:
+def _is_export(path: Path) -> bool:
+    """Returns whether a folder holds an export."""
+    return (path / CARD_FILE).is_file()
+
+
+def save_export(
+    path: str | Path, variables: PyTree, card: Mapping[str, Any], readme: str = ""
+) -> Path:
     """Returns the path of the directory in which it has written a model, whole or not at all.
 
     An export that is already there is replaced; nothing else is ever overwritten.
@@ -86,42 +94,28 @@ def save_export(path: str | Path, variables: PyTree, card: Mapping[str, Any]) ->
         variables: nested dict of arrays: `params` and other collections.
         card: all that is needed to use the model and to judge it (name and fields, front end,
             labels in order, training data and licence, metrics), as JSON values.
+        readme: text of a `README.md` for people, if any; it may be edited afterwards, so it has
+            no checksum.
 
     Raises:
         ExportError: when the path is taken by something else, the card is not JSON, or the disk
             is full.
     """
     path = Path(path).absolute()
-    if (
-        path.exists()
-        and not (path / CARD_FILE).is_file()
-        and (path.is_file() or any(path.iterdir()))
-    ):
-        raise ExportError(f"{path} exists and is not an export; choose another path.")
     if "format" in card:
         raise ExportError("The card has the field 'format', which the export sets; rename it.")
     try:
         text = json.dumps({"format": EXPORT_FORMAT, **card}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ExportError(f"The card of {path} cannot be written as JSON: {error}.") from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
-        with one_sentence(ExportError, f"writing the export {path}"):
-            temporary.mkdir(parents=True)
-            (temporary / CARD_FILE).write_text(text + "\n", encoding="utf-8")
-            with _exports() as checkpointer:
-                checkpointer.save(temporary / PARAMS_FOLDER, variables)
-                checkpointer.wait_until_finished()
-            write_sums(temporary)
-            if path.exists():
-                path.rename(replaced)
-            temporary.rename(path)
-    finally:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+    with whole_folder(path, ExportError, _is_export) as folder:
+        (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+        if readme:
+            (folder / README_FILE).write_text(readme, encoding="utf-8")
+        with _exports() as checkpointer:
+            checkpointer.save(folder / PARAMS_FOLDER, variables)
+            checkpointer.wait_until_finished()
+        write_sums(folder, without=(README_FILE,))
     return path
 
 

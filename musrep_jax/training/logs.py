@@ -3,6 +3,8 @@
 import json
 import math
 import platform
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -22,7 +24,8 @@ def run_record() -> dict[str, Any]:
 
     Returns:
         `python`, `packages` (name -> version or None), `backend`, `device_kind`, `num_devices`,
-        `num_processes` and `git_revision` (None outside a git checkout), ready for JSON.
+        `num_processes`, `git_revision` (None outside a git checkout) and `command` (without the
+        folders of absolute paths, because exports travel), ready for JSON.
     """
     device = jax.devices()[0]
     return {
@@ -33,7 +36,18 @@ def run_record() -> dict[str, Any]:
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
         "git_revision": _git_revision(),
+        "command": shlex.join(without_folders(word) for word in sys.argv),
     }
+
+
+def without_folders(word: str) -> str:
+    """Returns a word of a command with the last part only of its absolute paths.
+
+    Example:
+        >>> without_folders("--config.source=export:/home/some body/a,runs/b")
+        '--config.source=export:a,runs/b'
+    """
+    return re.sub(r"(?<![\w.~/-])~?/(?:[^,:=/]+/)*", "", word)
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,95 @@
+"""`musrep export`: a model in a form for other programs, or on the Hugging Face Hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from musrep_jax.cli.frame import Json, print_json, say
+from musrep_jax.exports import ALIASES, FORMATS
+
+if TYPE_CHECKING:
+    from musrep_jax.exports.writing import Exported
+
+
+def export(
+    model: Annotated[
+        Path, typer.Argument(help="An exported model: the folder with tagger.json or config.json.")
+    ],
+    form: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join([*FORMATS, *ALIASES])}.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that is written; by default MODEL-FORMAT.")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Upload it to the Hugging Face Hub as well."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="If --push makes the repository, make it private.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write a model in another form, and check that it gives the model's own numbers.
+
+    safetensors (also called hub): model.safetensors, config.json and README.md, which load_tagger
+    opens from a folder or from the Hub. stablehlo: one file that maps waveforms to probabilities
+    and embeddings with jax alone, on CPU, GPU and TPU, without this package.
+    """
+    from musrep_jax.config import ConfigError
+    from musrep_jax.exports.reading import HUB_PREFIX
+    from musrep_jax.exports.writing import export_as
+    from musrep_jax.tagger import load_tagger
+    from musrep_jax.training.checkpoints import README_FILE
+
+    known = ALIASES.get(form, form)
+    if push is not None and known != "safetensors":
+        raise ConfigError(f"--push uploads the form safetensors, not {form}: leave --format out.")
+    is_remote = str(model).startswith(HUB_PREFIX)
+    if out is None:
+        if is_remote:
+            raise ConfigError("Say with --out where the export of a model of the Hub is written.")
+        out = model.absolute().with_name(f"{model.absolute().name}-{known}")
+    tagger = load_tagger(model)
+    readme = model / README_FILE
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else None
+    exported = export_as(tagger, form, out, text)
+    address = None
+    if push is not None:
+        from musrep_jax.exports.hub import push as upload
+
+        say(f"Uploading {exported.num_bytes / 1e6:,.1f} MB to {push} ...")
+        address = upload(exported.path, push, is_private=private)
+    if json:
+        print_json(exported.to_dict() | {"pushed_to": address})
+    else:
+        typer.echo(describe_exported(exported, address))
+
+
+def describe_exported(exported: "Exported", address: str | None = None) -> str:
+    """Returns what was written, for a terminal.
+
+    Args:
+        exported: what was written.
+        address: of the commit on the Hub, if it was pushed.
+    """
+    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.exports.writing import NUM_TEST_CHUNKS
+
+    rows = [["size", f"{exported.num_bytes / 1e6:,.1f} MB"]]
+    rows += [
+        [f"{name}: largest difference from the model", f"{value:.2g} over {NUM_TEST_CHUNKS} chunks"]
+        for name, value in exported.differences.items()
+    ]
+    rows += [[name.replace("_", " "), _text(value)] for name, value in exported.facts.items()]
+    rows += [["pushed to", address]] if address else []
+    table = format_table([Column(exported.format), Column(str(exported.path))], rows, style="text")
+    python = "\n".join(f"    {line}" for line in exported.python_lines)
+    return f"{table}\n\nIn Python:\n\n{python}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} ({', '.join(shape)})" for name, shape in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

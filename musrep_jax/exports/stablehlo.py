@@ -1,0 +1,124 @@
+"""The form `stablehlo`: waveforms in, probabilities and embeddings out, in one file.
+
+`tagger.stablehlo` is what `jax.export` serialises: front end, architecture and weights, lowered for
+CPU, CUDA and TPU. It runs with jax, numpy and flatbuffers, without this package and without flax.
+The formulations made for a CPU alone (`models.cpu_kernels`) are left out, so that it is the same
+program everywhere.
+
+The batch is symbolic: any size from 1. What bounds it is memory, which grows in proportion. The
+length is symbolic too, from the model's chunk upwards, for architectures that average or take the
+maximum over time; those in `FIXED_LENGTH` read chunks of one length only.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from musrep_jax.exports.reading import CONFIG_FILE, STABLEHLO_FILE
+from musrep_jax.exports.writing import Written
+from musrep_jax.models.cpu_kernels import restricted_to
+from musrep_jax.tagger import LoadedTagger
+from musrep_jax.training.checkpoints import ExportError
+
+FILES = (STABLEHLO_FILE,)
+PLATFORMS = ("cpu", "cuda", "tpu")
+STABLEHLO_FORMAT = 1
+
+FIXED_LENGTH: dict[str, str] = {
+    "fcn": "its pooling ends in exactly one cell",
+    "sample_cnn": "its strides end in exactly one step",
+    "sample_cnn_se": "its strides end in exactly one step",
+    "self_attention": "its positions are learned up to a length",
+    "spectrogram_transformer": "its positions are learned up to a length",
+    "tagging_transformer": "its positions are learned up to a length",
+}
+"""Model -> why its program reads chunks of one length."""
+
+
+def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
+    """Writes `tagger.stablehlo` and `config.json`, and runs what was written.
+
+    Args:
+        tagger: the model.
+        folder: an empty one.
+        chunks: float32 (chunks, samples).
+
+    Raises:
+        ExportError: if the package flatbuffers is missing.
+    """
+    name, num_samples = tagger.card["model"]["name"], tagger.model.num_samples
+    exported = lower(tagger)
+    try:
+        program = exported.serialize()
+    except ImportError as error:
+        raise ExportError(
+            'The package flatbuffers is missing: install it with pip install "musrep_jax[export]".'
+        ) from error
+    (folder / STABLEHLO_FILE).write_bytes(program)
+    facts = {
+        "platforms": list(exported.platforms),
+        "batch": "any size from 1",
+        "length": f"{num_samples} samples"
+        + (f": {FIXED_LENGTH[name]}" if name in FIXED_LENGTH else " or more"),
+        "outputs": output_shapes(exported),
+        "jax": jax.__version__,
+        "calling_convention": exported.calling_convention_version,
+    }
+    config = {"stablehlo_format": STABLEHLO_FORMAT, "program": facts, **tagger.card}
+    text = json.dumps(config, indent=1, allow_nan=False)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    read = jax.export.deserialize(bytearray((folder / STABLEHLO_FILE).read_bytes()))
+    return Written(
+        outputs={key: np.asarray(value) for key, value in read.call(chunks).items()},
+        python_lines=(
+            "import jax.export, pathlib",
+            f'program = jax.export.deserialize(pathlib.Path("{{path}}/{STABLEHLO_FILE}")'
+            ".read_bytes())",
+            f"result = program.call(chunks)  # float32 (batch, {num_samples}) at "
+            f"{tagger.sample_rate} Hz",
+        ),
+        facts=facts,
+    )
+
+
+def lower(tagger: LoadedTagger) -> "jax.export.Exported":
+    """Returns the program of a tagger, with symbolic batch and, where it can be, length.
+
+    Args:
+        tagger: the model.
+    """
+    num_samples = tagger.model.num_samples
+    if tagger.card["model"]["name"] in FIXED_LENGTH:
+        shape = jax.export.symbolic_shape(f"batch, {num_samples}")
+    else:
+        shape = jax.export.symbolic_shape(
+            "batch, samples", constraints=(f"samples >= {num_samples}",)
+        )
+    with restricted_to(frozenset()):
+        return jax.export.export(jax.jit(tagger_function(tagger)), platforms=PLATFORMS)(
+            jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
+
+
+def output_shapes(exported: "jax.export.Exported") -> dict[str, list[str]]:
+    """Returns the shapes of a program's outputs, symbolic sizes by name."""
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    return {name: [str(size) for size in value.shape] for name, value in outputs.items()}
+
+
+def tagger_function(tagger: LoadedTagger) -> Any:
+    """Returns the function of a tagger: (batch, samples) -> its outputs by name."""
+
+    def tag(waveforms: jax.Array) -> dict[str, jax.Array]:
+        logits, embedding = tagger.forward(tagger.variables, waveforms)
+        if not tagger.labels:
+            return {"embedding": embedding}
+        output = jax.nn.sigmoid if tagger.output == "sigmoid" else jax.nn.softmax
+        return {"probabilities": output(logits), "embedding": embedding}
+
+    return tag
