@@ -47,7 +47,7 @@ from musrep_jax.data.tracks import Tracks
 CHUNK = ChunkSpec(RATE, 59049, FRONT_END)
 WAYS = ("one_core", "threads", "batches", "workers")
 MEMMAP = "memmap"
-_BATCHES_TO_DROP = 4
+_BATCHES_TO_DROP = 12
 """Prepared while others had their turn, and so not counted."""
 _EPOCH_TRACKS = 8192
 """Tracks are listed over and over up to so many: to shuffle few costs Grain more than to read them,
