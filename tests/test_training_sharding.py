@@ -238,3 +238,34 @@ def test_rows_of_a_batch_are_padded_to_the_devices():
     assert local_rows(16, make_mesh(8)) == range(16)
     assert local_rows(13, make_mesh(4)) == range(16)
     assert local_rows(3, make_mesh(1)) == range(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, atol", [("spectrogram_transformer", 2e-6), ("vgg_ish", 1e-3)])
+def test_real_architectures_drift_no_further_than_rounding_takes_them(name, atol):
+    """Fifty steps at the published rate; a CNN's ReLU, maxima and Adam blow rounding up."""
+    model = create_model(name, NUM_CLASSES, COMPACT[name])
+    ends = []
+    for num_devices in (1, 8):
+        mesh = make_mesh(num_devices)
+        optimizer, step = binding.make_program(
+            model,
+            trained="model",
+            batch_norm="update",
+            optimizer=ADAM | {"learning_rate": 1e-4},
+            steps_per_epoch=1,
+            num_steps=NUM_STEPS,
+        )
+        state = Layout(mesh).place(create_state(draw_variables(model), optimizer.tx))
+        compiled = None
+        for index in range(NUM_STEPS):
+            rng = np.random.default_rng(index)
+            shape = (16, model.log_mel.num_frames(model.num_samples), model.n_mels)
+            log_mel = (10 * rng.normal(size=shape) - 30).astype(np.float32)
+            labels = (log_mel[:, :NUM_CLASSES, 0] > -30).astype(np.float32)
+            batch = shard_batch({"log_mel": log_mel, "labels": labels}, mesh)
+            if compiled is None:
+                compiled = step.lower(state, batch, KEY).compile(compiler_options=QUICK)
+            state, _ = compiled(state, batch, KEY)
+        ends.append(to_host(state.params))
+    assert_trees_close(*ends, rtol=0, atol=atol)
