@@ -127,24 +127,46 @@ def run_with_kills(experiment, workdir, pauses):
     assert process.returncode == 0, output
 
 
-def test_kill_9_at_random_moments(experiment, tmp_path):
-    random.seed(os.getpid())
+def test_kill_9_at_random_moments(experiment, whole, tmp_path):
     pauses = [random.uniform(0, 6) for _ in range(2)]
-    with experiment.started(tmp_path / "whole") as process:
-        assert process.wait() == 0
-    run_with_kills(experiment, tmp_path / "killed", pauses)
-    assert_same_outcome(tmp_path / "whole", tmp_path / "killed")
+    print(f"killed after {pauses} seconds")
+    run_with_kills(experiment, tmp_path, pauses)
+    assert_same_outcome(whole, tmp_path)
+
+
+JUMPING_CLOCK = """
+    import itertools, time
+    real, jumps = time.time_ns, itertools.cycle((0, 86400, -86400, 3600, -7))
+    time.time_ns = lambda: real() + next(jumps) * 10**9
+    time.time = lambda: time.time_ns() / 1e9
+"""
+
+
+def test_a_clock_that_jumps_by_days(experiment, whole, tmp_path):
+    """Back and forth at every call, and over a kill into the past; files come from the future."""
+    (tmp_path / "clock").mkdir()
+    code = "\n".join(line[4:] for line in JUMPING_CLOCK.splitlines())
+    (tmp_path / "clock" / "sitecustomize.py").write_text(code)
+    workdir = tmp_path / "w"
+    assert experiment.run_until(5, workdir) == 143
+    for path in workdir.rglob("*"):
+        os.utime(path, (4e9, 4e9))
+    with experiment.started(workdir, PYTHONPATH=str(tmp_path / "clock")) as process:
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert "resumed after step" in output
+    assert_same_outcome(whole, workdir)
+    result = json.loads((workdir / "results.json").read_text())["cells"][0]
+    assert 0 < result["seconds"] < 600
 
 
 @pytest.mark.slow
-def test_kill_9_twenty_times(experiment, tmp_path):
-    with experiment.started(tmp_path / "whole") as process:
-        assert process.wait() == 0
+def test_kill_9_twenty_times(experiment, whole, tmp_path):
     for round_number in range(4):
         random.seed(round_number)
         workdir = tmp_path / f"killed{round_number}"
         run_with_kills(experiment, workdir, [random.uniform(0, 8) for _ in range(5)])
-        assert_same_outcome(tmp_path / "whole", workdir)
+        assert_same_outcome(whole, workdir)
     assert not children_of_nobody(), "workers were left behind"
 
 
