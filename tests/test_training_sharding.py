@@ -1,6 +1,7 @@
 """One training on 1, 4 and 8 devices: the same numbers, whole or split, padded or not."""
 
 import functools
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -8,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compact_models import COMPACT, QUICK, draw_variables
+from ml_collections import ConfigDict
 from toy_training import assert_trees_close, assert_trees_equal
 
 from musrep_jax.models import MODELS, Tagger, create_model
 from musrep_jax.models.attention import PreNormBlock
 from musrep_jax.models.layers import BatchNorm, Conv, Dense, real_examples
 from musrep_jax.recipes import binding
+from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.training.checkpoints import TrainCheckpoints, load_export, save_export
 from musrep_jax.training.sharding import (
     Layout,
@@ -269,3 +272,47 @@ def test_real_architectures_drift_no_further_than_rounding_takes_them(name, atol
             state, _ = compiled(state, batch, KEY)
         ends.append(to_host(state.params))
     assert_trees_close(*ends, rtol=0, atol=atol)
+
+
+class Wave(Mixed):
+    """The same behind a waveform, as it comes from a data set."""
+
+    num_samples: int = FRAMES * MELS
+
+    def features(self, inputs, *, train):
+        return super().features(inputs.reshape(-1, FRAMES, MELS), train=train)
+
+
+class Noise:
+    """Tracks of one, two and three chunks, as scoring sees them."""
+
+    spec = SimpleNamespace(name="noise", stored_form="pcm16", sample_rate=16000)
+    num_samples = np.array([1, 2, 3, 2, 1]) * FRAMES * MELS
+    label_matrix = np.eye(5, dtype=np.float32)
+
+    def __len__(self):
+        return len(self.num_samples)
+
+    def empty_batch(self, size, length):
+        return np.empty((size, length), np.float32)
+
+    def crop(self, row, start, length, whole, out):
+        out[:] = np.random.default_rng((row, start)).normal(size=length)
+
+
+def test_scores_do_not_depend_on_the_devices_either():
+    """Nine chunks in batches of three on eight devices: most of every batch is padding."""
+
+    def scores(num_devices, size):
+        settings = ConfigDict({
+            "train": {"num_devices": num_devices, "loss": "binary_cross_entropy"},
+            "evaluation": {"batch_size": size, "tail": "keep", "aggregate": "probability"},
+        })  # fmt: skip
+        with settings.ignore_type():
+            settings.train.max_seconds = None
+        scorer = SplitScorer(Wave(NUM_CLASSES), Noise(), settings, None)
+        assert len(scorer.table) == 9
+        return scorer.scores(initial())
+
+    assert_trees_close(scores(8, 3), scores(1, 9), rtol=1e-5)
+    assert_trees_close(scores(4, 8), scores(1, 9), rtol=1e-5)
