@@ -24,7 +24,6 @@ side takes the same steps, rates and sizes.
 """
 
 import argparse
-import concurrent.futures
 import csv
 import dataclasses
 import json
@@ -43,6 +42,8 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from musrep_jax.config import given, parse_command_line
+from musrep_jax.data.datasets import open_dataset
+from musrep_jax.data.pipeline import chunk_table
 from musrep_jax.data.synthesis import make_corpus
 from musrep_jax.recipes.cells import Cell, cells_of_config
 from musrep_jax.recipes.settings import chunk_of, model_deviations, model_of, settings_of_cell
@@ -92,45 +93,44 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--tracks", type=int, default=192, help="of each tradition")
     add("--seconds", type=float, default=8.0, help="length of a track, about")
     add("--workers", type=int, default=0, help="processes of PyTorch's DataLoader")
-    add("--rounds", type=int, default=2, help="runs of PyTorch, and warm runs of ours")
+    add(
+        "--rounds", type=int, default=2, help="runs of PyTorch, and warm runs of ours; 0: cold only"
+    )
     add("--folder", default="", help="keep the tracks here for another run")
     add("--out", default="", help="folder for transfer_vs_torch.json and .md")
-    add("--quick", action="store_true", help="two steps on 24 short tracks, one round")
+    add("--quick", action="store_true", help="two steps, 24 short tracks, no warm run")
     settings, settings.flags = parser.parse_known_args(arguments)
     wrong = [word for word in settings.flags if not word.startswith("--config.")]
     if wrong:
         parser.error(f"{wrong[0]!r} is no setting here, nor one of main.py (--config.FIELD=VALUE).")
     if settings.quick:
-        settings.tracks, settings.seconds, settings.rounds = 24, 4.0, 1
+        settings.tracks, settings.seconds, settings.rounds = 24, 4.0, 0
         settings.targets = settings.targets.split(",")[0]
-        settings.flags += ["--config.train.num_steps=2", "--config.train.evaluate_every_steps=2"]
-        settings.flags += ["--config.evaluation.num_bootstrap=20"]
+        settings.flags += [
+            "--config.model.n_channels=4",
+            "--config.transfer.modes=output_layer",
+            "--config.train.num_steps=2",
+            "--config.train.evaluate_every_steps=2",
+            "--config.evaluation.num_bootstrap=20",
+        ]
     return settings
 
 
-def render_track(name: str, number: int, folder: str, tracks: int, seconds: float) -> None:
-    """Writes one track as mp3, unless it stands already."""
+def write_folder(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> pathlib.Path:
+    """Writes a tradition as recordings, unless they stand already, and a table."""
     import soundfile
 
-    path = pathlib.Path(folder) / f"{number:05d}.mp3"
-    if not path.is_file():
-        corpus = make_corpus(name, num_tracks=tracks, seconds=seconds, sample_rate=RATE)
-        audio = corpus.render(corpus.tracks[number])
-        temporary = path.with_suffix(".part")
-        soundfile.write(temporary, audio, RATE, format="MP3")
-        temporary.replace(path)
-
-
-def write_folder(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> pathlib.Path:
-    """Writes a tradition as recordings and a table, and returns the folder."""
     home = folder / f"{settings.tracks}x{settings.seconds:g}s" / name
     home.mkdir(parents=True, exist_ok=True)
-    corpus = make_corpus(name, num_tracks=settings.tracks, seconds=settings.seconds)
-    how = (str(home), settings.tracks, settings.seconds)
-    with concurrent.futures.ProcessPoolExecutor() as pool:
-        made = [pool.submit(render_track, name, track.number, *how) for track in corpus.tracks]
-        for one in made:
-            one.result()
+    corpus = make_corpus(
+        name, num_tracks=settings.tracks, seconds=settings.seconds, sample_rate=RATE
+    )
+    for track in corpus.tracks:
+        path = home / f"{track.number:05d}.mp3"
+        if not path.is_file():
+            temporary = path.with_suffix(".part")
+            soundfile.write(temporary, corpus.render(track), RATE, format="MP3")
+            temporary.replace(path)
     with open(home / "labels.tsv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["path", "labels", "group", "split"])
@@ -228,7 +228,7 @@ def run_ours(flags: Sequence[str], cells: Sequence[Cell], source: str, work: pat
     run.evaluation = tail
     for cell in cells:
         result = by_cell[cell.source, cell.target, cell.mode]
-        run.results[cell.key] = {name: result[name] for name in ("roc_auc", "pr_auc")}
+        run.results[cell.key] = {name: result[name] for name in ("roc_auc", "pr_auc", "num_params")}
         rows = read_rows(work / "ours/cells" / cell.key / "metrics.jsonl")
         validations = [row["seconds"] for row in rows if row["kind"] == "validation"]
         run.evaluation += sum(validations[:-1])
@@ -285,11 +285,21 @@ def make_plan(config: Any, cells: Sequence[Cell], source: str, num_workers: int)
     }
 
 
+def count_chunks(config: Any, cell: Cell) -> int:
+    """Returns how many chunks of the test tracks we score."""
+    settings = settings_of_cell(config, cell)
+    data_dir, seed = config.data.data_dir, config.data.seed
+    dataset = open_dataset(cell.target, data_dir=data_dir, sample_rate=RATE, seed=seed)
+    chunk, evaluation = chunk_of(model_of(settings, 1)), settings.evaluation
+    tracks = dataset.tracks("test")
+    return len(chunk_table(tracks, chunk, num_chunks=evaluation.num_chunks, tail=evaluation.tail))
+
+
 def summarise(cold: Run, warm: Sequence[Run], torch: Sequence[Run]) -> dict[str, Any]:
     """Returns the figures of all runs, medians over rounds."""
 
     def middle(values: list[float]) -> float:
-        return statistics.median(values)
+        return statistics.median(values) if values else float("nan")
 
     record: dict[str, Any] = {"phases": {}, "ratio": {}}
     rows = {phase: lambda run, kind, phase=phase: getattr(run, kind)[phase] for phase in PHASES}
@@ -366,16 +376,25 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         cells = cells_of_config(config)
         plan = make_plan(config, cells, source, settings.workers)
         ours, torch = [], []
-        for number in range(2 * settings.rounds + 1):
+        for number in range(max(2 * settings.rounds + 1, 2)):
             if number % 2:
                 side, run = "torch", run_torch(plan, work)
                 torch.append(run)
             else:
                 side, run = "ours", run_ours(flags, cells, source, work)
                 ours.append(run)
+                chunks = {cell.key: count_chunks(config, cell) for cell in cells}
             took, used = run.total("wall"), run.total("cpu")
             print(f"{side}: {took:.1f} s by the clock, {used:.1f} s of CPU time", flush=True)
     record = summarise(ours[0], ours[1:], torch)
+    record["chunks"] = {
+        "ours": chunks,
+        "torch": {key: result["num_chunks"] for key, result in torch[0].results.items()},
+    }
+    record["parameters"] = {
+        side: {key: result["num_params"] for key, result in run.results.items()}
+        for side, run in (("ours", ours[0]), ("torch", torch[0]))
+    }
     record["settings"] = {**vars(settings), "cores": os.cpu_count(), "plan": plan}
     tables = markdown_tables(record)
     print(f"\n{tables}")
