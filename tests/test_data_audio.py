@@ -183,3 +183,21 @@ def test_ffmpeg_is_asked_where_libsndfile_gives_up(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho 'moov atom not found' >&2\nexit 1\n")
     with pytest.raises(AudioError, match=r"music\.m4a.*moov atom not found"):
         read_audio(tmp_path / "music.m4a")
+
+
+def test_bytes_without_a_header_are_no_audio(tmp_path):
+    (tmp_path / "x.au").write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(AudioError, match="no header that says what it holds"):
+        read_audio(tmp_path / "x.au")
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
+    # Permissions do not bind root, under which tests may run.
+    (tmp_path / "x.mp3").write_bytes(b"no audio at all")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    with pytest.raises(AudioError, match=r"x\.mp3 cannot be read: Permission denied\.$"):
+        read_audio(tmp_path / "x.mp3")

@@ -103,14 +103,23 @@ def open_audio(source: pathlib.Path | bytes, name: str) -> Any:
         name: what to call it in messages.
 
     Raises:
-        AudioError: if there is no such file, or it is empty or of an unknown format.
+        AudioError: if there is no such file, it may not be read, or it is empty or of an unknown
+            format. Bytes without a header are unknown too: libsndfile takes any in a file called
+            `.au` or `.snd` for mu-law, which makes noise of them.
     """
     if not isinstance(source, bytes) and not source.is_file():
         reason = "it is a folder" if source.is_dir() else "there is no such file"
         raise AudioError(name, f"cannot be read: {reason}.")
     if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
         raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
-    return _open(source, name)
+    try:
+        file = _open(source, name)
+    except OSError as error:
+        raise AudioError(name, f"cannot be read: {error.strerror}.") from error
+    if file.format == "RAW":
+        file.close()
+        raise AudioError(name, "cannot be read: it has no header that says what it holds.")
+    return file
 
 
 def read_blocks(
