@@ -46,6 +46,11 @@ def export(
     known = ALIASES.get(form, form)
     if push is not None and known != "safetensors":
         raise ConfigError(f"--push uploads the form safetensors, not {form}: leave --format out.")
+    if push is not None:
+        from musrep_jax.exports.hub import check_name
+        from musrep_jax.exports.hub import push as upload
+
+        check_name(push)
     is_remote = str(model).startswith(HUB_PREFIX)
     if out is None:
         if is_remote:
@@ -57,8 +62,6 @@ def export(
     exported = export_as(tagger, form, out, text)
     address = None
     if push is not None:
-        from musrep_jax.exports.hub import push as upload
-
         say(f"Uploading {exported.num_bytes / 1e6:,.1f} MB to {push} ...")
         address = upload(exported.path, push, is_private=private)
     if json:

@@ -5,6 +5,9 @@ uploads, `HF_HOME` for the cache, `HF_HUB_OFFLINE=1` for working from the cache 
 for a mirror.
 """
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,21 @@ from musrep_jax.training.checkpoints import README_FILE, ExportError
 from musrep_jax.training.integrity import SUMS_FILE
 
 FILES = (README_FILE, CONFIG_FILE, SAFETENSORS_FILE, SUMS_FILE)
+
+
+def check_name(name: str) -> str:
+    """Returns the name of a repository, if it can be one and the Hub's package is there.
+
+    Args:
+        name: "OWNER/NAME".
+
+    Raises:
+        ExportError: if it cannot be a name, or the package is missing.
+    """
+    _huggingface_hub()
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ExportError(f"A model of the Hub is named OWNER/NAME, and {name!r} is not.")
+    return name
 
 
 def pull(name: str) -> Path:
@@ -24,15 +42,14 @@ def pull(name: str) -> Path:
     Raises:
         ExportError: if there is no such repository or no way to it, or the package is missing.
     """
-    hub = _huggingface_hub()
     repository, _, revision = name.partition("@")
-    try:
-        folder = hub.snapshot_download(
-            repository, revision=revision or None, allow_patterns=list(FILES)
+    check_name(repository)
+    with _told(f"hub:{name} cannot be downloaded"):
+        return Path(
+            _huggingface_hub().snapshot_download(
+                repository, revision=revision or None, allow_patterns=list(FILES)
+            )
         )
-    except (hub.errors.HFValidationError, OSError) as error:
-        raise ExportError(f"hub:{name} cannot be downloaded: {_reason(error)}") from error
-    return Path(folder)
 
 
 def push(folder: str | Path, name: str, *, is_private: bool = False) -> str:
@@ -46,9 +63,8 @@ def push(folder: str | Path, name: str, *, is_private: bool = False) -> str:
     Raises:
         ExportError: if the Hub refuses, cannot be reached, or the package is missing.
     """
-    hub = _huggingface_hub()
-    api = hub.HfApi()
-    try:
+    api = _huggingface_hub().HfApi()
+    with _told(f"{folder} cannot be pushed to {check_name(name)}"):
         api.create_repo(name, private=is_private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=name,
@@ -56,8 +72,6 @@ def push(folder: str | Path, name: str, *, is_private: bool = False) -> str:
             allow_patterns=list(FILES),
             commit_message="Export of musrep_jax",
         )
-    except (hub.errors.HFValidationError, OSError) as error:
-        raise ExportError(f"{folder} cannot be pushed to {name}: {_reason(error)}") from error
     return str(commit.commit_url)
 
 
@@ -72,7 +86,19 @@ def _huggingface_hub() -> Any:
     return huggingface_hub
 
 
-def _reason(error: Exception) -> str:
-    """Returns the first line of the Hub's message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+@contextlib.contextmanager
+def _told(what_failed: str) -> Iterator[None]:
+    """Turns the errors of the Hub and of the way to it into one sentence."""
+    errors = _huggingface_hub().errors
+    try:
+        yield
+    except errors.RepositoryNotFoundError as error:
+        raise ExportError(
+            f"{what_failed}: there is no such repository, or it is private; then set HF_TOKEN, or "
+            "log in with `hf auth login`."
+        ) from error
+    # The base class of the transport's errors, by which a lost connection is one as well.
+    except (errors.HTTPError, OSError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        raise ExportError(f"{what_failed}: {reason}.") from error

@@ -55,7 +55,7 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     exported = lower(tagger)
     try:
         program = exported.serialize()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ExportError(
             'The package flatbuffers is missing: install it with pip install "musrep_jax[export]".'
         ) from error
