@@ -15,79 +15,24 @@ import numpy as np
 
 from musrep_jax.chunks import AudioInputError, cut, prepare
 from musrep_jax.config import fingerprint
-from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS, aggregate_tracks, probabilities
+from musrep_jax.evaluation.calibration import calibrate
 from musrep_jax.exports.reading import read_model
 from musrep_jax.models import Tagger, create_model, model_settings
+from musrep_jax.tagger_card import CARD_FORMAT
+from musrep_jax.tagger_card import make_card as make_card
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import PyTree
 
-CARD_FORMAT = 1
 BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
 _BATCHES_AHEAD = 2
 """That are on their way through the device while the next one is put together."""
 _CARD_OF_NUMBERS = ("model", "front_end", "sample_rate", "num_samples", "labels", "aggregate",
-                    "output", "calibration")  # fmt: skip
+                    "output")  # fmt: skip
 
 
 class BackboneError(ValueError):
     """Tags were asked of a model that has no output layer."""
-
-
-def make_card(
-    model: Tagger,
-    *,
-    name: str,
-    data: DatasetSpec,
-    training: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    versions: Mapping[str, Any],
-    aggregate: str = "probability",
-    output: str = "sigmoid",
-    thresholds: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """Returns what an export says about itself: everything needed to use and to judge it.
-
-    Args:
-        model: the tagger.
-        name: its key in `MODELS`.
-        data: the data it was trained on; its label names are the output units in order, and there
-            are none for a backbone, a model without output layer.
-        training: how it was trained.
-        metrics: what it reached.
-        versions: of everything it was made with.
-        aggregate: how a track's chunks are joined, "probability" or "logit".
-        output: what turns logits into probabilities: "sigmoid" for labels that are there or not
-            each by itself, "softmax" for classes of which a recording has one.
-        thresholds: label -> probability above which it is said to be there, fitted on validation
-            data; None when nothing was fitted.
-    """
-    settings = {key: getattr(model, key) for key in model_settings(name)}
-    front_end = None if model.front_end is None else dict(model.front_end)
-    return {
-        "card_format": CARD_FORMAT,
-        "model": {"name": name, "settings": settings},
-        "front_end": front_end,
-        "front_end_id": fingerprint({"front_end": front_end, "sample_rate": model.sample_rate}),
-        "sample_rate": model.sample_rate,
-        "num_samples": model.num_samples,
-        "labels": list(data.label_names),
-        "aggregate": aggregate,
-        "output": output,
-        "thresholds": dict(thresholds or {}),
-        "data": {
-            "name": data.name,
-            "licence": data.licence,
-            "citation": data.citation,
-            "description": data.description,
-            "is_synthetic": data.is_synthetic,
-            "split_sizes": dict(data.split_sizes),
-            "fingerprint": data.fingerprint,
-        },
-        "training": dict(training),
-        "metrics": dict(metrics),
-        "versions": dict(versions),
-    }
 
 
 def load_tagger(path: str | Path) -> "LoadedTagger":
@@ -182,6 +127,20 @@ class LoadedTagger:
     def sample_rate(self) -> int:
         """The rate that recordings are resampled to, in Hz."""
         return self.model.sample_rate
+
+    def calibrate(self, scores: np.ndarray) -> np.ndarray:
+        """Returns probabilities as the calibration of validation data corrects them.
+
+        Args:
+            scores: (..., classes), probabilities as the other methods give them.
+
+        Returns:
+            float64 of the same shape; the same numbers if the export has no calibration.
+        """
+        calibration = self.card.get("calibration")
+        if not calibration:
+            return np.asarray(scores, np.float64)
+        return calibrate(scores, [calibration[label] for label in self.labels])
 
     def predict(self, audio: np.ndarray, sample_rate: int) -> dict[str, float]:
         """Returns the probability of every label for a whole recording.

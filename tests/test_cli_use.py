@@ -241,6 +241,28 @@ def test_tags_as_text_json_and_table(run, export, tagger, music, tmp_path):  # n
     assert "page.mp3" in (tmp_path / "table.failed.tsv").read_text()
 
 
+def test_calibrated_tags_are_those_of_the_card_and_raw_ones_those_of_the_network(
+    run,  # noqa: F811
+    music,
+    tmp_path,
+):
+    built = build(MODEL)
+    calibration = {label: [0.5, number - 2.0] for number, label in enumerate(LABELS)}
+    card = card_of(built.model, MODEL, calibration=calibration, thresholds={"oud": 0.5})
+    export = save_export(tmp_path / "m", built.variables, card)
+    tagger = musrep_jax.load_tagger(export)
+    expected = tagger.predict(*read_audio(music / "b.flac", sample_rate=16000))
+    words = ("tag", export, music / "b.flac", "--json")
+    raw, found = json.loads(run(*words, "--raw").stdout), json.loads(run(*words).stdout)
+    assert (raw["is_calibrated"], found["is_calibrated"]) == (False, True)
+    assert raw["tracks"][0]["tags"] == expected
+    for number, label in enumerate(LABELS):
+        z = 0.5 * np.log(expected[label] / (1 - expected[label])) + number - 2
+        assert np.isclose(found["tracks"][0]["tags"][label], 1 / (1 + np.exp(-z)))
+    assert raw["thresholds"] == {"oud": 0.5}
+    assert np.isclose(found["thresholds"]["oud"], 1 / (1 + np.e))
+
+
 def test_a_taggram(run, export, music, tmp_path):  # noqa: F811
     told = run("tag", export, music / "d.mp3", "--png", tmp_path / "d.png")
     assert told.exit_code == 0

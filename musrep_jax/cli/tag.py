@@ -1,6 +1,8 @@
 """`musrep tag`: tags of recordings, whole or over time."""
 
 import contextlib
+import dataclasses
+import functools
 import json as json_module
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,14 +32,18 @@ def tag(
     png: Annotated[
         Path | None, typer.Option(help="Draw the tags of one recording over time.")
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="As the network gives them, not calibrated.")
+    ] = False,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Print the most probable tags of recordings; with --over-time, those of every few seconds.
 
-    Labels above their threshold, where the model has thresholds fitted on validation data, are
-    marked with *. Files that cannot be used are told, and the exit code is 1; the rest goes on. For
-    a large folder take `musrep embed`, which can be interrupted and keeps what it has found.
+    Probabilities are calibrated if the export says how, which is fitted on validation data; labels
+    above their threshold are marked with *. Files that cannot be used are told, and the exit code
+    is 1; the rest goes on. For a large folder take `musrep embed`, which can be interrupted and
+    keeps what it has found.
     """
     from musrep_jax.data.building import count_cores
     from musrep_jax.data.progress import Progress
@@ -57,8 +63,9 @@ def tag(
     progress = Progress("tagged", "tracks")
     with contextlib.ExitStack() as stack:
         stack.callback(progress.close)
-        printer = JsonPrinter(tagger) if json else None
-        table = None if out is None else stack.enter_context(TableFile(out, tagger, over_time))
+        tags = Tags(tagger, raw)
+        printer = JsonPrinter(tags) if json else None
+        table = None if out is None else stack.enter_context(TableFile(out, tags, over_time))
         failed = []
         heard_files = listen_to_files(tagger, paths, workers or count_cores(), progress=progress)
         for heard in heard_files:
@@ -72,11 +79,11 @@ def tag(
             if table is not None:
                 table.add(path, heard)
             if png is not None:
-                save_taggram(tagger, heard, path, png)
+                save_taggram(tags, heard, path, png)
             if printer is not None:
-                printer.add(describe(tagger, path, heard, over_time))
+                printer.add(describe(tags, path, heard, over_time))
             elif table is None and (png is None or over_time):
-                typer.echo("\n".join(format_tags(tagger, path, heard, top, over_time)))
+                typer.echo("\n".join(format_tags(tags, path, heard, top, over_time)))
         if printer is not None:
             printer.close(failed)
     for written in filter(None, (out, png)):
@@ -86,59 +93,84 @@ def tag(
         raise typer.Exit(EXIT_FAILED)
 
 
-def scores_of(
-    tagger: "LoadedTagger", heard: "Heard", over_time: bool
-) -> tuple[list[tuple[float, float]], Any]:
-    """Returns time spans in seconds, and the probabilities of each, (spans, labels)."""
-    from musrep_jax.evaluation.aggregation import probabilities
+@dataclasses.dataclass(frozen=True)
+class Tags:
+    """What is told of a recording: probabilities, calibrated or as the network gives them.
 
-    if not over_time:
-        return [(0.0, heard.seconds)], tagger.join(heard.logits)[None]
-    return [tuple(span) for span in heard.spans.tolist()], probabilities(
-        heard.logits, tagger.output
-    )
+    Attributes:
+        tagger: that found them.
+        is_raw: whether they are left as they are.
+    """
+
+    tagger: "LoadedTagger"
+    is_raw: bool
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return self.tagger.labels
+
+    @functools.cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Label -> probability above which it is said to be there, where there is one."""
+        given: Mapping[str, float] = self.tagger.card.get("thresholds") or {}
+        scores = self._show([[given.get(label, 0.5) for label in self.labels]])[0].tolist()
+        return {k: v for k, v in zip(self.labels, scores, strict=True) if k in given}
+
+    def of(self, heard: "Heard", over_time: bool) -> tuple[list[list[float]], Any]:
+        """Returns time spans in seconds, and the probabilities of each, (spans, labels)."""
+        from musrep_jax.evaluation.aggregation import probabilities
+
+        if not over_time:
+            scores = self.tagger.join(heard.logits)[None]
+            return [[0.0, heard.seconds]], self._show(scores)
+        scores = probabilities(heard.logits, self.tagger.output)
+        return heard.spans.tolist(), self._show(scores)
+
+    def _show(self, scores: Any) -> Any:
+        import numpy as np
+
+        return np.asarray(scores) if self.is_raw else self.tagger.calibrate(scores)
 
 
-def describe(tagger: "LoadedTagger", path: str, heard: "Heard", over_time: bool) -> dict[str, Any]:
+def describe(tags: Tags, path: str, heard: "Heard", over_time: bool) -> dict[str, Any]:
     """Returns the tags of a recording as JSON values.
 
     Args:
-        tagger: that found them.
+        tags: how they are told.
         path: of the recording.
         heard: what was found.
         over_time: whether every chunk is listed too.
     """
-    whole = tagger.join(heard.logits).tolist()
+    _, (whole,) = tags.of(heard, over_time=False)
     found = {
         "path": path,
         "seconds": heard.seconds,
-        "tags": dict(zip(tagger.labels, whole, strict=True)),
+        "tags": dict(zip(tags.labels, whole.tolist(), strict=True)),
     }
     if over_time:
-        spans, scores = scores_of(tagger, heard, over_time)
+        spans, scores = tags.of(heard, over_time)
         found["chunks"] = [
-            {"start": start, "end": end, "tags": dict(zip(tagger.labels, row, strict=True))}
+            {"start": start, "end": end, "tags": dict(zip(tags.labels, row, strict=True))}
             for (start, end), row in zip(spans, scores.tolist(), strict=True)
         ]
     return found
 
 
-def format_tags(
-    tagger: "LoadedTagger", path: str, heard: "Heard", top: int, over_time: bool
-) -> Iterator[str]:
+def format_tags(tags: Tags, path: str, heard: "Heard", top: int, over_time: bool) -> Iterator[str]:
     """Yields the lines of a recording: one, or with `over_time` one more for every chunk."""
-    _, scores = scores_of(tagger, heard, over_time=False)
-    yield f"{path}\t{format_row(tagger, scores[0], top)}"
+    _, scores = tags.of(heard, over_time=False)
+    yield f"{path}\t{format_row(tags, scores[0], top)}"
     if over_time:
-        spans, scores = scores_of(tagger, heard, over_time)
+        spans, scores = tags.of(heard, over_time)
         for (start, end), row in zip(spans, scores, strict=True):
-            yield f"  {start:.1f}-{end:.1f} s\t{format_row(tagger, row, top)}"
+            yield f"  {start:.1f}-{end:.1f} s\t{format_row(tags, row, top)}"
 
 
-def format_row(tagger: "LoadedTagger", scores: Sequence[float], top: int) -> str:
+def format_row(tags: Tags, scores: Sequence[float], top: int) -> str:
     """Returns the most probable tags in a line; * marks those above their threshold."""
-    thresholds: Mapping[str, float] = tagger.card.get("thresholds") or {}
-    best = sorted(zip(tagger.labels, scores, strict=True), key=lambda pair: -pair[1])[:top]
+    thresholds = tags.thresholds
+    best = sorted(zip(tags.labels, scores, strict=True), key=lambda pair: -pair[1])[:top]
     return ", ".join(
         f"{label} {score:.2f}{'*' if score > thresholds.get(label, 2.0) else ''}"
         for label, score in best
@@ -148,13 +180,15 @@ def format_row(tagger: "LoadedTagger", scores: Sequence[float], top: int) -> str
 class JsonPrinter:
     """Prints one JSON object, recording by recording, so that memory stays small."""
 
-    def __init__(self, tagger: "LoadedTagger") -> None:
+    def __init__(self, tags: Tags) -> None:
         """Begins the object."""
+        card = tags.tagger.card
         about = {
-            "model": tagger.card["model"]["name"],
-            "fingerprint": tagger.fingerprint,
-            "labels": list(tagger.labels),
-            "thresholds": tagger.card.get("thresholds") or {},
+            "model": card["model"]["name"],
+            "fingerprint": tags.tagger.fingerprint,
+            "labels": list(tags.labels),
+            "thresholds": tags.thresholds,
+            "is_calibrated": bool(card.get("calibration")) and not tags.is_raw,
         }
         typer.echo(f'{json_module.dumps(about, ensure_ascii=False)[:-1]}, "tracks": [', nl=False)
         self._separator = "\n "
@@ -178,26 +212,26 @@ class TableFile:
         failed: `NAME.failed.tsv`.
     """
 
-    def __init__(self, path: Path, tagger: "LoadedTagger", over_time: bool) -> None:
+    def __init__(self, path: Path, tags: Tags, over_time: bool) -> None:
         """Begins the table.
 
         Args:
             path: of the table.
-            tagger: whose labels are the columns.
+            tags: how they are told.
             over_time: whether there is a line per chunk.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._tagger, self._over_time = tagger, over_time
+        self._tags, self._over_time = tags, over_time
         self._file = path.open("w", encoding="utf-8")
         self.failed = FailedFiles(path.with_suffix(".failed.tsv"))
-        self._write("path", "start", "end", *tagger.labels)
+        self._write("path", "start", "end", *tags.labels)
 
     def _write(self, *cells: str) -> None:
         self._file.write("\t".join(" ".join(cell.split("\t")) for cell in cells) + "\n")
 
     def add(self, path: str, heard: "Heard") -> None:
         """Writes the line or lines of a recording."""
-        spans, scores = scores_of(self._tagger, heard, self._over_time)
+        spans, scores = self._tags.of(heard, self._over_time)
         for (start, end), row in zip(spans, scores, strict=True):
             self._write(path, f"{start:.3f}", f"{end:.3f}", *(f"{score:.6g}" for score in row))
 
@@ -209,11 +243,11 @@ class TableFile:
         self._file.close()
 
 
-def save_taggram(tagger: "LoadedTagger", heard: "Heard", path: str, png: Path) -> None:
+def save_taggram(tags: Tags, heard: "Heard", path: str, png: Path) -> None:
     """Draws the tags of a recording over time.
 
     Args:
-        tagger: that found them.
+        tags: how they are told.
         heard: what was found.
         path: of the recording, for the title.
         png: the file.
@@ -221,5 +255,5 @@ def save_taggram(tagger: "LoadedTagger", heard: "Heard", path: str, png: Path) -
     from musrep_jax.evaluation.figures import save_figure
     from musrep_jax.evaluation.taggram import taggram
 
-    spans, scores = scores_of(tagger, heard, over_time=True)
-    save_figure(taggram(spans, scores, tagger.labels, title=Path(path).name), png)
+    spans, scores = tags.of(heard, over_time=True)
+    save_figure(taggram(spans, scores, tags.labels, title=Path(path).name), png)

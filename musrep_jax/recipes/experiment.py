@@ -287,6 +287,7 @@ class _Experiment:
             aggregate=settings.evaluation.aggregate,
             output=output_of(settings.train.loss),
             thresholds=trained.report.f1_fitted["thresholds"],
+            calibration=trained.calibration,
         )
         out = self.folder.export_dir(cell)
         export = save_export(out, trained.variables, card, model_readme(card))

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from musrep_jax.config import ConfigError, given, plain
 from musrep_jax.data import pipeline
 from musrep_jax.data.datasets import Dataset, Tracks
+from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.decisions import fit_thresholds
 from musrep_jax.evaluation.tagging import TaggingReport, make_report
 from musrep_jax.models import Tagger
@@ -47,6 +48,7 @@ class Trained:
         num_train_tracks: tracks that were trained on.
         seconds: wall time of the whole cell, profiling left out.
         filters: harmonic filters before and after, see `record_filters`.
+        calibration: label -> slope and offset fitted on validation; empty for exclusive classes.
         profile: what scoring costs, see `profile_scoring`; empty when it was not asked for.
     """
 
@@ -60,6 +62,7 @@ class Trained:
     num_train_tracks: int
     seconds: float
     filters: FilterRecord | None
+    calibration: Mapping[str, Sequence[float]]
     profile: Mapping[str, Any]
 
 
@@ -179,18 +182,19 @@ def train_cell(
     assert_frozen_identical(before["params"], best["params"], is_trainable)
     test = SplitScorer(model, dataset.tracks("test"), settings, settings.evaluation.num_chunks)
     labels, scores = test.tracks.label_matrix, test.scores(best)
+    names, truth = dataset.spec.label_names, validation.tracks.label_matrix
+    guesses = validation.scores(best, cached)
+    calibration = {}
+    if validation.output == "sigmoid":
+        calibration = dict(zip(names, fit_calibration(truth, guesses).tolist(), strict=True))
     report = make_report(
         labels,
         scores,
-        dataset.spec.label_names,
+        names,
         num_bootstrap=settings.evaluation.num_bootstrap,
         seed=cell.seed,
         threshold=settings.evaluation.threshold,
-        fitted_thresholds=fit_thresholds(
-            validation.tracks.label_matrix,
-            validation.scores(best, cached),
-            default=settings.evaluation.threshold,
-        ),
+        fitted_thresholds=fit_thresholds(truth, guesses, default=settings.evaluation.threshold),
     )
     seconds = time.perf_counter() - started
     return Trained(
@@ -204,6 +208,7 @@ def train_cell(
         num_train_tracks=len(train_tracks),
         seconds=seconds,
         filters=record_filters(model, before, best),
+        calibration=calibration,
         profile=profile_scoring(test, best) if has_profile else {},
     )
 
