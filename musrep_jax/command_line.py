@@ -75,7 +75,7 @@ def keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
     folder = Path(config.data.data_dir or default_data_dir()) / "compiled"
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.expanduser().absolute()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         print(f"compiled programs are kept in {folder}", file=sys.stderr)
 
