@@ -2,8 +2,8 @@
 
 Source: Platt, "Probabilistic outputs for support vector machines", 1999: a logistic function of the
 score, fitted by maximum likelihood to smoothed targets. Here the score is the logit of the
-probability of a track, so that slope 1 and offset 0 change nothing. Unlike there, the slope is drawn
-to 1 as by one observation of variance 1: a few validation tracks do not make it steep.
+probability of a track, so that slope 1 and offset 0 change nothing. Unlike there, the slope is
+drawn to 1 as by one observation of variance 1: a few validation tracks do not make it steep.
 """
 
 import numpy as np
