@@ -91,12 +91,12 @@ def test_safetensors_give_the_same_model_back(exports, run, name, tmp_path):
     assert back.card == ours.card
     assert "largest difference from the model  0 over 3 chunks" in told
     lines = told.split("In Python:")[1]
-    call = "predict" if ours.labels else "embed"
+    call, result = ("predict", "tags") if ours.labels else ("embed", "embedding")
     audio = chunks[0]
     results = {"audio": audio, "sample_rate": 16000}
     exec("\n".join(line.strip() for line in lines.splitlines()), results)
     expected = getattr(ours, call)(audio, 16000)
-    assert np.array_equal(list(results["result"]), list(expected))
+    assert np.array_equal(list(results[result]), list(expected))
 
 
 def test_what_the_safetensors_form_holds(exports, run, tmp_path):
@@ -105,7 +105,7 @@ def test_what_the_safetensors_form_holds(exports, run, tmp_path):
     code, told, _ = run("export", exports / "vgg_ish", "--out", tmp_path / "a", "--json")
     about = json.loads(told)
     assert code == 0
-    assert about["differences"] == {"embedding": 0.0, "probabilities": 0.0}
+    assert about["differences"] == {"embedding": 0.0, "logits": 0.0, "probabilities": 0.0}
     assert sorted(f.name for f in (tmp_path / "a").iterdir()) == [
         "README.md", "SHA256SUMS", "config.json", "model.safetensors"]  # fmt: skip
     arrays = load_file(tmp_path / "a" / "model.safetensors")
@@ -180,6 +180,9 @@ def test_stablehlo_runs_without_this_package(exports, run, name, only_jax, tmp_p
         assert set(result) == set(expected) == about["differences"].keys()
         for output, values in expected.items():
             assert np.allclose(result[output], values, atol=1e-5), output
+    card = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    assert 'program = jax.export.deserialize(pathlib.Path("FOLDER/tagger.stablehlo")' in card
+    assert "load_tagger" not in card
     with pytest.raises(ExportError, match="holds a program without parameters"):
         musrep_jax.load_tagger(tmp_path / "a")
 
@@ -320,7 +323,15 @@ def test_a_card_without_results_invents_none(exports):
     assert "Nothing was measured" in text
     assert "## Results" not in text
     assert "## Labels" not in text
-    assert "tagger.embed(audio, sample_rate)" in text
+    assert "embedding = tagger.embed(audio, sample_rate)" in text
+
+
+def test_calibration_stands_in_the_card(exports):
+    card = dict(musrep_jax.load_tagger(exports / "vgg_ish").card)
+    card["calibration"] = {label: [1.25, -0.5] for label in LABELS}
+    text = model_readme(card)
+    assert "| `ney` | 0.250 | 1.250 | -0.500 |" in text
+    assert "thresholds and calibration" in text
 
 
 def test_commands_in_cards_name_no_folders_of_this_machine():

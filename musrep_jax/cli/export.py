@@ -57,8 +57,10 @@ def export(
             raise ConfigError("Say with --out where the export of a model of the Hub is written.")
         out = model.absolute().with_name(f"{model.absolute().name}-{known}")
     tagger = load_tagger(model)
+    # A form that load_tagger opens keeps the card as somebody has edited it.
     readme = model / README_FILE
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else None
+    keeps_card = known == "safetensors" and readme.is_file()
+    text = readme.read_text(encoding="utf-8") if keeps_card else None
     exported = export_as(tagger, form, out, text)
     address = None
     if push is not None:

@@ -26,15 +26,31 @@ FEW_TRACKS = 100
 Card = Mapping[str, Any]
 
 
-def model_readme(card: Card) -> str:
+def load_lines(card: Card, place: str) -> tuple[str, str, str]:
+    """Returns three lines of Python that load and use a model.
+
+    Args:
+        card: of the export.
+        place: what `load_tagger` is given.
+    """
+    use = (
+        "tags = tagger.predict(audio, sample_rate)"
+        if card["labels"]
+        else "embedding = tagger.embed(audio, sample_rate)"
+    )
+    return "import musrep_jax", f'tagger = musrep_jax.load_tagger("{place}")', use
+
+
+def model_readme(card: Card, lines: Sequence[str] = ()) -> str:
     """Returns the text of an export's README.md.
 
     Args:
         card: as `musrep_jax.tagger.make_card` makes it.
+        lines: of Python that load and use it; by default those for `load_tagger`.
     """
     title = f"{card['model']['name']} for {_code(card['data']['name'])}"
     sections = [
-        ("Use", _use(card)),
+        ("Use", _use(lines or load_lines(card, "FOLDER"))),
         ("Data", _data(card)),
         ("Results", _results(card)),
         ("Labels", _labels(card)),
@@ -74,10 +90,11 @@ def known_limits(card: Card) -> list[str]:
         listed = ", ".join(f"{_code(name)} {value}" for name, value in settings.items())
         limits.append(f"Not the published size or input: {listed}.")
     if card["labels"]:
+        fitted = [kind for kind in ("thresholds", "calibration") if card.get(kind)]
         limits.append(
-            "The thresholds were fitted on the validation tracks and hold for data like these; "
-            "probabilities on other music are not calibrated."
-            if card["thresholds"]
+            f"Fitted on the validation tracks, for data like these: {' and '.join(fitted)}. On "
+            "other music they need not hold."
+            if fitted
             else "No thresholds were fitted: the probabilities rank, they do not decide."
         )
     seconds = card["num_samples"] / card["sample_rate"]
@@ -136,12 +153,11 @@ def _summary(card: Card) -> str:
     return f"{what} {about}".strip()
 
 
-def _use(card: Card) -> str:
-    call = "predict(audio, sample_rate)" if card["labels"] else "embed(audio, sample_rate)"
+def _use(lines: Sequence[str]) -> str:
     return (
-        "```python\nimport musrep_jax\n"
-        'tagger = musrep_jax.load_tagger("FOLDER")  # this one, or hub:OWNER/NAME\n'
-        f"result = tagger.{call}  # mono, float; resampled as needed\n```"
+        "```python\n"
+        + "\n".join(lines)
+        + "\n```\n\nFOLDER is this folder; audio is mono, float in [-1, 1]."
     )
 
 
@@ -189,10 +205,19 @@ def _labels(card: Card) -> str:
         return ""
     exclusive = "Exclusive classes" if card["output"] == "softmax" else "Each by itself"
     order = f"{exclusive}, in the order of the output units."
-    if not card["thresholds"]:
+    thresholds, calibration = card["thresholds"], card.get("calibration") or {}
+    if not thresholds and not calibration:
         return f"{order}\n\n{', '.join(_code(label) for label in card['labels'])}"
-    rows = [(_code(x), _number(card["thresholds"].get(x))) for x in card["labels"]]
-    return f"{order}\n\n{_table(('label', 'threshold'), rows)}"
+    header, columns = ["label"], [[_code(label) for label in card["labels"]]]
+    if thresholds:
+        header.append("threshold")
+        columns.append([_number(thresholds.get(label)) for label in card["labels"]])
+    if calibration:
+        header += ["slope", "offset"]
+        pairs = [calibration[label] for label in card["labels"]]
+        columns += [[_number(pair[i]) for pair in pairs] for i in (0, 1)]
+        order += " Calibrated: sigmoid(slope * logit(p) + offset), of a recording's probability p."
+    return f"{order}\n\n{_table(header, list(zip(*columns, strict=True)))}"
 
 
 def _input(card: Card) -> str:

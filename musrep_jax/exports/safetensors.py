@@ -17,6 +17,7 @@ from flax import traverse_util
 
 from musrep_jax.dsp.harmonic import fundamental_frequencies
 from musrep_jax.dsp.spectrogram import hann_window, mel_filter_bank
+from musrep_jax.exports.cards import load_lines
 from musrep_jax.exports.reading import (
     CONFIG_FILE,
     FRONT_END_PREFIX,
@@ -57,14 +58,9 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     text = json.dumps(config, indent=1, allow_nan=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
     back = open_tagger(*read_safetensors(folder), folder)
-    call = "predict" if tagger.labels else "embed"
     return Written(
         outputs=outputs_of(back, chunks),
-        python_lines=(
-            "import musrep_jax",
-            'tagger = musrep_jax.load_tagger("{path}")',
-            f"result = tagger.{call}(audio, sample_rate)",
-        ),
+        python_lines=load_lines(tagger.card, "{path}"),
         facts={"num_arrays": len(arrays), "fingerprint": back.fingerprint},
     )
 

@@ -1,4 +1,4 @@
-"""The form `stablehlo`: waveforms in, probabilities and embeddings out, in one file.
+"""The form `stablehlo`: waveforms in; logits, probabilities and embeddings out, in one file.
 
 `tagger.stablehlo` is what `jax.export` serialises: front end, architecture and weights, lowered for
 CPU, CUDA and TPU. It runs with jax, numpy and flatbuffers, without this package and without flax.
@@ -119,6 +119,6 @@ def tagger_function(tagger: LoadedTagger) -> Any:
         if not tagger.labels:
             return {"embedding": embedding}
         output = jax.nn.sigmoid if tagger.output == "sigmoid" else jax.nn.softmax
-        return {"probabilities": output(logits), "embedding": embedding}
+        return {"logits": logits, "probabilities": output(logits), "embedding": embedding}
 
     return tag

@@ -20,7 +20,7 @@ from musrep_jax.training.integrity import SUMS_FILE, write_sums
 
 NUM_TEST_CHUNKS = 3
 TOLERANCE = 1e-4
-"""Largest difference of a probability, and of an embedding relative to its largest number. The
+"""Largest difference of a probability, and of other outputs relative to their largest number. The
 formulations of the plain export and of this machine's CPU add in another order."""
 
 Outputs = Mapping[str, np.ndarray]
@@ -105,11 +105,16 @@ def export_as(
     with whole_folder(path, ExportError, lambda folder: _names(folder) == files) as folder:
         written: Written = form_module.write(tagger, folder, chunks)
         differences = compare(outputs_of(tagger, chunks), written.outputs)
-        text = model_readme(tagger.card) if readme is None else readme
+        text = readme or model_readme(tagger.card, _lines(written, "FOLDER"))
         (folder / README_FILE).write_text(text, encoding="utf-8")
         write_sums(folder, without=(README_FILE,))
-    lines = tuple(line.replace("{path}", str(path)) for line in written.python_lines)
-    return Exported(known, path, differences, lines, written.facts)
+    return Exported(known, path, differences, _lines(written, str(path)), written.facts)
+
+
+def _lines(written: Written, path: str) -> tuple[str, str, str]:
+    """Returns the lines that load what stands at a path."""
+    first, second, third = (line.replace("{path}", path) for line in written.python_lines)
+    return first, second, third
 
 
 def _names(folder: Path) -> set[str]:
@@ -140,13 +145,14 @@ def outputs_of(tagger: LoadedTagger, chunks: np.ndarray) -> dict[str, np.ndarray
         chunks: float32 (chunks, samples).
 
     Returns:
-        `embedding` (chunks, width) and, unless it is a backbone, `probabilities` (chunks, classes).
+        `embedding` (chunks, width) and, unless it is a backbone, `logits` and `probabilities`
+        (chunks, classes).
     """
     logits, embeddings = (np.stack(x) for x in zip(*tagger.run_chunks(chunks), strict=True))
-    found = {"embedding": embeddings}
-    return (
-        found | {"probabilities": probabilities(logits, tagger.output)} if tagger.labels else found
-    )
+    if not tagger.labels:
+        return {"embedding": embeddings}
+    scores = probabilities(logits, tagger.output)
+    return {"embedding": embeddings, "logits": logits, "probabilities": scores}
 
 
 def compare(ours: Outputs, theirs: Outputs) -> dict[str, float]:

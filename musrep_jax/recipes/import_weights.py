@@ -12,7 +12,7 @@ import numpy as np
 from musrep_jax.config import ConfigError, choose
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS
-from musrep_jax.exports.cards import model_readme
+from musrep_jax.exports.cards import load_lines, model_readme
 from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
 from musrep_jax.models.torch_weights import WeightsError, convert_state_dict
@@ -82,12 +82,7 @@ class ImportedModel:
     @property
     def python_lines(self) -> tuple[str, str, str]:
         """Three lines of Python that load and use the model."""
-        use = (
-            "tags = tagger.predict(audio, sample_rate)"
-            if self.card["labels"]
-            else "embedding = tagger.embed(audio, sample_rate)"
-        )
-        return "import musrep_jax", f'tagger = musrep_jax.load_tagger("{self.path}")', use
+        return load_lines(self.card, str(self.path))
 
     @property
     def transfer_line(self) -> str:
