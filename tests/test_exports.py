@@ -187,6 +187,21 @@ def test_stablehlo_runs_without_this_package(exports, run, name, only_jax, tmp_p
         musrep_jax.load_tagger(tmp_path / "a")
 
 
+def test_the_example_of_the_docs_tags_as_the_model_does(exports, run, repository, tmp_path):
+    out = tmp_path / "a"
+    assert run("export", exports / "vgg_ish", "--format", "stablehlo", "--out", out)[0] == 0
+    text = (repository / "docs" / "exports.md").read_text(encoding="utf-8")
+    example = next(part for part in text.split("```python\n") if part.startswith("import json"))
+    names = {}
+    exec(example.partition("```")[0].replace('"DIR"', repr(str(out))), names)
+    tagger = musrep_jax.load_tagger(exports / "vgg_ish")
+    size = tagger.model.num_samples
+    for length in (size // 2, size, 2 * size, 2 * size + 100):
+        audio = make_audio(length)[0]
+        found = names["tag"](audio)
+        assert found == pytest.approx(tagger.predict(audio, 16000), abs=1e-5)
+
+
 def test_a_program_takes_longer_chunks_and_no_shorter_ones(exports):
     tagger = musrep_jax.load_tagger(exports / "vgg_ish")
     program = stablehlo.lower(tagger)

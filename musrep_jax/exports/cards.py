@@ -210,13 +210,14 @@ def _labels(card: Card) -> str:
         return f"{order}\n\n{', '.join(_code(label) for label in card['labels'])}"
     header, columns = ["label"], [[_code(label) for label in card["labels"]]]
     if thresholds:
+        order += " A label is there where its probability p is above its threshold."
         header.append("threshold")
         columns.append([_number(thresholds.get(label)) for label in card["labels"]])
     if calibration:
         header += ["slope", "offset"]
         pairs = [calibration[label] for label in card["labels"]]
         columns += [[_number(pair[i]) for pair in pairs] for i in (0, 1)]
-        order += " Calibrated: sigmoid(slope * logit(p) + offset), of a recording's probability p."
+        order += " Calibrated probability of a recording: sigmoid(slope * logit(p) + offset)."
     return f"{order}\n\n{_table(header, list(zip(*columns, strict=True)))}"
 
 
