@@ -1,10 +1,14 @@
 """Several processes: found in the environment, told apart when they differ, and equal to one."""
 
+import contextlib
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -32,36 +36,50 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_processes(repository, folder, *flags):
-    """Runs main.py in as many processes as there are tuples of flags; returns (code, output)s."""
+@contextlib.contextmanager
+def processes(repository, folder, *flags):
+    """Starts main.py in as many processes as there are tuples of flags; kills what is left."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     environment |= {"JAX_PLATFORMS": "cpu"}
-    group = {}
     if len(flags) > 1:
-        group = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
-                 "JAX_NUM_PROCESSES": str(len(flags))}  # fmt: skip
-    files = [(folder / f"output{index}").open("w+") for index in range(len(flags))]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "main.py", *words],
-            cwd=repository,
-            env=environment | group | ({"JAX_PROCESS_ID": str(index)} if group else {}),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        for index, (words, file) in enumerate(zip(flags, files, strict=True))
-    ]
+        environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{free_port()}"
+        environment["JAX_NUM_PROCESSES"] = str(len(flags))
+    started = []
     try:
-        codes = [process.wait(SECONDS) for process in started]
+        for index, words in enumerate(flags):
+            own = {"JAX_PROCESS_ID": str(index)} if len(flags) > 1 else {}
+            with (folder / f"output{index}").open("w") as file:
+                started.append(
+                    subprocess.Popen(
+                        [sys.executable, "main.py", *words],
+                        cwd=repository,
+                        env=environment | own,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+        yield started
     finally:
         for process in started:
             process.kill()
-    outputs = []
-    for file in files:
-        file.seek(0)
-        outputs.append(file.read())
-        file.close()
-    return list(zip(codes, outputs, strict=True))
+
+
+def output(folder, index=0):
+    return (folder / f"output{index}").read_text("utf-8")
+
+
+def run_processes(repository, folder, *flags):
+    """Returns the exit code and output of every process."""
+    with processes(repository, folder, *flags) as started:
+        codes = [process.wait(SECONDS) for process in started]
+    return [(code, output(folder, index)) for index, code in enumerate(codes)]
+
+
+def wait_for(text, folder, process):
+    end = time.monotonic() + SECONDS
+    while text not in output(folder):
+        assert process.poll() is None and time.monotonic() < end, output(folder)
+        time.sleep(0.2)
 
 
 def rows_of(workdir):
@@ -135,6 +153,33 @@ def test_two_processes_are_one(tmp_path, repository):
     assert not list((tmp_path / "two").glob("**/*.tmp*"))
 
 
+@pytest.mark.slow
+def test_sigterm_to_one_stops_both_and_one_goes_on(tmp_path, repository):
+    """The state was split over both; the process that goes on holds it whole."""
+    common = (
+        "--config=configs/tagging.py:smoke",
+        *MODEL,
+        f"--workdir={tmp_path / 'w'}",
+        f"--config.data.data_dir={tmp_path / 'data'}",
+        "--config.train.num_cpu_devices=1",
+        "--config.train.num_steps=1000000",
+        "--config.train.evaluate_every_steps=500000",
+        "--config.train.log_every_steps=5",
+        "--config.train.checkpoint=true",
+    )
+    split = (*common, "--config.train.shard_params_over=500")
+    with processes(repository, tmp_path, split, split) as started:
+        wait_for("steps/s", tmp_path, started[0])
+        started[1].send_signal(signal.SIGTERM)
+        assert [process.wait(SECONDS) for process in started] == [143, 143]
+    step = re.search(r"stopped by SIGTERM after step (\d+)", output(tmp_path))[1]
+    with processes(repository, tmp_path, common) as started:
+        wait_for(f"resumed after step {step}\n", tmp_path, started[0])
+        wait_for("steps/s", tmp_path, started[0])
+        started[0].send_signal(signal.SIGTERM)
+        assert started[0].wait(SECONDS) == 143
+
+
 def test_processes_that_differ_are_refused_by_name(tmp_path, repository):
     common = (
         "--config=configs/tagging.py:smoke",
@@ -142,11 +187,11 @@ def test_processes_that_differ_are_refused_by_name(tmp_path, repository):
         f"--config.data.data_dir={tmp_path / 'data'}",
     )
     runs = run_processes(repository, tmp_path, common, (*common, "--config.train.batch_size=8"))
-    for code, output in runs:
-        assert code == 2, output
-        assert "Process 1 on" in output and "another command than process 0" in output
-        assert "config.train.batch_size" in output
-        assert "Traceback" not in output
+    for code, text in runs:
+        assert code == 2, text
+        assert "Process 1 on" in text and "another command than process 0" in text
+        assert "config.train.batch_size" in text
+        assert "Traceback" not in text
     assert not (tmp_path / "w").exists()
 
 
