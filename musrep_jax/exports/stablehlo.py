@@ -33,9 +33,9 @@ FIXED_LENGTH: dict[str, str] = {
     "fcn": "its pooling ends in exactly one cell",
     "sample_cnn": "its strides end in exactly one step",
     "sample_cnn_se": "its strides end in exactly one step",
-    "self_attention": "its positions are learned up to a length",
-    "spectrogram_transformer": "its positions are learned up to a length",
-    "tagging_transformer": "its positions are learned up to a length",
+    "self_attention": "its positions are a table",
+    "spectrogram_transformer": "its positions are a table",
+    "tagging_transformer": "its positions are a table",
 }
 """Model -> why its program reads chunks of one length."""
 
