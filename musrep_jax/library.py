@@ -16,6 +16,7 @@ from musrep_jax.data.decoders import DecodedFile, decode_files
 from musrep_jax.data.doctor import list_audio
 from musrep_jax.data.quarantine import escape_path
 from musrep_jax.evaluation.aggregation import probabilities
+from musrep_jax.exports.reading import HUB_PREFIX
 from musrep_jax.store import Identity, StoreWriter, identify
 from musrep_jax.tagger import LoadedTagger
 
@@ -194,14 +195,16 @@ def describe_model(tagger: LoadedTagger, export: str | os.PathLike) -> dict[str,
 
     Args:
         tagger: the model.
-        export: where it lies.
+        export: where it lies, as `load_tagger` takes it.
     """
-    card = tagger.card
+    card, place = tagger.card, str(export)
+    if not place.startswith(HUB_PREFIX):
+        place = os.path.abspath(place)
     return {
         "model": tagger.fingerprint,
         "name": f"{card['model']['name']} trained on {card['data']['name']}",
         "licence": card["data"]["licence"],
-        "export": str(pathlib.Path(export).absolute()),
+        "export": place,
         "labels": list(tagger.labels),
         "thresholds": dict(card.get("thresholds") or {}),
         "width": tagger.width,

@@ -10,7 +10,7 @@ from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
 if TYPE_CHECKING:
     from musrep_jax.library import Tally
 
-Model = Annotated[Path, typer.Argument(help="An exported model: the folder with tagger.json.")]
+Model = Annotated[str, typer.Argument(help="An exported model: its folder, or hub:OWNER/NAME.")]
 Places = Annotated[
     list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them.")
 ]

@@ -20,7 +20,7 @@ def similar(
     k: Count = 10,
     metric: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="The store's model, if it is no longer where it was."),
     ] = None,
     json: Json = False,
@@ -76,7 +76,7 @@ def find_track(store: "Store", query: str) -> int | None:
     raise StoreError(f"there is no file {query}, and no track of {store.path} ends in it.")
 
 
-def embed_query(store: "Store", query: str, model: Path | None) -> Any:
+def embed_query(store: "Store", query: str, model: str | None) -> Any:
     """Returns the embedding of a file by the model of a store.
 
     Args:
@@ -90,11 +90,12 @@ def embed_query(store: "Store", query: str, model: Path | None) -> Any:
         AudioError: if the file cannot be read.
     """
     from musrep_jax.data.audio import read_audio
+    from musrep_jax.exports.reading import HUB_PREFIX
     from musrep_jax.store import StoreError
     from musrep_jax.tagger import load_tagger
 
-    place = model or Path(store.about["export"])
-    if not place.exists():
+    place = model or store.about["export"]
+    if not (place.startswith(HUB_PREFIX) or Path(place).exists()):
         raise StoreError(f"the model of {store.path} is not in {place}: say where with --model.")
     tagger = load_tagger(place)
     if tagger.fingerprint != store.about["model"]:
