@@ -14,7 +14,7 @@ from musrep_jax.chunks import AudioInputError, cut_blocks
 from musrep_jax.data.audio import AudioError
 from musrep_jax.data.decoders import DecodedFile, decode_files
 from musrep_jax.data.doctor import list_audio
-from musrep_jax.data.quarantine import escape_path
+from musrep_jax.data.quarantine import escape_path, unescape_path
 from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.exports.reading import HUB_PREFIX
 from musrep_jax.store import Identity, StoreWriter, identify
@@ -278,7 +278,7 @@ def embed_into(
             tally.added += 1
             tally.seconds += heard.seconds
         else:
-            writer.settle(**facts)
+            writer.settle(**facts, is_there=lambda place: os.path.exists(unescape_path(place)))
             tally.met += 1
     return tally
 

@@ -64,7 +64,7 @@ def embed(
     else:
         typer.echo(format_tally(tally, store, num_tracks))
     if tally.failed:
-        say(f"{len(tally.failed):,} files cannot be used: {store / FAILED_FILE}")
+        say(f"{len(tally.failed):,} of {len(paths):,} files cannot be used: {store / FAILED_FILE}")
         raise typer.Exit(EXIT_FAILED)
 
 
