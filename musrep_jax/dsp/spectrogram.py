@@ -126,7 +126,9 @@ def frame(audio: Array, frame_length: int, hop_length: int) -> Array:
             f"The waveform has {num_samples} samples; a spectrogram with frames of {frame_length} "
             f"samples needs at least {half + 1}. Pad it with zeros or use longer excerpts."
         )
-    padded = jnp.pad(audio, ((0, 0), (half, half)), mode="reflect")
+    # What jnp.pad's mode "reflect" gives; older JAX has that for no batch of symbolic size.
+    left, right = audio[:, half:0:-1], audio[:, num_samples - half - 1 : num_samples - 1][:, ::-1]
+    padded = jnp.concatenate([left, audio, right], axis=1)
     num_frames = 1 + num_samples // hop_length
     if frame_length % hop_length == 0:
         # Overlapping frames are neighbouring blocks side by side: slices instead of a gather.
