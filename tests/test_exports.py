@@ -228,7 +228,7 @@ def test_which_models_take_any_length(name):
     assert output_shape(f"batch, {model.num_samples}") == ["batch", "5"]
     any_length = ("batch, samples", f"samples >= {model.num_samples}")
     if name in stablehlo.FIXED_LENGTH:
-        with pytest.raises((ValueError, TypeError, jax.errors.InconclusiveDimensionOperation)):
+        with pytest.raises(Exception, match=r"samples|boolean"):
             output_shape(*any_length)
     else:
         assert output_shape(*any_length) == ["batch", "5"]
