@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from musrep_jax.training.checkpoints import CARD_FILE, ExportError, load_export
+from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, load_export
 from musrep_jax.training.integrity import SUMS_FILE, find_damage, read_sums
 from musrep_jax.types import PyTree
 
@@ -43,7 +43,7 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
     if (path / STABLEHLO_FILE).is_file():
         raise ExportError(
             f"{path} holds a program without parameters to open: run it with jax.export, as its "
-            f"{CONFIG_FILE} says, or open the export that it was made from."
+            f"{README_FILE} says, or open the export that it was made from."
         )
     if (path / SAFETENSORS_FILE).is_file() and not (path / CARD_FILE).exists():
         return read_safetensors_folder(path)
