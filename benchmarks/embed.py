@@ -150,13 +150,19 @@ def compare(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> di
         settings: of the command line.
     """
     found: dict[str, Any] = {kind: [] for kind in ("ours", *OPPONENTS)}
+
+    def keep(kind: str, one: dict[str, Any]) -> None:
+        found[kind].append(one)
+        told = f"{one['seconds']:.1f} s, {one['cpu']:.1f} s of CPU"
+        print(f"{name}, {kind}: {one['files']} files in {told}", file=sys.stderr, flush=True)
+
     with tempfile.TemporaryDirectory() as place:
         export, store = pathlib.Path(place, "export"), pathlib.Path(place, "store")
         make_export(name, export)
         for _ in range(settings.repeats):
             embed = ["-c", "from musrep_jax.cli import app; app()", "embed", str(export)]
             one = measure([sys.executable, *embed, str(folder), "--store", str(store), "--json"])
-            found["ours"].append(one | {"files": one.pop("said")["added"]})
+            keep("ours", one | {"files": one.pop("said")["added"]})
             shutil.rmtree(store)
             for kind in OPPONENTS:
                 other = [__file__, "--models", name, "--files", str(folder), "--opponent", kind]
@@ -164,7 +170,7 @@ def compare(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> di
                 said = one.pop("said")
                 for clock in ("seconds", "cpu"):
                     one[clock] -= said["subtract"][clock]
-                found[kind].append(one | {"files": said["files"]})
+                keep(kind, one | {"files": said["files"]})
     return found
 
 
