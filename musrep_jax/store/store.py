@@ -4,7 +4,7 @@
     tracks.jsonl         a line per track: path, sha256 of the file, size, mtime_ns, seconds,
                          chunks, first_chunk (its row in the arrays of chunks)
     embeddings.npy       float32 (tracks, width), the mean over a track's chunks
-    probabilities.npy    float32 (tracks, labels)
+    probabilities.npy    float32 (tracks, labels), as the network gives them, not calibrated
     places.jsonl         what became of files later: {"row", "path", ...} it is also there,
                          {"row", "gone": path} it is there no more
     chunk_spans.npy      float64 (chunks, 2), start and end in seconds    } only with
