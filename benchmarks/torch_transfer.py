@@ -249,6 +249,8 @@ def run_cell(
 def main(plan_file: str, out_file: str) -> None:
     """Runs the cells of a plan and writes their results."""
     plan = json.loads(pathlib.Path(plan_file).read_text(encoding="utf-8"))
+    if plan["num_threads"]:
+        torch.set_num_threads(plan["num_threads"])
     work = pathlib.Path(plan["work"])
     out = work / "weights"
     out.mkdir(parents=True)

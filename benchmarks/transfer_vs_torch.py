@@ -19,6 +19,10 @@ steps, rates, validations and chunks are those of `configs/transfer.py`.
 The sides run in turn: ours cold, torch, ours, torch, ours, ... Ratios are PyTorch's seconds over
 ours: above 1 we are faster. CPU seconds are those of all threads and processes of a side.
 
+PyTorch's threads wait for each other by spinning. Where other programs want the cores too, that
+costs it several times its seconds, and such a run proves nothing: take `--threads 1` there, and
+compare CPU seconds.
+
 More settings of ours are given as they are to main.py: `--config.train.num_steps=50`; the PyTorch
 side takes the same steps, rates and sizes.
 """
@@ -93,6 +97,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--tracks", type=int, default=192, help="of each tradition")
     add("--seconds", type=float, default=8.0, help="length of a track, about")
     add("--workers", type=int, default=0, help="processes of PyTorch's DataLoader")
+    add("--threads", type=int, default=0, help="of PyTorch; 0: its own choice, one per core")
     add(
         "--rounds", type=int, default=2, help="runs of PyTorch, and warm runs of ours; 0: cold only"
     )
@@ -253,7 +258,9 @@ def run_torch(plan: Mapping[str, Any], work: pathlib.Path) -> Run:
     return run
 
 
-def make_plan(config: Any, cells: Sequence[Cell], source: str, num_workers: int) -> dict[str, Any]:
+def make_plan(
+    config: Any, cells: Sequence[Cell], source: str, ours: argparse.Namespace
+) -> dict[str, Any]:
     """Returns what the PyTorch side needs to know, from the settings of our cells."""
     planned = []
     for cell in cells:
@@ -281,7 +288,8 @@ def make_plan(config: Any, cells: Sequence[Cell], source: str, num_workers: int)
         "batch_size": settings.train.batch_size,
         "learning_rate": optimizer["learning_rate"],
         "weight_decay": optimizer["weight_decay"],
-        "num_workers": num_workers,
+        "num_workers": ours.workers,
+        "num_threads": ours.threads,
     }
 
 
@@ -374,7 +382,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         ]
         config, _ = parse_command_line(["main.py", *flags])
         cells = cells_of_config(config)
-        plan = make_plan(config, cells, source, settings.workers)
+        plan = make_plan(config, cells, source, settings)
         ours, torch = [], []
         for number in range(max(2 * settings.rounds + 1, 2)):
             if number % 2:
