@@ -87,7 +87,7 @@ def test_seed_rate_and_size_have_directories_of_their_own(tmp_path):
         {"seed": 1},
         {"sample_rate": 22050},
         {"num_tracks": 12},
-        {"num_tracks": 12, "seconds": 0.5},
+        {"num_tracks": 12, "seconds": 1.5},
     ]
     builders = [Builder(data_dir=tmp_path, config="makam", **options) for options in settings]
     assert len({builder.directory for builder in builders}) == len(settings)

@@ -22,3 +22,17 @@ def whole(experiment, tmp_path_factory, repository):
         patch.chdir(repository)
         assert experiment.run(workdir) == 0
     return workdir
+
+
+@pytest.fixture(scope="session")
+def whole_outside(experiment, tmp_path_factory):
+    """The same, run by a process of its own, as the runs that are killed are.
+
+    Its devices are its own, while those of this process are as the first test left them: the
+    numbers of one are not those of the other to the last bit.
+    """
+    workdir = tmp_path_factory.mktemp("whole_outside") / "w"
+    with experiment.started(workdir) as process:
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return workdir
