@@ -1,8 +1,6 @@
 """`musrep tag`: tags of recordings, whole or over time."""
 
 import contextlib
-import dataclasses
-import functools
 import json as json_module
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from musrep_jax.cli.frame import EXIT_FAILED, EXIT_WRONG, Json, say
 
 if TYPE_CHECKING:
     from musrep_jax.library import Heard
-    from musrep_jax.tagger import LoadedTagger
+    from musrep_jax.tags import Tags
 
 
 def tag(
@@ -50,6 +48,7 @@ def tag(
     from musrep_jax.data.quarantine import escape_path
     from musrep_jax.library import find_audio, listen_to_files
     from musrep_jax.tagger import BackboneError, load_tagger
+    from musrep_jax.tags import Tags, describe
 
     paths = find_audio(places)
     if png is not None and len(paths) != 1:
@@ -93,71 +92,9 @@ def tag(
         raise typer.Exit(EXIT_FAILED)
 
 
-@dataclasses.dataclass(frozen=True)
-class Tags:
-    """What is told of a recording: probabilities, calibrated or as the network gives them.
-
-    Attributes:
-        tagger: that found them.
-        is_raw: whether they are left as they are.
-    """
-
-    tagger: "LoadedTagger"
-    is_raw: bool
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the columns."""
-        return self.tagger.labels
-
-    @functools.cached_property
-    def thresholds(self) -> dict[str, float]:
-        """Label -> probability above which it is said to be there, where there is one."""
-        given: Mapping[str, float] = self.tagger.card.get("thresholds") or {}
-        scores = self._show([[given.get(label, 0.5) for label in self.labels]])[0].tolist()
-        return {k: v for k, v in zip(self.labels, scores, strict=True) if k in given}
-
-    def of(self, heard: "Heard", over_time: bool) -> tuple[list[list[float]], Any]:
-        """Returns time spans in seconds, and the probabilities of each, (spans, labels)."""
-        from musrep_jax.evaluation.aggregation import probabilities
-
-        if not over_time:
-            scores = self.tagger.join(heard.logits)[None]
-            return [[0.0, heard.seconds]], self._show(scores)
-        scores = probabilities(heard.logits, self.tagger.output)
-        return heard.spans.tolist(), self._show(scores)
-
-    def _show(self, scores: Any) -> Any:
-        import numpy as np
-
-        return np.asarray(scores) if self.is_raw else self.tagger.calibrate(scores)
-
-
-def describe(tags: Tags, path: str, heard: "Heard", over_time: bool) -> dict[str, Any]:
-    """Returns the tags of a recording as JSON values.
-
-    Args:
-        tags: how they are told.
-        path: of the recording.
-        heard: what was found.
-        over_time: whether every chunk is listed too.
-    """
-    _, (whole,) = tags.of(heard, over_time=False)
-    found = {
-        "path": path,
-        "seconds": heard.seconds,
-        "tags": dict(zip(tags.labels, whole.tolist(), strict=True)),
-    }
-    if over_time:
-        spans, scores = tags.of(heard, over_time)
-        found["chunks"] = [
-            {"start": start, "end": end, "tags": dict(zip(tags.labels, row, strict=True))}
-            for (start, end), row in zip(spans, scores.tolist(), strict=True)
-        ]
-    return found
-
-
-def format_tags(tags: Tags, path: str, heard: "Heard", top: int, over_time: bool) -> Iterator[str]:
+def format_tags(
+    tags: "Tags", path: str, heard: "Heard", top: int, over_time: bool
+) -> Iterator[str]:
     """Yields the lines of a recording: one, or with `over_time` one more for every chunk."""
     _, scores = tags.of(heard, over_time=False)
     yield f"{path}\t{format_row(tags, scores[0], top)}"
@@ -167,7 +104,7 @@ def format_tags(tags: Tags, path: str, heard: "Heard", top: int, over_time: bool
             yield f"  {start:.1f}-{end:.1f} s\t{format_row(tags, row, top)}"
 
 
-def format_row(tags: Tags, scores: Sequence[float], top: int) -> str:
+def format_row(tags: "Tags", scores: Sequence[float], top: int) -> str:
     """Returns the most probable tags in a line; * marks those above their threshold."""
     thresholds = tags.thresholds
     best = sorted(zip(tags.labels, scores, strict=True), key=lambda pair: -pair[1])[:top]
@@ -180,7 +117,7 @@ def format_row(tags: Tags, scores: Sequence[float], top: int) -> str:
 class JsonPrinter:
     """Prints one JSON object, recording by recording, so that memory stays small."""
 
-    def __init__(self, tags: Tags) -> None:
+    def __init__(self, tags: "Tags") -> None:
         """Begins the object."""
         card = tags.tagger.card
         about = {
@@ -212,7 +149,7 @@ class TableFile:
         failed: `NAME.failed.tsv`.
     """
 
-    def __init__(self, path: Path, tags: Tags, over_time: bool) -> None:
+    def __init__(self, path: Path, tags: "Tags", over_time: bool) -> None:
         """Begins the table.
 
         Args:
@@ -243,7 +180,7 @@ class TableFile:
         self._file.close()
 
 
-def save_taggram(tags: Tags, heard: "Heard", path: str, png: Path) -> None:
+def save_taggram(tags: "Tags", heard: "Heard", path: str, png: Path) -> None:
     """Draws the tags of a recording over time.
 
     Args:
