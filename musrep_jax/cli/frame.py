@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from musrep_jax import __version__
+from musrep_jax.heap import keep_freed_memory
 
 EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -58,6 +59,7 @@ def start(
     ] = False,
 ) -> None:
     """Music taggers and embeddings in JAX: import, inspect and use them."""
+    keep_freed_memory()
 
 
 def sentence(error: Exception) -> str:
