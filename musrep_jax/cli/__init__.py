@@ -11,6 +11,7 @@ from collections.abc import Callable
 import typer
 
 from musrep_jax.cli.build import build
+from musrep_jax.cli.compare import compare
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
 from musrep_jax.cli.embed import embed
@@ -22,9 +23,11 @@ from musrep_jax.cli.search import search
 from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
 from musrep_jax.cli.tag import tag
+from musrep_jax.cli.train import train
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
+    "compare": compare,
     "doctor": doctor,
     "download": download,
     "embed": embed,
@@ -35,8 +38,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "similar": similar,
     "splits": splits,
     "tag": tag,
+    "train": train,
 }
 """Name -> function; its parameters are the command's options, its docstring is the help."""
+
+PASS_ON = {"train"}
+"""Commands that pass options which are not theirs on, as words."""
 
 
 def make_app() -> typer.Typer:
@@ -50,7 +57,8 @@ def make_app() -> typer.Typer:
     )
     app.callback()(start)
     for name, function in COMMANDS.items():
-        app.command(name)(function)
+        settings = {"ignore_unknown_options": name in PASS_ON}
+        app.command(name, context_settings=settings)(function)
     return app
 
 

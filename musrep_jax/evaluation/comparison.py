@@ -18,7 +18,16 @@ from musrep_jax.evaluation.bootstrap import (
     macro_of_resamples,
     resample_metrics,
 )
-from musrep_jax.evaluation.metrics import EvaluationError, FloatArray, check_labels_and_scores
+from musrep_jax.evaluation.metrics import (
+    BoolArray,
+    EvaluationError,
+    FloatArray,
+    check_labels_and_scores,
+)
+
+MIN_EXAMPLES = 6
+"""Positives and negatives below which one label is not tested: even if the systems differed the
+same way on each of five, a sign test would give p = 2 / 2**5 > 0.05."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +90,9 @@ def paired_bootstrap(
     Raises:
         EvaluationError: on bad labels or scores, or when no label can be evaluated.
     """
-    is_positive, score_array = check_labels_and_scores(labels, scores)
-    baseline_array = check_labels_and_scores(labels, baseline_scores)[1]
-    is_used = is_positive.any(axis=0) & ~is_positive.all(axis=0)
-    if not is_used.any():
-        raise EvaluationError(
-            f"none of the {len(is_used)} labels has both positives and negatives among the "
-            f"{len(is_positive)} tracks, so the two systems cannot be compared; use more tracks."
-        )
-    both = [
+    is_positive, systems = _check_both(labels, scores, baseline_scores)
+    is_used = metrics.is_evaluable(is_positive)
+    resampled = [
         macro_of_resamples(
             resample_metrics(
                 is_positive,
@@ -100,21 +103,75 @@ def paired_bootstrap(
             ),
             is_used,
         )
-        for system in (score_array, baseline_array)
+        for system in systems
     ]
     differences = []
     for index, per_label in enumerate((metrics.roc_auc, metrics.average_precision)):
-        change = per_label(is_positive, score_array) - per_label(is_positive, baseline_array)
+        change = per_label(is_positive, systems[0]) - per_label(is_positive, systems[1])
         measured = metrics.mean_over(change, is_used)
-        resampled = both[0][index] - both[1][index]
-        differences.append(
-            Difference(
-                measured,
-                centred_interval(resampled, measured),
-                two_sided_p_value(resampled, measured),
-            )
-        )
+        differences.append(_difference(resampled[0][index] - resampled[1][index], measured))
     return PairedComparison(*differences)
+
+
+def paired_bootstrap_per_label(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    baseline_scores: ArrayLike,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    track_groups: ArrayLike | None = None,
+) -> list[PairedComparison | None]:
+    """Returns how far a system lies above a baseline, label by label, on the same tracks.
+
+    The resamples are those of `paired_bootstrap`. Many labels make some p-values small by chance:
+    correct them with `holm_adjusted`. A label with less than `MIN_EXAMPLES` positives or negatives
+    has a difference, and no interval and no p-value: resamples of a single positive all agree.
+
+    Args:
+        labels: (tracks, classes), 0 or 1.
+        scores: (tracks, classes) of the system, finite.
+        baseline_scores: (tracks, classes) of the baseline, finite, same tracks and classes.
+        num_resamples: number of resamples.
+        seed: of the draws.
+        track_groups: see `draw_counts`.
+
+    Returns:
+        One comparison per label, None for a label without positives or without negatives.
+
+    Raises:
+        EvaluationError: on bad labels or scores, or when no label can be evaluated.
+    """
+    is_positive, systems = _check_both(labels, scores, baseline_scores)
+    ours, theirs = (
+        resample_metrics(
+            is_positive, system, num_resamples=num_resamples, seed=seed, track_groups=track_groups
+        )
+        for system in systems
+    )
+    roc, pr = (
+        per_label(is_positive, systems[0]) - per_label(is_positive, systems[1])
+        for per_label in (metrics.roc_auc, metrics.average_precision)
+    )
+    num_positives = is_positive.sum(axis=0)
+    is_enough = np.minimum(num_positives, len(is_positive) - num_positives) >= MIN_EXAMPLES
+    found: list[PairedComparison | None] = []
+    for column, is_used in enumerate(metrics.is_evaluable(is_positive)):
+        # Average precision counts where ROC-AUC is defined too, as in the report.
+        roc_change = ours.roc_auc[:, column] - theirs.roc_auc[:, column]
+        roc_change = np.where(is_enough[column], roc_change, np.nan)
+        pr_change = np.where(
+            np.isfinite(roc_change), ours.pr_auc[:, column] - theirs.pr_auc[:, column], np.nan
+        )
+        found.append(
+            PairedComparison(
+                _difference(roc_change, float(roc[column])),
+                _difference(pr_change, float(pr[column])),
+            )
+            if is_used
+            else None
+        )
+    return found
 
 
 def two_sided_p_value(differences: FloatArray, measured: float) -> float:
@@ -159,3 +216,25 @@ def holm_adjusted(p_values: ArrayLike) -> FloatArray:
     factors = len(order) - np.arange(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return adjusted
+
+
+def _check_both(
+    labels: ArrayLike, scores: ArrayLike, baseline_scores: ArrayLike
+) -> tuple[BoolArray, tuple[FloatArray, FloatArray]]:
+    """Returns labels and the scores of system and baseline, or raises when they are no use."""
+    is_positive, system = check_labels_and_scores(labels, scores)
+    baseline = check_labels_and_scores(labels, baseline_scores)[1]
+    if not metrics.is_evaluable(is_positive).any():
+        num_tracks, num_labels = is_positive.shape
+        raise EvaluationError(
+            f"none of the {num_labels} labels has both positives and negatives among the "
+            f"{num_tracks} tracks, so the two systems cannot be compared; use more tracks."
+        )
+    return is_positive, (system, baseline)
+
+
+def _difference(resampled: FloatArray, measured: float) -> Difference:
+    """Returns a measured difference with the interval and p-value of its resamples."""
+    return Difference(
+        measured, centred_interval(resampled, measured), two_sided_p_value(resampled, measured)
+    )

@@ -1,0 +1,347 @@
+"""`musrep compare`: systems that were tested on the same tracks, and whether they really differ."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from musrep_jax.cli.frame import Json, print_json, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from musrep_jax.recipes.reading import Run, TestScores
+
+METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
+
+
+def compare(
+    baseline: Annotated[
+        Path,
+        typer.Argument(help="What the others are compared with: a workdir, a cell or an export."),
+    ],
+    others: Annotated[list[Path], typer.Argument(help="Workdirs, cells or exports.")],
+    per_label: Annotated[
+        bool, typer.Option("--per-label", help="Print the differences label by label too.")
+    ] = False,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Of the test tracks, for intervals and p-values.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    json: Json = False,
+) -> None:
+    """Compare systems on the same test tracks: differences with 95 % intervals and p-values.
+
+    A cell is WORKDIR/cells/NAME, and an export WORKDIR/exports/NAME stands for its cell. Of two
+    workdirs the cells of the same name are compared, of a cell and a workdir all cells of the same
+    data set with that one. The same resamples of the tracks are drawn for both (paired bootstrap);
+    p-values are also corrected for the number of comparisons (Holm). Systems that were tested on
+    different tracks are refused.
+    """
+    pairs, left_out = find_pairs(baseline, others)
+    for sentence in left_out:
+        say(sentence)
+    compared = [compare_pair(*pair, resamples, seed) for pair in pairs]
+    add_corrected(compared)
+    if json:
+        print_json(
+            {"num_resamples": resamples, "seed": seed, "comparisons": compared,
+             "left_out": left_out}
+        )  # fmt: skip
+    else:
+        print_comparisons(compared, per_label)
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """One thing that was tested.
+
+    Attributes:
+        run: the workdir it stands in.
+        name: of its cell.
+        place: as a person names it.
+    """
+
+    run: "Run"
+    name: str
+    place: str
+
+    @property
+    def target(self) -> str:
+        """The data set it was tested on."""
+        return self.run.results[self.name]["target"]
+
+    def scores(self) -> "TestScores":
+        """Returns what it gave its test tracks.
+
+        Raises:
+            ConfigError: if that is not there.
+        """
+        from musrep_jax.recipes.reading import read_scores
+
+        return read_scores(self.run, self.name)
+
+
+def find_systems(path: Path) -> tuple[list[System], bool]:
+    """Returns the systems that a path names, and whether it is a whole workdir.
+
+    Args:
+        path: a workdir, WORKDIR/cells/NAME or WORKDIR/exports/NAME.
+
+    Raises:
+        ConfigError: if it is none of these, or holds nothing that was tested.
+    """
+    from musrep_jax.config import ConfigError
+    from musrep_jax.recipes.reading import SCORES_FILE, read_run
+
+    whole = path.absolute()
+    if whole.parent.name in ("cells", "exports"):
+        run = read_run(whole.parent.parent)
+        System(run, whole.name, str(path)).scores()
+        return [System(run, whole.name, str(path))], False
+    if not path.joinpath("cells").is_dir():
+        what = "is not there" if not path.exists() else "is none of these"
+        raise ConfigError(
+            f"{path} {what}: name a workdir, a cell WORKDIR/cells/NAME, or an export "
+            "WORKDIR/exports/NAME (an export that stands alone does not know its test scores)."
+        )
+    run = read_run(path)
+    finished = [
+        name
+        for name, result in run.results.items()
+        if result.get("error") is None and (path / "cells" / name / SCORES_FILE).is_file()
+    ]
+    if not finished:
+        raise ConfigError(f"{path} holds no finished cell yet: run it to its end first.")
+    return [System(run, name, str(path / "cells" / name)) for name in finished], True
+
+
+def find_pairs(
+    baseline: Path, others: Sequence[Path]
+) -> tuple[list[tuple[System, System]], list[str]]:
+    """Returns which systems are compared, each with its baseline, and sentences on the rest.
+
+    Args:
+        baseline: what the others are compared with.
+        others: workdirs, cells or exports.
+
+    Raises:
+        ConfigError: if a path cannot be used, or nothing is left to compare.
+    """
+    from musrep_jax.config import ConfigError
+
+    bases, is_workdir = find_systems(baseline)
+    by_name = {system.name: system for system in bases}
+    pairs, left_out = [], []
+    for path in others:
+        found, is_whole = find_systems(path)
+        if not is_workdir:
+            (base,) = bases
+            taken = [
+                system
+                for system in found
+                if not is_whole or (system.target == base.target and system.place != base.place)
+            ]
+            pairs += [(base, system) for system in taken]
+        elif not is_whole:
+            # One cell beside a whole workdir: the baseline's cells of the same data set.
+            (system,) = found
+            taken = [b for b in bases if b.target == system.target and b.place != system.place]
+            pairs += [(base, system) for base in taken]
+        else:
+            taken = [system for system in found if system.name in by_name]
+            pairs += [(by_name[system.name], system) for system in taken]
+            only = sorted(by_name.keys() ^ {system.name for system in found})
+            if only and taken:
+                left_out.append(f"In one of {baseline} and {path} only: {', '.join(only)}.")
+        if not taken:
+            raise ConfigError(
+                f"Nothing in {path} can be compared with {baseline}: of two workdirs the cells of "
+                "the same name are compared, otherwise those tested on the same data set; name "
+                "the cells themselves, WORKDIR/cells/NAME."
+            )
+    return pairs, left_out
+
+
+def compare_pair(base: System, system: System, resamples: int, seed: int) -> dict[str, Any]:
+    """Returns the comparison of two systems as JSON values.
+
+    Args:
+        base: the baseline.
+        system: that is compared with it.
+        resamples: of the test tracks.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: if they were not tested on the same tracks, or share no label.
+    """
+    from musrep_jax.evaluation import metrics
+    from musrep_jax.evaluation.comparison import paired_bootstrap, paired_bootstrap_per_label
+    from musrep_jax.evaluation.tagging import json_safe
+
+    names, labels, ours, theirs = align(base, system)
+    options = {"num_resamples": resamples, "seed": seed}
+    overall = paired_bootstrap(labels, ours, theirs, **options).to_dict()
+    per_label = paired_bootstrap_per_label(labels, ours, theirs, **options)
+    used = metrics.is_evaluable(labels)
+    measured = {
+        metric: [measure(labels, scores) for scores in (theirs, ours)]
+        for metric, measure in (
+            ("roc_auc", metrics.roc_auc),
+            ("pr_auc", metrics.average_precision),
+        )
+    }
+    label_entries = {}
+    for column, (name, found) in enumerate(zip(names, per_label, strict=True)):
+        entry: dict[str, Any] = {"positives": int(labels[:, column].sum())}
+        for metric in METRICS if found else ():
+            before, after = (float(values[column]) for values in measured[metric])
+            entry[metric] = {"baseline": before, "system": after, **found.to_dict()[metric]}
+        label_entries[name] = entry
+    return json_safe(
+        {
+            "baseline": base.place,
+            "system": system.place,
+            "target": system.target,
+            "num_tracks": len(labels),
+            "num_labels": int(used.sum()),
+            **{
+                metric: {
+                    "baseline": metrics.mean_over(measured[metric][0], used),
+                    "system": metrics.mean_over(measured[metric][1], used),
+                    **overall[metric],
+                }
+                for metric in METRICS
+            },
+            "per_label": label_entries,
+        }
+    )
+
+
+def align(
+    base: System, system: System
+) -> tuple[list[str], "np.ndarray", "np.ndarray", "np.ndarray"]:
+    """Returns label names, labels, the system's scores and the baseline's, row by row the same.
+
+    Args:
+        base: the baseline.
+        system: that is compared with it.
+
+    Raises:
+        ConfigError: if the tracks, or what is true of them, differ, or no label is common.
+    """
+    from musrep_jax.config import ConfigError
+
+    first, second = base.scores(), system.scores()
+    which = f"{base.place} and {system.place}"
+    rows = {track: row for row, track in enumerate(second.track_ids)}
+    if set(rows) != set(first.track_ids):
+        common = len(rows.keys() & set(first.track_ids))
+        raise ConfigError(
+            f"{which} were tested on different tracks ({len(first.track_ids)} and {len(rows)}, "
+            f"{common} in common), so their difference would say nothing about the systems: test "
+            "both on the same split of the same data set."
+        )
+    names = [name for name in first.label_names if name in second.label_names]
+    if not names:
+        raise ConfigError(f"{which} have no label in common, so there is nothing to compare.")
+    order = [rows[track] for track in first.track_ids]
+    ours = [second.label_names.index(name) for name in names]
+    theirs = [first.label_names.index(name) for name in names]
+    labels = first.labels[:, theirs]
+    if (second.labels[order][:, ours] != labels).any():
+        raise ConfigError(
+            f"{which} were tested against different labels of the same tracks: the data set was "
+            "changed in between; train one of them anew."
+        )
+    if len(names) < max(len(first.label_names), len(second.label_names)):
+        say(
+            f"{which}: only the {len(names)} labels that both have are compared (of "
+            f"{len(first.label_names)} and {len(second.label_names)})."
+        )
+    return names, labels, second.scores[order][:, ours], first.scores[:, theirs]
+
+
+def add_corrected(compared: Sequence[dict[str, Any]]) -> None:
+    """Adds `p_value_holm`: over all comparisons, and of labels over those of one comparison.
+
+    Args:
+        compared: from `compare_pair`, changed in place.
+    """
+    for metric in METRICS:
+        _correct([entry[metric] for entry in compared])
+        for entry in compared:
+            labels = entry["per_label"].values()
+            _correct([label[metric] for label in labels if metric in label])
+
+
+def _correct(entries: Sequence[dict[str, Any]]) -> None:
+    """Adds the corrected p-value to entries of one family of comparisons."""
+    from musrep_jax.evaluation.comparison import holm_adjusted
+    from musrep_jax.evaluation.tagging import json_safe
+
+    p_values = [float("nan") if e["p_value"] is None else e["p_value"] for e in entries]
+    for entry, value in zip(entries, holm_adjusted(p_values).tolist(), strict=True):
+        entry["p_value_holm"] = json_safe(value)
+
+
+def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -> None:
+    """Prints the comparisons as tables.
+
+    Args:
+        compared: from `compare_pair`, corrected.
+        has_labels: whether the tables of labels are printed too.
+    """
+    from musrep_jax.evaluation.comparison import MIN_EXAMPLES
+    from musrep_jax.evaluation.tables import Column, format_table
+
+    columns = [Column(title, True) for title in ("Baseline", "System", "Difference [95 %]",
+                                                 "p", "p (Holm)")]  # fmt: skip
+    for number, entry in enumerate(compared):
+        typer.echo("\n" * (number > 0) + f"baseline  {entry['baseline']}")
+        typer.echo(f"system    {entry['system']}")
+        typer.echo(
+            f"{entry['num_tracks']} test tracks, {entry['num_labels']} labels with positives and "
+            "negatives among them\n"
+        )
+        rows = [[title, *_texts(entry[metric])] for metric, title in METRICS.items()]
+        typer.echo(format_table([Column("Metric"), *columns], rows, "text"))
+        if has_labels:
+            for metric, title in METRICS.items():
+                labels = sorted(
+                    (item for item in entry["per_label"].items() if metric in item[1]),
+                    key=lambda item: -abs(item[1][metric]["difference"]),
+                )
+                rows = [
+                    [name, str(label["positives"]), *_texts(label[metric])]
+                    for name, label in labels
+                ]
+                heads = [Column(f"{title} of"), Column("Positives", True), *columns]
+                typer.echo(f"\n{format_table(heads, rows, 'text')}")
+    typer.echo(
+        "\nDifference: system minus baseline, with its bootstrap interval over test tracks. p: of "
+        "no difference\n(paired bootstrap); Holm: corrected for "
+        + (
+            "all comparisons, and among labels for all labels. Labels with less than "
+            f"{MIN_EXAMPLES}\npositives or negatives among the tracks are not tested."
+            if has_labels
+            else "all comparisons."
+        )
+    )
+
+
+def _texts(entry: Mapping[str, Any]) -> list[str]:
+    """Returns the columns of one difference."""
+    from musrep_jax.evaluation.tables import NOTHING, number_text
+
+    low, high = entry["ci"]
+    bounds = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+    p_values = [entry["p_value"], entry["p_value_holm"]]
+    return [
+        number_text(entry["baseline"]),
+        number_text(entry["system"]),
+        f"{entry['difference']:+.3f}{bounds}",
+        *(NOTHING if p is None else f"{p:.2g}" for p in p_values),
+    ]

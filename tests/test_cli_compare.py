@@ -1,0 +1,134 @@
+"""musrep compare: which systems are compared, on which tracks, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from made_runs import LABELS, write_cell, write_failed, write_run, write_transfer
+from test_cli import run  # noqa: F401 (a fixture)
+
+from musrep_jax.evaluation.comparison import (
+    MIN_EXAMPLES,
+    holm_adjusted,
+    paired_bootstrap,
+    paired_bootstrap_per_label,
+)
+from musrep_jax.recipes.cells import Cell
+from musrep_jax.recipes.reading import read_run, read_scores
+
+SCRATCH = Cell("made/greek", "fcn")
+CARRIED = Cell("made/greek", "fcn", "all_layers", "made/west")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return write_transfer(tmp_path_factory.mktemp("compare") / "run", sizes=(0,))
+
+
+def place(workdir, cell, folder="cells"):
+    return workdir / folder / cell.key
+
+
+def test_two_cells_are_compared_as_the_paired_bootstrap_does(run, workdir):  # noqa: F811
+    told = run("compare", place(workdir, SCRATCH), place(workdir, CARRIED, "exports"),
+               "--resamples", 200, "--seed", 3, "--json")  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    (entry,) = json.loads(told.stdout)["comparisons"]
+    ours, theirs = (read_scores(read_run(workdir), c.key) for c in (CARRIED, SCRATCH))
+    options = {"num_resamples": 200, "seed": 3}
+    expected = paired_bootstrap(ours.labels, ours.scores, theirs.scores, **options)
+    for metric, difference in expected.to_dict().items():
+        for field, value in difference.items():
+            assert entry[metric][field] == pytest.approx(value)
+        assert entry[metric]["baseline"] == pytest.approx(theirs.result[metric], abs=1e-6)
+        assert entry[metric]["system"] == pytest.approx(ours.result[metric], abs=1e-6)
+        assert entry[metric]["p_value_holm"] == entry[metric]["p_value"]  # of one comparison
+    labels = paired_bootstrap_per_label(ours.labels, ours.scores, theirs.scores, **options)
+    assert labels[-1] is None and "roc_auc" not in entry["per_label"]["rare"]
+    p_values = [found.pr_auc.p_value for found in labels[:-1]]
+    for name, found, corrected in zip(LABELS, labels, holm_adjusted(p_values), strict=False):
+        told_label = entry["per_label"][name]["pr_auc"]
+        assert told_label["difference"] == pytest.approx(found.pr_auc.value)
+        assert told_label["p_value_holm"] == pytest.approx(corrected)
+
+
+def test_the_tables_name_both_systems_and_every_label(run, workdir):  # noqa: F811
+    told = run("compare", place(workdir, SCRATCH), place(workdir, CARRIED), "--resamples", 100,
+               "--per-label")  # fmt: skip
+    for text in (*LABELS[:-1], str(place(workdir, SCRATCH)), "60 test tracks, 5 labels"):
+        assert text in told.stdout
+    assert "nan" not in told.stdout
+
+
+def test_few_positives_are_not_tested():
+    random = np.random.default_rng(0)
+    labels = np.zeros((40, 2), int)
+    labels[: MIN_EXAMPLES - 1, 0] = labels[:MIN_EXAMPLES, 1] = 1
+    ours = labels + 0.01 * random.standard_normal(labels.shape)
+    few, enough = paired_bootstrap_per_label(labels, ours, -ours, num_resamples=100)
+    assert few.roc_auc.value == enough.roc_auc.value == 1.0
+    assert np.isnan(few.roc_auc.p_value) and np.isnan(few.pr_auc.ci).all()
+    assert enough.roc_auc.p_value < 0.05
+
+
+def test_cells_of_the_same_name_of_two_workdirs_are_paired(run, workdir, tmp_path):  # noqa: F811
+    other = tmp_path / "other"
+    results = [write_cell(other, cell, skill=3.0) for cell in (SCRATCH, Cell("made/new", "fcn"))]
+    write_run(other, results)
+    told = run("compare", workdir, other, "--resamples", 100, "--json")
+    found = json.loads(told.stdout)
+    assert [entry["target"] for entry in found["comparisons"]] == ["made/greek"]
+    assert found["comparisons"][0]["roc_auc"]["difference"] > 0
+    assert "made_new-fcn-scratch-seed0" in found["left_out"][0]
+    assert found["left_out"][0] in told.stderr
+
+
+def test_a_cell_is_compared_with_all_of_its_data_set(run, workdir):  # noqa: F811
+    told = run("compare", place(workdir, SCRATCH), workdir, "--resamples", 100, "--json")
+    entries = json.loads(told.stdout)["comparisons"]
+    assert sorted(entry["system"].rsplit("-", 2)[1] for entry in entries) == [
+        "all_layers", "output_layer",
+    ]  # fmt: skip
+    raw = [entry["roc_auc"]["p_value"] for entry in entries]
+    assert [e["roc_auc"]["p_value_holm"] for e in entries] == pytest.approx(holm_adjusted(raw))
+
+
+def test_other_tracks_in_another_order_and_other_labels(run, workdir, tmp_path):  # noqa: F811
+    base = place(workdir, SCRATCH)
+    fewer = tmp_path / "fewer"
+    write_cell(fewer, SCRATCH, num_tracks=50)
+    told = run("compare", base, place(fewer, SCRATCH))
+    assert told.exit_code == 2 and told.stdout == ""
+    assert "different tracks (60 and 50, 50 in common)" in told.stderr
+
+    shuffled = tmp_path / "shuffled"
+    write_cell(shuffled, SCRATCH, skill=0.6, labels=LABELS)
+    file = place(shuffled, SCRATCH) / "scores.npz"
+    stored = dict(np.load(file))
+    np.savez(file, **{name: values[::-1] for name, values in stored.items()})
+    (entry,) = json.loads(run("compare", base, file.parent, "--json").stdout)["comparisons"]
+    assert entry["roc_auc"]["difference"] == 0 and entry["roc_auc"]["p_value"] == 1
+
+    np.savez(file, **{**stored, "labels": 1 - stored["labels"]})
+    assert "different labels of the same tracks" in run("compare", base, file.parent).stderr
+
+    other = tmp_path / "other"
+    write_cell(other, SCRATCH, labels=("a", "b", "c", "d", "e", "f"))
+    assert "no label in common" in run("compare", base, place(other, SCRATCH)).stderr
+
+
+def test_what_cannot_be_compared_is_one_sentence(run, workdir, tmp_path):  # noqa: F811
+    base = place(workdir, SCRATCH)
+    failed = tmp_path / "failed"
+    write_failed(failed, SCRATCH, ValueError("The data set is not there."))
+    assert "The data set is not there." in run("compare", base, place(failed, SCRATCH)).stderr
+    assert "no finished cell" in run("compare", base, failed).stderr
+    assert "stands alone" in run("compare", base, tmp_path).stderr
+    assert "is not there" in run("compare", base, tmp_path / "absent").stderr
+    (tmp_path / "cut" / "cells" / SCRATCH.key).mkdir(parents=True)
+    for name in ("result.json", "scores.npz"):
+        content = (base / name).read_bytes()
+        cut = len(content) // 2 if name == "scores.npz" else None
+        (tmp_path / "cut" / "cells" / SCRATCH.key / name).write_bytes(content[:cut])
+    told = run("compare", base, place(tmp_path / "cut", SCRATCH))
+    assert told.exit_code == 2 and "is damaged" in told.stderr and len(told.stderr) < 500
