@@ -18,11 +18,14 @@ class Contestant:
     """One implementation of one model.
 
     Attributes:
-        name: "ours", "torch", "torch_compiled", "peer", "plain" or "without_<formulation>".
+        name: "ours", "torch", "torch_compiled", "torch_kept", "peer", "plain" or
+            "without_<formulation>".
         run: step ("forward" or "train") -> function that does it a number of times and waits.
         seconds: step -> measured seconds per step.
         cpu_seconds: step -> the same in seconds of CPU time, summed over threads.
         facts: what else is known of it, such as parameters and compile seconds.
+        cpu_clock: CPU seconds of the process that it runs in.
+        close: ends that process, if it is one of its own.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Contestant:
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     cpu_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    cpu_clock: Callable[[], float] = time.process_time
+    close: Callable[[], None] = lambda: None
 
 
 def make_data(batch: int, num_samples: int) -> tuple[Any, Any]:
@@ -148,6 +153,8 @@ def make_torch(name: str, module: Any, data: Any, settings: argparse.Namespace) 
 
 def make_contestants(name: str, settings: argparse.Namespace) -> list[Contestant]:
     """Returns ours and the opponents that were asked for, ours first."""
+    import jax
+
     from musrep_jax.models import cpu_kernels, create_model
 
     model = create_model(name, NUM_CLASSES, {"dtype": settings.dtype})
@@ -158,11 +165,16 @@ def make_contestants(name: str, settings: argparse.Namespace) -> list[Contestant
     for left_out in filter(None, settings.without.split(",")):
         kept = frozenset(cpu_kernels.FORMULATIONS) - {left_out}
         made.append(make_ours(f"without_{left_out}", model, kept, data))
-    if settings.torch or settings.compile:
+    if settings.torch or settings.compile or settings.kept:
+        from benchmarks.processes import make_remote
         from benchmarks.torch_models import TORCH_MODELS
 
-        names = ("torch", *(("torch_compiled",) if settings.compile else ()))
-        if name in TORCH_MODELS:
+        names = ["torch", *["torch_compiled"] * settings.compile, *["torch_kept"] * settings.kept]
+        if name not in TORCH_MODELS:
+            names = []
+        if jax.default_backend() == "cpu":
+            made += [make_remote(n, name, settings) for n in names]
+        else:
             made += [make_torch(n, TORCH_MODELS[name](model), data, settings) for n in names]
     if settings.peer:
         from benchmarks.torch_models import load_peer
