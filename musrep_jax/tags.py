@@ -48,6 +48,22 @@ class Tags:
         return np.asarray(scores) if self.is_raw else self.tagger.calibrate(scores)
 
 
+def about(tags: Tags) -> dict[str, Any]:
+    """Returns which model it is and what it tells, as JSON values.
+
+    Args:
+        tags: how they are told.
+    """
+    card = tags.tagger.card
+    return {
+        "model": card["model"]["name"],
+        "fingerprint": tags.tagger.fingerprint,
+        "labels": list(tags.labels),
+        "thresholds": tags.thresholds,
+        "is_calibrated": bool(card.get("calibration")) and not tags.is_raw,
+    }
+
+
 def describe(tags: Tags, path: str, heard: Heard, over_time: bool) -> dict[str, Any]:
     """Returns the tags of a recording as JSON values.
 

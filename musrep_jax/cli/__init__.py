@@ -20,6 +20,7 @@ from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
 from musrep_jax.cli.search import search
+from musrep_jax.cli.serve import serve
 from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
 from musrep_jax.cli.tag import tag
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-weights": import_weights,
     "models": models,
     "search": search,
+    "serve": serve,
     "similar": similar,
     "splits": splits,
     "tag": tag,

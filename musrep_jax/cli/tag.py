@@ -119,15 +119,11 @@ class JsonPrinter:
 
     def __init__(self, tags: "Tags") -> None:
         """Begins the object."""
-        card = tags.tagger.card
-        about = {
-            "model": card["model"]["name"],
-            "fingerprint": tags.tagger.fingerprint,
-            "labels": list(tags.labels),
-            "thresholds": tags.thresholds,
-            "is_calibrated": bool(card.get("calibration")) and not tags.is_raw,
-        }
-        typer.echo(f'{json_module.dumps(about, ensure_ascii=False)[:-1]}, "tracks": [', nl=False)
+        from musrep_jax.tags import about
+
+        typer.echo(
+            f'{json_module.dumps(about(tags), ensure_ascii=False)[:-1]}, "tracks": [', nl=False
+        )
         self._separator = "\n "
 
     def add(self, track: Mapping[str, Any]) -> None:

@@ -1,0 +1,84 @@
+"""`musrep serve`: a page on this machine that tags what is dropped on it."""
+
+import json as json_module
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from musrep_jax.cli.embed import Model
+from musrep_jax.cli.frame import EXIT_WRONG, Json, say
+
+_MEGABYTE = 1_000_000
+
+
+def serve(
+    model: Model,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Made by musrep embed with this model: shows nearest tracks."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    host: Annotated[
+        str, typer.Option(help="Anything but this machine's own address opens it to others.")
+    ] = "127.0.0.1",
+    max_upload_mb: Annotated[float, typer.Option(min=0, help="Size of a recording at most.")] = 200,
+    max_minutes: Annotated[float, typer.Option(min=0, help="Its length at most.")] = 60,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Serve a local page: drop a recording, hear it, see its tags over time and nearest tracks.
+
+    It runs until Ctrl-C. Nothing leaves this machine, and recordings are kept only until they are
+    answered. Programs can ask it too:
+    curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3"
+    """
+    from musrep_jax.store import Store
+    from musrep_jax.tagger import load_tagger
+    from musrep_jax.training.signals import stopped_by_sigterm
+
+    try:
+        from musrep_jax.pages import server
+        from musrep_jax.pages.listening import Listener
+        from musrep_jax.pages.uploads import temporary_folder
+    except ModuleNotFoundError as error:
+        how = 'install it with pip install "musrep_jax[serve]"'
+        say(f"error: The package {error.name} is missing: {how}.")
+        raise typer.Exit(EXIT_WRONG) from error
+
+    with stopped_by_sigterm(), server.bind(host, port) as bound, temporary_folder() as folder:
+        opened = None if store is None else Store(store)
+        say(f"loading {model}")
+        listener = Listener(load_tagger(model), opened, 60 * max_minutes)
+        listener.warm_up()
+        page = server.Page(listener, folder, int(max_upload_mb * _MEGABYTE), host)
+        address = server.address_of(bound)
+        if not server.is_loopback(bound):
+            say(
+                "warning: everybody who reaches this machine can use this page, and hear what the "
+                "store lists: leave --host away unless that is meant."
+            )
+        facts = {"address": address, **page.about()}
+        if json:
+            typer.echo(json_module.dumps(facts, ensure_ascii=False))
+        else:
+            typer.echo(f"{address}  {describe(facts)}; Ctrl-C ends it")
+        if open_browser:
+            webbrowser.open(address)
+        server.Server(page).run(sockets=[bound])
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """Returns model and store in a line.
+
+    Args:
+        facts: as `GET /api/model` answers.
+    """
+    line = f"{facts['model']} trained on {facts['trained_on']}, {len(facts['labels'])} labels"
+    if facts["store"] is not None:
+        line += f"; nearest of {facts['store']['tracks']:,} tracks in {facts['store']['path']}"
+    return line

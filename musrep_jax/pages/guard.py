@@ -1,0 +1,89 @@
+"""Who may ask the local page, and what browsers are told about its answers."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    # Everything that a page loads comes from here; `blob:` is the recording that was dropped.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+"""Of every answer. There is no CORS: no header lets another site's page read an answer."""
+
+
+class Guard:
+    """Middleware that answers only who calls this machine by its address, and own pages.
+
+    A page of another site can make a browser send requests here, but not without its own name in
+    `Origin`; and it can give its own name the address 127.0.0.1 ("DNS rebinding"), but then that
+    name stands in `Host`. Addresses in figures cannot be made to lead elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        """Takes what is guarded.
+
+        Args:
+            app: of the page.
+            host: the name or address that the page was started with, which may call it too.
+        """
+        self._app, self._host = app, host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or refuses it."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not is_own_name(host, self._host):
+            refusal = f"this page does not answer to the name {host!r}: use its address."
+        elif origin is not None and urlsplit(origin).netloc != host:
+            refusal = "a page of another site may not use this one."
+        else:
+            await self._app(scope, receive, send_with_headers)
+            return
+        response = JSONResponse({"error": refusal}, status_code=403)
+        await response(scope, receive, send_with_headers)
+
+
+def is_own_name(host: str, own: str) -> bool:
+    """Returns whether a `Host` header names this machine in a way that no other site can arrange.
+
+    Args:
+        host: of the header, perhaps with a port.
+        own: name that was chosen on purpose.
+
+    Example:
+        >>> is_own_name("127.0.0.1:8765", "127.0.0.1"), is_own_name("evil.example", "127.0.0.1")
+        (True, False)
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    if name is None:
+        return False
+    if name in ("localhost", own.lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,202 @@
+"""What the local page asks of a model and a store, one recording at a time; no web in here."""
+
+import os
+import pathlib
+import threading
+import wave
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from musrep_jax.data.audio import AudioError
+from musrep_jax.data.decoders import DecodedFile, decode_files
+from musrep_jax.data.quarantine import unescape_path
+from musrep_jax.library import Heard, listen
+from musrep_jax.store import Store, StoreError, identify, rank_by_vector
+from musrep_jax.tagger import LoadedTagger
+from musrep_jax.tags import Tags, about, describe
+
+
+class RecordingError(ValueError):
+    """A recording cannot be used; the message is one sentence that names it."""
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Listener:
+    """A tagger, and perhaps a store of the same tagger, that answer for one recording at a time.
+
+    Attributes:
+        tags: how tags are told: calibrated, if the model is.
+        store: where nearest tracks are looked for; None for nowhere.
+        max_seconds: length of a recording at most.
+    """
+
+    def __init__(self, tagger: LoadedTagger, store: Store | None, max_seconds: float) -> None:
+        """Takes model and store.
+
+        Args:
+            tagger: the model.
+            store: made with this very model, or None.
+            max_seconds: length of a recording at most.
+
+        Raises:
+            StoreError: if another model made the store, or there is nothing to show: a backbone
+                without a store has neither tags nor nearest tracks.
+        """
+        if store is not None and store.about["model"] != tagger.fingerprint:
+            raise StoreError(
+                f"{store.path} was made by another model ({store.about['name']}): serve that one, "
+                "or embed the recordings with this one into another store."
+            )
+        if store is None and not tagger.has_head:
+            raise StoreError(
+                "this model is a backbone without output layer, which has no tags to show: give "
+                "--store, made with `musrep embed`, to see nearest tracks."
+            )
+        self.tags = Tags(tagger, is_raw=False)
+        self.store = store
+        self.max_seconds = max_seconds
+
+    @property
+    def tagger(self) -> LoadedTagger:
+        """The model."""
+        return self.tags.tagger
+
+    def warm_up(self) -> None:
+        """Compiles the one program that all recordings go through, whatever their length."""
+        silence = np.zeros(self.tagger.model.num_samples, np.float32)
+        for _ in self.tagger.run_chunks([silence]):
+            pass
+
+    def about(self) -> dict[str, Any]:
+        """Returns model and store as JSON values."""
+        data, store = self.tagger.card["data"], self.store
+        return about(self.tags) | {
+            "trained_on": data["name"],
+            "licence": data["licence"],
+            "is_synthetic": data["is_synthetic"],
+            "sample_rate": self.tagger.sample_rate,
+            "chunk_seconds": self.tagger.model.num_samples / self.tagger.sample_rate,
+            "max_seconds": self.max_seconds,
+            "store": None if store is None else {"path": str(store.path), "tracks": len(store)},
+        }
+
+    def tag(self, path: str, name: str, k: int, is_over: threading.Event) -> dict[str, Any]:
+        """Returns the tags of a recording, whole and over time, and its nearest tracks.
+
+        Args:
+            path: of the file.
+            name: what it is called.
+            k: nearest tracks at most.
+            is_over: when it is set the work is given up.
+
+        Returns:
+            JSON values: name, seconds, tags, chunks; and similar, if there is a store.
+
+        Raises:
+            RecordingError: if it cannot be read, or is too long.
+            AbandonedError: when it was given up.
+        """
+        files = decode_files([path], self.tagger.sample_rate, 1)
+        try:
+            (heard,) = listen(self.tagger, [_Bounded(next(files), self, is_over)])
+        finally:
+            files.close()
+        if heard.failure:
+            raise _refusal(path, name, heard.failure)
+        found = describe(self.tags, name, heard, over_time=True)
+        found = {"name": found.pop("path"), **found}
+        if self.store is not None:
+            found["similar"] = self._nearest(self.store, path, heard, k)
+        return found
+
+    def _nearest(self, store: Store, path: str, heard: Heard, k: int) -> list[dict[str, Any]]:
+        present = store.is_present()
+        own = store.find_content(identify(path).sha256)
+        if own is not None:
+            present[own] = False
+        embedding = heard.embeddings.mean(axis=0)
+        rows, scores = rank_by_vector(store.embeddings, embedding, k, present=present)
+        found = []
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            track = store.track(row)
+            found.append({
+                "row": row,
+                "name": os.path.basename(track["path"]),
+                "path": track["path"],
+                "score": score,
+                "seconds": track["seconds"],
+                "is_playable": self.find_track(row) is not None,
+            })  # fmt: skip
+        return found
+
+    def find_track(self, row: int) -> pathlib.Path | None:
+        """Returns where the file of a track of the store is; None if it is not as it was embedded.
+
+        Args:
+            row: of the store; only its own entries can be asked for, never a path.
+        """
+        if self.store is None or not 0 <= row < len(self.store):
+            return None
+        track = self.store.track(row)
+        for place in (track["path"], *track["also"]):
+            path = pathlib.Path(unescape_path(place))
+            if path.is_file() and path.stat().st_size == track["size"]:
+                return path
+        return None
+
+    def write_wav(self, path: str, name: str, wav: BinaryIO, is_over: threading.Event) -> None:
+        """Writes a recording as the model hears it, mono at its rate, for a browser to play.
+
+        Args:
+            path: of the file.
+            name: what it is called.
+            wav: takes the file, 16 bit.
+            is_over: when it is set the work is given up.
+
+        Raises:
+            RecordingError: if it cannot be read, or is too long.
+            AbandonedError: when it was given up.
+        """
+        files = decode_files([path], self.tagger.sample_rate, 1)
+        try:
+            with wave.open(wav, "wb") as out:
+                out.setparams((1, 2, self.tagger.sample_rate, 0, "NONE", ""))
+                for block in _Bounded(next(files), self, is_over).blocks():
+                    out.writeframes((np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())
+        except AudioError as error:
+            raise _refusal(path, name, error.reason) from error
+        finally:
+            files.close()
+
+
+class _Bounded:
+    """A `DecodedFile` whose audio ends in an error when it is too long or no longer wanted."""
+
+    def __init__(self, file: DecodedFile, listener: Listener, is_over: threading.Event) -> None:
+        self.path, self.known = file.path, file.known
+        self._file, self._listener, self._is_over = file, listener, is_over
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        left = self._listener.max_seconds * self._listener.tagger.sample_rate
+        for block in self._file.blocks():
+            if self._is_over.is_set():
+                raise AbandonedError
+            left -= len(block)
+            if left < 0:
+                minutes = self._listener.max_seconds / 60
+                raise AudioError(
+                    self.path,
+                    f"cannot be used: it is longer than {minutes:g} minutes; cut it, or start the "
+                    "page with a larger --max-minutes.",
+                )
+            yield block
+
+
+def _refusal(path: str, name: str, reason: str) -> RecordingError:
+    """Returns an error that calls a file by its name, not by where it lies for the moment."""
+    return RecordingError(f"{name} {reason.replace(path, name)}")

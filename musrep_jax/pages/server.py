@@ -1,0 +1,309 @@
+"""The local page of a model, `musrep serve`: drop a recording, hear it, see its tags.
+
+Starlette, uvicorn and plain JavaScript: a few small packages whose interfaces have stayed the same
+for years, where Gradio brings dozens, and fonts and telemetry from elsewhere. The page asks nothing
+of other machines. Those who ask it are its own script, and whoever types, for example,
+
+    curl http://127.0.0.1:8765/api/model
+    curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3&k=5"
+
+GET /api/model
+    model, fingerprint, labels, thresholds, is_calibrated, trained_on, licence, is_synthetic,
+    sample_rate, chunk_seconds, max_seconds, max_upload_bytes, and store: path and tracks, or null.
+POST /api/tag?name=NAME&k=K
+    Of the recording in the body: name, seconds, tags (label to probability), chunks (start, end,
+    tags); and with a store similar, its K nearest tracks: row, name, path, score, seconds,
+    is_playable. The recording itself is left out, if the store has it.
+POST /api/wav?name=NAME
+    The recording in the body as the model hears it: for browsers that cannot play its format.
+GET /api/tracks/ROW, GET /api/tracks/ROW/wav
+    The file of a track of the store, and the same as the model hears it.
+
+The body is the file itself, in any format that `musrep tag` reads; `name` is only shown; `k` is 10
+if it is not said. The numbers are those of `musrep tag` and `musrep similar`. An error is an object
+with the sentence `error`, and has status 400 (the request is wrong), 403 (a page of another site
+asks), 404, 413 (larger than allowed: refused before or while it comes), 422 (this recording cannot
+be used) or 503 (too many at once, or the server is being stopped).
+
+One recording is computed at a time, the others wait in order.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import pathlib
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from musrep_jax.pages import read_static
+from musrep_jax.pages.guard import Guard
+from musrep_jax.pages.listening import AbandonedError, Listener, RecordingError
+from musrep_jax.pages.uploads import Upload, receive
+
+MAX_INSIDE = 16
+"""Recordings that are being sent, computed or waiting; more are told to come again."""
+_MAX_NEAREST = 100
+_STATIC = {
+    "serve.js": "text/javascript",
+    "taggram.js": "text/javascript",
+    "serve.css": "text/css",
+    "theme.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+_MEDIA_TYPES = {
+    ".aac": "audio/aac", ".aif": "audio/aiff", ".aiff": "audio/aiff", ".flac": "audio/flac",
+    ".m4a": "audio/mp4", ".mp3": "audio/mpeg", ".mp4": "audio/mp4", ".oga": "audio/ogg",
+    ".ogg": "audio/ogg", ".opus": "audio/ogg", ".wav": "audio/wav",
+}  # fmt: skip
+"""What a browser is told of a file of a store; never that it is a page."""
+_PART_BYTES = 1 << 16
+_SECONDS_TO_END = 3
+
+
+class ServeError(ValueError):
+    """The page cannot be served; the message is one sentence."""
+
+
+class Page:
+    """The page and its answers.
+
+    Attributes:
+        app: for uvicorn, or any other ASGI server.
+    """
+
+    def __init__(
+        self, listener: Listener, folder: pathlib.Path, max_upload_bytes: int, host: str
+    ) -> None:
+        """Prepares the answers; nothing is computed yet.
+
+        Args:
+            listener: model and store.
+            folder: where recordings lie while they are needed.
+            max_upload_bytes: of a recording.
+            host: name or address that the page is called by, beside all addresses in figures.
+        """
+        self._listener, self._folder, self._max_upload_bytes = listener, folder, max_upload_bytes
+        self._turn = asyncio.Lock()
+        self._inside: set[threading.Event] = set()
+        self._is_closing = False
+        statics = [
+            Route(f"/static/{name}", _static(name, media_type))
+            for name, media_type in _STATIC.items()
+        ]
+        self.app = Starlette(
+            routes=[
+                Route("/", _static("serve.html", "text/html")),
+                *statics,
+                Route("/api/model", self._about),
+                Route("/api/tag", self._tag, methods=["POST"]),
+                Route("/api/wav", self._wav, methods=["POST"]),
+                Route("/api/tracks/{row:int}", self._track),
+                Route("/api/tracks/{row:int}/wav", self._track_wav),
+            ],
+            middleware=[Middleware(Guard, host=host)],
+            exception_handlers={
+                HTTPException: _refused,
+                RecordingError: _unusable,
+                ClientDisconnect: _gone,
+                AbandonedError: _gone,
+                Exception: _failed,
+            },
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Returns what `GET /api/model` answers."""
+        return self._listener.about() | {"max_upload_bytes": self._max_upload_bytes}
+
+    def close(self) -> None:
+        """Gives up what is under way, so that the server can end."""
+        self._is_closing = True
+        for is_over in self._inside:
+            is_over.set()
+
+    async def _about(self, _: Request) -> Response:
+        return JSONResponse(self.about())
+
+    async def _tag(self, request: Request) -> Response:
+        asked = request.query_params.get("k", "10")
+        if not (asked.isdecimal() and 1 <= int(asked) <= _MAX_NEAREST):
+            raise HTTPException(400, f"k is {asked!r}; it must be 1 to {_MAX_NEAREST}.")
+        with self._place() as is_over:
+            async with receive(request, self._folder, self._max_upload_bytes) as upload:
+                found = await self._in_turn(
+                    request, is_over,
+                    self._listener.tag, upload.path, upload.name, int(asked), is_over,
+                )  # fmt: skip
+        return JSONResponse(found)
+
+    async def _wav(self, request: Request) -> Response:
+        with self._place() as is_over:
+            async with receive(request, self._folder, self._max_upload_bytes) as upload:
+                return await self._as_wav(request, upload, is_over)
+
+    async def _track(self, request: Request) -> Response:
+        path = self._find_track(request)
+        media_type = _MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+        return FileResponse(path, media_type=media_type)
+
+    async def _track_wav(self, request: Request) -> Response:
+        path = self._find_track(request)
+        with self._place() as is_over:
+            return await self._as_wav(request, Upload(str(path), path.name), is_over)
+
+    def _find_track(self, request: Request) -> pathlib.Path:
+        path = self._listener.find_track(request.path_params["row"])
+        if path is None:
+            raise HTTPException(404, "The store has no such track, or its file is gone or changed.")
+        return path
+
+    async def _as_wav(self, request: Request, upload: Upload, is_over: threading.Event) -> Response:
+        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115, closed with the answer
+        await self._in_turn(
+            request, is_over, self._listener.write_wav, upload.path, upload.name, file, is_over
+        )
+        headers = {"content-length": str(file.tell())}
+        file.seek(0)
+        parts = iter(lambda: file.read(_PART_BYTES), b"")
+        return StreamingResponse(parts, media_type="audio/wav", headers=headers)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[threading.Event]:
+        """Yields what says that an answer is no longer wanted; refuses when there are too many."""
+        if self._is_closing or len(self._inside) >= MAX_INSIDE:
+            raise HTTPException(503, "Too many recordings at once: try again in a moment.")
+        is_over = threading.Event()
+        self._inside.add(is_over)
+        try:
+            yield is_over
+        finally:
+            is_over.set()
+            self._inside.discard(is_over)
+
+    async def _in_turn(
+        self, request: Request, is_over: threading.Event, work: Callable[..., Any], *args: Any
+    ) -> Any:
+        """Returns what work returns, in a thread, after all that came before."""
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            is_over.set()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            async with self._turn:
+                if is_over.is_set():
+                    raise AbandonedError
+                return await asyncio.to_thread(work, *args)
+        finally:
+            watcher.cancel()
+
+
+def _static(name: str, media_type: str) -> Callable[[Request], Response]:
+    def answer(_: Request) -> Response:
+        return Response(read_static(name), media_type=media_type)
+
+    return answer
+
+
+def _refused(_: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _unusable(_: Request, error: RecordingError) -> Response:
+    return JSONResponse({"error": str(error)}, 422)
+
+
+def _gone(_: Request, error: Exception) -> Response:
+    """Returns what only those see who are still there when the server is being stopped."""
+    return JSONResponse({"error": "The server is being stopped."}, 503)
+
+
+def _failed(_: Request, error: Exception) -> Response:
+    """Returns what is said of a fault of ours, which the server's log has in full."""
+    sentence = f"The server failed ({type(error).__name__}: {error}); its terminal says where."
+    return JSONResponse({"error": sentence}, 500)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens.
+
+    Args:
+        host: name or address of this machine.
+        port: 0 for any that is free.
+
+    Raises:
+        ServeError: if that cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ServeError(f"{host} is no name or address of this machine.") from error
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+        bound.listen()
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ServeError(
+                f"port {port} of {host} is in use, perhaps by another musrep serve: take another "
+                "with --port, or --port 0 for any that is free."
+            ) from error
+        raise ServeError(f"cannot listen on port {port} of {host}: {error.strerror}.") from error
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Returns the address of the page that a socket serves."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Returns whether only this machine reaches a socket."""
+    return ipaddress.ip_address(bound.getsockname()[0]).is_loopback
+
+
+class Server(uvicorn.Server):
+    """Serves a page until SIGINT or SIGTERM, which are then raised again; what is under way ends.
+
+    `run(sockets=[bound])` does it.
+    """
+
+    def __init__(self, page: Page) -> None:
+        """Prepares to serve.
+
+        Args:
+            page: that is served.
+        """
+        super().__init__(
+            uvicorn.Config(
+                page.app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
+                server_header=False, proxy_headers=False,
+                timeout_graceful_shutdown=_SECONDS_TO_END,
+            )
+        )  # fmt: skip
+        self._page = page
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends; who is still being answered is told so."""
+        self._page.close()
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)

@@ -1,0 +1,354 @@
+"use strict";
+
+/* The local page of a model: takes one recording, asks /api/tag, shows what it answers. */
+
+{
+  const NUM_SHOWN = 10;
+  const NUM_SAID = 3;
+  const $ = (id) => document.getElementById(id);
+  let model = null;
+  let result = null; // what was answered last
+  let request = null; // the AbortController of what is being asked
+
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  const clock = (seconds) => {
+    if (seconds < 10) return `${Math.round(seconds * 100) / 100} s`;
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  };
+
+  const megabytes = (bytes) => `${Number((bytes / 1e6).toPrecision(3))} MB`;
+
+  const showProblem = (sentence) => {
+    $("state").textContent = "";
+    $("problem").replaceChildren(make("p", { className: "problem" }, sentence));
+  };
+
+  /* Returns the answer to a request; throws an Error whose message is for the reader. */
+  const ask = async (address, options = {}) => {
+    let answer;
+    try {
+      answer = await fetch(address, options);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Error("The server does not answer, or the file cannot be read: see whether musrep"
+        + " serve is still running.", { cause: error });
+    }
+    if (answer.ok) return answer;
+    const { error } = await answer.json().catch(() => ({}));
+    throw new Error(error || `The server answers with status ${answer.status}.`);
+  };
+
+  // Audio. What the browser cannot play is asked for as the model hears it.
+
+  const release = (audio) => {
+    if (audio.src.startsWith("blob:")) URL.revokeObjectURL(audio.src);
+  };
+
+  const play = (audio, note, source, askForWav) => {
+    release(audio);
+    note.hidden = true;
+    audio.onerror = async () => {
+      audio.onerror = null;
+      note.hidden = false;
+      note.textContent = "Your browser cannot play this format: preparing it…";
+      const wantsToPlay = audio.dataset.wanted === "yes";
+      const failed = audio.src;
+      try {
+        const wav = await (await askForWav()).blob();
+        if (audio.src !== failed) return;
+        release(audio);
+        audio.src = URL.createObjectURL(wav);
+        note.textContent = "Your browser cannot play this format: this is what the model hears,"
+          + ` mono at ${model.sample_rate / 1000} kHz.`;
+        if (wantsToPlay) await audio.play();
+      } catch (error) {
+        note.textContent = error.message;
+      }
+    };
+    audio.src = source;
+  };
+
+  // Model
+
+  const showModel = () => {
+    const kind = model.labels.length ? `${model.labels.length} labels` : "embeddings only";
+    $("model").textContent = `${model.model}, trained on ${model.trained_on}; ${kind}`;
+    $("synthetic").hidden = !model.is_synthetic;
+    $("limits").textContent = "Any audio format, up to "
+      + `${megabytes(model.max_upload_bytes)} and ${Number((model.max_seconds / 60).toPrecision(3))}`
+      + " minutes. It stays on this machine, and is kept only until it is answered.";
+    $("meaning").textContent = (model.is_calibrated
+      ? "Probabilities are calibrated on validation data."
+      : "Probabilities are the network's own, not calibrated.")
+      + (Object.keys(model.thresholds).length
+        ? " A label above its threshold (the line on its bar) is a tag." : "");
+    $("tags-panel").classList.toggle(
+      "without-thresholds", !Object.keys(model.thresholds).length);
+    $("tags-panel").hidden = !model.labels.length;
+    $("time-panel").hidden = !model.labels.length;
+    $("similar-panel").hidden = !model.store;
+    if (model.store) {
+      $("store").textContent = `Of ${model.store.tracks.toLocaleString("en")} tracks in `
+        + `${model.store.path}, by the cosine of their embeddings; the recording itself is left out.`;
+    }
+    const facts = {
+      "model": model.model,
+      "trained on": model.trained_on,
+      "licence of the data": model.licence,
+      "labels": model.labels.join(", ") || "none",
+      "hears": `chunks of ${model.chunk_seconds.toFixed(2)} s, mono at ${model.sample_rate} Hz`,
+      "fingerprint": model.fingerprint,
+      ...(model.store ? { "store": `${model.store.path}, ${model.store.tracks} tracks` } : {}),
+    };
+    $("facts").replaceChildren(...Object.entries(facts).flatMap(
+      ([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+    $("curl").textContent =
+      `curl --data-binary @song.mp3 "${window.location.origin}/api/tag?name=song.mp3"`;
+  };
+
+  // Result
+
+  const isTag = (label) => label in model.thresholds
+    && result.tags[label] > model.thresholds[label];
+
+  const makeBar = (value, threshold) => {
+    const filled = make("div", { className: "bar-value" });
+    filled.style.width = `${100 * value}%`;
+    const track = make("div", { className: "bar-track" }, filled);
+    if (threshold !== undefined) {
+      const line = make("div", { className: "bar-threshold" });
+      line.style.left = `${100 * threshold}%`;
+      track.append(line);
+    }
+    return make("td", { className: "bar" }, track);
+  };
+
+  const showTags = (wantsAll) => {
+    const labels = [...model.labels].sort((a, b) => result.tags[b] - result.tags[a]);
+    labels.sort((a, b) => isTag(b) - isTag(a));
+    const few = Math.max(NUM_SHOWN, labels.filter(isTag).length);
+    const shown = wantsAll ? labels : labels.slice(0, few);
+    $("tags").replaceChildren(...shown.map((label) => {
+      const value = result.tags[label];
+      const threshold = model.thresholds[label];
+      return make(
+        "tr", { className: isTag(label) ? "is-tag" : "" },
+        make("th", { scope: "row" }, label),
+        make("td", { className: "number" }, value.toFixed(2)),
+        makeBar(value, threshold),
+        make("td", { className: "number with-thresholds" },
+          threshold === undefined ? "–" : threshold.toFixed(2)),
+        make("td", { className: "with-thresholds" }, isTag(label) ? "yes" : "no"),
+      );
+    }));
+    $("more").hidden = few >= labels.length;
+    $("more").textContent = wantsAll ? `Show ${few} labels` : `Show all ${labels.length} labels`;
+    $("more").setAttribute("aria-expanded", String(wantsAll));
+  };
+
+  const showPlaying = () => {
+    const audio = $("other");
+    document.querySelectorAll("#similar tr").forEach((row) => {
+      const isCurrent = row.dataset.row === audio.dataset.row;
+      const isPlaying = isCurrent && !audio.paused;
+      row.classList.toggle("is-playing", isCurrent && !$("player").hidden);
+      const button = row.querySelector("button");
+      if (!button) return;
+      button.firstChild.textContent = isPlaying ? "Pause" : "Play";
+    });
+  };
+
+  const toggleTrack = async (track) => {
+    const audio = $("other");
+    if (audio.dataset.row === String(track.row) && audio.src) {
+      if (!audio.paused) return audio.pause();
+    } else {
+      audio.dataset.row = track.row;
+      $("player").hidden = false;
+      $("player-name").textContent = track.name;
+      const address = `/api/tracks/${track.row}`;
+      audio.dataset.wanted = "yes";
+      play(audio, $("other-note"), address, () => ask(`${address}/wav`));
+    }
+    try {
+      await audio.play();
+    } catch (error) {
+      // What the browser cannot play is dealt with by the element's own error.
+      if (!["NotSupportedError", "AbortError"].includes(error.name)) throw error;
+    }
+    return undefined;
+  };
+
+  const showSimilar = () => {
+    $("other").pause();
+    $("other").removeAttribute("src");
+    delete $("other").dataset.row;
+    $("player").hidden = true;
+    $("similar").replaceChildren(...(result.similar || []).map((track) => {
+      const folder = track.path.slice(0, track.path.length - track.name.length);
+      const cell = make("td");
+      if (track.is_playable) {
+        const button = make("button", { type: "button" }, make("span", {}, "Play"),
+          make("span", { className: "for-readers" }, ` ${track.name}`));
+        button.addEventListener("click", () => toggleTrack(track));
+        cell.append(button);
+      } else {
+        cell.append(make("span", { className: "soft small" }, "not here"));
+        cell.title = "The file is gone, or not as it was when it was embedded.";
+      }
+      const row = make("tr", {}, cell,
+        make("th", { scope: "row" }, track.name,
+          make("span", { className: "folder" }, folder)),
+        make("td", { className: "number" }, track.score.toFixed(3)),
+        make("td", { className: "number" }, clock(track.seconds)));
+      row.dataset.row = track.row;
+      return row;
+    }));
+  };
+
+  const showResult = (file) => {
+    $("result").hidden = false;
+    $("name").textContent = result.name;
+    const num = result.chunks.length;
+    $("length").textContent = `${clock(result.seconds)}, heard in ${num} `
+      + `${num === 1 ? "chunk" : "chunks"} of ${model.chunk_seconds.toFixed(1)} s`
+      + (result.seconds < model.chunk_seconds ? ", padded with silence" : "");
+    $("audio").setAttribute("aria-label", result.name);
+    play($("audio"), $("audio-note"), URL.createObjectURL(file),
+      () => ask(`/api/wav?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
+    if (model.labels.length) {
+      showTags(false);
+      window.drawTaggram($("taggram"), {
+        labels: model.labels,
+        times: result.chunks.map((chunk) => [chunk.start, chunk.end]),
+        probabilities: result.chunks.map((chunk) => model.labels.map((name) => chunk.tags[name])),
+        thresholds: model.thresholds,
+      }, $("audio"));
+    }
+    if (model.store) showSimilar();
+    $("state").textContent = `Done: ${summarise()}.`;
+  };
+
+  /* What a screen reader is told at once. */
+  const summarise = () => {
+    const best = [...model.labels].sort((a, b) => result.tags[b] - result.tags[a]);
+    if (best.length) {
+      return `${result.name} is ${best.slice(0, NUM_SAID)
+        .map((label) => `${label} ${result.tags[label].toFixed(2)}`).join(", ")}`;
+    }
+    return `the nearest of ${result.name} is ${result.similar[0]?.name || "nothing"}`;
+  };
+
+  // Asking
+
+  const listen = async (file) => {
+    request?.abort();
+    $("problem").replaceChildren();
+    $("audio").pause();
+    $("other").pause();
+    if (file.size > model.max_upload_bytes) {
+      showProblem(`${file.name} has ${megabytes(file.size)}; this page takes `
+        + `${megabytes(model.max_upload_bytes)}: send a shorter part of it, or start the page with a`
+        + " larger --max-upload-mb.");
+      return;
+    }
+    const mine = new AbortController();
+    request = mine;
+    const start = performance.now();
+    const tick = () => {
+      const seconds = (performance.now() - start) / 1000;
+      $("seconds").textContent = seconds < 1 ? "" : `${seconds.toFixed(0)} s`;
+    };
+    const timer = setInterval(tick, 1000);
+    tick();
+    $("work").hidden = false;
+    $("state").textContent = `Listening to ${file.name}.`;
+    try {
+      const address = `/api/tag?name=${encodeURIComponent(file.name)}`;
+      const answer = await ask(address, { method: "POST", body: file, signal: mine.signal });
+      const answered = await answer.json();
+      if (request !== mine) return;
+      result = answered;
+      showResult(file);
+    } catch (error) {
+      if (request !== mine) return;
+      if (error.name === "AbortError") $("state").textContent = "Stopped.";
+      else showProblem(error.message);
+    } finally {
+      clearInterval(timer);
+      if (request === mine) {
+        $("work").hidden = true;
+        request = null;
+      }
+    }
+  };
+
+  const take = (files, entries = []) => {
+    if (entries.some((entry) => entry && entry.isDirectory)) {
+      showProblem("That is a folder: drop one recording; musrep tag takes whole folders.");
+    } else if (files.length > 1) {
+      showProblem(`Those are ${files.length} files: drop one recording at a time.`);
+    } else if (files.length) {
+      listen(files[0]);
+    }
+  };
+
+  const save = () => {
+    const text = JSON.stringify({ model, result }, null, 1);
+    const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    make("a", { href: address, download: `${result.name}.tags.json` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 1000);
+  };
+
+  const start = async () => {
+    try {
+      model = await (await ask("/api/model")).json();
+    } catch (error) {
+      showProblem(error.message);
+      return;
+    }
+    showModel();
+    $("file").addEventListener("change", () => {
+      take($("file").files);
+      $("file").value = ""; // so that the same file can be chosen again
+    });
+    $("stop").addEventListener("click", () => {
+      request?.abort();
+      $("file").focus();
+    });
+    $("more").addEventListener("click",
+      () => showTags($("more").getAttribute("aria-expanded") === "false"));
+    $("save").addEventListener("click", save);
+    const [audio, other] = [$("audio"), $("other")];
+    audio.addEventListener("play", () => other.pause());
+    other.addEventListener("play", () => audio.pause());
+    ["play", "pause", "ended", "emptied"].forEach((name) =>
+      other.addEventListener(name, showPlaying));
+
+    let depth = 0; // of the elements that the pointer has entered
+    const isFile = (event) => event.dataTransfer?.types.includes("Files");
+    const mark = (change) => {
+      depth = Math.max(0, depth + change);
+      $("drop").classList.toggle("is-over", depth > 0);
+    };
+    window.addEventListener("dragenter", (event) => isFile(event) && mark(1));
+    window.addEventListener("dragleave", (event) => isFile(event) && mark(-1));
+    window.addEventListener("dragover", (event) => isFile(event) && event.preventDefault());
+    window.addEventListener("drop", (event) => {
+      if (!isFile(event)) return;
+      event.preventDefault();
+      mark(-depth);
+      const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+      take(event.dataTransfer.files, entries);
+    });
+    document.body.dataset.ready = "yes";
+  };
+
+  start();
+}

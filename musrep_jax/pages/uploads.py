@@ -1,0 +1,91 @@
+"""Recordings that are being sent: bounded while they come, on the disk while they are needed."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from musrep_jax.data.quarantine import escape_path
+
+_PREFIX = "musrep-serve-"
+_MAX_NAME_LENGTH = 200
+_MEGABYTE = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A recording that has arrived.
+
+    Attributes:
+        path: where it lies for the moment; the name is ours, nothing of it was sent.
+        name: what it is called.
+    """
+
+    path: str
+    name: str
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[pathlib.Path]:
+    """Yields a folder that is removed at the end, after removing those that killed processes left.
+
+    The name of a folder tells its process.
+    """
+    for left in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        found = re.fullmatch(rf"{_PREFIX}(\d+)-\w+", left.name)
+        if found and left.stat().st_uid == os.getuid() and not _is_alive(int(found[1])):
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
+        yield pathlib.Path(folder)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.asynccontextmanager
+async def receive(request: Request, folder: pathlib.Path, max_bytes: int) -> AsyncIterator[Upload]:
+    """Yields the recording in the body of a request; it is removed at the end.
+
+    Args:
+        request: with the recording as its body, and its name in the query.
+        folder: where it is kept.
+        max_bytes: that are taken.
+
+    Raises:
+        HTTPException: 413 as soon as it is known to be larger.
+    """
+    name = os.path.basename(request.query_params.get("name", "").replace("\\", "/"))
+    name = escape_path(name[:_MAX_NAME_LENGTH]) or "The recording"
+    refusal = HTTPException(
+        413, f"{name} is larger than {max_bytes / _MEGABYTE:g} MB: send a shorter part of it, or "
+        "start the page with a larger --max-upload-mb.",
+    )  # fmt: skip
+    declared = request.headers.get("content-length", "0")
+    if int(declared) > max_bytes:
+        raise refusal
+    descriptor, path = tempfile.mkstemp(dir=folder)
+    try:
+        size = 0
+        with open(descriptor, "wb") as file:
+            async for part in request.stream():
+                size += len(part)
+                if size > max_bytes:
+                    raise refusal
+                file.write(part)
+        yield Upload(path, name)
+    finally:
+        os.unlink(path)
