@@ -11,8 +11,9 @@ import jax
 import ml_collections
 
 from musrep_jax import __version__
-from musrep_jax.config import ConfigError, parse_command_line, plain
+from musrep_jax.config import ConfigError, config_first, parse_command_line, plain
 from musrep_jax.data.datasets import default_data_dir
+from musrep_jax.heap import keep_freed_memory
 from musrep_jax.recipes import load_recipe
 from musrep_jax.training import distributed
 from musrep_jax.training.signals import exit_code, stopped_by_sigterm
@@ -30,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
         0 when all is done, 1 when parts failed, 2 when the command is wrong, 130 after Ctrl-C, 143
         after SIGTERM (the machine is taken away): the same command goes on.
     """
+    keep_freed_memory()
     try:
         with stopped_by_sigterm(), distributed.leaving():
             config, workdir = parse_command_line(argv)
@@ -60,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
 
 def default_workdir(argv: Sequence[str]) -> str:
     """Returns `runs/NAME` for `--config=configs/NAME.py`, `runs/NAME-ARG` with an argument."""
-    text = next((a for a in argv if a.startswith("--config=")), "--config=experiment")
+    words = config_first(argv)
+    text = next((a for a in words if a.startswith("--config=")), "--config=experiment")
     file, _, argument = text.removeprefix("--config=").partition(":")
     name = re.sub(r"[^\w.-]+", "_", "-".join(p for p in (Path(file).stem, argument) if p))
     return str(Path("runs") / name)

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import importlib.resources
 import json
 import re
 import types
@@ -71,11 +72,44 @@ def given(settings: ml_collections.ConfigDict, *without: str) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if v is not None and k not in without}
 
 
+def config_names() -> list[str]:
+    """Returns the names of the package's own configs, the files of `configs/`."""
+    files = importlib.resources.files("configs").iterdir()
+    stems = (file.name.removesuffix(".py") for file in files if file.name.endswith(".py"))
+    return sorted(stem for stem in stems if stem not in ("__init__", "common"))
+
+
+def config_first(argv: Sequence[str]) -> list[str]:
+    """Returns a command line that starts with `--config=FILE[:ARGUMENT]`, as the library wants it.
+
+    People may say the config anywhere, in one word or two, and one of the package's own by its
+    name: `--config=transfer:smoke` is `configs/transfer.py:smoke` of wherever the package is.
+
+    Args:
+        argv: the command line, with the program's name first.
+
+    Raises:
+        ConfigError: if there is no config of that name.
+    """
+    program, *words = argv
+    if "--config" in words[:-1]:
+        place = words.index("--config")
+        words[place : place + 2] = [f"--config={words[place + 1]}"]
+    words.sort(key=lambda word: not word.startswith("--config="))
+    if words and words[0].startswith("--config="):
+        name, colon, argument = words[0].removeprefix("--config=").partition(":")
+        if name and not name.endswith(".py"):
+            choose(name, config_names(), "The config")
+            path = importlib.resources.files("configs") / f"{name}.py"
+            words[0] = f"--config={path}{colon}{argument}"
+    return [program, *words]
+
+
 def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     """Reads `--config=FILE[:ARGUMENT]`, `--config.FIELD=VALUE`, `--workdir`, `--cells`, `--merge`.
 
     Args:
-        argv: the command line, with the program's name first.
+        argv: the command line, with the program's name first; see `config_first`.
 
     Returns:
         The config with the overrides applied, and noted in `overrides` because they go before what
@@ -85,8 +119,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     Raises:
         ConfigError: if a flag, a field, a value or the file is wrong.
     """
-    # The library wants the file before its fields; people may say them in any order.
-    argv = [argv[0], *sorted(argv[1:], key=lambda word: not word.startswith("--config="))]
+    argv = config_first(argv)
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
         "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values,
@@ -120,10 +153,16 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
             f"Unexpected argument {rest[1]!r}: settings are given as --config.FIELD=VALUE."
         )
     if holder.value is None:
-        raise ConfigError("No config was given: say --config=configs/transfer.py, for example.")
+        raise ConfigError(
+            "No config was given: say --config=configs/transfer.py, for example, or one of the "
+            f"package's own by name: {', '.join(config_names())}."
+        )
     if not isinstance(holder.value, ml_collections.ConfigDict):
         name = next((a for a in argv if a.startswith("--config=")), "--config")
-        raise ConfigError(f"The config file of {name!r} does not exist: see the folder configs/.")
+        raise ConfigError(
+            f"The config file of {name!r} does not exist; the package's own are called "
+            f"{', '.join(config_names())}."
+        )
     config = holder.value
     overrides: dict[str, dict[str, Any]] = {}
     for name, value in config_flags.get_override_values(values["config"]).items():

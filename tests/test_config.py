@@ -3,7 +3,13 @@
 import pytest
 
 from configs import common
-from musrep_jax.config import ConfigError, differences, parse_command_line, plain
+from musrep_jax.config import (
+    ConfigError,
+    config_names,
+    differences,
+    parse_command_line,
+    plain,
+)
 from musrep_jax.models import ALIASES, MODELS, model_settings
 from musrep_jax.recipes.cells import Cell
 from musrep_jax.recipes.settings import duration, model_deviations, model_of, settings_of_cell
@@ -31,6 +37,15 @@ def test_overrides_reach_the_settings_of_a_cell():
 def test_fields_may_be_said_before_the_file():
     config, _ = parse("--config.seeds=3", TRANSFER)
     assert config.seeds == "3"
+
+
+def test_a_config_of_the_package_goes_by_its_name_wherever_one_is(monkeypatch, tmp_path):
+    by_file, _ = parse("--config=configs/transfer.py:smoke")
+    monkeypatch.chdir(tmp_path)
+    for words in (["--config=transfer:smoke"], ["--workdir", "W", "--config", "transfer:smoke"]):
+        by_name, _ = parse(*words)
+        assert plain(by_name) == plain(by_file)
+    assert config_names() == ["compare", "harmonic", "tagging", "transfer"]
 
 
 def test_compact_widths_are_deviations_and_full_size_is_one_flag_away():
@@ -71,6 +86,7 @@ def test_every_model_can_be_named_without_editing_a_file(name):
     [
         ((), "No config was given"),
         (("--config=configs/transfr.py",), "does not exist"),
+        (("--config=transfr",), "The config is 'transfr'. Did you mean 'transfer'?"),
         ((f"{TRANSFER}:smok",), "smoke and paper, not 'smok'"),
         ((TRANSFER, "--config.modle.name=x"), "no field 'modle'. Did you mean 'model'?"),
         ((TRANSFER, "--config.model.nmae=x"), "no field 'nmae'. Did you mean 'name'?"),
