@@ -39,6 +39,7 @@ EXCEPTIONS = {
     "data/audio.py": {"soundfile", "soxr"},
     "data/beam_build.py": {"apache_beam"},
     "data/decoders.py": {"soxr"},
+    "data/encoders.py": {"soundfile"},
     "data/builders.py": {"tensorflow_datasets"},
     "data/corpora.py": {"tensorflow_datasets"},
     "data/records.py": {"array_record", "tensorflow_datasets"},

@@ -19,6 +19,7 @@ from musrep_jax.cli.export import export
 from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
+from musrep_jax.cli.report import report
 from musrep_jax.cli.search import search
 from musrep_jax.cli.serve import serve
 from musrep_jax.cli.similar import similar
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "import-weights": import_weights,
     "models": models,
+    "report": report,
     "search": search,
     "serve": serve,
     "similar": similar,

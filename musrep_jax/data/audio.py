@@ -1,6 +1,6 @@
 """Reading audio files: any format of libsndfile, any rate, whole or in excerpts.
 
-The only file that imports soundfile and soxr, on use. What libsndfile does not read (AAC, ALAC,
+The only file that reads with soundfile, imported on use. What libsndfile does not read (AAC, ALAC,
 WMA) goes through the `ffmpeg` program where there is one.
 """
 

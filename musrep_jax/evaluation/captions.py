@@ -131,6 +131,23 @@ def training_sizes(cells: Sequence[Cell]) -> set[float]:
     return {training_size(cell) for cell in carried or cells}
 
 
+def transfer_pairs(
+    summaries: Sequence[Summary], targets: Sequence[str]
+) -> list[tuple[str | None, str]]:
+    """Returns every source and target that something was carried between, ordered by target.
+
+    Without any, every target stands alone, its source None.
+
+    Args:
+        summaries: from `cells.summarise`.
+        targets: in their order.
+    """
+    conditions = [summary.condition for summary in summaries]
+    carried = dict.fromkeys((c.source, c.target) for c in conditions if c.source is not None)
+    pairs = list(carried) or [(None, target) for target in targets]
+    return sorted(pairs, key=lambda pair: targets.index(pair[1]))
+
+
 def only_model(cells: Sequence[Cell]) -> str:
     """Returns the model of the cells.
 

@@ -244,14 +244,7 @@ def learning_curves(
             "there is no learning curve to draw: no finished cell says how many tracks it was "
             "trained on (num_train_tracks, or num_train_tracks_used when it is 0)."
         )
-    pairs = list(
-        dict.fromkeys(
-            (s.condition.source, s.condition.target)
-            for s in summaries
-            if s.condition.source is not None
-        )
-    ) or [(None, target) for target in targets]
-    pairs.sort(key=lambda pair: targets.index(pair[1]))
+    pairs = captions.transfer_pairs(summaries, targets)
     per_target = max(sum(target == pair[1] for pair in pairs) for target in targets)
     num_columns = per_target if per_target > 1 else min(3, len(pairs))
     num_rows = math.ceil(len(pairs) / num_columns)

@@ -23,19 +23,21 @@
   };
 
   const tickStep = (duration, most) =>
-    [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600].find((s) => duration / s <= most)
+    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600].find((s) => duration / s <= most)
     || Math.ceil(duration / most / 3600) * 3600;
 
-  /* Rows in the order of the map: labels that reach their threshold first, then by their mean. */
-  const ranked = ({ labels, probabilities, thresholds }) => {
+  /* Rows in the order of the map: labels that hold, that pass their threshold, then by their mean. */
+  const ranked = ({ labels, probabilities, thresholds, truth }) => {
     const rows = labels.map((label, column) => {
       const values = probabilities.map((row) => row[column]);
       const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
       const threshold = thresholds && label in thresholds ? thresholds[label] : null;
-      const isTagged = threshold !== null && values.some((value) => value >= threshold);
-      return { label, column, mean, threshold, isTagged };
+      const isTagged = threshold !== null && values.some((value) => value > threshold);
+      const isTrue = Boolean(truth) && truth.includes(label);
+      return { label, column, mean, threshold, isTagged, isTrue };
     });
-    return rows.sort((a, b) => b.isTagged - a.isTagged || b.mean - a.mean);
+    return rows.sort((a, b) =>
+      b.isTrue - a.isTrue || b.isTagged - a.isTagged || b.mean - a.mean);
   };
 
   /* The part of each span that is drawn: the last chunk may overlap the one before. */
@@ -68,7 +70,7 @@
     rows.forEach((row, index) => {
       if (row.threshold === null) return;
       spans.forEach(([start, end], time) => {
-        if (data.probabilities[time][row.column] < row.threshold) return;
+        if (data.probabilities[time][row.column] <= row.threshold) return;
         const left = (start / duration) * width;
         const wide = ((end - start) / duration) * width;
         context.fillRect(left, (index + 1) * ROW_HEIGHT - 3, Math.max(1, wide - 1), 2);
@@ -89,8 +91,8 @@
       rect.setAttribute("fill-opacity", String((step + 0.5) / 10));
       svg.append(rect);
     }
-    const meaning = hasThresholds ? "underlined: at or above the label's threshold" : "";
-    return make("span", { className: "taggram-scale" }, "probability 0", svg, "1 ", meaning);
+    const scale = make("span", { className: "taggram-scale" }, "probability 0", svg, "1");
+    return hasThresholds ? [scale, make("span", {}, "underlined: above the label's threshold")] : [scale];
   };
 
   const makeTable = (rows, data) => {
@@ -113,7 +115,7 @@
    * @param {HTMLElement} container Takes the map; has the look of theme.css.
    * @param {object} data `labels`: names; `times`: [start, end] of every chunk in seconds;
    *   `probabilities`: for every chunk, one number per label; `thresholds`: label -> probability
-   *   from which on it counts as a tag, or null.
+   *   above which it counts as a tag, or null; `truth`, if known: labels that hold.
    * @param {HTMLMediaElement|null} audioElement Followed by the play head, and moved by a click or
    *   by the keys on the map: arrows a chunk, Page Up and Down five, Home, End, Space plays.
    */
@@ -127,7 +129,8 @@
     const spans = drawnSpans(data.times);
     const duration = Math.max(1e-3, ...data.times.map(([, end]) => end));
     numDrawn += 1;
-    let shown = rows.slice(0, Math.max(NUM_SHOWN, rows.filter((row) => row.isTagged).length));
+    const numNeeded = rows.filter((row) => row.isTagged || row.isTrue).length;
+    let shown = rows.slice(0, Math.max(NUM_SHOWN, numNeeded));
     let position = 0;
     let described = -1;
 
@@ -190,7 +193,8 @@
     };
     const showRows = () => {
       labels.replaceChildren(...shown.map((row) => make(
-        "li", { title: row.label, className: row.isTagged ? "tagged" : "" }, row.label)));
+        "li", { title: row.label, className: row.isTagged ? "tagged" : "" },
+        row.isTrue ? `\u2713 ${row.label}` : row.label)));
       map.style.height = `${shown.length * ROW_HEIGHT}px`;
       repaint();
     };
@@ -240,7 +244,8 @@
 
     const below = make(
       "div", { className: "taggram-below" }, now,
-      makeScale(rows.some((row) => row.threshold !== null)));
+      ...makeScale(rows.some((row) => row.threshold !== null)),
+      ...(data.truth ? [make("span", {}, "\u2713 label of the data set")] : []));
     if (rows.length > shown.length) {
       const few = shown;
       const more = make("button", { type: "button" }, `Show all ${rows.length} labels`);

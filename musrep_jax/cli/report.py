@@ -1,0 +1,71 @@
+"""`musrep report`: a run as one HTML file, to look at, to listen to and to send."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from musrep_jax.cli.frame import EXIT_WRONG, Json, print_json, say
+
+
+def report(
+    workdir: Annotated[Path, typer.Argument(help="The --workdir of a run, finished or not.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; by default WORKDIR/report.html.")
+    ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(help="Whose model is heard; by default the one with the highest ROC-AUC."),
+    ] = None,
+    tracks: Annotated[
+        int, typer.Option(min=0, max=12, help="Test tracks to listen to, with tags over time.")
+    ] = 3,
+    json: Json = False,
+) -> None:
+    """Make a page of a run: transfer matrix, curves, labels, and test tracks to listen to.
+
+    The page is one file that asks nothing of any server: numbers, figures, scripts and audio are in
+    it. It takes runs that are not finished, or of which cells failed, as they are.
+    """
+    from musrep_jax.pages.report import describe_cell, make_page
+    from musrep_jax.pages.report_tracks import MAX_SECONDS, best_cell, play_tracks
+    from musrep_jax.recipes.reading import read_run
+    from musrep_jax.recipes.workdir import write_text
+
+    run = read_run(workdir)
+    if cell is not None and cell not in run.results:
+        say(f"error: {workdir} has no cell {cell!r}; it has {', '.join(run.results) or 'none'}.")
+        raise typer.Exit(EXIT_WRONG)
+    heard = cell or best_cell(run)
+    played, sentence = [], "No cell has an exported model yet, so there is nothing to hear."
+    if tracks == 0:
+        sentence = "No tracks were asked for (--tracks)."
+    elif heard is not None:
+        played, sentence = play_tracks(run, heard, tracks)
+    if played:
+        best = "" if cell else ", the best cell by ROC-AUC (of the transfers, if there are any)"
+        sentence = (
+            f"Heard by {describe_cell(run, heard)}{best}. {len(played)} test tracks, evenly spread "
+            f"over the test split, up to {MAX_SECONDS:g} s of each. Click into a map, or use the "
+            "arrow keys on it, to move through the recording."
+        )
+    page = out or workdir / "report.html"
+    write_text(page, make_page(run, played, sentence))
+    failed = sum(result.get("error") is not None for result in run.results.values())
+    if json:
+        print_json(
+            {
+                "page": str(page),
+                "bytes": page.stat().st_size,
+                "num_cells": len(run.results),
+                "num_failed": failed,
+                "unfinished": dict(run.unfinished),
+                "heard": heard if played else None,
+                "tracks": [track.track_id for track in played],
+                "note": None if played else sentence,
+            }
+        )
+    else:
+        if not played:
+            say(sentence)
+        say(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB, {len(run.results)} cells)")

@@ -1,0 +1,338 @@
+"""The report of a run: one HTML file that holds all it shows and asks nothing of any server.
+
+Tables are written here and are there without JavaScript; the page's own script sorts and filters
+them, draws the curves from data that stand in the page, and plays the taggrams. A policy in the
+page (Content-Security-Policy) lets run and look only what is in it, by hash. There is no framework
+and no template language: a few hundred lines of plain JavaScript and of `markup` do it, and the
+file opens in ten years.
+"""
+
+import base64
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from musrep_jax import __version__
+from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.evaluation.cells import METRIC_TITLES
+from musrep_jax.pages import read_static, report_data, report_tables
+from musrep_jax.pages.markup import Markup, data_block, element, facts, join
+from musrep_jax.pages.report_tracks import PlayedTrack
+from musrep_jax.recipes.presentation import notes_on, title_of, with_display_names
+from musrep_jax.recipes.reading import Run
+from musrep_jax.training.checkpoints import CARD_FILE
+
+STYLES = ("theme.css", "report.css")
+SCRIPTS = ("taggram.js", "tables.js", "charts.js", "report.js")
+
+Section = tuple[str, str, Markup]
+"""Its id, its title, its content."""
+
+
+def make_page(run: Run, played: Sequence[PlayedTrack], listening: Markup | str) -> str:
+    """Returns the report of a run as an HTML file.
+
+    Args:
+        run: the workdir.
+        played: test tracks to be heard.
+        listening: which cell is heard, or a sentence on why there is nothing to hear.
+    """
+    shown = {name: with_display_names(result) for name, result in run.results.items()}
+    finished = {name: r for name, r in shown.items() if not cells_file.is_failed(r)}
+    sections: list[Section] = [
+        *_transfer(list(shown.values())),
+        *_cells(list(shown.values())),
+        *_one_cell(finished),
+        ("listen", "Listen: tags over time", _listen(played, listening)),
+        *_failures(shown, run.unfinished),
+        ("made", "How this was made", _making(run)),
+    ]
+    data = {
+        "cells": [
+            report_data.cell_details(name, result, run.rows(name))
+            for name, result in finished.items()
+        ],
+        "learning": report_data.learning_curves(list(shown.values()), _synthetic(shown)),
+        "taggrams": [track.taggram for track in played],
+        "metrics": METRIC_TITLES,
+    }
+    title = f"{run.path.absolute().name}: report"
+    navigation = element(
+        "nav",
+        element("ul", [element("li", element("a", t, href=f"#{i}")) for i, t, _ in sections]),
+        aria_label="Sections",
+        class_="sections",
+    )
+    body = element(
+        "body",
+        element("a", "Skip to the results", href=f"#{sections[0][0]}", class_="skip"),
+        element(
+            "div",
+            element(
+                "header",
+                element("h1", f"Report of {run.path.absolute().name}"),
+                _overview(run, shown),
+            ),
+            navigation,
+            element("main", [_panel(*section) for section in sections]),
+            class_="page",
+        ),
+        data_block("report-data", data),
+        element("script", Markup(_script())),
+    )
+    style = Markup("\n".join(read_static(name) for name in STYLES))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        Markup(
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, _script())}">'
+        ),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="generator", content=f"musrep_jax {__version__}"),
+        element("link", rel="icon", href="data:,"),
+        element("title", title),
+        element("style", style),
+    )
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def describe_cell(run: Run, name: str) -> str:
+    """Returns what a cell is, in words.
+
+    Args:
+        run: the workdir.
+        name: of the cell.
+    """
+    return title_of(with_display_names(run.results[name]))
+
+
+def _script() -> str:
+    """Returns the page's JavaScript."""
+    return "\n".join(read_static(name) for name in SCRIPTS)
+
+
+def _policy(style: str, script: str) -> str:
+    """Returns a policy that allows this style, this script and data of the page, nothing else."""
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in (style, script)
+    ]
+    return (
+        f"default-src 'none'; style-src {hashes[0]}; script-src {hashes[1]}; img-src data:; "
+        "media-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _panel(name: str, title: str, content: Markup) -> Markup:
+    heading = element("h2", title, id=f"{name}-title")
+    return element(
+        "section", heading, content, id=name, class_="panel", aria_labelledby=f"{name}-title"
+    )
+
+
+def _synthetic(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return sorted({r["target"] for r in shown.values() if r.get("is_synthetic")})
+
+
+def _names(results: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
+    """Returns the shown name of every data set."""
+    return cells_file.display_names(
+        [r["target"] for r in results] + [r.get("source") for r in results]
+    )
+
+
+def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Returns what stands under the page's title."""
+    results = list(shown.values())
+    failed = sum(cells_file.is_failed(result) for result in results)
+    states = [f"{len(results) - failed} finished"]
+    states += [f"{failed} failed"] if failed else []
+    states += [f"{len(run.unfinished)} without a result"] if run.unfinished else []
+    targets, models = (cells_file.ordered(results, field) for field in ("target", "model"))
+    sources = cells_file.source_order(results)
+    names = _names(results)
+    config = ml_collections.ConfigDict({"model": {"size": None}})
+    config.update(ml_collections.ConfigDict(run.config))
+    notes = notes_on(results, config)
+    return join(
+        [
+            facts(
+                [
+                    ("Experiment", run.config.get("recipe")),
+                    ("Cells", ", ".join(states)),
+                    ("Sources", ", ".join(names[source] for source in sources)),
+                    ("Targets", ", ".join(names[target] for target in targets)),
+                    ("Models", ", ".join(models)),
+                ]
+            ),
+            element("ul", [element("li", note) for note in notes], class_="note")
+            if notes
+            else None,
+        ]
+    )
+
+
+def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Returns the sections on transfer, none when nothing was carried."""
+    if not any(result.get("source") for result in results):
+        return []
+    synthetic = sorted({r["target"] for r in results if r.get("is_synthetic")})
+    matrices = report_tables.transfer_matrices(results, synthetic)
+    legend = element(
+        "p",
+        "Colour: difference to training from scratch on the same tracks, ",
+        element("span", "worse", class_="key down-4"),
+        " ",
+        element("span", "better", class_="key up-4"),
+        ". Small print: the 95 % bootstrap interval over test tracks, then the difference; * p < "
+        "0.05 in every seed.",
+        class_="small soft",
+    )
+    content = [element("div", class_="controls", id="matrix-controls"), matrices, legend]
+    sections = [("transfer", "Transfer matrix", join(content))]
+    curves = join(
+        [
+            element("p", "Lines: mean over seeds; bands: 95 % intervals over test tracks.",
+                    class_="small soft"),
+            element("div", class_="controls", id="learning-controls"),
+            element("div", id="learning", class_="charts"),
+        ]
+    )  # fmt: skip
+    if len({result.get("num_train_tracks") for result in results if result.get("source")}) > 1:
+        sections.append(("curves", "Learning curves", curves))
+    differences = report_tables.differences_table(results, _names(results))
+    if differences is None:
+        differences = element(
+            "p",
+            "No cell has been compared with scratch yet: that happens when a run ends, for cells "
+            "whose scratch cell is there.",
+        )
+    sections.append(("scratch", "Differences to scratch", differences))
+    return sections
+
+
+def _cells(results: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Returns the section with the table of all cells."""
+    if not results:
+        text = element("p", "No cell has a result yet: the page can be made again at any time.")
+        return [("cells", "All cells", text)]
+    return [("cells", "All cells", report_tables.results_table(results, _names(results)))]
+
+
+def _one_cell(finished: Mapping[str, Mapping[str, Any]]) -> list[Section]:
+    """Returns the section on labels and training of one cell, which the page's script fills."""
+    if not finished:
+        return []
+    options = [
+        element("option", f"{title_of(result)}, seed {result.get('seed')}", value=index)
+        for index, result in enumerate(finished.values())
+    ]
+    content = [
+        element(
+            "div",
+            element("label", "Cell", element("select", options, id="cell")),
+            class_="controls",
+        ),
+        element("div", id="cell-details"),
+        element(
+            "noscript",
+            element("p", "Curves and labels need JavaScript; results.md has the same numbers."),
+        ),
+    ]
+    return [("labels", "One cell: training and labels", join(content))]
+
+
+def _listen(played: Sequence[PlayedTrack], listening: Markup | str) -> Markup:
+    """Returns the tracks to be heard."""
+    cards = []
+    for number, track in enumerate(played):
+        cut = ", its start" if track.is_cut else ""
+        truth = ", ".join(track.true_labels) or "none"
+        cards.append(
+            element(
+                "article",
+                element("h3", track.track_id, id=f"track-{number}"),
+                element("p", f"{track.seconds:.0f} s{cut}. Labels in the data set: {truth}.",
+                        class_="small"),
+                element("audio", controls=True, preload="metadata", src=track.url,
+                        aria_labelledby=f"track-{number}"),
+                element("div", class_="taggram", data_track=number),
+            )
+        )  # fmt: skip
+    return join([element("p", listening, class_=None if played else "note"), cards])
+
+
+def _failures(
+    shown: Mapping[str, Mapping[str, Any]], unfinished: Mapping[str, str]
+) -> list[Section]:
+    """Returns the section on cells without a result, none when all have one."""
+    entries = [
+        (title_of(result), element("code", result.get("error") or "no result"))
+        for result in shown.values()
+        if cells_file.is_failed(result)
+    ]
+    entries += [(name, element("span", sentence)) for name, sentence in unfinished.items()]
+    if not entries:
+        return []
+    listed = [
+        element("li", element("strong", title), element("br"), text, class_="problem")
+        for title, text in entries
+    ]
+    return [("failed", "Failed and unfinished cells", element("ul", listed, class_="problems"))]
+
+
+def _making(run: Run) -> Markup:
+    """Returns command, versions, config, and what to cite."""
+    record = run.record
+    packages = ", ".join(f"{k} {v}" for k, v in (record.get("packages") or {}).items() if v)
+    device = f"{record.get('num_devices')} {record.get('device_kind')}" if record else None
+    command = record.get("command")
+    about = facts(
+        [
+            ("Command", element("code", command) if command else None),
+            ("Python", record.get("python")),
+            ("Packages", packages),
+            ("Code", record.get("git_revision")),
+            ("Devices", device),
+            ("Page", f"made with musrep_jax {__version__} on {datetime.date.today():%d %B %Y}"),
+        ]
+    )
+    config = None
+    if run.config:
+        config = element(
+            "details",
+            element("summary", "The resolved config"),
+            element(
+                "pre",
+                json.dumps(run.config, indent=1, ensure_ascii=False),
+                tabindex="0",
+                role="region",
+                aria_label="The resolved config",
+            ),
+        )
+    return join([about, config, element("h3", "How to cite"), _citations(run)])
+
+
+def _citations(run: Run) -> Markup:
+    """Returns what to cite: this package, and the data sets that the exported models name."""
+    data = {}
+    for name, result in run.results.items():
+        file = run.export_dir(name) / CARD_FILE
+        if result.get("target") not in data and file.is_file():
+            card = json.loads(file.read_text(encoding="utf-8"))
+            data[result["target"]] = card["data"]
+    revision = run.record.get("git_revision")
+    package = f"musrep_jax {__version__}{f', revision {revision}' if revision else ''}"
+    listed = [element("li", f"{package} (Apache-2.0).")]
+    by_text: dict[str, list[str]] = {}
+    for about in data.values():
+        cited = by_text.setdefault(about["citation"].strip(), [])
+        cited.append(f"{about['name']} ({about['licence']})")
+    for text, cited in by_text.items():
+        shown = element("pre", text, tabindex="0") if text.startswith("@") else text
+        listed.append(element("li", f"{', '.join(cited)}: ", shown))
+    return element("ul", listed)

@@ -1,0 +1,143 @@
+"""What a report's JavaScript draws: learning curves, training curves, labels of every cell."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from musrep_jax.evaluation import captions
+from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.evaluation.cells import METRIC_TITLES, MODES
+from musrep_jax.evaluation.tables import summary_text
+
+Result = Mapping[str, Any]
+
+MAX_POINTS = 150
+"""Of one curve: more are not to be told apart on a page, and make it large."""
+LABEL_FIELDS = ("positives", "roc_auc", "pr_auc", "random_pr_auc", "f1", "f1_fitted")
+
+
+def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the curves over the number of training tracks, as JSON values.
+
+    Args:
+        results: of all cells, with display names.
+        synthetic: names of the data sets whose audio is generated.
+
+    Returns:
+        One entry per model and metric: `model`, `metric`, `panels`, each with `title`, `chance` and
+        `lines`, each with `name`, `mode` and `points` [tracks, value, low, high]; none for models
+        with less than two sizes.
+    """
+    found = []
+    for model in cells_file.ordered(results, "model"):
+        cells = [cell for cell in results if cell["model"] == model]
+        if len(captions.training_sizes(cells)) < 2:
+            continue
+        targets = captions.carried_targets(cells)
+        for metric in METRIC_TITLES:
+            summaries = [
+                s
+                for s in cells_file.summarise(cells, metric).values()
+                if s.num_train_tracks_used
+                and math.isfinite(s.value)
+                and s.condition.target in targets
+            ]
+            pairs = captions.transfer_pairs(summaries, targets)
+            names = captions.axis_names([name for pair in pairs for name in pair], synthetic)
+            panels = []
+            for source, target in pairs:
+                of_pair = [
+                    s
+                    for s in summaries
+                    if s.condition.target == target and s.condition.source in (None, source)
+                ]
+                start = "" if source is None else f"{names[source]} \u2192 "
+                chances = [s.chance for s in of_pair if math.isfinite(s.chance)]
+                panels.append(
+                    {
+                        "title": f"{start}{names[target]}",
+                        "chance": sum(chances) / len(chances) if chances else None,
+                        "lines": _lines(of_pair),
+                    }
+                )
+            found.append({"model": model, "metric": metric, "panels": panels})
+    return found
+
+
+def cell_details(name: str, result: Result, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what the page shows of one finished cell, as JSON values.
+
+    Args:
+        name: of the cell.
+        result: of the cell.
+        rows: logged steps and validations.
+
+    Returns:
+        `name`, `summary` (lines), `numTracks`, `labels` (name, then `LABEL_FIELDS`, then the
+        bounds of both intervals, then why it was left out), `bestStep`, `train` [step, loss,
+        learning rate] and `validation` [step, loss, ROC-AUC].
+    """
+    reasons = result.get("skip_reasons") or {}
+    labels = []
+    for label, entry in result["per_label"].items():
+        values = [entry.get(field) for field in LABEL_FIELDS]
+        intervals = [
+            bound for metric in METRIC_TITLES
+            for bound in (entry.get(f"{metric}_ci") or (None, None))
+        ]  # fmt: skip
+        labels.append([label, *map(rounded, [*values, *intervals]), reasons.get(label)])
+    curves = {}
+    for kind, fields in (("train", ("loss", "learning_rate")), ("validation", ("loss", "roc_auc"))):
+        points = [
+            [row["step"], *(rounded(row.get(field)) for field in fields)]
+            for row in rows
+            if row.get("kind") == kind
+        ]
+        curves[kind] = thinned(points)
+    return {
+        "name": name,
+        "summary": summary_text(result).splitlines(),
+        "numTracks": result["num_tracks"],
+        "labels": labels,
+        "bestStep": result.get("best_step"),
+        **curves,
+    }
+
+
+def thinned(points: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
+    """Returns evenly spaced points, first and last among them.
+
+    >>> thinned([0, 1, 2, 3, 4, 5], 3)
+    [0, 2, 5]
+
+    Args:
+        points: in order.
+        most: how many at most, at least 2.
+    """
+    if len(points) <= most:
+        return list(points)
+    return [points[int(k * (len(points) - 1) / (most - 1))] for k in range(most)]
+
+
+def rounded(value: Any) -> Any:
+    """Returns a number with as many digits as a page shows; anything else as it is."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _lines(summaries: Sequence[cells_file.Summary]) -> list[dict[str, Any]]:
+    """Returns one line per mode."""
+    by_mode: dict[str, list[cells_file.Summary]] = {}
+    for summary in summaries:
+        by_mode.setdefault(summary.condition.mode, []).append(summary)
+    order = [*(mode for mode in MODES if mode in by_mode), *(m for m in by_mode if m not in MODES)]
+    return [
+        {
+            "name": mode.replace("_", " "),
+            "mode": mode.replace("_", "-"),
+            "points": [
+                [s.num_train_tracks_used, *map(rounded, (s.value, *s.ci))]
+                for s in sorted(by_mode[mode], key=lambda s: s.num_train_tracks_used)
+            ],
+        }
+        for mode in order
+    ]

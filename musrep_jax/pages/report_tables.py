@@ -1,0 +1,385 @@
+"""The tables of a report: the transfer matrix, differences to scratch, all cells, failures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from musrep_jax.evaluation import captions
+from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.evaluation.cells import (
+    METRIC_TITLES,
+    MODES,
+    SCRATCH,
+    SIGNIFICANCE,
+    Condition,
+    Summary,
+)
+from musrep_jax.evaluation.comparison import holm_adjusted
+from musrep_jax.evaluation.model_table import si_text
+from musrep_jax.evaluation.tables import number_text
+from musrep_jax.pages.markup import Markup, element, join, table
+
+Result = Mapping[str, Any]
+
+NUM_SHADES = 6
+MIN_COLOUR_RANGE = 0.02
+CELLS = (
+    "Brackets: 95 % bootstrap intervals over test tracks. Random: a scorer that knows nothing, on "
+    "the same tracks."
+)
+BEST = " Best: the model with the highest mean over seeds; * p < 0.05, paired bootstrap."
+DIFFERENCES = (
+    "Brackets: 95 % intervals of the paired bootstrap over test tracks; p: of no difference, "
+    "* below 0.05, ** also after Holm's correction for all rows."
+)
+MINUS = "\u2212"
+"""As wide as a plus sign."""
+
+
+def transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) -> list[Markup]:
+    """Returns the transfer matrix for every model, metric and number of training tracks.
+
+    Each is a block with `data-model`, `data-metric` and `data-size`, of which the page shows one.
+
+    Args:
+        results: of all cells, with display names.
+        synthetic: names of the data sets whose audio is generated.
+    """
+    blocks = []
+    for model in cells_file.ordered(results, "model"):
+        of_model = [cell for cell in results if cell["model"] == model]
+        for metric in METRIC_TITLES:
+            limit = colour_range(of_model, metric)
+            for size in sorted(captions.training_sizes(of_model), reverse=True):
+                blocks.append(
+                    element(
+                        "div",
+                        _panels(of_model, metric, size, limit, synthetic),
+                        class_="matrices",
+                        data_model=model,
+                        data_metric=metric,
+                        data_size=size_text(size),
+                    )
+                )
+    return blocks
+
+
+def colour_range(results: Sequence[Result], metric: str) -> float:
+    """Returns the greatest difference to scratch, which has the strongest colour.
+
+    Args:
+        results: of one model.
+        metric: `roc_auc` or `pr_auc`.
+    """
+    found = [abs(s.difference) for s in cells_file.summarise(results, metric).values()]
+    return max([MIN_COLOUR_RANGE, *(value for value in found if math.isfinite(value))])
+
+
+def shade(difference: float, limit: float) -> str:
+    """Returns the class of a field's colour.
+
+    >>> shade(0.05, 0.1), shade(-0.1, 0.1), shade(0.0, 0.1)
+    ('up-3', 'down-6', 'up-0')
+
+    Args:
+        difference: to scratch; NaN has no colour.
+        limit: of the strongest colour.
+    """
+    if math.isnan(difference):
+        return "plain"
+    strength = min(NUM_SHADES, round(NUM_SHADES * abs(difference) / limit))
+    return f"{'down' if difference < 0 else 'up'}-{strength}"
+
+
+def size_text(size: float) -> str:
+    """Returns a number of training tracks in a word, "all" for infinitely many."""
+    return "all" if math.isinf(size) else str(int(size))
+
+
+def _panels(
+    cells: Sequence[Result], metric: str, size: float, limit: float, synthetic: Sequence[str]
+) -> list[Markup]:
+    """Returns one table per mode."""
+    shown = [cell for cell in cells if captions.training_size(cell) == size]
+    targets = captions.carried_targets(shown)
+    shown = [cell for cell in shown if cell["target"] in targets]
+    sources: list[str | None] = [None, *cells_file.source_order(shown)]
+    modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in shown)]
+    modes = [mode for mode in modes if mode != SCRATCH] or modes
+    summaries = cells_file.summarise(shown, metric)
+    recorded = next((cell.get("num_train_tracks") for cell in shown), None)
+    names = captions.axis_names([*targets, *sources], synthetic)
+    panels = []
+    for mode in modes:
+        head = [element("th", names[target], scope="col") for target in targets]
+        rows = []
+        for source in sources:
+            of_mode = SCRATCH if source is None else mode
+            fields = [
+                _field(
+                    summaries.get(Condition(target, cells[0]["model"], recorded, of_mode, source)),
+                    limit,
+                    source == target,
+                )
+                for target in targets
+            ]
+            title = "from scratch" if source is None else names[source]
+            rows.append(
+                element(
+                    "tr",
+                    element("th", title, scope="row"),
+                    fields,
+                    class_="baseline" if source is None else None,
+                )
+            )
+        tracks = "all training tracks" if math.isinf(size) else f"{int(size)} training tracks"
+        caption = f"{_words(mode)}: {METRIC_TITLES[metric]} on the target's test tracks, {tracks}"
+        corner = element("th", "source \u2193  target \u2192", scope="col", class_="corner")
+        panels.append(
+            element(
+                "div",
+                element(
+                    "table",
+                    element("caption", caption),
+                    element("thead", element("tr", corner, head)),
+                    element("tbody", rows),
+                    class_="matrix",
+                ),
+                class_="scroll",
+                role="region",
+                aria_label=caption,
+                tabindex="0",
+            )
+        )
+    return panels
+
+
+def _field(summary: Summary | None, limit: float, is_same: bool) -> Markup:
+    """Returns one field of the matrix."""
+    if summary is None or math.isnan(summary.value):
+        text = "same data set" if is_same else "failed" if summary is not None else "not run"
+        return element("td", element("span", text, class_="small"), class_="nothing")
+    small = []
+    if math.isfinite(summary.spread):
+        small.append(f"\u00b1 {summary.spread:.3f} over {len(summary.seed_values)} seeds")
+    elif math.isfinite(summary.ci[0]):
+        small.append(f"{summary.ci[0]:.3f} to {summary.ci[1]:.3f}")
+    change = None
+    if math.isfinite(summary.difference):
+        mark = join([" *", element("span", " significant", class_="for-readers")])
+        change = element(
+            "span",
+            change_text(summary.difference, (math.nan, math.nan)),
+            mark if summary.is_significant else None,
+            class_="change",
+        )
+    return element(
+        "td",
+        element("span", number_text(summary.value), class_="value"),
+        element("span", *small, class_="interval") if small else None,
+        change,
+        class_=f"field {shade(summary.difference, limit)}",
+    )
+
+
+def differences_table(results: Sequence[Result], names: Mapping[str | None, str]) -> Markup | None:
+    """Returns the differences to scratch with intervals and p-values, or None without any.
+
+    Args:
+        results: of all cells, with display names.
+        names: shown name of every data set.
+    """
+    compared = [r for r in cells_file.sorted_cells(results) if r.get("versus_scratch")]
+    if not compared:
+        return None
+    has_models = len(cells_file.ordered(results, "model")) > 1
+    corrected, ranges = {}, {}
+    for metric in METRIC_TITLES:
+        found = [cells_file.versus_scratch(cell, metric) for cell in compared]
+        corrected[metric] = holm_adjusted([p for _, _, p in found])
+        bounds = [abs(v) for d, ci, _ in found for v in (d, *ci) if math.isfinite(v)]
+        ranges[metric] = max([MIN_COLOUR_RANGE, *bounds])
+    rows = []
+    for index, cell in enumerate(compared):
+        row: list[Any] = condition_cells(cell, names, has_models)
+        for metric in METRIC_TITLES:
+            difference, ci, p_value = cells_file.versus_scratch(cell, metric)
+            row += [
+                (
+                    join(
+                        [
+                            interval_plot(difference, ci, ranges[metric]),
+                            element("span", change_text(difference, ci)),
+                        ]
+                    ),
+                    _sortable(difference),
+                ),
+                p_cell(p_value, float(corrected[metric][index])),
+            ]
+        rows.append(row)
+    heads = condition_heads(has_models)
+    for title in METRIC_TITLES.values():
+        heads += [(f"{title} \u2212 scratch [95 %]", "number"), ("p", "number")]
+    return table(DIFFERENCES, heads, rows, class_="sortable", is_tall=True)
+
+
+def interval_plot(value: float, ci: tuple[float, float], limit: float) -> Markup | None:
+    """Returns a small figure of a difference and its interval around zero; the text says the same.
+
+    Args:
+        value: the difference.
+        ci: its interval; NaN bounds where there is none.
+        limit: at the edges.
+    """
+    if math.isnan(value):
+        return None
+    width, height = 72, 14
+
+    def x(number: float) -> str:
+        clipped = max(-limit, min(limit, number))
+        return f"{width / 2 + clipped / limit * (width / 2 - 4):.1f}"
+
+    middle = height / 2
+    drawn = [
+        element("line", x1=width / 2, x2=width / 2, y1=0, y2=height, class_="zero"),
+    ]
+    if math.isfinite(ci[0]):
+        drawn.append(element("line", x1=x(ci[0]), x2=x(ci[1]), y1=middle, y2=middle, class_="ci"))
+    drawn.append(element("circle", cx=x(value), cy=middle, r=3))
+    direction = "down" if value < 0 else "up"
+    return element(
+        "svg",
+        drawn,
+        class_=f"interval-plot {direction}",
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        aria_hidden="true",
+    )
+
+
+def results_table(results: Sequence[Result], names: Mapping[str | None, str]) -> Markup:
+    """Returns every cell with both metrics, chance level, size and time.
+
+    Args:
+        results: of all cells, with display names.
+        names: shown name of every data set.
+    """
+    listed = cells_file.sorted_cells(results)
+    has_models = len(cells_file.ordered(listed, "model")) > 1
+    has_seeds = len(cells_file.ordered(listed, "seed")) > 1
+    has_costs = any(cell.get("flops_per_second") is not None for cell in listed)
+    has_best = any(cell.get("versus_best") for cell in listed)
+    rows = []
+    for cell in listed:
+        row: list[Any] = condition_cells(cell, names, has_models)
+        row += [str(cell.get("seed", ""))] if has_seeds else []
+        for metric in METRIC_TITLES:
+            value = cells_file.as_number(cell.get(metric))
+            shown = value_markup(value, cells_file.as_interval(cell.get(f"{metric}_ci")))
+            row.append(("failed" if cells_file.is_failed(cell) else shown, _sortable(value)))
+        if has_best:
+            for metric in METRIC_TITLES:
+                best = (cell.get("versus_best") or {}).get(metric) or {}
+                difference = cells_file.as_number(best.get("difference"))
+                text = change_text(difference, cells_file.as_interval(best.get("ci")))
+                p_value = cells_file.as_number(best.get("p_value"))
+                mark = " *" if p_value < SIGNIFICANCE else ""
+                row.append((text + mark if text else "", _sortable(difference)))
+        chance = [cells_file.as_number((cell.get("random") or {}).get(m)) for m in METRIC_TITLES]
+        row.append(" / ".join(number_text(value) for value in chance))
+        params = cells_file.as_number(cell.get("num_params"))
+        row.append(("" if math.isnan(params) else f"{params:,.0f}", _sortable(params)))
+        for field in ("flops_per_second", "tracks_per_second") if has_costs else ():
+            cost = cells_file.as_number(cell.get(field))
+            row.append((si_text(cost), _sortable(cost)))
+        seconds = cells_file.as_number(cell.get("seconds"))
+        row.append((number_text(seconds)[:-2].rstrip(".") or "-", _sortable(seconds)))
+        rows.append(row)
+    heads = [
+        *condition_heads(has_models),
+        *([("Seed", "number")] if has_seeds else []),
+        *((f"{title} [95 %]", "number") for title in METRIC_TITLES.values()),
+        *(
+            (f"{title} \u2212 best [95 %]", "number")
+            for title in METRIC_TITLES.values()
+            if has_best
+        ),
+        ("Random ROC / PR", "number"),
+        ("Parameters", "number"),
+        *((title, "number") for title in ("FLOPs / s of audio", "Tracks / s") if has_costs),
+        ("Seconds", "number"),
+    ]
+    caption = CELLS + (BEST if has_best else "")
+    return table(caption, heads, rows, class_="sortable", is_tall=True)
+
+
+def condition_heads(has_models: bool) -> list[tuple[str, str]]:
+    """Returns the columns that say what a cell is.
+
+    Args:
+        has_models: whether there are several, so that they need a column.
+    """
+    texts = ("Target", "Source", "Mode", *(["Model"] if has_models else []))
+    return [*((title, "text") for title in texts), ("Tracks", "number")]
+
+
+def condition_cells(cell: Result, names: Mapping[str | None, str], has_models: bool) -> list[Any]:
+    """Returns the cells of a row that say what a cell is.
+
+    Args:
+        cell: with display names.
+        names: shown name of every data set.
+        has_models: see `condition_heads`.
+    """
+    used = cell.get("num_train_tracks_used")
+    size = cell.get("num_train_tracks")
+    tracks = str(size) if size else f"all ({used})" if used else "all"
+    source = cell.get("source")
+    return [
+        names[cell["target"]],
+        "" if source is None else names[source],
+        _words(cell["mode"]),
+        *([cell["model"]] if has_models else []),
+        (tracks, size or used or 1_000_000_000),
+    ]
+
+
+def value_markup(value: float, ci: tuple[float, float]) -> Markup:
+    """Returns a value with its interval, the interval in smaller letters."""
+    bounds = None
+    if math.isfinite(ci[0]):
+        bounds = element("span", f" [{ci[0]:.3f}, {ci[1]:.3f}]", class_="interval")
+    return join([number_text(value), bounds])
+
+
+def change_text(difference: float, ci: tuple[float, float]) -> str:
+    """Returns a difference with its sign and interval, an empty text for NaN.
+
+    >>> change_text(0.1, (0.05, 0.25))
+    '+0.100 [+0.050, +0.250]'
+
+    Args:
+        difference: of a metric.
+        ci: its interval.
+    """
+    if math.isnan(difference):
+        return ""
+    bounds = "" if math.isnan(ci[0]) else f" [{ci[0]:+.3f}, {ci[1]:+.3f}]"
+    return f"{difference:+.3f}{bounds}".replace("-", MINUS)
+
+
+def p_cell(p_value: float, corrected: float) -> tuple[Any, Any]:
+    """Returns a p-value with its mark, and what to sort it by."""
+    if math.isnan(p_value):
+        return "", None
+    mark = "**" if corrected < SIGNIFICANCE else "*" if p_value < SIGNIFICANCE else ""
+    return f"{p_value:.2g} {mark}".strip(), p_value
+
+
+def _sortable(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _words(mode: str) -> str:
+    return mode.replace("_", " ")

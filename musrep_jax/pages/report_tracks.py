@@ -1,0 +1,164 @@
+"""Test tracks to be heard on a page: their audio, and the tags that a model finds in them."""
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.config import ConfigError
+from musrep_jax.data.datasets import Dataset, DatasetError, make_builder
+from musrep_jax.data.encoders import compress
+from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.recipes.reading import Run, read_scores
+from musrep_jax.recipes.settings import builder_of
+from musrep_jax.tagger import LoadedTagger, load_tagger
+from musrep_jax.tags import Tags
+from musrep_jax.training.checkpoints import ExportError
+
+MAX_TRACKS = 12
+MAX_SECONDS = 30.0
+"""Of each track, from its start: about 250 kilobytes on the page."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayedTrack:
+    """A track with its tags over time.
+
+    Attributes:
+        track_id: of the data set.
+        audio: compressed, a file's bytes.
+        media_type: of the audio.
+        seconds: length of the audio.
+        is_cut: whether the track is longer.
+        true_labels: what the data set says of it.
+        taggram: as `drawTaggram` in `static/taggram.js` takes it.
+    """
+
+    track_id: str
+    audio: bytes
+    media_type: str
+    seconds: float
+    is_cut: bool
+    true_labels: tuple[str, ...]
+    taggram: Mapping[str, Any]
+
+    @property
+    def url(self) -> str:
+        """The audio as a data URL."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.audio).decode('ascii')}"
+
+
+def best_cell(run: Run) -> str | None:
+    """Returns the finished cell with the highest ROC-AUC whose model is there, None without any.
+
+    Where something was carried, a cell that something was carried to.
+
+    Args:
+        run: the workdir.
+    """
+    there = {
+        name: result
+        for name, result in run.results.items()
+        if not cells_file.is_failed(result) and run.export_dir(name).is_dir()
+    }
+    carried = {name: result for name, result in there.items() if result.get("source")}
+    scores = {name: result["roc_auc"] for name, result in (carried or there).items()}
+    return max(scores, key=scores.__getitem__) if scores else None
+
+
+def play_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayedTrack], str]:
+    """Returns test tracks of a cell, evenly spread over the split, or why there are none.
+
+    No data set is built or downloaded for a report.
+
+    Args:
+        run: the workdir.
+        name: of the cell.
+        num_tracks: how many at most.
+
+    Returns:
+        The tracks, and a sentence that is empty when there are some.
+    """
+    try:
+        tagger = load_tagger(run.export_dir(name))
+        test = read_scores(run, name)
+        dataset = open_built(run, run.results[name]["target"], tagger)
+    except (ConfigError, DatasetError, ExportError, ValueError, OSError) as error:
+        return [], " ".join(str(error).split())
+    tracks = dataset.tracks("test")
+    rows = {track_id: row for row, track_id in enumerate(tracks.track_ids)}
+    if not set(test.track_ids) <= set(rows):
+        return [], (
+            f"The data set {dataset.spec.name} in {dataset.directory} holds other test tracks than "
+            "those of this run: it was built anew in between."
+        )
+    spread = np.linspace(0, len(test.track_ids) - 1, min(num_tracks, len(test.track_ids)))
+    chosen = [test.track_ids[int(place)] for place in spread]
+    return [_play(tagger, dataset, rows[track_id]) for track_id in chosen], ""
+
+
+def open_built(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
+    """Returns a data set of a run that stands on this machine.
+
+    Args:
+        run: the workdir.
+        target: name of the data set.
+        tagger: that will hear it; its card knows the data set's state.
+
+    Raises:
+        DatasetError: if it is not here, is in another state, or holds no audio.
+        ValueError: from the builder, when its material is not as it should be.
+    """
+    data = run.config.get("data") or {}
+    options = dict((data.get("options") or {}).get(builder_of(target), {}))
+    if builder_of(target) == "audio_folder" and data.get("labels"):
+        options["labels"] = data["labels"]
+    builder = make_builder(
+        target,
+        data_dir=data.get("data_dir"),
+        sample_rate=tagger.sample_rate,
+        seed=data.get("seed") or 0,
+        **options,
+    )
+    known = tagger.card["data"]["fingerprint"]
+    if not builder.is_built() or builder.spec().fingerprint != known:
+        state = "another state of it is" if builder.directory.exists() else "nothing is"
+        raise DatasetError(
+            f"The data set {target} of this run is not on this machine ({state} in "
+            f"{builder.directory}), so there is nothing to hear."
+        )
+    if builder.spec().stored_form == "log_mel":
+        raise DatasetError(
+            f"The data set {target} holds spectrograms only, so there is nothing to hear."
+        )
+    return Dataset(builder.directory, sample_rate=tagger.sample_rate, cache_megabytes=0)
+
+
+def _play(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayedTrack:
+    """Returns a track with its tags."""
+    tracks = dataset.tracks("test")
+    rate, num_samples = dataset.spec.sample_rate, int(tracks.num_samples[row])
+    length = min(num_samples, int(MAX_SECONDS * rate))
+    audio = tracks.crop(row, 0, length)
+    spans, scores = tagger.predict_over_time(audio, rate)
+    content, media_type = compress(audio, rate)
+    holds = np.flatnonzero(tracks.label_matrix[row] > 0)
+    true_labels = tuple(dataset.spec.label_names[column] for column in holds)
+    thresholds = {k: round(v, 3) for k, v in Tags(tagger, is_raw=False).thresholds.items()}
+    return PlayedTrack(
+        track_id=tracks.track_ids[row],
+        audio=content,
+        media_type=media_type,
+        seconds=length / rate,
+        is_cut=length < num_samples,
+        true_labels=true_labels,
+        taggram={
+            "labels": list(tagger.labels),
+            "times": np.round(spans, 3).tolist(),
+            "probabilities": np.round(tagger.calibrate(scores), 3).tolist(),
+            "thresholds": thresholds or None,
+            "truth": true_labels,
+        },
+    )
