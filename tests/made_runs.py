@@ -29,7 +29,7 @@ def write_cell(workdir, cell, *, skill=1.0, num_tracks=60, labels=LABELS, num_st
     random = np.random.default_rng([cell.seed, len(cell.key), cell.num_train_tracks])
     logits = skill * truth + random.standard_normal(truth.shape)
     scores = 1 / (1 + np.exp(-logits))
-    report = make_report(truth, scores, labels, num_bootstrap=100).to_dict()
+    report = make_report(truth, scores, labels, num_bootstrap=100, seed=cell.seed).to_dict()
     folder = workdir / "cells" / cell.key
     folder.mkdir(parents=True)
     np.savez_compressed(

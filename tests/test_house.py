@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -93,6 +94,16 @@ def test_nothing_below_the_recipes_knows_them(repository):
         room = room_of(path.relative_to(repository / "musrep_jax"))
         if room in ROOMS:
             assert not any(n.startswith("musrep_jax.recipes") for n in imported_modules(path)), path
+
+
+def test_pages_know_no_command_and_nothing_of_elsewhere(repository):
+    room = repository / "musrep_jax" / "pages"
+    for path in python_files(room):
+        names = imported_modules(path)
+        assert not any(name.startswith("musrep_jax.cli") for name in names), path
+    for path in (room / "static").iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"""(?:https?:|["'(])//\w|@import|url\(""", text), path
 
 
 def test_tensorflow_is_nowhere(repository):
