@@ -147,13 +147,15 @@ class _Experiment:
                 elapsed = time.perf_counter() - started
                 left = format_seconds(elapsed / number * (len(todo) - number))
                 say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
-                self.folder.write_results(self.folder.all_results())
+                self.folder.write_results_now_and_then()
             distributed.from_first("the next cell", None)
         except KeyboardInterrupt as error:
             code = code_of(error)
             say("")
         # Whoever sent SIGTERM may wait for seconds only: no tables, no figures.
-        if code != EXIT_TERMINATED:
+        if code == EXIT_TERMINATED:
+            self.folder.write_results(self.folder.all_results())
+        else:
             show(self.finish(ours), self.folder, self.config, ours)
         num_done = sum(self.folder.is_done(cell) for cell in ours)
         took = format_seconds(time.perf_counter() - started)

@@ -11,8 +11,10 @@ cells/CELL/        the cell's own result, metric rows, test scores, errors
 
 import contextlib
 import json
+import math
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,6 +31,8 @@ from musrep_jax.recipes.locks import Lock
 from musrep_jax.training.logs import read_rows, run_record
 
 FORMAT = 1
+WRITING_SHARE = 0.02
+"""Of the time, that results of all cells may take to be written while cells are still trained."""
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
 # What may change between two runs in one workdir: which cells are asked for, and where things are.
 NOT_IDENTITY = {
@@ -41,6 +45,7 @@ NOT_IDENTITY = {
         "num_devices",
         "num_cpu_devices",
         "checkpoint",
+        "checkpoint_every_minutes",
         "trace",
         "shard_params_over",
     ),
@@ -98,6 +103,7 @@ class Workdir:
     def __init__(self, path: str | Path, config: ml_collections.ConfigDict) -> None:
         self.path = Path(path)
         self._config = plain(config)
+        self._write_again_at = -math.inf
         file = self.path / CONFIG_FILE
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -246,3 +252,15 @@ class Workdir:
             for row in read_rows(file):
                 lines.append(json.dumps({"cell": file.parent.name, **row}))
         write_text(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
+
+    def write_results_now_and_then(self) -> None:
+        """Writes `results.json` and `metrics.jsonl`, unless they were written a short time ago.
+
+        They hold all cells, so that writing them after each would take time in the square of their
+        number. Each cell's own folder has what they do not have yet.
+        """
+        started = time.monotonic()
+        if started >= self._write_again_at:
+            self.write_results(self.all_results())
+            ended = time.monotonic()
+            self._write_again_at = ended + (ended - started) / WRITING_SHARE

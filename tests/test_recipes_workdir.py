@@ -1,0 +1,62 @@
+"""The folder of an experiment with many cells."""
+
+import json
+import types
+
+import pytest
+
+from configs import tagging
+from musrep_jax.recipes import experiment, workdir
+from musrep_jax.recipes.cells import Cell
+from musrep_jax.training.signals import Stopped
+
+SECONDS_PER_CELL, SECONDS_PER_CELL_WRITTEN = 20.0, 0.05
+
+
+@pytest.fixture
+def run_cells(tmp_path, monkeypatch):
+    """Runs so many cells whose training is left out; returns code and seconds of all writing."""
+    now, spent, write_results = [0.0], [0.0], workdir.Workdir.write_results
+
+    def run(self, cell):
+        if cell.seed == self.config.get("stop_at"):
+            raise Stopped(15)
+        now[0] += SECONDS_PER_CELL
+        result = {"source": None, "target": cell.target, "model": cell.model, "mode": cell.mode}
+        result |= experiment.failure(ValueError("left out"), SECONDS_PER_CELL)
+        self.folder.write_result(cell, result)
+        return result
+
+    def write(self, cells):
+        now[0] += SECONDS_PER_CELL_WRITTEN * len(cells)
+        spent[0] += SECONDS_PER_CELL_WRITTEN * len(cells)
+        write_results(self, cells)
+
+    monkeypatch.setattr(workdir, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(experiment._Experiment, "run", run)
+    monkeypatch.setattr(workdir.Workdir, "write_results", write)
+
+    def run_all(number, stop_at=None):
+        config = tagging.get_config()
+        config.stop_at = -1 if stop_at is None else stop_at
+        cells = [Cell("any", "vgg_ish", seed=seed) for seed in range(number)]
+        path, spent[0] = tmp_path / str(number), 0.0
+        code = experiment.run_cells(config, cells, str(path), show=lambda *arguments: None)
+        return code, spent[0], json.loads((path / "results.json").read_text())["cells"]
+
+    return run_all
+
+
+def test_results_take_time_in_proportion_to_the_cells(run_cells):
+    """Written after each cell they would take four times as long for twice the cells."""
+    for number in (20, 40, 80):
+        code, seconds, written = run_cells(number)
+        assert (code, len(written)) == (1, number)
+        last_ones = SECONDS_PER_CELL_WRITTEN * 2 * number  # once while they run, once at the end
+        assert seconds < workdir.WRITING_SHARE * SECONDS_PER_CELL * number + last_ones
+
+
+@pytest.mark.parametrize("number", [3, 30])
+def test_results_are_whole_after_sigterm(run_cells, number):
+    code, _, written = run_cells(number, stop_at=number - 1)
+    assert (code, len(written)) == (143, number - 1)
