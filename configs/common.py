@@ -106,7 +106,8 @@ def get_base(recipe: str) -> ConfigDict:
             "loss": "binary_cross_entropy",  # cross_entropy when a track has exactly one label
             "select_by": "roc_auc",  # or pr_auc, loss, f1_samples (at evaluation.threshold)
             "reload_best_at_switch": True,
-            "checkpoint": False,  # keep training checkpoints, so that a long cell resumes
+            "checkpoint": True,  # save a training when it is asked to stop and now and then
+            "checkpoint_every_minutes": 5.0,  # at evaluations; 0 is at each
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
             "num_devices": config_dict.placeholder(int),  # None is all
             "num_cpu_devices": config_dict.placeholder(int),  # None is a core each when compact

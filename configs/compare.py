@@ -84,7 +84,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.optimizer.switch_at = (80, 100, 120)
         config.optimizer.switch_unit = "epochs"
         config.optimizer.sgd_learning_rates = (1e-3, 1e-4, 1e-5)
-        config.train.update(num_steps=None, evaluate_every_steps=None, checkpoint=True)
+        config.train.update(num_steps=None, evaluate_every_steps=None)
         config.train.update(num_epochs=200, evaluate_every_epochs=1)
         config.evaluation.validation_num_chunks = 16
         config.data.cache_megabytes = 0

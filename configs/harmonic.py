@@ -82,6 +82,6 @@ def use_published_training(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 1e-4
     config.optimizer.switch_at = (60, 80, 100)
     config.optimizer.sgd_learning_rates = (1e-3, 1e-4, 1e-5)
-    config.train.update(num_steps=None, evaluate_every_steps=None, batch_size=16, checkpoint=True)
+    config.train.update(num_steps=None, evaluate_every_steps=None, batch_size=16)
     config.train.update(num_epochs=200, evaluate_every_epochs=1)
     config.data.cache_megabytes = 0

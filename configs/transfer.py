@@ -89,7 +89,7 @@ def use_published_protocol(config: ConfigDict) -> None:
     config.optimizer.learning_rate = 1e-4
     config.optimizer.weight_decay = 1e-4
     config.train.update(batch_size=16, num_steps=None, evaluate_every_steps=None)
-    config.train.update(evaluate_every_epochs=1, patience=None, checkpoint=True)
+    config.train.update(evaluate_every_epochs=1, patience=None)
     config.data.cache_megabytes = 0
     config.for_mode = ConfigDict()
     config.for_model = ConfigDict(

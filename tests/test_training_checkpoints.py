@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +41,12 @@ def template():
     return make_state()
 
 
-def save_steps(path, scores):
-    """Saves steps 1, 2, ... with the given scores; the best step is in the loop's memory."""
-    best_step, best_score = None, -np.inf
+def save_steps(path, *best_steps):
+    """Saves steps 1, 2, ... each with the step that was the best by then, or None."""
     with TrainCheckpoints(path, IDENTITY) as checkpoints:
-        for step, score in enumerate(scores, start=1):
-            if score is not None and score > best_score:
-                best_step, best_score = step, score
-            checkpoints.save(step, make_state(step), {"best_step": best_step}, score)
+        for step, best_step in enumerate(best_steps, start=1):
+            best = None if best_step is None else make_state(best_step).replace(opt_state=None)
+            checkpoints.save(step, make_state(step), {"best_step": best_step}, best)
         checkpoints.wait()
         return checkpoints.steps
 
@@ -69,23 +68,18 @@ def test_doctests():
     assert doctest.testmod(integrity).failed == 0
 
 
-@pytest.mark.parametrize(
-    "scores, kept",
-    [
-        ([0.5, 0.9, 0.8, 0.1, 0.2, 0.3], [2, 3, 5, 6]),
-        ([0.9, 0.9, 0.9, 0.9, 0.9], [1, 2, 4, 5]),  # the earlier of equals is the best
-        ([0.1, 0.2, 0.3, 0.4, 0.5], [4, 5]),
-        ([0.5, None, float("nan"), None, 0.4], [1, 4, 5]),
-    ],
-)
-def test_the_two_latest_and_the_two_best_are_kept(tmp_path, scores, kept):
-    steps = save_steps(tmp_path, scores)
-    assert set(kept) <= set(steps)
-    assert len(steps) <= 4
+def test_the_two_latest_are_kept_each_with_the_best(tmp_path, template):
+    assert save_steps(tmp_path, 1, 2, 2, 2, 2) == [4, 5]
+    for lost in (5, 4):
+        with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
+            best = checkpoints.restore(template).best_state
+        assert_trees_equal(best.params, make_state(2).params)
+        assert int(best.step) == 2
+        shutil.rmtree(tmp_path / str(lost))
 
 
 def test_a_state_comes_back_exactly_with_its_best(tmp_path, template):
-    save_steps(tmp_path, [0.5, 0.9, 0.1])
+    save_steps(tmp_path, 1, 2, 2)
     with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
         restored = checkpoints.restore(template)
     assert_trees_equal(restored.state, make_state(3))
@@ -94,6 +88,14 @@ def test_a_state_comes_back_exactly_with_its_best(tmp_path, template):
     assert restored.run == {"best_step": 2}
     assert restored.notes == []
     assert type(restored.state.opt_state) is type(template.opt_state)
+
+
+def test_a_state_that_was_never_evaluated_has_no_best(tmp_path, template):
+    save_steps(tmp_path, None)
+    with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
+        restored = checkpoints.restore(template)
+    assert_trees_equal(restored.state, make_state(1))
+    assert restored.best_state is None
 
 
 def test_an_empty_directory_gives_nothing(tmp_path, template):
@@ -123,10 +125,11 @@ def test_training_goes_on_while_a_save_is_written(tmp_path):
         ({"labels": ["raga", "makam", "voice"]}, "its labels has 'tala' at position 1.*'makam'"),
         ({"labels": ["raga"]}, "its labels has 3 entries where this run has 1"),
         ({"settings": {"a": {"b": 1}}}, "its settings is None, but this run has {'a': {'b': 1}}"),
+        ({"format": 3}, "its format is 2, but this run has 3"),
     ],
 )
 def test_checkpoints_of_another_run_are_refused_by_name(tmp_path, template, change, words):
-    steps = save_steps(tmp_path, [0.5])
+    steps = save_steps(tmp_path, 1)
     with (
         TrainCheckpoints(tmp_path, {**IDENTITY, **change}) as checkpoints,
         pytest.raises(CheckpointError, match=words),
@@ -137,7 +140,7 @@ def test_checkpoints_of_another_run_are_refused_by_name(tmp_path, template, chan
 
 
 def test_another_shape_is_refused_by_the_leafs_name(tmp_path):
-    save_steps(tmp_path, [0.5])
+    save_steps(tmp_path, 1)
     with (
         TrainCheckpoints(tmp_path, IDENTITY) as checkpoints,
         pytest.raises(CheckpointError, match=r"does not fit.*has the shape \(16,\).*\(32,\) here"),
@@ -154,7 +157,7 @@ DAMAGES = {"flipped bit": flip_bit, "cut off": truncate, "deleted": pathlib.Path
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_latest_checkpoint_falls_back_and_says_so(tmp_path, template, damage):
-    save_steps(tmp_path, [0.5, 0.9, 0.95])
+    save_steps(tmp_path, 1, 2, 3)
     DAMAGES[damage](largest_file(tmp_path / "3" / "state"))
     with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
         restored = checkpoints.restore(template)
@@ -162,14 +165,14 @@ def test_a_damaged_latest_checkpoint_falls_back_and_says_so(tmp_path, template, 
         assert_trees_equal(restored.best_state.params, make_state(2).params)
         assert "checkpoint 3 is damaged" in restored.notes[0]
         assert (tmp_path / "damaged-3").is_dir()
-        checkpoints.save(3, make_state(3), {"best_step": 2}, 0.1)  # the step can be made again
+        checkpoints.save(3, make_state(3), {"best_step": 2})  # the step can be made again
         checkpoints.wait()
         assert_trees_equal(checkpoints.restore(template).state, make_state(3))
 
 
 def test_damage_of_any_file_is_found(tmp_path, template):
     """But for two that hold no more than the time of the commit."""
-    save_steps(tmp_path / "whole", [0.5, 0.9])
+    save_steps(tmp_path / "whole", 1, 2)
     folder = tmp_path / "whole" / "2"
     files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
     files = [f for f in files if str(f) not in ("_CHECKPOINT_METADATA", "commit_success.txt")]
@@ -182,19 +185,8 @@ def test_damage_of_any_file_is_found(tmp_path, template):
         shutil.rmtree(tmp_path / "copy")
 
 
-def test_a_lost_best_checkpoint_is_told(tmp_path, template):
-    save_steps(tmp_path, [0.9, 0.5, 0.4])
-    flip_bit(largest_file(tmp_path / "1" / "state"))
-    with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
-        restored = checkpoints.restore(template)
-    assert_trees_equal(restored.state, make_state(3))
-    assert restored.best_state is None
-    assert "checkpoint 1 is damaged" in restored.notes[0]
-    assert "best weights so far, of step 1, are lost" in restored.notes[1]
-
-
 def test_only_damaged_checkpoints_are_one_sentence(tmp_path, template):
-    save_steps(tmp_path, [0.5, 0.6])
+    save_steps(tmp_path, 1, 2)
     for step in (1, 2):
         flip_bit(largest_file(tmp_path / str(step) / "state"))
     with (
@@ -205,13 +197,25 @@ def test_only_damaged_checkpoints_are_one_sentence(tmp_path, template):
 
 
 def test_one_device_writes_and_eight_read(tmp_path, template):
-    save_steps(tmp_path, [0.5])
+    save_steps(tmp_path, 1)
     with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
         restored = checkpoints.restore(replicate(template, make_mesh(8)))
     assert len(restored.state.params["head"]["kernel"].sharding.device_set) == 8
     assert_trees_equal(
         jax.tree.map(np.array, restored.state), jax.tree.map(np.array, make_state(1))
     )
+
+
+def test_a_clock_that_jumps_ahead_breaks_no_save(tmp_path, template, monkeypatch):
+    """By an hour whenever somebody looks at it."""
+    real, looks = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() + 3600 * next(looks))
+    save_steps(tmp_path / "checkpoints", 1, 2, 3)
+    with TrainCheckpoints(tmp_path / "checkpoints", IDENTITY) as checkpoints:
+        assert_trees_equal(checkpoints.restore(template).state, make_state(3))
+    path = save_export(tmp_path / "export", make_variables(), CARD)
+    assert_trees_equal(load_export(path)[0], make_variables())
+    assert next(looks) > 100
 
 
 FULL_DISK = """

@@ -137,7 +137,7 @@ def test_two_processes_are_one(tmp_path, repository):
             "--config.train.num_steps=4",
             "--config.train.evaluate_every_steps=2",
             "--config.train.log_every_steps=1",
-            "--config.train.checkpoint=true",
+            "--config.train.checkpoint_every_minutes=0",
             "--config.evaluation.batch_size=7",
             "--config.optimizer.learning_rate=1e-4",
         )
@@ -165,7 +165,6 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(tmp_path, repository):
         "--config.train.num_steps=1000000",
         "--config.train.evaluate_every_steps=500000",
         "--config.train.log_every_steps=5",
-        "--config.train.checkpoint=true",
     )
     split = (*common, "--config.train.shard_params_over=500")
     with processes(repository, tmp_path, split, split) as started:

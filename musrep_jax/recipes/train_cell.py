@@ -176,6 +176,7 @@ def train_cell(
             log=log,
             progress=progress,
             checkpointer=checkpointer,
+            save_every_seconds=60 * settings.train.checkpoint_every_minutes,
             trace=folder / "trace" if settings.train.trace and distributed.is_first() else None,
         )
     best = sharding.to_host({"params": fit.best_state.params, **fit.best_state.model_state})

@@ -1,12 +1,13 @@
 """What training keeps on disk: states to resume from, and exported models. Imports orbax.
 
-A checkpoint directory holds one folder per kept step (the two latest and the two best), each with
-the state, the loop's memory, the identity of the run, and `SHA256SUMS`. An export is a directory
-`params/` (arrays), `tagger.json` (the card), `README.md` (the same for people) and `SHA256SUMS`;
-`sha256sum -c SHA256SUMS` checks it without this library.
+A checkpoint directory holds one folder per kept step (the two latest), each with the state, the
+best weights so far, the loop's memory, the identity of the run, and `SHA256SUMS`: one of them alone
+is enough to go on exactly. An export is a directory `params/` (arrays), `tagger.json` (the card),
+`README.md` (the same for people) and `SHA256SUMS`; `sha256sum -c SHA256SUMS` checks it without this
+library.
 
-Orbax notices a truncated file but not a flipped bit, and keeps the best steps at the price of the
-latest unless told otherwise: hence the sums and the preservation policy here.
+Orbax notices a truncated file but not a flipped bit: hence the sums here. It measures how long a
+save takes by the clock on the wall, which may jump ahead: hence no limit worth the name.
 """
 
 import json
@@ -36,12 +37,14 @@ from musrep_jax.training.loop import Restored
 from musrep_jax.types import PyTree, TrainState
 
 EXPORT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 CARD_FILE = "tagger.json"
 PARAMS_FOLDER = "params"
 README_FILE = "README.md"
 
 _ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError)
 _KEY_FIELDS = ("key", "name", "idx")
+_NO_LIMIT_SECONDS = 10 * 365 * 24 * 3600
 
 
 class CheckpointError(ValueError):
@@ -66,7 +69,17 @@ def _exports() -> ocp.StandardCheckpointer:
     options = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"p{process}"
     )
-    return ocp.StandardCheckpointer(multiprocessing_options=options)
+    return ocp.StandardCheckpointer(async_options=_without_limit(), multiprocessing_options=options)
+
+
+def _without_limit(**options: Any) -> ocp.options.AsyncOptions:
+    """Returns options of saves that the clock on the wall does not break off."""
+    return ocp.options.AsyncOptions(
+        timeout_secs=_NO_LIMIT_SECONDS,
+        # Otherwise a save waits for its folders, five minutes by that clock.
+        create_directories_asynchronously=False,
+        **options,
+    )
 
 
 def _place_like(metadata: PyTree) -> PyTree:
@@ -159,17 +172,11 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     return variables, card
 
 
-def _score(metrics: Mapping[str, float]) -> tuple[float, int]:
-    """Returns what orders checkpoints, worst first: the score, the earlier step if equal."""
-    return metrics["score"], -metrics["step"]
-
-
 class TrainCheckpoints:
-    """Keeps training states in a directory: the two latest and the two best.
+    """Keeps training states in a directory: the two latest, each with the best weights so far.
 
-    Two of each, so that a damaged latest checkpoint leaves one before it whose best is there too.
-    Saving goes on in the background; leaving the context, or `wait`, ends it. Use as a context
-    manager.
+    Two, so that a damaged one leaves the one before it. Saving goes on in the background; leaving
+    the context, or `wait`, ends it. Use as a context manager.
 
     Args:
         directory: where; created when missing.
@@ -179,24 +186,16 @@ class TrainCheckpoints:
 
     def __init__(self, directory: str | Path, identity: Mapping[str, Any]) -> None:
         self.directory = Path(directory).absolute()
-        self._identity = json.loads(json.dumps(dict(identity)))
+        self._identity = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **identity}))
         self._saving: int | None = None
-        policy = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(2),
-                preservation_policy.BestN(get_metric_fn=_score, n=2),
-            ]
-        )
         with one_sentence(CheckpointError, f"opening the checkpoints {self.directory}"):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._notes = self._tidy()
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policy,
-                    best_fn=_score,
-                    best_mode="max",
-                    async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+                    preservation_policy=preservation_policy.LatestN(2),
+                    async_options=_without_limit(post_finalization_callback=self._seal),
                 ),
             )
 
@@ -206,7 +205,7 @@ class TrainCheckpoints:
         return sorted(self._manager.all_steps())
 
     def save(
-        self, step: int, state: TrainState, run: Mapping[str, Any], score: float | None = None
+        self, step: int, state: TrainState, run: Mapping[str, Any], best: TrainState | None = None
     ) -> None:
         """Starts to save a state; the one before is complete when this returns.
 
@@ -214,7 +213,7 @@ class TrainCheckpoints:
             step: number of updates made; a step that is already kept is left as it is.
             state: the state.
             run: the loop's memory, as JSON values.
-            score: validation value, larger is better; None for a state that was not evaluated.
+            best: the best state so far, without optimiser state; None when there is none.
 
         Raises:
             CheckpointError: when this or the previous save failed, for example on a full disk.
@@ -222,18 +221,15 @@ class TrainCheckpoints:
         self.wait()
         if step in self.steps:
             return
-        is_scored = score is not None and score == score
-        metrics = {"score": score if is_scored else -float("inf"), "step": step}
-        meta = {"identity": self._identity, "run": dict(run)}
+        items = {
+            "state": ocp.args.StandardSave(state),
+            "meta": ocp.args.JsonSave({"identity": self._identity, "run": dict(run)}),
+        }
+        if best is not None:
+            items["best"] = ocp.args.StandardSave(best)
         self._saving = step
         with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
-                ),
-                metrics=metrics,
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def _seal(self) -> None:
         """Writes the checksums of a save that is about to take its name: with it or not at all."""
@@ -275,16 +271,10 @@ class TrainCheckpoints:
         step = self.steps[-1]
         meta = json.loads((self.directory / str(step) / "meta" / "metadata").read_text("utf-8"))
         self._check_identity(step, meta["identity"])
-        state = self._read_state(step, template)
-        best_step, best_state, notes = meta["run"].get("best_step"), None, list(self._notes)
-        if best_step in self.steps:
-            best_state = self._read_state(best_step, template).replace(opt_state=None)
-        elif best_step is not None:
-            notes.append(
-                f"the best weights so far, of step {best_step}, are lost with their checkpoint: "
-                "from here on the best are looked for anew"
-            )
-        return Restored(state, meta["run"], best_state, notes)
+        state, best = self._read(step, "state", template), None
+        if (self.directory / str(step) / "best").is_dir():
+            best = self._read(step, "best", template.replace(opt_state=None))
+        return Restored(state, meta["run"], best, list(self._notes))
 
     def _tidy(self) -> list[str]:
         """Sets damaged checkpoints aside, so that their steps can be saved again; says which."""
@@ -318,9 +308,9 @@ class TrainCheckpoints:
                 "directory to start again."
             )
 
-    def _read_state(self, step: int, template: TrainState) -> TrainState:
-        """Returns the state of a checkpoint, placed like the template."""
-        folder = self.directory / str(step) / "state"
+    def _read(self, step: int, item: str, template: TrainState) -> TrainState:
+        """Returns a state of a checkpoint, placed like the template."""
+        folder = self.directory / str(step) / item
         reading = one_sentence(CheckpointError, f"reading step {step} of {self.directory}")
         with reading, ocp.StandardCheckpointer() as checkpointer:
             stored = _shapes(checkpointer.metadata(folder).item_metadata.tree)
@@ -337,9 +327,10 @@ class TrainCheckpoints:
             template,
         )
         with one_sentence(CheckpointError, f"reading step {step} of {self.directory}"):
-            return self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            ).state
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
+            )
+            return restored[item]
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory."""

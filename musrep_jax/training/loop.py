@@ -27,6 +27,9 @@ from musrep_jax.training.signals import Stopped, StopRequest, stop_on_signals
 from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 
+LAST_SAVE_SHARE = 0.1
+"""Of the time between saves, after which the end of a training is saved too."""
+
 
 class FitResult(NamedTuple):
     """What a training leaves in memory.
@@ -71,7 +74,7 @@ class Restored(NamedTuple):
     Attributes:
         state: the training state to go on from.
         run: the loop's own memory, as it was saved.
-        best_state: the state saved at `run["best_step"]`, or None when there is none.
+        best_state: the best state, of `run["best_step"]`, or None when there is none.
         notes: one sentence for everything that was not as expected.
     """
 
@@ -89,9 +92,9 @@ class Checkpointer(Protocol):
         ...
 
     def save(
-        self, step: int, state: TrainState, run: Mapping[str, Any], score: float | None
+        self, step: int, state: TrainState, run: Mapping[str, Any], best: TrainState | None
     ) -> None:
-        """Starts to save a state with the loop's memory; larger scores are better."""
+        """Starts to save a state with the loop's memory and the best state so far."""
         ...
 
     def wait(self) -> None:
@@ -198,15 +201,16 @@ def fit(
     log: MetricsLog | None = None,
     progress: Progress | None = None,
     checkpointer: Checkpointer | None = None,
+    save_every_seconds: float = 0.0,
     trace: Path | None = None,
 ) -> FitResult:
     """Returns the result of training until `num_steps` updates are made or patience ends.
 
     At each evaluation, in this order: the weights are compared with the best so far; at a step of
     `reload_best_at` the best weights and model state are put back (the optimiser's state goes on:
-    the momentum of an SGD phase survives its drops, as published); all is saved. With a
-    checkpointer that holds a state, training goes on from there with the same batches, keys and
-    selection, and gives the same numbers bit for bit.
+    the momentum of an SGD phase survives its drops, as published); all is saved if that is due.
+    With a checkpointer that holds a state, training goes on from there with the same batches, keys
+    and selection, and gives the same numbers bit for bit.
 
     Ctrl-C or SIGTERM finish the step (or the evaluation), save, and raise `Interrupted`, which
     carries the result so far.
@@ -230,7 +234,9 @@ def fit(
         log_every: updates between rows of the log.
         log: where rows go: `kind` "train" (means since the last row), "validation".
         progress: where progress is shown.
-        checkpointer: keeps the state at every evaluation, and gives it back.
+        checkpointer: keeps the state, and gives it back.
+        save_every_seconds: least time between saves, which happen at evaluations; at the last one a
+            tenth of it is enough. A signal saves at once.
         trace: folder for a trace of a few steps, see `musrep_jax.training.trace`; None for none.
 
     Raises:
@@ -247,8 +253,6 @@ def fit(
     restored = None if checkpointer is None else checkpointer.restore(state)
     if restored is not None:
         state, best_state, memory = restored.state, restored.best_state, _Memory(**restored.run)
-        if best_state is None:
-            memory.best_step = memory.best_metrics = None
         for note in (*restored.notes, f"resumed after step {int(state.step)}"):
             say(note)
     step = int(state.step)
@@ -272,6 +276,7 @@ def fit(
     if step >= num_steps or memory.stopped_early:
         return result()
     start = time.perf_counter() - memory.seconds
+    last_save = time.perf_counter()
     metrics: Metrics | None = None
     meter = Meter(learning_rate, log, progress)
     with (
@@ -321,10 +326,12 @@ def fit(
                 if progress is not None:
                     progress.validated(select_by, values[select_by], memory.best_step == step)
                 memory.seconds = time.perf_counter() - start
-                if checkpointer is not None:
-                    checkpointer.save(
-                        step, state, dataclasses.asdict(memory), _score(values, select_by)
-                    )
+                is_last = step == num_steps or memory.stopped_early
+                least = save_every_seconds * (LAST_SAVE_SHARE if is_last else 1)
+                is_late = time.perf_counter() - last_save >= least
+                if checkpointer is not None and distributed.from_first("a save is due", is_late):
+                    checkpointer.save(step, state, dataclasses.asdict(memory), best_state)
+                    last_save = time.perf_counter()
                 meter.restart(feed.wait_seconds)
             is_ending = is_stopping or step == num_steps or memory.stopped_early
         stop.signal_number = distributed.common_signal(stop.signal_number, is_meeting=True)
@@ -332,7 +339,7 @@ def fit(
     try:
         if checkpointer is not None:
             if stop.signal_number is not None:
-                checkpointer.save(step, state, dataclasses.asdict(memory), None)
+                checkpointer.save(step, state, dataclasses.asdict(memory), best_state)
             checkpointer.wait()
     except ValueError as error:
         if stop.signal_number is None:

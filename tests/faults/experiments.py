@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 
 from musrep_jax.command_line import main
+from musrep_jax.training.checkpoints import load_export
 
 NUM_STEPS = 20
 FLAGS = (
@@ -28,7 +30,7 @@ FLAGS = (
     f"--config.train.num_steps={NUM_STEPS}",
     "--config.train.evaluate_every_steps=5",
     "--config.train.log_every_steps=1",
-    "--config.train.checkpoint=true",
+    "--config.train.checkpoint_every_minutes=0",
     "--config.train.num_devices=1",
     "--config.train.num_cpu_devices=1",
 )
@@ -40,15 +42,16 @@ class Experiment:
 
     Attributes:
         data_dir: where data sets are built and compiled programs are kept.
+        flags: what the experiment is.
     """
 
-    def __init__(self, data_dir, repository):
-        self.data_dir, self.repository = data_dir, repository
+    def __init__(self, data_dir, repository, flags=FLAGS):
+        self.data_dir, self.repository, self.flags = data_dir, repository, flags
 
     def words(self, workdir, *flags):
         return [
-            "main.py", *FLAGS, f"--config.data.data_dir={self.data_dir}", f"--workdir={workdir}",
-            *flags,
+            "main.py", *self.flags, f"--config.data.data_dir={self.data_dir}",
+            f"--workdir={workdir}", *flags,
         ]  # fmt: skip
 
     def run(self, workdir, *flags):
@@ -77,17 +80,23 @@ class Experiment:
             thread.join()
 
     @contextlib.contextmanager
-    def started(self, workdir, *flags, **environment):
-        """Starts it in a process group of its own, which is killed at the end."""
-        with subprocess.Popen(
-            [sys.executable, *self.words(workdir, *flags)],
-            cwd=self.repository,
-            env={**os.environ, "XLA_FLAGS": "", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as process:
+    def started(self, workdir, *flags, output=None, **environment):
+        """Starts it in a process group of its own, which is killed at the end.
+
+        What it prints goes to a pipe, or to the file `output`, which never is full.
+        """
+        with (
+            contextlib.nullcontext(subprocess.PIPE) if output is None else output.open("w") as out,
+            subprocess.Popen(
+                [sys.executable, *self.words(workdir, *flags)],
+                cwd=self.repository,
+                env={**os.environ, "XLA_FLAGS": "", **environment},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            ) as process,
+        ):
             try:
                 yield process
             finally:
@@ -101,17 +110,32 @@ def without_times(value):
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
+def first_difference(one, other, where=""):
+    """Returns where two JSON values differ first, and how."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = ((key, one.get(key), other.get(key)) for key in one.keys() | other.keys())
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = zip(range(len(one)), one, other, strict=True)
+    else:
+        return f"{where}: {one!r:.500} and {other!r:.500}"
+    return next(first_difference(a, b, f"{where}/{key}") for key, a, b in pairs if a != b)
+
+
 def assert_same_outcome(one: pathlib.Path, other: pathlib.Path):
-    """Results, every logged loss and metric, scores and weights are the same, bit for bit."""
+    """Results, logged losses and metrics, scores and exports are the same, bit for bit."""
     for name in ("results.json", "metrics.jsonl"):
         texts = [(workdir / name).read_text(encoding="utf-8") for workdir in (one, other)]
         if name.endswith("jsonl"):
             texts = [f"[{','.join(text.splitlines())}]" for text in texts]
         first, second = (without_times(json.loads(text)) for text in texts)
-        assert first == second
+        assert first == second, f"{name}: {first_difference(first, second)}"
     for file in one.glob("cells/*/scores.npz"):
         with np.load(file) as first, np.load(other / file.relative_to(one)) as second:
             assert np.array_equal(first["scores"], second["scores"])
+    for export in one.glob("exports/*"):
+        first, second = (load_export(path / "exports" / export.name) for path in (one, other))
+        jax.tree.map(np.testing.assert_array_equal, first[0], second[0])
+        assert {**first[1], "versions": None} == {**second[1], "versions": None}
 
 
 def wait_for(condition, seconds=120.0):

@@ -135,15 +135,16 @@ def test_kill_9_at_random_moments(experiment, whole_outside, tmp_path):
 
 
 JUMPING_CLOCK = """
-    import time
-    real = time.time_ns
-    time.time_ns = lambda: real() - 86400 * 10**9
+    import itertools, time
+    real, looks = time.time_ns, itertools.count()
+    time.time_ns = lambda: real() + (600 * next(looks) - 86400) * 10**9
     time.time = lambda: time.time_ns() / 1e9
 """
 
 
-def test_a_clock_set_back_by_a_day(experiment, whole_outside, tmp_path):
-    """Between two runs; the files of the first one come from the future."""
+def test_a_clock_set_back_by_a_day_that_jumps_ahead(experiment, whole_outside, tmp_path):
+    """Back between two runs: the first one's files come from the future. Then ten minutes ahead
+    whenever somebody looks at it, which is many times in each save."""
     (tmp_path / "clock").mkdir()
     code = "\n".join(line[4:] for line in JUMPING_CLOCK.splitlines())
     (tmp_path / "clock" / "sitecustomize.py").write_text(code)

@@ -1,0 +1,230 @@
+"""A long run that is stopped and killed again and again, beside one that nothing happens to.
+
+    python tests/faults/soak.py                              # half an hour, twenty stops
+    python tests/faults/soak.py --minutes 1 --stops 3        # does it run at all
+
+The experiment is a transfer of narrow models: per seed a source, a scratch cell and two transfers,
+each trained, evaluated, saved, tested and exported. Its second seed is timed, when all programs are
+compiled, which says how many seeds fill the time. Then two processes make all of them in two
+workdirs: one in a single life, the other in many, that end by SIGKILL, SIGTERM, or SIGTERM with
+SIGKILL soon after, at random moments, and that have other numbers of data workers. Once a second
+the resident memory, the open files and the children of both are read.
+
+It fails if a life ends otherwise than by its stop, if the outcomes differ (results, every logged
+loss and metric, scores, exported arrays and cards: bit for bit, apart from times), or if memory or
+open files of the single life grow.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+
+from experiments import Experiment, assert_same_outcome, wait_for
+
+FLAGS = (
+    "--config=configs/transfer.py:smoke",
+    "--config.model.name=vgg_ish",
+    "--config.model.n_channels=4",
+    "--config.model.num_samples=33000",
+    "--config.optimizer.name=adam_sgd",
+    "--config.optimizer.switch_at=(60,)",
+    "--config.optimizer.switch_unit=steps",
+    "--config.optimizer.sgd_learning_rates=(1e-3,)",
+    "--config.train.num_steps=120",
+    "--config.train.evaluate_every_steps=10",
+    "--config.train.log_every_steps=1",
+    "--config.train.checkpoint_every_minutes=0",
+    "--config.train.num_cpu_devices=1",
+)
+ENDS = ("SIGKILL", "SIGTERM", "SIGTERM, SIGKILL")
+TERMINATED = 143
+MORE_MEMORY = 1.05
+"""The last quarter of a life may take so much of its second quarter's memory."""
+
+
+@dataclasses.dataclass
+class Life:
+    """What was seen of one process, from its lock on.
+
+    Attributes:
+        end: how it was stopped; "its own" for one that came to its end.
+        seconds: until then.
+        code: exit code, negative for a signal.
+        workers: data workers asked for.
+        resumed: the steps after which a cell went on.
+        memory: resident bytes, once a second.
+        files: open files, once a second.
+        children: child processes, once a second.
+    """
+
+    end: str
+    workers: int = 0
+    seconds: float = 0.0
+    code: int = 0
+    resumed: Sequence[int] = ()
+    memory: list[int] = dataclasses.field(default_factory=list)
+    files: list[int] = dataclasses.field(default_factory=list)
+    children: list[int] = dataclasses.field(default_factory=list)
+
+    def watch(self, pid: int, is_over: threading.Event) -> None:
+        """Reads memory, files and children of a process once a second until it is over."""
+        folder, page = pathlib.Path("/proc", str(pid)), os.sysconf("SC_PAGE_SIZE")
+        while not is_over.wait(1.0):
+            try:
+                memory = page * int((folder / "statm").read_text().split()[1])
+                files = len(list((folder / "fd").iterdir()))
+                children = (folder / "task" / str(pid) / "children").read_text().split()
+            except (OSError, IndexError):  # it has ended between two reads
+                return
+            self.memory.append(memory)
+            self.files.append(files)
+            self.children.append(len(children))
+
+    def row(self) -> str:
+        """Returns a row of the table: memory and files at first, at most and at last."""
+        mb = [round(value / 1e6) for value in self.memory] or [0]
+        files = self.files or [0]
+        resumed = ", ".join(str(step) for step in self.resumed) or "-"
+        return (
+            f"| {self.end} | {self.workers} | {self.seconds:.0f} | {self.code} | {resumed} "
+            f"| {mb[0]} / {max(mb)} / {mb[-1]} | {files[0]} / {max(files)} / {files[-1]} "
+            f"| {max(self.children, default=0)} |"
+        )
+
+
+HEAD = (
+    "| end | workers | seconds | code | resumed after steps | MB first / most / last "
+    "| open files first / most / last | children at most |\n" + "| --- " * 8 + "|"
+)
+
+
+def live(experiment: Experiment, workdir: pathlib.Path, seeds: int, life: Life) -> Life:
+    """Runs the experiment, stops it if the life says so, and returns the life.
+
+    Args:
+        experiment: with its flags.
+        workdir: of the run.
+        seeds: number of seeds that it makes.
+        life: with its end, its workers and the seconds after which it is stopped.
+
+    Raises:
+        AssertionError: if the process ended otherwise than by its stop.
+    """
+    flags = (f"--config.seeds={','.join(map(str, range(seeds)))}",)
+    flags += (f"--config.data.num_workers={life.workers}",)
+    text = workdir.with_name(f"{workdir.name}.txt")
+    with experiment.started(workdir, *flags, output=text) as process:
+        wait_for(lambda: (workdir / ".lock").exists() or process.poll() is not None)
+        started, is_over = time.monotonic(), threading.Event()
+        thread = threading.Thread(target=life.watch, args=(process.pid, is_over))
+        thread.start()
+        try:
+            process.wait(None if life.end == "its own" else life.seconds)
+        except subprocess.TimeoutExpired:
+            stop(process, life.end)
+        finally:
+            is_over.set()
+            thread.join()
+        life.code, life.seconds = process.returncode, time.monotonic() - started
+    said = text.read_text(encoding="utf-8", errors="replace")
+    life.resumed = [int(step) for step in re.findall(r"resumed after step (\d+)", said)]
+    wanted = {
+        "SIGKILL": {-signal.SIGKILL},
+        "SIGTERM": {TERMINATED},
+        "SIGTERM, SIGKILL": {-signal.SIGKILL, TERMINATED},
+        "its own": {0},
+    }
+    assert life.code in wanted[life.end], f"{life.end}: exit code {life.code}\n{said}"
+    assert "Traceback" not in said, said
+    return life
+
+
+def stop(process: subprocess.Popen, end: str) -> None:
+    """Stops a process and its workers, and waits for its end."""
+    first, _, second = end.partition(", ")
+    os.killpg(process.pid, signal.Signals[first])
+    if second:
+        try:
+            process.wait(random.uniform(0, 1))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.Signals[second])
+    process.wait(120)
+
+
+def growth(values: Sequence[int]) -> tuple[float, float]:
+    """Returns the medians of the second and of the last quarter."""
+    quarter = max(1, len(values) // 4)
+    return statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:])
+
+
+def soak(folder: pathlib.Path, repository: pathlib.Path, minutes: float, stops: int) -> list[Life]:
+    """Runs it; returns the lives, the single one first.
+
+    Args:
+        folder: empty, for data and workdirs.
+        repository: the checkout.
+        minutes: about so long the killed run takes.
+        stops: how often it is stopped.
+
+    Raises:
+        AssertionError: if something is not as it should be.
+    """
+    experiment = Experiment(folder / "data", repository, FLAGS)
+    for number in (1, 2):
+        timed = live(experiment, folder / "timed", number, Life("its own"))
+    # Two processes run at a time, and one of them is half of its time about to start or to repeat.
+    share = min(1.0, len(os.sched_getaffinity(0)) / 2) / 2
+    seeds = max(1, round(60 * minutes * share / timed.seconds))
+    print(f"a seed takes {timed.seconds:.0f} s, {seeds} are made", file=sys.stderr, flush=True)
+    single = Life("its own")
+    beside = threading.Thread(target=live, args=(experiment, folder / "whole", seeds, single))
+    beside.start()
+    lives, mean = [], 60 * minutes / (stops + 1)
+    for number in range(stops):
+        life = Life(ENDS[number % len(ENDS)], number % 3, random.uniform(0.2, 1.8) * mean)
+        lives.append(live(experiment, folder / "killed", seeds, life))
+        print(lives[-1].row(), file=sys.stderr, flush=True)
+    lives.append(live(experiment, folder / "killed", seeds, Life("its own")))
+    beside.join()
+    assert_same_outcome(folder / "whole", folder / "killed")
+    for what, values, room in (("memory", single.memory, MORE_MEMORY), ("files", single.files, 1)):
+        before, after = growth(values)
+        assert after <= room * before, f"{what} grew from {before} to {after}"
+    return [single, *lives]
+
+
+def main() -> None:
+    """Runs what the command line says and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--stops", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    settings = parser.parse_args()
+    random.seed(settings.seed)
+    folder, repository = pathlib.Path(tempfile.mkdtemp()), pathlib.Path(__file__).parents[2]
+    print(f"working in {folder}, which stays if this fails", file=sys.stderr, flush=True)
+    lives = soak(folder, repository.resolve(), settings.minutes, settings.stops)
+    shutil.rmtree(folder)
+    print("\n".join([HEAD, *(life.row() for life in lives)]))
+    for what in ("memory", "files"):
+        before, after = growth(getattr(lives[0], what))
+        print(f"{what} of the single life, second and last quarter: {before:.0f}, {after:.0f}")
+    print("The outcomes are the same, bit for bit.")
+
+
+if __name__ == "__main__":
+    main()
