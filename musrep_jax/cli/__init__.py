@@ -1,9 +1,10 @@
 """The command line `musrep`: one file per command, one line per command in the table here.
 
 Exit codes: 0 when all is done; 1 when something failed on the way (a full disk, a part of a
-folder); 2 when the command, or what it was given, is wrong; 130 when interrupted. Results go to
-standard output (as JSON with `--json`), everything else to standard error. Commands import what
-they need when they run, so that help and shell completion answer at once.
+folder); 2 when the command, or what it was given, is wrong; 130 when interrupted, 143 when
+terminated. Results go to standard output (as JSON with `--json`), everything else to standard
+error. Commands import what they need when they run, so that help and shell completion answer at
+once.
 """
 
 from collections.abc import Callable

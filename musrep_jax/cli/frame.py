@@ -9,8 +9,9 @@ from typer.core import TyperGroup
 
 from musrep_jax import __version__
 from musrep_jax.heap import keep_freed_memory
+from musrep_jax.training.signals import exit_code
 
-EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_WRONG = 1, 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -39,7 +40,7 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(EXIT_WRONG if is_wrong else EXIT_FAILED) from error
         except KeyboardInterrupt as error:
             say("Stopped.")
-            raise typer.Exit(EXIT_INTERRUPTED) from error
+            raise typer.Exit(exit_code(error)) from error
 
 
 def show_version(is_asked: bool) -> None:
@@ -58,7 +59,13 @@ def start(
         bool, typer.Option("--traceback", help="Show where in the code an error comes from.")
     ] = False,
 ) -> None:
-    """Music taggers and embeddings in JAX: import, inspect and use them."""
+    """Music taggers and embeddings in JAX: train, import, inspect and use them.
+
+    Results go to standard output, with --json as JSON; everything else to standard error.
+
+    Exit codes: 0 all is done; 1 something failed on the way; 2 the command, or what it was given,
+    is wrong; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
+    """
     keep_freed_memory()
 
 

@@ -15,7 +15,6 @@ HEADERS = {
         "frame-ancestors 'none'"
     ),
     "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",

@@ -24,8 +24,14 @@
 
   const megabytes = (bytes) => `${Number((bytes / 1e6).toPrecision(3))} MB`;
 
+  /* Tells the state; what stands on the page anyway is for screen readers only. */
+  const say = (sentence, isShown = true) => {
+    $("state").textContent = sentence;
+    $("state").classList.toggle("for-readers", !isShown || !sentence);
+  };
+
   const showProblem = (sentence) => {
-    $("state").textContent = "";
+    say("");
     $("problem").replaceChildren(make("p", { className: "problem" }, sentence));
   };
 
@@ -82,16 +88,16 @@
     $("synthetic").hidden = !model.is_synthetic;
     $("limits").textContent = "Any audio format, up to "
       + `${megabytes(model.max_upload_bytes)} and ${Number((model.max_seconds / 60).toPrecision(3))}`
-      + " minutes. It stays on this machine, and is kept only until it is answered.";
+      + ` minutes. It is sent to ${window.location.host} only, and kept only until it is answered.`;
     $("meaning").textContent = (model.is_calibrated
       ? "Probabilities are calibrated on validation data."
       : "Probabilities are the network's own, not calibrated.")
       + (Object.keys(model.thresholds).length
-        ? " A label above its threshold (the line on its bar) is a tag." : "");
+        ? " Labels above their threshold, the line on the bar, are bold." : "");
     $("tags-panel").classList.toggle(
       "without-thresholds", !Object.keys(model.thresholds).length);
     $("tags-panel").hidden = !model.labels.length;
-    $("time-panel").hidden = !model.labels.length;
+    $("over-time").hidden = !model.labels.length;
     $("similar-panel").hidden = !model.store;
     if (model.store) {
       $("store").textContent = `Of ${model.store.tracks.toLocaleString("en")} tracks in `
@@ -139,12 +145,12 @@
       const threshold = model.thresholds[label];
       return make(
         "tr", { className: isTag(label) ? "is-tag" : "" },
-        make("th", { scope: "row" }, label),
-        make("td", { className: "number" }, value.toFixed(2)),
+        make("th", { scope: "row" }, label,
+          make("span", { className: "for-readers" }, isTag(label) ? ", a tag" : "")),
         makeBar(value, threshold),
+        make("td", { className: "number" }, value.toFixed(2)),
         make("td", { className: "number with-thresholds" },
           threshold === undefined ? "–" : threshold.toFixed(2)),
-        make("td", { className: "with-thresholds" }, isTag(label) ? "yes" : "no"),
       );
     }));
     $("more").hidden = few >= labels.length;
@@ -204,9 +210,8 @@
       }
       const row = make("tr", {}, cell,
         make("th", { scope: "row" }, track.name,
-          make("span", { className: "folder" }, folder)),
-        make("td", { className: "number" }, track.score.toFixed(3)),
-        make("td", { className: "number" }, clock(track.seconds)));
+          make("span", { className: "folder" }, `${clock(track.seconds)}, in ${folder}`)),
+        make("td", { className: "number" }, track.score.toFixed(3)));
       row.dataset.row = track.row;
       return row;
     }));
@@ -232,7 +237,8 @@
       }, $("audio"));
     }
     if (model.store) showSimilar();
-    $("state").textContent = `Done: ${summarise()}.`;
+    $("drop").classList.add("is-small");
+    say(`Done: ${summarise()}.`, false);
   };
 
   /* What a screen reader is told at once. */
@@ -268,7 +274,8 @@
     const timer = setInterval(tick, 1000);
     tick();
     $("work").hidden = false;
-    $("state").textContent = `Listening to ${file.name}.`;
+    $("result").setAttribute("aria-busy", "true");
+    say(`Listening to ${file.name}.`);
     try {
       const address = `/api/tag?name=${encodeURIComponent(file.name)}`;
       const answer = await ask(address, { method: "POST", body: file, signal: mine.signal });
@@ -278,12 +285,13 @@
       showResult(file);
     } catch (error) {
       if (request !== mine) return;
-      if (error.name === "AbortError") $("state").textContent = "Stopped.";
+      if (error.name === "AbortError") say("Stopped.");
       else showProblem(error.message);
     } finally {
       clearInterval(timer);
       if (request === mine) {
         $("work").hidden = true;
+        $("result").setAttribute("aria-busy", "false");
         request = null;
       }
     }
