@@ -26,6 +26,9 @@ class Contestant:
         facts: what else is known of it, such as parameters and compile seconds.
         cpu_clock: CPU seconds of the process that it runs in.
         close: ends that process, if it is one of its own.
+        peak_bytes: step -> memory of the device that it takes, or None where that is not known.
+        program: step -> the compiled program as text, or "".
+        release: gives memory that is only kept for the next step back to the device.
     """
 
     name: str
@@ -35,6 +38,9 @@ class Contestant:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpu_clock: Callable[[], float] = time.process_time
     close: Callable[[], None] = lambda: None
+    peak_bytes: Callable[[str], int | None] = lambda step: None
+    program: Callable[[str], str] = lambda step: ""
+    release: Callable[[], None] = lambda: None
 
 
 def make_data(batch: int, num_samples: int) -> tuple[Any, Any]:
@@ -57,8 +63,9 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     """
     import jax
 
+    from benchmarks.memory import planned_bytes
     from musrep_jax.losses import make_tagging_loss
-    from musrep_jax.models import cpu_kernels
+    from musrep_jax.models.formulations import restricted_to
     from musrep_jax.recipes.binding import make_apply
     from musrep_jax.recipes.profiling import count_flops
     from musrep_jax.training.optim import make_optimizer
@@ -73,7 +80,7 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     def forward_of(variables: Any, audio: Any) -> Any:
         return model.apply(variables, audio, train=False).logits
 
-    with cpu_kernels.restricted_to(formulations):
+    with restricted_to(formulations):
         variables = jax.jit(lambda: model.init(key, audio, train=False))()
         state = create_state(variables, tx)
         started = time.perf_counter()
@@ -81,9 +88,8 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
         between = time.perf_counter()
         train_step = make_train_step(loss_fn, tx).lower(state, batch, key).compile()
         ended = time.perf_counter()
-    with cpu_kernels.restricted_to(frozenset()):
-        # A function of its own: JAX would remember the trace of `forward_of`.
-        flops = count_flops(lambda *arguments: forward_of(*arguments), variables, audio)
+    flops = count_flops(forward_of, variables, audio)
+    programs = {"forward": forward, "train": train_step}
     holder = {"state": state}
     del state
 
@@ -102,7 +108,13 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
         "forward_gflops_per_example": flops / len(audio) / 1e9,
         "compile_seconds": {"forward": between - started, "train": ended - between},
     }
-    return Contestant(name, {"forward": run_forward, "train": run_train}, facts=facts)
+    return Contestant(
+        name,
+        {"forward": run_forward, "train": run_train},
+        facts=facts,
+        peak_bytes=lambda step: planned_bytes(programs[step]),
+        program=lambda step: programs[step].as_text(),
+    )
 
 
 def make_torch(name: str, module: Any, data: Any, settings: argparse.Namespace) -> Contestant:
@@ -146,16 +158,35 @@ def make_torch(name: str, module: Any, data: Any, settings: argparse.Namespace) 
             optimizer.step()
         wait()
 
-    parameters = sum(p.numel() for p in module.parameters())
     run = {"forward": run_forward, "train": run_train}
-    return Contestant(name, run, facts={"parameters": parameters})
+
+    def peak_bytes(step: str) -> int | None:
+        if device != "cuda":
+            return None
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        moments = [t for s in optimizer.state.values() for t in s.values() if t.is_cuda]
+        kept = [audio, labels, *module.state_dict().values(), *gradients, *moments]
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run[step](1)
+        return torch.cuda.max_memory_allocated() - before + sum(t.nbytes for t in kept)
+
+    parameters = sum(p.numel() for p in module.parameters())
+    return Contestant(
+        name,
+        run,
+        facts={"parameters": parameters},
+        peak_bytes=peak_bytes,
+        release=torch.cuda.empty_cache,
+    )
 
 
 def make_contestants(name: str, settings: argparse.Namespace) -> list[Contestant]:
     """Returns ours and the opponents that were asked for, ours first."""
     import jax
 
-    from musrep_jax.models import cpu_kernels, create_model
+    from musrep_jax.models import create_model
+    from musrep_jax.models.formulations import used_here
 
     model = create_model(name, NUM_CLASSES, {"dtype": settings.dtype})
     data = make_data(settings.batch, model.num_samples)
@@ -163,8 +194,7 @@ def make_contestants(name: str, settings: argparse.Namespace) -> list[Contestant
     if settings.plain:
         made.append(make_ours("plain", model, frozenset(), data))
     for left_out in filter(None, settings.without.split(",")):
-        kept = frozenset(cpu_kernels.FORMULATIONS) - {left_out}
-        made.append(make_ours(f"without_{left_out}", model, kept, data))
+        made.append(make_ours(f"without_{left_out}", model, used_here() - {left_out}, data))
     if settings.torch or settings.compile or settings.kept:
         from benchmarks.processes import make_remote
         from benchmarks.torch_models import TORCH_MODELS

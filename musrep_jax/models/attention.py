@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from musrep_jax.models import cpu_kernels
+from musrep_jax.models import cpu_kernels, gpu_kernels
+from musrep_jax.models.formulations import is_used
 from musrep_jax.models.layers import Dense, per_channel
 from musrep_jax.types import Array
 
@@ -86,7 +87,8 @@ class SelfAttention(nn.Module):
             each), or three layers `query`, `key`, `value`.
         qkv_bias: whether query, key and value have a bias; the output layer always has one.
         attention_dropout_rate: on the attention weights.
-        implementation: of `jax.nn.dot_product_attention`: None, "xla" or "cudnn".
+        implementation: of `jax.nn.dot_product_attention`: "xla", "cudnn", or None for the one that
+            is fast here.
     """
 
     num_heads: int
@@ -138,12 +140,11 @@ class SelfAttention(nn.Module):
             weights = jnp.broadcast_to(weights, (batch, self.num_heads, tokens, tokens))
             dropped = nn.Dropout(self.attention_dropout_rate)(weights, deterministic=dropout == 0)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", dropped.astype(value.dtype), value)
-        elif self.implementation is None and cpu_kernels.is_used("attention"):
+        elif self.implementation is None and is_used("attention"):
             mixed = cpu_kernels.attend(query, key, value)
         else:
-            mixed = jax.nn.dot_product_attention(
-                query, key, value, implementation=self.implementation
-            )
+            implementation = self.implementation or gpu_kernels.attention_implementation(query)
+            mixed = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
         y = Dense(width, name="out")(mixed.reshape(batch, tokens, width))
         return y, weights if return_weights else None
 

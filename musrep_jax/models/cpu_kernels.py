@@ -1,4 +1,4 @@
-"""Formulations of three operations that are fast on a CPU; accelerators never see them.
+"""Formulations of three operations that are fast on a CPU; of these a GPU takes pooling alone.
 
 XLA lowers some operations badly to a CPU: the weight gradient of a convolution becomes a
 convolution with a huge window, the gradient of max-pooling a scatter, and attention writes its
@@ -9,9 +9,7 @@ and gradients, to float32 rounding:
     "pooling"       `max_pool`    twin in layers.max_pool
     "attention"     `attend`      twin is jax.nn.dot_product_attention
 
-When they are used: at trace time, if the default backend is a CPU and there is one device. With
-several (virtual) CPU devices the plain formulations are taken, because a loop over examples is a
-loop over all devices' examples. `restricted_to` overrides the choice.
+When they are used: see `formulations`.
 
 Their cost: they have a gradient but no forward-mode derivative (`jax.jvp`); trace under
 `restricted_to(frozenset())` for that, and when a function is exported for another platform.
@@ -23,16 +21,17 @@ convolutions as concatenated shifts, and BatchNorm as one operation with its own
 tried and are left to XLA.
 """
 
-import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from musrep_jax.models.formulations import is_used as is_used
+from musrep_jax.models.formulations import restricted_to as restricted_to
 from musrep_jax.types import Array
 
 FORMULATIONS = ("convolution", "pooling", "attention")
@@ -60,44 +59,6 @@ speed differs by less than 15 %."""
 
 Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
-
-_override: frozenset[str] | None = None
-
-
-def is_used(name: str) -> bool:
-    """Returns whether a formulation is to be taken instead of the plain one.
-
-    Args:
-        name: one of `FORMULATIONS`.
-    """
-    if _override is not None:
-        return name in _override
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
-
-
-@contextlib.contextmanager
-def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
-    """Within this context, exactly the named formulations are used, on any backend.
-
-    It acts on tracing: what `jax.jit` has traced before stays as it is.
-
-    Args:
-        names: some of `FORMULATIONS`; None leaves the choice to `is_used`.
-
-    Raises:
-        ValueError: if there is no such formulation.
-    """
-    global _override
-    unknown = sorted((names or frozenset()) - set(FORMULATIONS))
-    if unknown:
-        raise ValueError(
-            f"There is no CPU formulation {unknown[0]!r}; there are {', '.join(FORMULATIONS)}."
-        )
-    before, _override = _override, names
-    try:
-        yield
-    finally:
-        _override = before
 
 
 def _native(x: Array, kernel: Array, strides: Sizes, pads: Pads) -> Array:
@@ -296,7 +257,7 @@ def _window_slices(x: Array, window: Sizes) -> list[Array]:
 def max_pool(x: Array, window: Sizes) -> Array:
     """Returns the maximum over non-overlapping windows, as the maximum of strided slices.
 
-    Worth (batch 4, train): fcn 1.5, harmonic_cnn 1.5, short_chunk_cnn 1.4.
+    Worth on a CPU (batch 4, train): fcn 1.5, harmonic_cnn 1.5, short_chunk_cnn 1.4.
 
     Args:
         x: (batch, *spatial, channels).
@@ -312,9 +273,9 @@ def _max_pool_forward(x: Array, window: Sizes) -> tuple[Array, tuple[Array, Arra
     # The place of the first maximum is kept, not compared for again: XLA may compute the input
     # anew in the backward pass, and round it differently.
     best, *others = _window_slices(x, window)
-    place = jnp.zeros(best.shape, jnp.int32)
+    place = jnp.zeros(best.shape, np.min_scalar_type(math.prod(window)))
     for index, part in enumerate(others, start=1):
-        place = jnp.where(part > best, index, place)
+        place = jnp.where(part > best, place.dtype.type(index), place)
         best = jnp.maximum(best, part)
     return best, (place, x[:, ..., :0])
 
@@ -323,7 +284,7 @@ def _max_pool_backward(window: Sizes, saved: tuple[Array, Array], dy: Array) -> 
     place, empty = saved
     spread = (len(dy), *itertools.chain(*((n, 1) for n in dy.shape[1:-1])), dy.shape[-1])
     one_window = (1, *itertools.chain(*((1, w) for w in window)), 1)
-    places = jnp.arange(math.prod(window)).reshape(one_window)
+    places = jnp.arange(math.prod(window), dtype=place.dtype).reshape(one_window)
     dx = jnp.where(place.reshape(spread) == places, dy.reshape(spread), 0)
     sizes = [n * w for n, w in zip(dy.shape[1:-1], window, strict=True)]
     rest = [(0, n - m) for n, m in zip(empty.shape[1:-1], sizes, strict=True)]

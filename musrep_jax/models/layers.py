@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from musrep_jax.models import cpu_kernels
+from musrep_jax.models import cpu_kernels, gpu_kernels
+from musrep_jax.models.formulations import is_used
 from musrep_jax.types import Array
 
 BATCH_NORM_EPSILON = 1e-5
@@ -24,16 +25,20 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def per_channel(values: Array, x: Array) -> Array:
-    """Returns one value per channel in the rank and dtype of `x`, ready to be added or multiplied.
+    """Returns one value per channel in the shape and dtype of `x`, ready to be added or multiplied.
+
+    They are spread before they are cast, so that the gradient of `values` is summed in their own
+    dtype: float32, however short the numbers of `x` are.
 
     Args:
         values: (channels,).
         x: (..., channels).
 
     Returns:
-        (1, ..., 1, channels).
+        (..., channels).
     """
-    return values.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+    spread = values.reshape((1,) * (x.ndim - 1) + (-1,))
+    return jnp.broadcast_to(spread, x.shape).astype(x.dtype)
 
 
 def make_bias_init(fan_in: int) -> nn.initializers.Initializer:
@@ -115,8 +120,10 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[i
         (batch, time'[, frequency'], out).
     """
     pads = tuple((p, p) for p in padding)
-    if x.ndim == 4 and cpu_kernels.is_used("convolution"):
+    if x.ndim == 4 and is_used("convolution"):
         return cpu_kernels.convolve(x, kernel, tuple(strides), pads)
+    if x.ndim == 4 and is_used("patches") and gpu_kernels.is_tall(kernel.shape, strides):
+        return gpu_kernels.convolve_tall(x, kernel, pads)
     spatial = "TF"[: x.ndim - 2]
     return jax.lax.conv_general_dilated(
         x,
@@ -130,11 +137,11 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[i
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running estimates.
 
-    Statistics are float32 and, under a sharded batch, global; padded examples do not count, see
-    `real_examples`. The running variance is the unbiased estimate, as in PyTorch and unlike
-    `flax.linen.BatchNorm`. Batch statistics are used, and the running ones updated, in training and
-    only when the collection `batch_stats` is mutable: that is how statistics are frozen while the
-    rest of the network trains.
+    Statistics are float32, as is all arithmetic, and, under a sharded batch, global; padded
+    examples do not count, see `real_examples`. The running variance is the unbiased estimate, as in
+    PyTorch and unlike `flax.linen.BatchNorm`. Batch statistics are used, and the running ones
+    updated, in training and only when the collection `batch_stats` is mutable: that is how
+    statistics are frozen while the rest of the network trains.
     """
 
     @nn.compact
@@ -152,8 +159,9 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        x32 = x.astype(jnp.float32)
         if train and self.is_mutable_collection("batch_stats"):
-            mean, var, count = _moments(x.astype(jnp.float32), mask)
+            mean, var, count = _moments(x32, mask)
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
                 momentum = BATCH_NORM_MOMENTUM
@@ -163,7 +171,7 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
         shift = bias - mean * multiplier
-        return x * per_channel(multiplier, x) + per_channel(shift, x)
+        return (x32 * per_channel(multiplier, x32) + per_channel(shift, x32)).astype(x.dtype)
 
 
 def _moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array | int]:
@@ -221,7 +229,7 @@ def max_pool(x: Array, window: tuple[int, ...]) -> Array:
     """
     if all(w == 1 for w in window):
         return x
-    if cpu_kernels.is_used("pooling"):
+    if is_used("pooling"):
         return cpu_kernels.max_pool(x, tuple(window))
     dims = (1, *window, 1)
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, dims, dims, "VALID")

@@ -52,8 +52,7 @@ def prepend_token(token: Array | np.ndarray, x: Array) -> Array:
     Returns:
         (batch, 1 + tokens, width).
     """
-    row = per_channel(jnp.asarray(token), x)
-    return jnp.concatenate([jnp.broadcast_to(row, (x.shape[0], 1, x.shape[2])), x], axis=1)
+    return jnp.concatenate([per_channel(jnp.asarray(token), x[:, :1]), x], axis=1)
 
 
 class TokenTagger(SpectrogramTagger):

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from musrep_jax.models.formulations import restricted_to
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.types import PyTree, model_inputs
 
@@ -47,10 +48,10 @@ def profile_scoring(scorer: SplitScorer, variables: PyTree) -> dict[str, Any]:
 def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
     """Returns the operations of a function: its products, convolutions and Fourier transforms.
 
-    They are counted in the function as traced, so that the number is the same on every backend;
-    XLA's own count takes the body of a loop once, however often it runs. Two operations for a
-    multiplication with addition; padding counts as data; what is done element by element (a small
-    part) is left out, as is customary.
+    They are counted in the function as traced, in plain formulations (`models.formulations`), so
+    that the number is the same on every backend; XLA's own count takes the body of a loop once,
+    however often it runs. Two operations for a multiplication with addition; padding counts as
+    data; what is done element by element (a small part) is left out, as is customary.
 
     Args:
         function: of JAX.
@@ -61,7 +62,9 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
         >>> count_flops(lambda a, b: a @ b, jnp.zeros((2, 3)), jnp.zeros((3, 5)))
         60.0
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    # A function of its own, because JAX remembers traces.
+    with restricted_to(frozenset()):
+        return _count(jax.make_jaxpr(lambda *inputs: function(*inputs))(*arguments).jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> float:

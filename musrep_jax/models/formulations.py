@@ -1,0 +1,74 @@
+"""Which formulation of an operation is taken: one that is fast on this backend, or the plain one.
+
+A formulation computes what its plain twin computes, values and gradients, to rounding:
+
+    "convolution"       CPU         `cpu_kernels.convolve`           of images
+    "attention"         CPU         `cpu_kernels.attend`
+    "pooling"           CPU, GPU    `cpu_kernels.max_pool`
+    "patches"           GPU         `gpu_kernels.convolve_tall`      long kernels over one channel
+    "flash_attention"   GPU         `gpu_kernels.attention_implementation`
+
+It is chosen at trace time by the default backend; a CPU takes its own only if there is one device,
+because a loop over examples is a loop over all devices' examples. `restricted_to` overrides the
+choice.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "convolution": ("cpu",),
+    "attention": ("cpu",),
+    "pooling": ("cpu", "gpu"),
+    "patches": ("gpu",),
+    "flash_attention": ("gpu",),
+}
+"""Name of a formulation -> backends that take it."""
+
+_override: frozenset[str] | None = None
+
+
+def used_here() -> frozenset[str]:
+    """Returns the names of the formulations that are taken now."""
+    if _override is not None:
+        return _override
+    backend = jax.default_backend()
+    if backend == "cpu" and jax.device_count() > 1:
+        return frozenset()
+    return frozenset(name for name, backends in BACKENDS.items() if backend in backends)
+
+
+def is_used(name: str) -> bool:
+    """Returns whether a formulation is to be taken instead of the plain one.
+
+    Args:
+        name: a key of `BACKENDS`.
+    """
+    return name in used_here()
+
+
+@contextlib.contextmanager
+def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
+    """Within this context, exactly the named formulations are used, on any backend.
+
+    It acts on tracing: what `jax.jit` has traced before stays as it is.
+
+    Args:
+        names: some keys of `BACKENDS`; None leaves the choice to the backend.
+
+    Raises:
+        ValueError: if there is no such formulation.
+    """
+    global _override
+    unknown = sorted((names or frozenset()) - BACKENDS.keys())
+    if unknown:
+        raise ValueError(
+            f"There is no formulation {unknown[0]!r}; there are {', '.join(BACKENDS)}."
+        )
+    before, _override = _override, names
+    try:
+        yield
+    finally:
+        _override = before
