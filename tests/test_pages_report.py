@@ -1,6 +1,7 @@
 """musrep report: what stands in the page, what it asks for (nothing), and how it is used."""
 
 import base64
+import doctest
 import io
 import json
 import re
@@ -17,8 +18,9 @@ from test_cli import run  # noqa: F401 (a fixture)
 from musrep_jax.data import open_dataset
 from musrep_jax.data.encoders import compress
 from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.pages import report_data
+from musrep_jax.pages import markup, report, report_data, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, table
+from musrep_jax.pages.report_tracks import play_tracks
 from musrep_jax.recipes.cells import Cell
 from musrep_jax.recipes.reading import read_run
 from musrep_jax.tagger import make_card
@@ -81,10 +83,8 @@ def heard(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(workdir, tmp_path_factory):
     """The report of `workdir`, made once."""
-    from musrep_jax.pages.report import make_page
-
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(make_page(read_run(workdir), [], "Nothing to hear."), encoding="utf-8")
+    path.write_text(report.make_page(read_run(workdir), [], "Nothing to hear."), encoding="utf-8")
     return path
 
 
@@ -93,6 +93,8 @@ def test_text_is_escaped_and_markup_is_not():
         '<p title="&quot;">a &lt; b<b>c</b></p>'
     )
     assert "</script><" not in data_block("x", [HOSTILE])[:-9]
+    for module in (markup, report_tables, report, report_data):
+        assert doctest.testmod(module).failed == 0
     made = table("Caption", [("A", "text"), ("B", "number")], [["x", ("1.0", 1)]])
     assert '<th scope="row">x</th><td class="number" data-value="1">1.0</td>' in made
 
@@ -175,6 +177,7 @@ def test_data_that_are_not_there_are_one_sentence(run, heard, tmp_path):  # noqa
     assert told.exit_code == 0
     text = (moved / "report.html").read_text(encoding="utf-8")
     assert "is not on this machine" in text and "is not on this machine" in told.stderr
+    assert str(tmp_path) in told.stderr and str(tmp_path) not in text  # pages travel
     assert not (tmp_path / "elsewhere").exists()
     assert "<audio" not in text
     assert "has no cell" in run("report", moved, "--cell", "absent").stderr
@@ -196,9 +199,16 @@ def test_folders_without_a_run_and_runs_without_results(run, tmp_path):  # noqa:
     assert "config.json is damaged" in run("report", begun).stderr
 
 
-def test_a_comparison_of_models_and_a_run_of_seeds(tmp_path):
-    from musrep_jax.pages.report import make_page
+def test_what_stands_beside_the_cells_is_enough(workdir, tmp_path):
+    (tmp_path / "results.json").write_bytes((workdir / "results.json").read_bytes())
+    row = {"cell": CARRIED.key, "kind": "train", "step": 1, "loss": 0.5, "learning_rate": 0.1}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    cells = {c["name"]: c for c in data_of(report.make_page(read_run(tmp_path), [], ""))["cells"]}
+    assert cells[CARRIED.key]["train"] == [[1, 0.5, 0.1]]
+    assert cells[CARRIED.key]["numTracks"] == 60 and len(cells) == 19
 
+
+def test_a_comparison_of_models_and_a_run_of_seeds(tmp_path):
     results = [
         write_cell(tmp_path, Cell("made/greek", model, seed=seed), flops_per_second=2.5e9,
                    tracks_per_second=12.0)
@@ -206,7 +216,7 @@ def test_a_comparison_of_models_and_a_run_of_seeds(tmp_path):
     ]  # fmt: skip
     best = {"model": "fcn", "difference": -0.1, "ci": [-0.2, -0.05], "p_value": 0.01}
     results[2]["versus_best"] = {"roc_auc": best, "pr_auc": best}
-    text = make_page(read_run(write_run(tmp_path, results, "compare")), [], "")
+    text = report.make_page(read_run(write_run(tmp_path, results, "compare")), [], "")
     assert "\u22120.100 [\u22120.200, \u22120.050] *" in text and "2.5 G" in text
     assert "Transfer matrix" not in text and "Learning curves" not in text
 
@@ -283,15 +293,12 @@ def test_labels_of_a_chosen_cell(browser, page, workdir):  # noqa: F811
 
 
 def test_the_play_head_follows_and_keys_move_it(browser, heard, tmp_path):  # noqa: F811
-    from musrep_jax.pages.report import make_page
-    from musrep_jax.pages.report_tracks import play_tracks
-
     path, cell, _ = heard
     made = read_run(path)
     tracks, sentence = play_tracks(made, cell.key, 2)
     assert sentence == ""
     file = tmp_path / "heard.html"
-    file.write_text(make_page(made, tracks, "Heard."), encoding="utf-8")
+    file.write_text(report.make_page(made, tracks, "Heard."), encoding="utf-8")
     browser.open(file.as_uri())
     browser.wait("document.querySelectorAll('audio')[1].readyState >= 1")
     assert browser.run("return document.querySelectorAll('audio')[1].duration") == 30.0

@@ -11,6 +11,7 @@ import base64
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,15 +26,18 @@ from musrep_jax.pages.report_tracks import PlayedTrack
 from musrep_jax.recipes.presentation import notes_on, title_of, with_display_names
 from musrep_jax.recipes.reading import Run
 from musrep_jax.training.checkpoints import CARD_FILE
+from musrep_jax.training.logs import without_folders
 
 STYLES = ("theme.css", "report.css")
 SCRIPTS = ("taggram.js", "tables.js", "charts.js", "report.js")
+
+_PATH = re.compile(r"""^(?!.*://).*?(?:^|[("'=:,])~?/\w""")
 
 Section = tuple[str, str, Markup]
 """Its id, its title, its content."""
 
 
-def make_page(run: Run, played: Sequence[PlayedTrack], listening: Markup | str) -> str:
+def make_page(run: Run, played: Sequence[PlayedTrack], listening: str) -> str:
     """Returns the report of a run as an HTML file.
 
     Args:
@@ -108,6 +112,25 @@ def describe_cell(run: Run, name: str) -> str:
         name: of the cell.
     """
     return title_of(with_display_names(run.results[name]))
+
+
+def for_others(text: str) -> str:
+    """Returns a text with the last part only of its absolute paths, because pages travel.
+
+    >>> for_others("There is nothing in /home/some/body/runs: see https://example.org/a/b.")
+    'There is nothing in runs: see https://example.org/a/b.'
+    """
+    words = text.split(" ")
+    return " ".join(without_folders(word) if _PATH.search(word) else word for word in words)
+
+
+def _without_folders(value: Any) -> Any:
+    """Returns a config with the last part only of its absolute paths."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    return without_folders(value) if isinstance(value, str) else value
 
 
 def _script() -> str:
@@ -246,7 +269,7 @@ def _one_cell(finished: Mapping[str, Mapping[str, Any]]) -> list[Section]:
     return [("labels", "One cell: training and labels", join(content))]
 
 
-def _listen(played: Sequence[PlayedTrack], listening: Markup | str) -> Markup:
+def _listen(played: Sequence[PlayedTrack], listening: str) -> Markup:
     """Returns the tracks to be heard."""
     cards = []
     for number, track in enumerate(played):
@@ -263,7 +286,7 @@ def _listen(played: Sequence[PlayedTrack], listening: Markup | str) -> Markup:
                 element("div", class_="taggram", data_track=number),
             )
         )  # fmt: skip
-    return join([element("p", listening, class_=None if played else "note"), cards])
+    return join([element("p", for_others(listening), class_=None if played else "note"), cards])
 
 
 def _failures(
@@ -271,7 +294,7 @@ def _failures(
 ) -> list[Section]:
     """Returns the section on cells without a result, none when all have one."""
     entries = [
-        (title_of(result), element("code", result.get("error") or "no result"))
+        (title_of(result), element("code", for_others(result.get("error") or "no result")))
         for result in shown.values()
         if cells_file.is_failed(result)
     ]
@@ -308,7 +331,7 @@ def _making(run: Run) -> Markup:
             element("summary", "The resolved config"),
             element(
                 "pre",
-                json.dumps(run.config, indent=1, ensure_ascii=False),
+                json.dumps(_without_folders(run.config), indent=1, ensure_ascii=False),
                 tabindex="0",
                 role="region",
                 aria_label="The resolved config",

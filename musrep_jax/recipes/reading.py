@@ -5,6 +5,7 @@ with each other, and stands alone where somebody has kept nothing else.
 """
 
 import dataclasses
+import functools
 import json
 import zipfile
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from musrep_jax.recipes.cells import Cell
 from musrep_jax.recipes.workdir import CONFIG_FILE
 from musrep_jax.training.logs import read_rows
 
-RESULTS_FILE, SCORES_FILE = "results.json", "scores.npz"
+RESULTS_FILE, SCORES_FILE, ROWS_FILE = "results.json", "scores.npz", "metrics.jsonl"
 NO_RESULT = "It was begun and has no result yet."
 DAMAGED = "Its result.json is damaged; the same command does the cell again."
 
@@ -47,7 +48,15 @@ class Run:
         Args:
             name: of the cell.
         """
-        file = self.path / "cells" / name / "metrics.jsonl"
+        file = self.path / "cells" / name / ROWS_FILE
+        if file.is_file():
+            return read_rows(file)
+        return [row for row in self._all_rows if row.get("cell") == name]
+
+    @functools.cached_property
+    def _all_rows(self) -> list[dict[str, Any]]:
+        """The rows of all cells, which stand beside `results.json`."""
+        file = self.path / ROWS_FILE
         return read_rows(file) if file.is_file() else []
 
     def export_dir(self, name: str) -> Path:
