@@ -105,7 +105,8 @@ print(json.dumps(tagger.card["front_end"]))
 
 corpus = make_corpus("makam", num_tracks=3, seconds=10, sample_rate=tagger.sample_rate, seed=2)
 audio = corpus.render(corpus.tracks[0])
-soundfile.write("song.wav", audio, corpus.sample_rate, subtype="FLOAT")
+pathlib.Path("runs").mkdir(exist_ok=True)
+soundfile.write("runs/song.wav", audio, corpus.sample_rate, subtype="FLOAT")
 expected = np.array(list(tagger.predict(audio, tagger.sample_rate).values()))
 print(len(expected), "labels;", f"{len(audio) / tagger.sample_rate:.1f} s of audio")
 
@@ -117,7 +118,7 @@ print(len(expected), "labels;", f"{len(audio) / tagger.sample_rate:.1f} s of aud
 # it.
 
 # %%
-musrep(f"export {MODEL} --format safetensors --out exported/safetensors")
+musrep(f"export {MODEL} --format safetensors --out runs/exported/safetensors")
 
 # %% [markdown]
 # `load_tagger` opens it too, and gives the same bits. Any other program reads it as arrays:
@@ -125,10 +126,10 @@ musrep(f"export {MODEL} --format safetensors --out exported/safetensors")
 # %%
 from safetensors.numpy import load_file
 
-arrays = load_file("exported/safetensors/model.safetensors")
+arrays = load_file("runs/exported/safetensors/model.safetensors")
 for name in ("params.head.kernel", "params.head.bias", "front_end.mel_filters"):
     print(f"{name:<24} {arrays[name].dtype} {arrays[name].shape}")
-again = musrep_jax.load_tagger("exported/safetensors").predict(audio, tagger.sample_rate)
+again = musrep_jax.load_tagger("runs/exported/safetensors").predict(audio, tagger.sample_rate)
 safetensors_difference = np.abs(np.array(list(again.values())) - expected).max()
 print("difference:", safetensors_difference)
 
@@ -139,7 +140,7 @@ print("difference:", safetensors_difference)
 # alone.
 
 # %%
-musrep(f"export {MODEL} --format stablehlo --out exported/stablehlo")
+musrep(f"export {MODEL} --format stablehlo --out runs/exported/stablehlo")
 
 # %% [markdown]
 # The program that uses it is short, and yours to keep. It runs in a process of its own, which
@@ -155,7 +156,7 @@ import jax.export
 import numpy as np
 import soundfile
 
-folder = pathlib.Path("exported/stablehlo")
+folder = pathlib.Path("runs/exported/stablehlo")
 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 tagger = jax.export.deserialize((folder / "tagger.stablehlo").read_bytes())
 
@@ -169,12 +170,12 @@ def tag(audio):  # mono, float32 in [-1, 1], at config["sample_rate"]
     return dict(zip(config["labels"], scores.tolist()))
 
 
-audio, sample_rate = soundfile.read("song.wav", dtype="float32")
+audio, sample_rate = soundfile.read("runs/song.wav", dtype="float32")
 assert sample_rate == config["sample_rate"]
 print(json.dumps(tag(audio)))
 assert not {"musrep_jax", "flax"} & set(sys.modules)
 """
-pathlib.Path("tag_stablehlo.py").write_text(program)
+pathlib.Path("runs/tag_stablehlo.py").write_text(program)
 
 
 def run_apart(program):
@@ -189,7 +190,7 @@ def run_apart(program):
     return json.loads(done.stdout)
 
 
-found = run_apart("tag_stablehlo.py")
+found = run_apart("runs/tag_stablehlo.py")
 assert list(found) == list(tagger.labels)
 stablehlo_difference = np.abs(np.array(list(found.values())) - expected).max()
 print(f"largest difference: {stablehlo_difference:.1e}")
@@ -207,14 +208,14 @@ print(f"largest difference: {stablehlo_difference:.1e}")
 # %%
 from IPython.display import Markdown, display
 
-card = pathlib.Path("exported/safetensors/README.md").read_text(encoding="utf-8")
+card = pathlib.Path("runs/exported/safetensors/README.md").read_text(encoding="utf-8")
 display(Markdown(card.split("---", 2)[2]))
 
 # %% [markdown]
 # With an account of the Hugging Face Hub (`hf auth login`):
 #
 # ```
-# !musrep export {MODEL} --out exported/safetensors --push OWNER/NAME
+# !musrep export {MODEL} --out runs/exported/safetensors --push OWNER/NAME
 # ```
 #
 # and anybody opens it with `musrep_jax.load_tagger("hub:OWNER/NAME")`.

@@ -129,7 +129,7 @@ import soundfile
 from musrep_jax.data.synthesis import make_corpus
 
 corpus = make_corpus("makam", num_tracks=24 if IS_REDUCED else 192, seconds=4 if IS_REDUCED else 8)
-folder = pathlib.Path("recordings")
+folder = pathlib.Path("runs/recordings")
 folder.mkdir(exist_ok=True)
 labels_of = {}
 for track in corpus.of_split("test")[:NUM_RECORDINGS]:
@@ -170,11 +170,11 @@ raw = tagger.predict(audio, sample_rate)
 calibrated = dict(zip(tagger.labels, tagger.calibrate(list(raw.values())), strict=True))
 thresholds = tagger.card["thresholds"]
 
-print(f"{'label':<22}   raw  calibrated  said  true")
+print(f"{'label':<30}   raw  calibrated  said  true")
 for label in sorted(calibrated, key=calibrated.get, reverse=True)[:10]:
     said = "yes" if raw[label] > thresholds.get(label, 1.0) else ""
     true = "yes" if label in labels_of[first.name] else ""
-    print(f"{label:<22} {raw[label]:5.2f}  {calibrated[label]:10.2f}  {said:>4}  {true:>4}")
+    print(f"{label:<30} {raw[label]:5.2f}  {calibrated[label]:10.2f}  {said:>4}  {true:>4}")
 
 # %% [markdown]
 # ## Tags over time
@@ -193,7 +193,7 @@ spans, scores = tagger.predict_over_time(np.concatenate(parts), sample_rate)
 figure = taggram(
     spans, tagger.calibrate(scores), tagger.labels, title="three recordings", num_labels=15
 )
-display(Image(str(save_figure(figure, "taggram.png")), width=700))
+display(Image(str(save_figure(figure, "runs/taggram.png")), width=700))
 
 # %% [markdown]
 # ## Similar recordings
@@ -204,8 +204,8 @@ display(Image(str(save_figure(figure, "taggram.png")), width=700))
 # search` ask it.
 
 # %%
-musrep(f"embed {workdir / result['export']} recordings --store store")
-musrep(f"similar store {first} -k 5")
+musrep(f"embed {workdir / result['export']} {folder} --store runs/store")
+musrep(f"similar runs/store {first} -k 5")
 
 # %% [markdown]
 # The score is the cosine of the angle between two vectors: 1 is the same direction. It orders
@@ -215,7 +215,7 @@ musrep(f"similar store {first} -k 5")
 # %%
 from musrep_jax.store import Store, rank_by_vector
 
-store = Store("store")
+store = Store("runs/store")
 rows, similarities = rank_by_vector(store.embeddings, tagger.embed(audio, sample_rate), 5)
 for row, similarity in zip(rows, similarities, strict=True):
     name = pathlib.Path(store.track(int(row))["path"]).name
@@ -228,7 +228,7 @@ for row, similarity in zip(rows, similarities, strict=True):
 # %%
 query = f"{max(raw, key=raw.get)}, -{min(raw, key=raw.get)}"
 print("query:", query)
-musrep(f"search store {shlex.quote(query)} -k 5")
+musrep(f"search runs/store {shlex.quote(query)} -k 5")
 
 # %% [markdown]
 # ## Where to go from here

@@ -84,7 +84,7 @@ import pathlib
 import numpy as np
 import soundfile
 
-folder = pathlib.Path(FOLDER or "my_recordings")
+folder = pathlib.Path(FOLDER or "runs/my_recordings")
 if FOLDER is None:
     from musrep_jax.data.synthesis import make_corpus
 
@@ -92,13 +92,13 @@ if FOLDER is None:
     lines = ["path\tlabels\tgroup"]
     for number, track in enumerate(corpus.tracks):
         path = folder / f"{track.track_id}.{('wav', 'flac', 'ogg', 'mp3')[number % 4]}"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, corpus.render(track), corpus.sample_rate)
         lines.append(f"{path.name}\t{','.join(track.labels)}\t{track.group}")
     # Two things that happen to everybody: a download that broke off, and a file that is silent.
-    broken = next(folder.glob("*.flac"))
+    broken = min(folder.glob("*.flac"))
     broken.write_bytes(broken.read_bytes()[:9000])
-    soundfile.write(next(folder.glob("*.wav")), np.zeros(16000 * SECONDS), 16000)
+    soundfile.write(min(folder.glob("*.wav")), np.zeros(16000 * SECONDS), 16000)
     (folder / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 print(*(folder / "labels.tsv").read_text(encoding="utf-8").splitlines()[:4], sep="\n")
 
@@ -183,7 +183,7 @@ for path in sorted((workdir / "figures" / "labels").glob("*.png")):
 # the validation split, as was the calibration of the probabilities.
 
 # %%
-new = pathlib.Path("new_recordings")
+new = pathlib.Path("runs/new_recordings")
 new.mkdir(exist_ok=True)
 if FOLDER is None:
     others = make_corpus("makam", num_tracks=3, seconds=SECONDS, seed=1)
@@ -191,10 +191,10 @@ if FOLDER is None:
         soundfile.write(new / f"new-{track.number}.ogg", others.render(track), others.sample_rate)
         print(f"new-{track.number}.ogg was made with: {', '.join(sorted(track.plan.labels))}")
 
-musrep(f"tag {workdir / result['export']} {new} --out tags.tsv")
+musrep(f"tag {workdir / result['export']} {new} --out runs/tags.tsv")
 
 # %% [markdown]
-# `tags.tsv` has a line per recording and a column per label; `--over-time` a line per chunk;
+# `runs/tags.tsv` has a line per recording and a column per label; `--over-time` a line per chunk;
 # `--json` everything.
 #
 # ## Better
