@@ -279,7 +279,7 @@ def test_damage_is_one_sentence(exports, run, tmp_path):
     ("words", "sentence"),
     [
         (["absent"], "There is no exported model"),
-        (["vgg_ish", "--format", "onnx"], "format is 'onnx'. Allowed: safetensors, stablehlo."),
+        (["vgg_ish", "--format", "h5"], "format is 'h5'. Allowed: onnx, safetensors, stablehlo."),
         (["vgg_ish", "--format", "stablehlo", "--push", "a/b"], "--push uploads the form"),
         (["vgg_ish", "--push", "name"], "named OWNER/NAME, and 'name' is not"),
         (["hub:a/b"], "Say with --out"),

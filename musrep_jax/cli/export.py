@@ -35,7 +35,8 @@ def export(
 
     safetensors (also called hub): model.safetensors, config.json and README.md, which load_tagger
     opens from a folder or from the Hub. stablehlo: one file that maps waveforms to probabilities
-    and embeddings with jax alone, on CPU, GPU and TPU, without this package.
+    and embeddings with jax alone, on CPU, GPU and TPU, without this package. onnx: the same for
+    onnxruntime, in any language.
     """
     from musrep_jax.config import ConfigError
     from musrep_jax.exports.reading import HUB_PREFIX

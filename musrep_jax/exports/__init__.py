@@ -1,6 +1,7 @@
 """Exported models in other forms, for other programs and other people: cards, files, the Hub."""
 
 FORMATS: dict[str, str] = {
+    "onnx": "musrep_jax.exports.onnx",
     "safetensors": "musrep_jax.exports.safetensors",
     "stablehlo": "musrep_jax.exports.stablehlo",
 }

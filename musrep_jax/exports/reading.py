@@ -16,6 +16,9 @@ HUB_PREFIX = "hub:"
 CONFIG_FILE = "config.json"
 SAFETENSORS_FILE = "model.safetensors"
 STABLEHLO_FILE = "tagger.stablehlo"
+ONNX_FILE = "tagger.onnx"
+PROGRAMS = {STABLEHLO_FILE: "jax.export", ONNX_FILE: "onnxruntime"}
+"""Files without parameters to open -> what runs them."""
 SAFETENSORS_FORMAT = 1
 FRONT_END_PREFIX = "front_end."
 """Of constants for other programs; here the front end is computed from its settings."""
@@ -40,11 +43,12 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
 
         return read_safetensors_folder(pull(str(place).removeprefix(HUB_PREFIX)))
     path = Path(place).absolute()
-    if (path / STABLEHLO_FILE).is_file():
-        raise ExportError(
-            f"{path} holds a program without parameters to open: run it with jax.export, as its "
-            f"{README_FILE} says, or open the export that it was made from."
-        )
+    for file, package in PROGRAMS.items():
+        if (path / file).is_file():
+            raise ExportError(
+                f"{path} holds a program without parameters to open: run it with {package}, as its "
+                f"{README_FILE} says, or open the export that it was made from."
+            )
     if (path / SAFETENSORS_FILE).is_file() and not (path / CARD_FILE).exists():
         return read_safetensors_folder(path)
     return load_export(path)
