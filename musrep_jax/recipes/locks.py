@@ -86,7 +86,10 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.path.unlink(missing_ok=True)
+        # In a folder that has become read-only the file stays; the next run takes it over, because
+        # its record lock is free.
+        with contextlib.suppress(OSError):
+            self.path.unlink()
         self._file.close()
 
 

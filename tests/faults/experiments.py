@@ -63,21 +63,11 @@ class Experiment:
 
         Returns the exit code.
         """
-        is_over = threading.Event()
-
-        def send():
-            while not is_over.wait(0.002):
-                if list(workdir.glob(f"cells/*/checkpoints/{step}")):
-                    os.kill(os.getpid(), number)
-                    return
-
-        thread = threading.Thread(target=send)
-        thread.start()
-        try:
+        with acting(
+            lambda: list(workdir.glob(f"cells/*/checkpoints/{step}")),
+            lambda: os.kill(os.getpid(), number),
+        ):
             return self.run(workdir, *flags)
-        finally:
-            is_over.set()
-            thread.join()
 
     @contextlib.contextmanager
     def started(self, workdir, *flags, output=None, **environment):
@@ -102,6 +92,26 @@ class Experiment:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def acting(when, action):
+    """Inside, a thread waits until `when` returns something true, and acts once."""
+    is_over = threading.Event()
+
+    def act():
+        while not is_over.wait(0.002):
+            if when():
+                action()
+                return
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def without_times(value):

@@ -23,7 +23,6 @@ import random
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -51,7 +50,7 @@ FLAGS = (
 ENDS = ("SIGKILL", "SIGTERM", "SIGTERM, SIGKILL")
 TERMINATED = 143
 MORE_MEMORY = 1.05
-"""The last quarter of a life may take so much of its second quarter's memory."""
+"""A life's second half, with the same cells for other seeds, may take so much of its first's."""
 
 
 @dataclasses.dataclass
@@ -126,7 +125,12 @@ def live(experiment: Experiment, workdir: pathlib.Path, seeds: int, life: Life) 
     flags += (f"--config.data.num_workers={life.workers}",)
     text = workdir.with_name(f"{workdir.name}.txt")
     with experiment.started(workdir, *flags, output=text) as process:
-        wait_for(lambda: (workdir / ".lock").exists() or process.poll() is not None)
+        wait_for(
+            lambda: (
+                f'"pid": {process.pid}' in read(workdir / ".lock") or process.poll() is not None
+            ),
+            seconds=600,
+        )
         started, is_over = time.monotonic(), threading.Event()
         thread = threading.Thread(target=life.watch, args=(process.pid, is_over))
         thread.start()
@@ -151,6 +155,14 @@ def live(experiment: Experiment, workdir: pathlib.Path, seeds: int, life: Life) 
     return life
 
 
+def read(path: pathlib.Path) -> str:
+    """Returns the text of a file, "" when there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
 def stop(process: subprocess.Popen, end: str) -> None:
     """Stops a process and its workers, and waits for its end."""
     first, _, second = end.partition(", ")
@@ -163,31 +175,44 @@ def stop(process: subprocess.Popen, end: str) -> None:
     process.wait(120)
 
 
-def growth(values: Sequence[int]) -> tuple[float, float]:
-    """Returns the medians of the second and of the last quarter."""
-    quarter = max(1, len(values) // 4)
-    return statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:])
+def halves(values: Sequence[int]) -> tuple[int, int]:
+    """Returns the most of the first half and of the second."""
+    middle = len(values) // 2
+    return max(values[:middle]), max(values[middle:])
 
 
-def soak(folder: pathlib.Path, repository: pathlib.Path, minutes: float, stops: int) -> list[Life]:
+def seeds_for(minutes: float, experiment: Experiment, workdir: pathlib.Path) -> int:
+    """Returns how many seeds fill the time, by a run of two.
+
+    Args:
+        minutes: to fill.
+        experiment: with its flags.
+        workdir: of the run.
+    """
+    for number in (1, 2):
+        timed = live(experiment, workdir, number, Life("its own"))
+    # Two processes run at a time, and one of them is half of its time about to start or to repeat.
+    share = min(1.0, len(os.sched_getaffinity(0)) / 2) / 2
+    return max(1, round(60 * minutes * share / timed.seconds))
+
+
+def soak(
+    experiment: Experiment, folder: pathlib.Path, minutes: float, stops: int, seeds: int = 0
+) -> list[Life]:
     """Runs it; returns the lives, the single one first.
 
     Args:
-        folder: empty, for data and workdirs.
-        repository: the checkout.
+        experiment: with its flags.
+        folder: for the workdirs.
         minutes: about so long the killed run takes.
         stops: how often it is stopped.
+        seeds: that are made; 0 is as many as fill the time.
 
     Raises:
         AssertionError: if something is not as it should be.
     """
-    experiment = Experiment(folder / "data", repository, FLAGS)
-    for number in (1, 2):
-        timed = live(experiment, folder / "timed", number, Life("its own"))
-    # Two processes run at a time, and one of them is half of its time about to start or to repeat.
-    share = min(1.0, len(os.sched_getaffinity(0)) / 2) / 2
-    seeds = max(1, round(60 * minutes * share / timed.seconds))
-    print(f"a seed takes {timed.seconds:.0f} s, {seeds} are made", file=sys.stderr, flush=True)
+    seeds = max(2, seeds or seeds_for(minutes, experiment, folder / "timed"))
+    print(f"{seeds} seeds are made", file=sys.stderr, flush=True)
     single = Life("its own")
     beside = threading.Thread(target=live, args=(experiment, folder / "whole", seeds, single))
     beside.start()
@@ -200,7 +225,7 @@ def soak(folder: pathlib.Path, repository: pathlib.Path, minutes: float, stops: 
     beside.join()
     assert_same_outcome(folder / "whole", folder / "killed")
     for what, values, room in (("memory", single.memory, MORE_MEMORY), ("files", single.files, 1)):
-        before, after = growth(values)
+        before, after = halves(values)
         assert after <= room * before, f"{what} grew from {before} to {after}"
     return [single, *lives]
 
@@ -212,17 +237,20 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--stops", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seeds", type=int, default=0, help="as many as fill the minutes if 0")
+    parser.add_argument("--random", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--data", type=pathlib.Path, help="folder of data and compiled programs")
     settings = parser.parse_args()
-    random.seed(settings.seed)
-    folder, repository = pathlib.Path(tempfile.mkdtemp()), pathlib.Path(__file__).parents[2]
+    random.seed(settings.random)
+    folder, repository = pathlib.Path(tempfile.mkdtemp()), pathlib.Path(__file__).resolve()
     print(f"working in {folder}, which stays if this fails", file=sys.stderr, flush=True)
-    lives = soak(folder, repository.resolve(), settings.minutes, settings.stops)
+    experiment = Experiment(settings.data or folder / "data", repository.parents[2], FLAGS)
+    lives = soak(experiment, folder, settings.minutes, settings.stops, settings.seeds)
     shutil.rmtree(folder)
     print("\n".join([HEAD, *(life.row() for life in lives)]))
     for what in ("memory", "files"):
-        before, after = growth(getattr(lives[0], what))
-        print(f"{what} of the single life, second and last quarter: {before:.0f}, {after:.0f}")
+        before, after = halves(getattr(lives[0], what))
+        print(f"{what} of the single life, at most in its halves: {before}, {after}")
     print("The outcomes are the same, bit for bit.")
 
 

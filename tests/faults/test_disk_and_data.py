@@ -6,12 +6,11 @@ import resource
 import shutil
 import signal
 import subprocess
-import threading
 
 import numpy as np
 import pytest
 import soundfile
-from experiments import Experiment, assert_same_outcome
+from experiments import NUM_STEPS, Experiment, acting, assert_same_outcome
 
 
 def mount(*words):
@@ -55,6 +54,66 @@ def test_a_disk_that_is_full_while_saving(experiment, whole, small_disk, capsys,
     assert_same_outcome(whole, folder / "w")
 
 
+def test_a_disk_that_is_full_while_exporting(experiment, whole, small_disk, capsys):
+    """Without checkpoints the exported model is the first thing that needs room."""
+    folder, set_size = small_disk
+    set_size(100)
+    assert experiment.run(folder / "w", "--config.train.checkpoint=false") == 1
+    error = capsys.readouterr().err
+    assert f"step {NUM_STEPS}/{NUM_STEPS}" in error
+    assert "No room left on the disk" in error or "No space left on device" in error
+    assert "Traceback" not in error
+    assert not list(folder.glob("w/exports/*"))
+    set_size(64000)
+    assert experiment.run(folder / "w") == 0
+    assert_same_outcome(whole, folder / "w")
+
+
+def set_read_only(workdir, is_read_only):
+    """Lets nothing be made in the folders of a workdir; for root permissions are not enough."""
+    for pattern in ("", "cells", "cells/*", "cells/*/checkpoints"):
+        for folder in workdir.glob(pattern) if pattern else [workdir]:
+            if is_read_only:
+                folder.chmod(0o500)
+            if os.geteuid() == 0:
+                flag = "+i" if is_read_only else "-i"
+                subprocess.run(["chattr", flag, folder], check=False, capture_output=True)
+            if not is_read_only:
+                folder.chmod(0o700)
+
+
+@pytest.fixture
+def can_be_read_only(tmp_path):
+    folder = tmp_path / "tried"
+    folder.mkdir()
+    set_read_only(folder, True)
+    try:
+        (folder / "file").touch()
+    except OSError:
+        return
+    finally:
+        set_read_only(folder, False)
+    pytest.skip("root may write everywhere here, and chattr does not work")
+
+
+def test_a_workdir_that_becomes_read_only(experiment, whole, tmp_path, capsys, can_be_read_only):
+    """After its first checkpoint; what was there stays, and the same command goes on."""
+    workdir = tmp_path / "w"
+    with acting(
+        lambda: list(workdir.glob("cells/*/checkpoints/5")), lambda: set_read_only(workdir, True)
+    ):
+        code = experiment.run(workdir)
+    set_read_only(workdir, False)
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "Permission denied" in error or "Operation not permitted" in error
+    assert "the same command goes on from there" in error
+    assert "Traceback" not in error
+    assert experiment.run(workdir) == 0
+    assert "resumed after step" in capsys.readouterr().err
+    assert_same_outcome(whole, workdir)
+
+
 def test_a_read_only_workdir(experiment, tmp_path, capsys):
     folder = tmp_path / "disk"
     folder.mkdir(mode=0o500)
@@ -94,6 +153,22 @@ def test_a_shard_that_vanished(own_data, whole, tmp_path, capsys, split, num_wor
     assert_same_outcome(whole, tmp_path / "w")
 
 
+def test_a_shard_that_vanishes_during_the_training(own_data, whole, tmp_path, capsys):
+    """The test split is opened after the training, which is not lost."""
+    shard, workdir = shard_of(own_data, "test"), tmp_path / "w"
+    with acting(
+        lambda: list(workdir.glob("cells/*/checkpoints/5")),
+        lambda: shard.rename(tmp_path / "elsewhere"),
+    ):
+        assert own_data.run(workdir) == 1
+    error = capsys.readouterr().err
+    assert shard.name in error
+    assert "Traceback" not in error
+    (tmp_path / "elsewhere").rename(shard)
+    assert own_data.run(workdir) == 0
+    assert_same_outcome(whole, workdir)
+
+
 @pytest.mark.parametrize("is_first", [False, True], ids=["after", "before"])
 @pytest.mark.parametrize("flags", [(), ("--config.data.cache_megabytes=0",)], ids=["all", "parts"])
 def test_flipped_bytes_in_a_record(own_data, tmp_path, capsys, is_first, flags):
@@ -115,21 +190,11 @@ def test_flipped_bytes_in_a_record(own_data, tmp_path, capsys, is_first, flags):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_killed_workers_are_started_again(experiment, whole, tmp_path, capsys, number):
-    is_over = threading.Event()
-
-    def kill_one():
-        while not is_over.wait(0.01):
-            if workers := multiprocessing.active_children():
-                os.kill(workers[0].pid, number)
-                return
-
-    thread = threading.Thread(target=kill_one)
-    thread.start()
-    try:
+    with acting(
+        multiprocessing.active_children,
+        lambda: os.kill(multiprocessing.active_children()[0].pid, number),
+    ):
         assert experiment.run(tmp_path / "w", "--config.data.num_workers=1") == 0
-    finally:
-        is_over.set()
-        thread.join()
     assert "was killed: starting it again at the same batch" in capsys.readouterr().err
     assert_same_outcome(whole, tmp_path / "w")
 

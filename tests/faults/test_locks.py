@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from experiments import wait_for
 
 HOLDER = """
     import sys, time
@@ -40,6 +41,22 @@ def test_a_second_run_is_refused_with_host_and_process(experiment, tmp_path, hol
     error = capsys.readouterr().err
     assert f"is in use by process {holder.pid} on host {socket.gethostname()}" in error
     assert not (tmp_path / "w" / "config.json").exists()
+
+
+def test_of_two_started_at_once_one_runs(experiment, tmp_path):
+    """Neither finds a workdir when it starts; the other one is refused, and disturbs nothing."""
+    with (
+        experiment.started(tmp_path / "w") as first,
+        experiment.started(tmp_path / "w") as second,
+    ):
+        wait_for(lambda: first.poll() is not None or second.poll() is not None)
+        loser, winner = (second, first) if first.poll() is None else (first, second)
+        assert loser.returncode == 2
+        assert f"in use by process {winner.pid} on host" in loser.communicate()[0]
+        assert (tmp_path / "w" / "config.json").exists()
+        winner.send_signal(signal.SIGTERM)
+        assert winner.wait(300) == 143
+    assert not (tmp_path / "w" / ".lock").exists()
 
 
 def test_a_share_is_refused_beside_the_whole_run(experiment, tmp_path, holder, capsys):
