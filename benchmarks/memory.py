@@ -35,8 +35,11 @@ from benchmarks.resident import peak_growth
 
 STEPS = ("forward", "train")
 DTYPES = ("float32", "bfloat16")
+REMATS = ("no", "yes")
 NUM_CLASSES = 50
 GIGABYTE = 1e9
+PLAN_ONLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Of XLA's CPU compiler: memory is planned before machine code is made, which need not be good."""
 TOLERANCE = 0.02
 """A batch so much larger than the one found does not fit, or one that is larger by one example."""
 
@@ -51,6 +54,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--gigabytes", type=float, default=0, help="the limit, in 1e9 bytes; 0: the device's own")
     add("--steps", default=",".join(STEPS), help="forward, train or both")
     add("--dtypes", default=",".join(DTYPES), help="float32, bfloat16 or both")
+    add("--remat", default=",".join(REMATS), help="no, yes or both, of models that have it")
     add("--no-run", action="store_true", help="plan only, do not run the largest batch")
     add("--out", default="", help="folder for memory.json and memory.md")
     add("--quick", action="store_true", help="one compact model, 0.1 GB, forward")
@@ -59,7 +63,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if settings.quick:
         settings.models, settings.gigabytes = "vgg_ish", 0.1
         settings.steps, settings.dtypes = "forward", "float32"
-    for name, known in (("steps", STEPS), ("dtypes", DTYPES)):
+    for name, known in (("steps", STEPS), ("dtypes", DTYPES), ("remat", REMATS)):
         chosen = getattr(settings, name).split(",")
         unknown = sorted(set(chosen) - set(known))
         if unknown:
@@ -151,18 +155,18 @@ def search(name: str, step: str, fields: dict[str, Any], settings: argparse.Name
 
     train_step = make_train_step(make_tagging_loss(make_apply(model, "update")), tx)
     forward = jax.jit(lambda variables, audio: model.apply(variables, audio, train=False).logits)
-    programs: dict[int, Any] = {}
+    device = jax.local_devices()[0]
 
-    def bytes_of(batch: int) -> int:
+    def lower(batch: int) -> Any:
         inputs = shapes_of(batch)
         if step == "train":
-            lowered = train_step.lower(jax.eval_shape(make_state), inputs, key)
-        else:
-            lowered = forward.lower(jax.eval_shape(make_variables), inputs["audio"])
-        programs[batch] = lowered.compile()
-        return planned_bytes(programs[batch])
+            return train_step.lower(jax.eval_shape(make_state), inputs, key)
+        return forward.lower(jax.eval_shape(make_variables), inputs["audio"])
 
-    device = jax.local_devices()[0]
+    def bytes_of(batch: int) -> int:
+        options = PLAN_ONLY if device.platform == "cpu" else {}
+        return planned_bytes(lower(batch).compile(compiler_options=options))
+
     limit = settings.gigabytes * GIGABYTE or device_limit(device)
     batch, tried = largest_batch(bytes_of, limit)
     record = {
@@ -182,10 +186,9 @@ def search(name: str, step: str, fields: dict[str, Any], settings: argparse.Name
         inputs = jax.device_put(make_batch(batch))
         second = (inputs, key) if step == "train" else (inputs["audio"],)
         jax.block_until_ready((first, inputs))
-        arguments = programs[batch].memory_analysis().argument_size_in_bytes
-        record["measured"] = measure_bytes(
-            lambda: programs[batch](first, *second), arguments, device
-        )
+        program = lower(batch).compile()
+        arguments = program.memory_analysis().argument_size_in_bytes
+        record["measured"] = measure_bytes(lambda: program(first, *second), arguments, device)
     return record
 
 
@@ -225,7 +228,9 @@ def variants_of(name: str, settings: argparse.Namespace) -> list[dict[str, Any]]
     from musrep_jax.models import model_settings
 
     base = COMPACT[name] if settings.quick else {}
-    remats = (False, True) if "remat" in model_settings(name) else (None,)
+    remats = [None]
+    if "remat" in model_settings(name):
+        remats = [choice == "yes" for choice in settings.remat]
     return [
         {**base, "dtype": dtype, **({} if remat is None else {"remat": remat})}
         for dtype in settings.dtypes
