@@ -218,6 +218,8 @@ def test_a_comparison_of_models_and_a_run_of_seeds(tmp_path):
     results[2]["versus_best"] = {"roc_auc": best, "pr_auc": best}
     text = report.make_page(read_run(write_run(tmp_path, results, "compare")), [], "")
     assert "\u22120.100 [\u22120.200, \u22120.050] *" in text and "2.5 G" in text
+    values = [result["roc_auc"] for result in results[:2]]
+    assert f"{np.mean(values):.3f} \u00b1 {np.std(values, ddof=1):.3f}" in text
     assert "Transfer matrix" not in text and "Learning curves" not in text
 
 

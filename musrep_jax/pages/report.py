@@ -20,7 +20,7 @@ import ml_collections
 from musrep_jax import __version__
 from musrep_jax.evaluation import cells as cells_file
 from musrep_jax.evaluation.cells import METRIC_TITLES
-from musrep_jax.pages import read_static, report_data, report_tables
+from musrep_jax.pages import read_static, report_data, report_models, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, facts, join
 from musrep_jax.pages.report_tracks import PlayedTrack
 from musrep_jax.recipes.presentation import notes_on, title_of, with_display_names
@@ -243,7 +243,10 @@ def _cells(results: Sequence[Mapping[str, Any]]) -> list[Section]:
     if not results:
         text = element("p", "No cell has a result yet: the page can be made again at any time.")
         return [("cells", "All cells", text)]
-    return [("cells", "All cells", report_tables.results_table(results, _names(results)))]
+    names = _names(results)
+    models = report_models.model_tables(results, names)
+    sections = [("models", "Models", join(models))] if models else []
+    return [*sections, ("cells", "All cells", report_tables.results_table(results, names))]
 
 
 def _one_cell(finished: Mapping[str, Mapping[str, Any]]) -> list[Section]:

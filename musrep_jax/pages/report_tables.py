@@ -1,5 +1,6 @@
 """The tables of a report: the transfer matrix, differences to scratch, all cells, failures."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +33,10 @@ DIFFERENCES = (
     "Brackets: 95 % intervals of the paired bootstrap over test tracks; p: of no difference, "
     "* below 0.05, ** also after Holm's correction for all rows."
 )
+CONDITION_TITLES = {
+    "source": "Source", "mode": "Mode", "model": "Model", "num_train_tracks": "Tracks",
+    "seed": "Seed",
+}  # fmt: skip
 MINUS = "\u2212"
 """As wide as a plus sign."""
 
@@ -192,7 +197,7 @@ def differences_table(results: Sequence[Result], names: Mapping[str | None, str]
     compared = [r for r in cells_file.sorted_cells(results) if r.get("versus_scratch")]
     if not compared:
         return None
-    has_models = len(cells_file.ordered(results, "model")) > 1
+    conditions = Conditions.of(compared, names)
     corrected, ranges = {}, {}
     for metric in METRIC_TITLES:
         found = [cells_file.versus_scratch(cell, metric) for cell in compared]
@@ -201,23 +206,23 @@ def differences_table(results: Sequence[Result], names: Mapping[str | None, str]
         ranges[metric] = max([MIN_COLOUR_RANGE, *bounds])
     rows = []
     for index, cell in enumerate(compared):
-        row: list[Any] = condition_cells(cell, names, has_models)
+        row: list[Any] = conditions.cells(cell)
         for metric in METRIC_TITLES:
             difference, ci, p_value = cells_file.versus_scratch(cell, metric)
             row += [
                 (
-                    join(
-                        [
-                            interval_plot(difference, ci, ranges[metric]),
-                            element("span", change_text(difference, ci)),
-                        ]
+                    element(
+                        "div",
+                        interval_plot(difference, ci, ranges[metric]),
+                        change_text(difference, ci),
+                        class_="with-plot",
                     ),
                     _sortable(difference),
                 ),
                 p_cell(p_value, float(corrected[metric][index])),
             ]
         rows.append(row)
-    heads = condition_heads(has_models)
+    heads = conditions.heads
     for title in METRIC_TITLES.values():
         heads += [(f"{title} \u2212 scratch [95 %]", "number"), ("p", "number")]
     return table(DIFFERENCES, heads, rows, class_="sortable", is_tall=True)
@@ -266,14 +271,12 @@ def results_table(results: Sequence[Result], names: Mapping[str | None, str]) ->
         names: shown name of every data set.
     """
     listed = cells_file.sorted_cells(results)
-    has_models = len(cells_file.ordered(listed, "model")) > 1
-    has_seeds = len(cells_file.ordered(listed, "seed")) > 1
+    conditions = Conditions.of(listed, names)
     has_costs = any(cell.get("flops_per_second") is not None for cell in listed)
     has_best = any(cell.get("versus_best") for cell in listed)
     rows = []
     for cell in listed:
-        row: list[Any] = condition_cells(cell, names, has_models)
-        row += [str(cell.get("seed", ""))] if has_seeds else []
+        row: list[Any] = conditions.cells(cell)
         for metric in METRIC_TITLES:
             value = cells_file.as_number(cell.get(metric))
             shown = value_markup(value, cells_file.as_interval(cell.get(f"{metric}_ci")))
@@ -297,8 +300,7 @@ def results_table(results: Sequence[Result], names: Mapping[str | None, str]) ->
         row.append((number_text(seconds)[:-2].rstrip(".") or "-", _sortable(seconds)))
         rows.append(row)
     heads = [
-        *condition_heads(has_models),
-        *([("Seed", "number")] if has_seeds else []),
+        *conditions.heads,
         *((f"{title} [95 %]", "number") for title in METRIC_TITLES.values()),
         *(
             (f"{title} \u2212 best [95 %]", "number")
@@ -314,35 +316,53 @@ def results_table(results: Sequence[Result], names: Mapping[str | None, str]) ->
     return table(caption, heads, rows, class_="sortable", is_tall=True)
 
 
-def condition_heads(has_models: bool) -> list[tuple[str, str]]:
-    """Returns the columns that say what a cell is.
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """The columns that say what a cell is: its target, and what not all cells have in common.
 
-    Args:
-        has_models: whether there are several, so that they need a column.
-    """
-    texts = ("Target", "Source", "Mode", *(["Model"] if has_models else []))
-    return [*((title, "text") for title in texts), ("Tracks", "number")]
-
-
-def condition_cells(cell: Result, names: Mapping[str | None, str], has_models: bool) -> list[Any]:
-    """Returns the cells of a row that say what a cell is.
-
-    Args:
-        cell: with display names.
+    Attributes:
         names: shown name of every data set.
-        has_models: see `condition_heads`.
+        fields: of a cell, besides the target.
     """
-    used = cell.get("num_train_tracks_used")
-    size = cell.get("num_train_tracks")
-    tracks = str(size) if size else f"all ({used})" if used else "all"
-    source = cell.get("source")
-    return [
-        names[cell["target"]],
-        "" if source is None else names[source],
-        _words(cell["mode"]),
-        *([cell["model"]] if has_models else []),
-        (tracks, size or used or 1_000_000_000),
-    ]
+
+    names: Mapping[str | None, str]
+    fields: tuple[str, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], names: Mapping[str | None, str]) -> "Conditions":
+        """Returns the columns that tell these cells apart.
+
+        Args:
+            results: of the cells.
+            names: shown name of every data set.
+        """
+        varying = [f for f in CONDITION_TITLES if len({cell.get(f) for cell in results}) > 1]
+        return cls(names, tuple(varying))
+
+    @property
+    def heads(self) -> list[tuple[str, str]]:
+        """Title and kind of the columns."""
+        numbers = ("num_train_tracks", "seed")
+        kinds = [(CONDITION_TITLES[f], "number" if f in numbers else "text") for f in self.fields]
+        return [("Target", "text"), *kinds]
+
+    def cells(self, result: Result) -> list[Any]:
+        """Returns the columns of a row.
+
+        Args:
+            result: of a cell, with display names.
+        """
+        size, used = result.get("num_train_tracks"), result.get("num_train_tracks_used")
+        source = result.get("source")
+        tracks = str(size) if size else f"all ({used})" if used else "all"
+        shown = {
+            "source": "" if source is None else self.names[source],
+            "mode": _words(result["mode"]),
+            "model": result["model"],
+            "num_train_tracks": (tracks, size or used or 1_000_000_000),
+            "seed": str(result.get("seed", "")),
+        }
+        return [self.names[result["target"]], *(shown[field] for field in self.fields)]
 
 
 def value_markup(value: float, ci: tuple[float, float]) -> Markup:

@@ -3,6 +3,8 @@
 /* Tables that sort by a column and show the rows that hold some words. */
 
 {
+  const FEW_ROWS = 8;
+
   const valueOf = (cell) => {
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
     const text = cell.textContent.trim();
@@ -54,7 +56,7 @@
     });
 
     const rows = [...table.tBodies[0].rows];
-    if (rows.length < 4) return;
+    if (rows.length < FEW_ROWS) return; // seen at a glance
     const words = rows.map((row) => row.textContent.toLowerCase());
     const input = document.createElement("input");
     input.type = "search";

@@ -1,0 +1,100 @@
+"""The table of a report that compares models: quality beside cost, seeds put together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.evaluation.cells import METRIC_TITLES
+from musrep_jax.evaluation.model_table import ModelRow, Score, cost_texts, model_rows
+from musrep_jax.evaluation.tables import NOTHING, number_text
+from musrep_jax.pages.markup import Markup, element, table
+
+Result = Mapping[str, Any]
+
+CAPTION = (
+    "Means over seeds (\u00b1 standard deviation) with 95 % bootstrap intervals over test tracks; "
+    "* worse than the best model (paired bootstrap, p < 0.05, all seeds agree), ** also after "
+    "Holm's correction. FLOPs of one forward pass; tracks scored per second; seconds of training "
+    "and test."
+)
+COSTS = ("Parameters", "FLOPs / chunk", "FLOPs / s of audio", "Tracks / s", "Seconds")
+COST_FIELDS = ("num_params", "flops_per_chunk", "flops_per_second", "tracks_per_second", "seconds")
+
+
+def model_tables(results: Sequence[Result], names: Mapping[str | None, str]) -> list[Markup]:
+    """Returns a table of models for every target and number of training tracks that has several.
+
+    Args:
+        results: of all cells, with display names; those that something was carried to are left
+            out.
+        names: shown name of every data set.
+    """
+    scratch = [result for result in results if result.get("source") is None]
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for result in scratch:
+        key = (result["target"], result.get("num_train_tracks") or 0)
+        groups.setdefault(key, []).append(result)
+    found = []
+    for (target, size), cells in groups.items():
+        if len(cells_file.ordered(cells, "model")) > 1:
+            tracks = f"{size} training tracks" if size else "all training tracks"
+            found += [element("h3", f"{names[target]}, {tracks}"), _table(cells)]
+    return found
+
+
+def _table(cells: Sequence[Result]) -> Markup:
+    """Returns the table of the models of one data set."""
+    rows = model_rows(cells)
+    bounds = {
+        metric: [
+            bound
+            for row in rows
+            for bound in (row.scores[metric].value, *row.scores[metric].ci)
+            if math.isfinite(bound)
+        ]
+        for metric in METRIC_TITLES
+    }
+    lines = [_line(row, bounds) for row in rows]
+    heads = [("Model", "text"), *((title, "number") for title in METRIC_TITLES.values())]
+    heads += [(title, "number") for title in COSTS]
+    return table(CAPTION, heads, lines, class_="sortable")
+
+
+def _line(row: ModelRow, bounds: Mapping[str, Sequence[float]]) -> list[Any]:
+    """Returns the cells of one model."""
+    if not row.num_seeds:
+        return [row.model, "failed", *[NOTHING] * (len(METRIC_TITLES) + len(COSTS) - 1)]
+    line: list[Any] = [row.model]
+    for metric in METRIC_TITLES:
+        score = row.scores[metric]
+        line.append((_score(score, bounds[metric]), score.value))
+    for text, field in zip(cost_texts(row), COST_FIELDS, strict=True):
+        cost = row.costs[field]
+        line.append((text, None if math.isnan(cost) else cost))
+    return line
+
+
+def _score(score: Score, bounds: Sequence[float]) -> Markup:
+    """Returns a metric with its spread, its mark, and a figure of its interval."""
+    low, high = min(bounds), max(bounds)
+    width = 72
+
+    def x(value: float) -> str:
+        return f"{4 + (value - low) / ((high - low) or 1) * (width - 8):.1f}"
+
+    drawn = []
+    if math.isfinite(score.ci[0]):
+        drawn.append(element("line", x1=x(score.ci[0]), x2=x(score.ci[1]), y1=7, y2=7))
+    drawn.append(element("circle", cx=x(score.value), cy=7, r=3))
+    plot = element(
+        "svg", drawn, class_="interval-plot up", viewBox=f"0 0 {width} 14", width=width, height=14,
+        aria_hidden="true",
+    )  # fmt: skip
+    spread = "" if math.isnan(score.spread) else f" \u00b1 {score.spread:.3f}"
+    interval = None
+    if math.isfinite(score.ci[0]):
+        interval = element("span", f" [{score.ci[0]:.3f}, {score.ci[1]:.3f}]", class_="interval")
+    mark = f" {score.mark}" if score.mark else ""
+    text = f"{number_text(score.value)}{spread}{mark}"
+    return element("div", plot, text, interval, class_="with-plot")
