@@ -77,6 +77,7 @@ an error comes from.
 | 1 | something failed on the way: a full disk, some files of a folder |
 | 2 | the command, or what it was given, is wrong |
 | 130 | Ctrl-C |
+| 143 | SIGTERM, which `kill` sends |
 
 `musrep train` leaves with the codes of `main.py` ([faults](faults.md#exit-codes)).
 """
