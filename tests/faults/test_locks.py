@@ -53,7 +53,7 @@ def test_of_two_started_at_once_one_runs(experiment, tmp_path):
         loser, winner = (second, first) if first.poll() is None else (first, second)
         assert loser.returncode == 2
         assert f"in use by process {winner.pid} on host" in loser.communicate()[0]
-        assert (tmp_path / "w" / "config.json").exists()
+        wait_for(lambda: (tmp_path / "w" / "config.json").exists())
         winner.send_signal(signal.SIGTERM)
         assert winner.wait(300) == 143
     assert not (tmp_path / "w" / ".lock").exists()
