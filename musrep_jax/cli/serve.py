@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from musrep_jax.cli.embed import Model
-from musrep_jax.cli.frame import EXIT_WRONG, Json, say
+from musrep_jax.cli.frame import EXIT_WRONG, say
 
 _MEGABYTE = 1_000_000
 
@@ -29,12 +29,14 @@ def serve(
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
     ] = False,
-    json: Json = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print address, model and store as one line of JSON.")
+    ] = False,
 ) -> None:
     """Serve a local page: drop a recording, hear it, see its tags over time and nearest tracks.
 
     It runs until Ctrl-C. Nothing leaves this machine, and recordings are kept only until they are
-    answered. Programs can ask it too:
+    answered. Programs can ask it too (musrep_jax/pages/server.py lists what):
     curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3"
     """
     from musrep_jax.store import Store

@@ -219,6 +219,7 @@
 
   const showResult = (file) => {
     $("result").hidden = false;
+    $("skip").hidden = false;
     $("name").textContent = result.name;
     const num = result.chunks.length;
     $("length").textContent = `${clock(result.seconds)}, heard in ${num} `
