@@ -14,8 +14,8 @@
 # # Export a model, and use it without this package
 #
 # A trained model is a folder that `load_tagger` opens. Other programs want other forms. You will
-# write one model as safetensors and as StableHLO, open each **without this package**, and see
-# that the numbers are the same. Five minutes on a CPU.
+# write one model as safetensors, as StableHLO and as ONNX, open each **without this package**, and
+# see that the numbers are the same. Five minutes on a CPU.
 #
 # On Colab, put the repository into `/content/musrep_jax` first: clone it there, or upload it as a
 # zip file with the folder button on the left and unpack it with `!unzip`.
@@ -34,9 +34,9 @@ import subprocess
 import sys
 
 REPOSITORY = "/content/musrep_jax"
+kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
 
 if importlib.util.find_spec("musrep_jax") is None:
-    kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
     command = [sys.executable, "-m", "pip", "install", "-q", f"{REPOSITORY}[all]", *kept]
     subprocess.run(command, check=True)
     importlib.invalidate_caches()
@@ -198,6 +198,57 @@ print(f"largest difference: {stablehlo_difference:.1e}")
 # %% [markdown]
 # On a CPU the difference is that of float32 sums in another order. If the notebook runs on a TPU
 # or GPU and this program on the CPU, it is that of their matrix products, in the third decimal.
+
+# %% [markdown]
+# ## ONNX
+#
+# For programs without JAX, or without Python: onnxruntime runs it on servers, on phones and in
+# browsers. Two packages are needed; where they are, nothing is installed.
+
+# %%
+if importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None:
+    command = [sys.executable, "-m", "pip", "install", "-q", "onnx", "onnxruntime", *kept]
+    subprocess.run(command, check=True)
+    importlib.invalidate_caches()
+
+musrep(f"export {MODEL} --format onnx --out runs/exported/onnx")
+
+# %% [markdown]
+# The same program, with neither this package nor JAX. `config.json` is in the file too.
+
+# %%
+program = """
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import soundfile
+
+tagger = onnxruntime.InferenceSession("runs/exported/onnx/tagger.onnx")
+config = json.loads(tagger.get_modelmeta().custom_metadata_map["config"])
+
+
+def tag(audio):  # mono, float32 in [-1, 1], at config["sample_rate"]
+    size = config["num_samples"]
+    audio = np.pad(audio, (0, max(0, size - len(audio))))
+    starts = [*range(0, len(audio) - size, size), len(audio) - size]
+    chunks = np.stack([audio[start : start + size] for start in starts])
+    (scores,) = tagger.run(["probabilities"], {tagger.get_inputs()[0].name: chunks})
+    return dict(zip(config["labels"], scores.mean(axis=0).tolist()))
+
+
+audio, sample_rate = soundfile.read("runs/song.wav", dtype="float32")
+assert sample_rate == config["sample_rate"]
+print(json.dumps(tag(audio)))
+assert not {"musrep_jax", "flax", "jax"} & set(sys.modules)
+"""
+pathlib.Path("runs/tag_onnx.py").write_text(program)
+
+found_by_onnx = run_apart("runs/tag_onnx.py")
+assert list(found_by_onnx) == list(tagger.labels)
+onnx_difference = np.abs(np.array(list(found_by_onnx.values())) - expected).max()
+print(f"largest difference: {onnx_difference:.1e}")
 
 # %% [markdown]
 # ## Publish it

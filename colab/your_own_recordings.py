@@ -34,9 +34,9 @@ import subprocess
 import sys
 
 REPOSITORY = "/content/musrep_jax"
+kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
 
 if importlib.util.find_spec("musrep_jax") is None:
-    kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
     command = [sys.executable, "-m", "pip", "install", "-q", f"{REPOSITORY}[all]", *kept]
     subprocess.run(command, check=True)
     importlib.invalidate_caches()
