@@ -45,13 +45,19 @@ def slowest_kernels(contestants: list[Contestant], settings: argparse.Namespace)
 
 
 def origin(name: str, program: str) -> str:
-    """Returns the shape and the place in the model of an operation of a compiled JAX program."""
-    operation = re.escape(name.split()[0])
-    line = re.search(rf"^\s*(?:ROOT )?%?{operation} = (.*)$", program, re.MULTILINE)
-    if line is None:
-        return ""
-    place = re.search(r'op_name="([^"]*)"', line[1])
-    return f"{line[1].split('{')[0][:120]} {place[1] if place else ''}"
+    """Returns the shape and the place in the model of an operation of a compiled JAX program.
+
+    Args:
+        name: of a kernel; one that XLA has made is called as its operation, with `_` for `.`.
+        program: as text.
+    """
+    for word in name.split():
+        operation = "[._]".join(map(re.escape, re.split("[._]", word)))
+        line = re.search(rf"^\s*(?:ROOT )?%?{operation} = (.*)$", program, re.MULTILINE)
+        if line is not None:
+            place = re.search(r'op_name="([^"]*)"', line[1])
+            return f"{line[1].split('{')[0][:120]} {place[1] if place else ''}"
+    return ""
 
 
 def trace_jax(run: Callable[[], None]) -> list[tuple[str, float]]:

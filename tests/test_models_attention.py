@@ -181,6 +181,16 @@ def test_layer_norm_has_float32_statistics():
 
 def test_gelu_is_exact():
     assert float(gelu(jnp.float32(1.0))) == pytest.approx(0.8413447, abs=1e-6)
+    x = jnp.linspace(-6, 6, 101)
+    exact = functools.partial(jax.nn.gelu, approximate=False)
+    np.testing.assert_allclose(gelu(x), exact(x), atol=1e-6)
+    for ours, theirs in zip(jax.jvp(gelu, (x,), (x,)), jax.jvp(exact, (x,), (x,)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-6)
+    slope = jax.grad(lambda x: gelu(x).sum(dtype=jnp.float32))(x.astype(jnp.bfloat16))
+    assert slope.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        slope.astype(jnp.float32), jax.grad(lambda x: exact(x).sum())(x), atol=0.02
+    )
 
 
 def test_positions_are_cut_along_frequency_and_stretched_along_time():
