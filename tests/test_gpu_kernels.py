@@ -77,9 +77,18 @@ def test_each_backend_takes_its_own(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert formulations.used_here() == frozenset()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert formulations.used_here() == {"patches", "flash_attention", "pooling"}
+    assert formulations.used_here() == {"patches", "flash_attention", "pooling", "rows"}
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert formulations.used_here() == frozenset()
+
+
+def test_dense_layers_of_sequences():
+    layer, x = Dense(4), draw(2, 5, 3)
+    variables = layer.init(jax.random.key(0), x)
+    plain = value_and_gradients(lambda x: layer.apply(variables, x), (), x)
+    ours = value_and_gradients(lambda x: layer.apply(variables, x), ("rows",), x)
+    for one, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_pooling_by_large_windows():

@@ -7,6 +7,8 @@ A formulation computes what its plain twin computes, values and gradients, to ro
     "pooling"           CPU, GPU    `cpu_kernels.max_pool`
     "patches"           GPU         `gpu_kernels.convolve_tall`      long kernels over one channel
     "flash_attention"   GPU         `gpu_kernels.attention_implementation`
+    "rows"              GPU         `layers.Dense` of sequences as a product of two matrices, for
+                                    whose gradient XLA does not transpose activations
 
 It is chosen at trace time by the default backend; a CPU takes its own only if there is one device,
 because a loop over examples is a loop over all devices' examples. `restricted_to` overrides the
@@ -24,6 +26,7 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     "pooling": ("cpu", "gpu"),
     "patches": ("gpu",),
     "flash_attention": ("gpu",),
+    "rows": ("gpu",),
 }
 """Name of a formulation -> backends that take it."""
 
