@@ -29,14 +29,15 @@
 # %%
 import importlib
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 
 REPOSITORY = "/content/musrep_jax"
 kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
 
-if importlib.util.find_spec("musrep_jax") is None:
+try:
+    importlib.metadata.version("musrep_jax")
+except importlib.metadata.PackageNotFoundError:
     command = [sys.executable, "-m", "pip", "install", "-q", f"{REPOSITORY}[all]", *kept]
     subprocess.run(command, check=True)
     importlib.invalidate_caches()
