@@ -43,10 +43,11 @@ def report(
     elif heard is not None:
         played, sentence = play_tracks(run, heard, tracks)
     if played:
+        num_tested = run.results[heard]["num_tracks"]
         best = "" if cell else ", the best cell by ROC-AUC (of the transfers, if there are any)"
         sentence = (
-            f"Heard by {describe_cell(run, heard)}{best}. {len(played)} test tracks, evenly spread "
-            f"over the test split, up to {MAX_SECONDS:g} s of each. Click into a map, or use the "
+            f"Heard by {describe_cell(run, heard)}{best}. Test tracks, evenly spread over the "
+            f"test split: {len(played)} of {num_tested}, up to {MAX_SECONDS:g} s of each. Click into a map, or use the "
             "arrow keys on it, to move through the recording."
         )
     page = out or workdir / "report.html"

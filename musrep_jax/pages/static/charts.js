@@ -115,7 +115,9 @@
         y1: y.place(tick), y2: y.place(tick) }),
       draw("text", { x: EDGE.left - 6, y: y.place(tick) + 4, "text-anchor": "end" }, short(tick)),
     ));
-    const xTicks = logX ? spaced(xs) : niceTicks(x.low, x.high, 5).filter((v) => v >= 0);
+    const xTicks = logX // steps and tracks are counted
+      ? spaced(xs)
+      : niceTicks(x.low, x.high, 5).filter((v) => v >= 0 && Number.isInteger(v));
     xTicks.forEach((tick) => svg.append(
       draw("line", { class: "grid", x1: x.place(tick), x2: x.place(tick),
         y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom + 4 }),
