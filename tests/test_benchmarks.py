@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from benchmarks import memory, scaling, transfer_vs_torch
+from benchmarks import memory, scaling, startup, transfer_vs_torch
 
 
 def test_exponents_are_slopes_of_logarithms():
@@ -73,3 +73,11 @@ def test_a_setting_that_nobody_knows_is_refused(capsys):
     with pytest.raises(SystemExit) as refused:
         transfer_vs_torch.parse_arguments(["--rate=1"])
     assert refused.value.code == 2
+
+
+@pytest.mark.slow
+def test_the_second_start_is_shorter():
+    smoke = ["--config=configs/tagging.py:smoke", "--config.model.name=vgg_ish"]
+    runs = startup.main(smoke)
+    first, second = (run.wall[startup.FIRST_STEP] for run in runs.values())
+    assert 0 < second < first
