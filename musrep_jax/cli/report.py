@@ -47,8 +47,8 @@ def report(
         best = "" if cell else ", the best cell by ROC-AUC (of the transfers, if there are any)"
         sentence = (
             f"Heard by {describe_cell(run, heard)}{best}. Test tracks, evenly spread over the "
-            f"test split: {len(played)} of {num_tested}, up to {MAX_SECONDS:g} s of each. Click into a map, or use the "
-            "arrow keys on it, to move through the recording."
+            f"test split: {len(played)} of {num_tested}, up to {MAX_SECONDS:g} s of each. Click "
+            "into a map, or use the arrow keys on it, to move through the recording."
         )
     page = out or workdir / "report.html"
     write_text(page, make_page(run, played, sentence))
