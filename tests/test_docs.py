@@ -48,7 +48,10 @@ NOT_RUN = {
 }
 """Commands that are only read, as the program would read them -> why."""
 
-SLOW = r"^(python main\.py|musrep (train|report|compare|export|build|splits|doctor|tag winner)) |^musrep models$"
+SLOW = (
+    r"^(python main\.py|musrep (train|report|compare|export|build|splits|doctor|tag winner)) "
+    r"|^musrep models$"
+)
 """Commands that are run with `-m slow` only; the others are run always."""
 
 SMALLER = {
