@@ -123,8 +123,7 @@ names = {
 COMMAND = f"""
     train {EXPERIMENT} --workdir={WORKDIR}
     --config.source={names["source"]} --config.target={names["target"]}
-    --config.model.name=short_chunk_cnn {FOR_DEVICE}
-    --config.train.checkpoint=true {MORE}
+    --config.model.name=short_chunk_cnn {FOR_DEVICE} {MORE}
 """
 musrep(COMMAND)
 
@@ -173,9 +172,11 @@ for path in sorted((workdir / "figures").glob("learning_curves_*_roc_auc.png")):
 # ## When the machine goes away
 #
 # Colab ends sessions. What is done stays done: the same command goes on. Cells that are finished
-# are skipped; with `train.checkpoint=true` a cell in the middle goes on from its last evaluation,
-# bit for bit. Run the cell above again, or this one: there is nothing left to do. To see the
-# other case, press stop while it trains, and run it again.
+# are skipped. A cell that was in the middle goes on, bit for bit, from where it was saved: when it
+# was stopped, or at the last evaluation of every five minutes
+# (`--config.train.checkpoint_every_minutes=1` is more often). Run the cell above again, or this
+# one: there is nothing left to do. To see the other case, press stop while it trains, and run it
+# again.
 
 # %%
 musrep(COMMAND)
@@ -191,8 +192,7 @@ musrep(COMMAND)
 # ```
 #
 # A workdir is locked by the machine that uses it. If that one has died, its lock is still there,
-# and you are told so; you know that it is gone, so remove it: `pathlib.Path(WORKDIR,
-# ".lock").unlink()`.
+# and you are told so; you know that it is gone, so remove the file `.lock` in the workdir.
 #
 # A bucket (`gs://`) is not written to directly. Copy the workdir there from time to time, and
 # back before you go on:
@@ -209,9 +209,9 @@ musrep(COMMAND)
 # %% [markdown]
 # ## The real corpora
 #
-# Six corpora are known by name. What may be downloaded is; what needs an account (Dunya) is
-# explained. Each has a page, `tfds_builders/NAME/README.md`, with its size, licence and what is
-# known to leak between its splits.
+# Eleven corpora are known by name; the README lists them. What may be downloaded is; what needs an
+# account (Dunya) is explained. Each has a page, `tfds_builders/NAME/README.md`, with its size,
+# licence and what is known to leak between its splits.
 #
 # ```
 # !musrep download magnatagatune
@@ -219,8 +219,7 @@ musrep(COMMAND)
 # !musrep build magnatagatune
 # ```
 #
-# Then the published models at their published sizes; on one chip a cell takes hours, so keep
-# `train.checkpoint=true`:
+# Then a published model at its published size:
 #
 # ```python
 # musrep(f"""
@@ -228,10 +227,9 @@ musrep(COMMAND)
 #     --config.source=magnatagatune --config.target=lyra,turkish_makam
 #     --config.model.name=vgg_ish --config.model.size=full {FOR_DEVICE}
 #     --config.train.num_steps=20000 --config.train.evaluate_every_steps=500
-#     --config.train.checkpoint=true
 # """)
 # ```
 #
-# `train transfer:paper` is the protocol of "From West to East" (ISMIR 2023) for all six. Several
-# sessions share one matrix: `--cells=1/3`, `--cells=2/3`, `--cells=3/3`, and
+# `train transfer:paper` is the protocol of "From West to East" (ISMIR 2023) for six of them.
+# Several sessions share one matrix: `--cells=1/3`, `--cells=2/3`, `--cells=3/3`, and
 # `--merge=DIR1,DIR2,DIR3` at the end.
