@@ -335,17 +335,18 @@ def fit(
                 meter.restart(feed.wait_seconds)
             is_ending = is_stopping or step == num_steps or memory.stopped_early
         stop.signal_number = distributed.common_signal(stop.signal_number, is_meeting=True)
-    memory.seconds = time.perf_counter() - start
+    memory.seconds, saved = time.perf_counter() - start, ""
     try:
         if checkpointer is not None:
             if stop.signal_number is not None:
                 checkpointer.save(step, state, dataclasses.asdict(memory), best_state)
             checkpointer.wait()
+            saved = ", which is saved"
     except ValueError as error:
         if stop.signal_number is None:
             raise
         say(f"the last state is not saved: {error}")
     if stop.signal_number is not None:
-        say(f"stopped by {signal.Signals(stop.signal_number).name} after step {step}")
+        say(f"stopped by {signal.Signals(stop.signal_number).name} after step {step}{saved}")
         raise Interrupted(result(), stop.signal_number)
     return result()
