@@ -2,8 +2,8 @@
 
 `tagger.stablehlo` is what `jax.export` serialises: front end, architecture and weights, lowered for
 CPU, CUDA and TPU. It runs with jax, numpy and flatbuffers, without this package and without flax.
-The formulations made for a CPU alone (`models.cpu_kernels`) are left out, so that it is the same
-program everywhere.
+The formulations made for one kind of device (`models.formulations`) are left out, so that it is
+the same program everywhere.
 
 The batch is symbolic: any size from 1. What bounds it is memory, which grows in proportion. The
 length is symbolic too, from the model's chunk upwards, for architectures that average or take the
@@ -21,7 +21,7 @@ import numpy as np
 
 from musrep_jax.exports.reading import CONFIG_FILE, STABLEHLO_FILE
 from musrep_jax.exports.writing import Written
-from musrep_jax.models.cpu_kernels import restricted_to
+from musrep_jax.models.formulations import restricted_to
 from musrep_jax.tagger import LoadedTagger
 from musrep_jax.training.checkpoints import ExportError
 
