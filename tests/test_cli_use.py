@@ -18,7 +18,7 @@ from test_cli import run  # noqa: F401 (a fixture)
 import musrep_jax
 from musrep_jax.data.audio import read_audio
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.models import MODELS, cpu_kernels, create_model
+from musrep_jax.models import MODELS, cpu_kernels, create_model, formulations
 from musrep_jax.store import Store
 from musrep_jax.tagger import LoadedTagger, make_card
 from musrep_jax.training.checkpoints import save_export
@@ -162,7 +162,7 @@ def test_a_chunk_has_the_same_numbers_wherever_it_stands_in_a_batch(name):
     size = tagger.batch_size
     chunks = np.random.default_rng(0).standard_normal((size, model.num_samples))
     chunks = 0.1 * chunks.astype(np.float32)
-    with cpu_kernels.restricted_to(frozenset(cpu_kernels.FORMULATIONS)):
+    with formulations.restricted_to(frozenset(cpu_kernels.FORMULATIONS)):
         first = list(tagger.run_chunks(chunks))
         turned = list(tagger.run_chunks(np.roll(chunks, 3, axis=0)))
         alone = list(tagger.run_chunks(chunks[:1]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compact_models import QUICK
 
-from musrep_jax.models import cpu_kernels, create_model
+from musrep_jax.models import cpu_kernels, create_model, formulations
 from musrep_jax.models.attention import SelfAttention
 from musrep_jax.models.layers import convolve, max_pool
 from musrep_jax.training.sharding import make_mesh, replicate, shard_batch
@@ -29,9 +29,9 @@ def value_and_gradients(function, *arguments):
 
 
 def assert_same(function, *arguments, tolerance=2e-4):
-    with cpu_kernels.restricted_to(PLAIN):
+    with formulations.restricted_to(PLAIN):
         plain = value_and_gradients(function, *arguments)
-    with cpu_kernels.restricted_to(ALL):
+    with formulations.restricted_to(ALL):
         fast = value_and_gradients(function, *arguments)
     for ours, theirs in zip(fast, plain, strict=True):
         scale = float(jnp.abs(theirs).max())
@@ -82,7 +82,7 @@ def test_attention_of_the_layer_is_taken_from_here():
     layer, x = SelfAttention(num_heads=2), draw(2, 9, 8)
     variables = layer.init(jax.random.key(0), x, train=False)
     assert_same(lambda x: layer.apply(variables, x, train=True)[0], x)
-    with cpu_kernels.restricted_to(ALL):
+    with formulations.restricted_to(ALL):
         text = str(jax.make_jaxpr(lambda x: layer.apply(variables, x, train=True)[0])(x))
     assert "custom_vjp" in text
 
@@ -111,7 +111,7 @@ def test_a_batch_split_over_devices_gives_the_same_numbers():
     x = draw(16, 12, 10, 4)
     mesh = make_mesh(8)
     split = shard_batch({"audio": np.asarray(x)}, mesh)["audio"]
-    with cpu_kernels.restricted_to(ALL):
+    with formulations.restricted_to(ALL):
         gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
         whole, sharded = gradient(kernel, x), gradient(replicate(kernel, mesh), split)
     for ours, theirs in zip(sharded, whole, strict=True):
@@ -121,7 +121,7 @@ def test_a_batch_split_over_devices_gives_the_same_numbers():
 def test_bfloat16_stays_bfloat16_and_near():
     x, kernel = draw(2, 20, 16, 8).astype(jnp.bfloat16), draw(3, 3, 8, 32, seed=1)
     function = lambda x: convolve(x, kernel.astype(jnp.bfloat16), (1, 1), (1, 1))  # noqa: E731
-    with cpu_kernels.restricted_to(ALL):
+    with formulations.restricted_to(ALL):
         value, gradient = value_and_gradients(function, x)
     assert value.dtype == gradient.dtype == jnp.bfloat16
     assert_same(function, x, tolerance=0.02)
@@ -136,7 +136,7 @@ def test_a_whole_model_gives_the_same_gradient(name):
     }[name]
     model = create_model(name, 3, settings)
     audio = 0.1 * draw(8, model.num_samples)  # with two, BatchNorm divides by almost nothing
-    with cpu_kernels.restricted_to(PLAIN):
+    with formulations.restricted_to(PLAIN):
         init = lambda key: model.init(key, audio, train=False)  # noqa: E731
         variables = jax.jit(init, compiler_options=QUICK)(jax.random.key(0))
 
@@ -148,7 +148,7 @@ def test_a_whole_model_gives_the_same_gradient(name):
             )  # fmt: skip
             return (output.logits * draw(8, 3, seed=4)).sum()
 
-        with cpu_kernels.restricted_to(names):
+        with formulations.restricted_to(names):
             return jax.jit(jax.grad(loss), compiler_options=QUICK)(variables["params"])
 
     plain, fast = gradient(PLAIN), gradient(ALL)
@@ -159,13 +159,13 @@ def test_a_whole_model_gives_the_same_gradient(name):
 
 def test_several_devices_take_the_plain_path():
     assert jax.device_count() > 1
-    assert not any(cpu_kernels.is_used(name) for name in cpu_kernels.FORMULATIONS)
-    with cpu_kernels.restricted_to(ALL):
-        assert all(cpu_kernels.is_used(name) for name in cpu_kernels.FORMULATIONS)
-    assert not cpu_kernels.is_used("pooling")
+    assert not any(formulations.is_used(name) for name in cpu_kernels.FORMULATIONS)
+    with formulations.restricted_to(ALL):
+        assert all(formulations.is_used(name) for name in cpu_kernels.FORMULATIONS)
+    assert not formulations.is_used("pooling")
 
 
 def test_an_unknown_formulation_is_named():
-    wrong = cpu_kernels.restricted_to(frozenset({"pool"}))
-    with pytest.raises(ValueError, match="no CPU formulation 'pool'"), wrong:
+    wrong = formulations.restricted_to(frozenset({"pool"}))
+    with pytest.raises(ValueError, match="no formulation 'pool'"), wrong:
         pass

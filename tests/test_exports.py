@@ -23,7 +23,7 @@ from musrep_jax.exports.cards import model_readme
 from musrep_jax.exports.safetensors import front_end_constants
 from musrep_jax.exports.writing import compare, make_test_chunks, outputs_of
 from musrep_jax.models import create_model
-from musrep_jax.models.cpu_kernels import restricted_to
+from musrep_jax.models.formulations import restricted_to
 from musrep_jax.tagger import make_card
 from musrep_jax.training.checkpoints import ExportError, save_export
 from musrep_jax.training.logs import without_folders

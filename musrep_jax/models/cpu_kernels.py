@@ -12,7 +12,8 @@ and gradients, to float32 rounding:
 When they are used: see `formulations`.
 
 Their cost: they have a gradient but no forward-mode derivative (`jax.jvp`); trace under
-`restricted_to(frozenset())` for that, and when a function is exported for another platform.
+`formulations.restricted_to(frozenset())` for that, and when a function is exported for another
+platform.
 
 What each one is worth is measured by `python benchmarks/models.py --without NAME --models MODEL`,
 the step without it over the step with everything, in CPU seconds; the figures are in the
@@ -30,8 +31,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from musrep_jax.models.formulations import is_used as is_used
-from musrep_jax.models.formulations import restricted_to as restricted_to
 from musrep_jax.types import Array
 
 FORMULATIONS = ("convolution", "pooling", "attention")
