@@ -38,7 +38,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -170,14 +170,14 @@ class Page:
         return path
 
     async def _as_wav(self, request: Request, upload: Upload, is_over: threading.Event) -> Response:
-        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115, closed with the answer
-        await self._in_turn(
-            request, is_over, self._listener.write_wav, upload.path, upload.name, file, is_over
-        )
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=self._folder))
+            await self._in_turn(
+                request, is_over, self._listener.write_wav, upload.path, upload.name, file, is_over
+            )
+            stack.pop_all()  # the answer closes it
         headers = {"content-length": str(file.tell())}
-        file.seek(0)
-        parts = iter(lambda: file.read(_PART_BYTES), b"")
-        return StreamingResponse(parts, media_type="audio/wav", headers=headers)
+        return StreamingResponse(_read_out(file), media_type="audio/wav", headers=headers)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[threading.Event]:
@@ -210,6 +210,13 @@ class Page:
                 return await asyncio.to_thread(work, *args)
         finally:
             watcher.cancel()
+
+
+def _read_out(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while part := file.read(_PART_BYTES):
+            yield part
 
 
 def _static(name: str, media_type: str) -> Callable[[Request], Response]:
