@@ -192,11 +192,11 @@ if FOLDER is None:
         soundfile.write(new / f"new-{track.number}.ogg", others.render(track), others.sample_rate)
         print(f"new-{track.number}.ogg was made with: {', '.join(sorted(track.plan.labels))}")
 
-musrep(f"tag {workdir / result['export']} {new} --out runs/tags.tsv")
+musrep(f"tag {workdir / result['export']} {new}")
 
 # %% [markdown]
-# `runs/tags.tsv` has a line per recording and a column per label; `--over-time` a line per chunk;
-# `--json` everything.
+# `--out tags.tsv` writes a table instead, with a line per recording and a column per label;
+# `--over-time` has a line per chunk, `--json` everything.
 #
 # ## Better
 #
