@@ -45,6 +45,7 @@ EXCEPTIONS = {
     "data/corpora.py": {"tensorflow_datasets"},
     "data/records.py": {"array_record", "tensorflow_datasets"},
     "evaluation/figures.py": {"matplotlib"},
+    "store/approximate.py": {"faiss"},
 }
 """The one file of a room that may import a heavy package."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json
+from musrep_jax.cli.frame import Json, print_json, say
 
 if TYPE_CHECKING:
     from musrep_jax.store import Store
@@ -23,14 +23,26 @@ def similar(
         str | None,
         typer.Option(help="The store's model, if it is no longer where it was."),
     ] = None,
+    approximate: Annotated[
+        bool | None,
+        typer.Option(
+            "--approximate/--exact",
+            help="Through an index of faiss, or track by track; by default approximate from a "
+            "million tracks, if faiss is installed.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Print the tracks of a store that are nearest to a recording, exactly, nearest first.
+    """Print the tracks of a store that are nearest to a recording, nearest first.
 
     A track of the store, named by its path or the end of it, needs no model and answers at once.
-    Any other file is embedded first, with the model that made the store.
+    Any other file is embedded first, with the model that made the store. An approximate search
+    almost always finds the same tracks, and gives the same scores; its index is made in the store
+    at the first search, and again when the store has grown by a tenth.
     """
     from musrep_jax.store import Store, rank_by_vector
+    from musrep_jax.store.approximate import LARGE, is_available, rank_approximately
 
     opened = Store(store)
     row = find_track(opened, query)
@@ -38,12 +50,21 @@ def similar(
     present = opened.is_present()
     if row is not None:
         present[row] = False
-    rows, scores = rank_by_vector(opened.embeddings, vector, k, metric=metric, present=present)
+    if approximate is None:
+        approximate = len(opened) >= LARGE and is_available()
+    if approximate:
+        rows, scores = rank_approximately(
+            opened, vector, k, metric=metric, present=present, tell=say
+        )
+    else:
+        rows, scores = rank_by_vector(opened.embeddings, vector, k, metric=metric, present=present)
     found = [describe(opened, int(r), float(s)) for r, s in zip(rows, scores, strict=True)]
+    search = "approximate" if approximate else "exact"
     if json:
-        print_json({"query": query, "metric": metric, "tracks": found})
+        print_json({"query": query, "metric": metric, "search": search, "tracks": found})
     else:
         print_tracks(found, [])
+        typer.echo(f"\n{search} search of {len(opened):,} tracks")
 
 
 def find_track(store: "Store", query: str) -> int | None:

@@ -7,7 +7,8 @@ A store can be read without this package:
     tracks = [json.loads(line) for line in open("STORE/tracks.jsonl", encoding="utf-8")]
 
 Row i of the arrays is line i of `tracks.jsonl`; `store.json` names the labels and the model.
-`musrep_jax.store.store` has the format, `musrep_jax.store.search` the queries.
+`musrep_jax.store.store` has the format, `musrep_jax.store.search` the queries,
+`musrep_jax.store.approximate` those of very large stores.
 """
 
 from musrep_jax.store.files import Identity, StoreError, identify

@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 FORMAT = 1
 ABOUT_FILE, TRACKS_FILE, PLACES_FILE = "store.json", "tracks.jsonl", "places.jsonl"
@@ -60,6 +62,41 @@ def whole_lines(path: pathlib.Path) -> list[bytes]:
     if not path.exists():
         return []
     return path.read_bytes().split(b"\n")[:-1]
+
+
+class Lines:
+    """The whole lines of a file, read at once and found by what they hold; none without a file."""
+
+    def __init__(self, path: pathlib.Path, most: int) -> None:
+        """Reads the file.
+
+        Args:
+            path: of the file.
+            most: lines after which it is not read.
+        """
+        self._text = path.read_bytes() if path.exists() else b""
+        breaks = np.flatnonzero(np.frombuffer(self._text, np.uint8) == ord("\n"))[:most]
+        self._starts = np.concatenate([[0], breaks + 1])
+
+    def __len__(self) -> int:
+        """Returns the number of lines."""
+        return len(self._starts) - 1
+
+    def __getitem__(self, row: int) -> bytes:
+        """Returns a line without its line break."""
+        return self._text[self._starts[row] : self._starts[row + 1] - 1]
+
+    def containing(self, text: bytes) -> Iterator[int]:
+        """Yields the numbers of the lines that hold some text without line breaks, in order."""
+        position, end = 0, int(self._starts[-1])
+        while position < end and (position := self._text.find(text, position, end)) >= 0:
+            row = int(np.searchsorted(self._starts, position, "right")) - 1
+            yield row
+            position = int(self._starts[row + 1])
+
+    def starting_with(self, text: bytes) -> Iterator[int]:
+        """Yields the numbers of the lines that begin with some text."""
+        return (row for row in self.containing(text) if self[row].startswith(text))
 
 
 def cut_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:

@@ -30,6 +30,7 @@ from musrep_jax.store.files import (
     FORMAT,
     PLACES_FILE,
     TRACKS_FILE,
+    Lines,
     Places,
     StoreError,
     array_rows,
@@ -63,9 +64,8 @@ class Store:
         self.path = pathlib.Path(path)
         self.about = read_about(self.path)
         arrays = {name: self._open(name) for name in array_rows(self.about)}
-        lines = whole_lines(self.path / TRACKS_FILE)
         per_track = [array for name, array in arrays.items() if not name.startswith("chunk_")]
-        self._lines = lines[: min(len(lines), *map(len, per_track))]
+        self._lines = Lines(self.path / TRACKS_FILE, min(map(len, per_track)))
         self.embeddings = arrays["embeddings"][: len(self)]
         self.probabilities = arrays["probabilities"][: len(self)]
         self._chunks = arrays
@@ -85,6 +85,14 @@ class Store:
     def labels(self) -> tuple[str, ...]:
         """The names of the columns of `probabilities`."""
         return tuple(self.about["labels"])
+
+    def line(self, row: int) -> bytes:
+        """Returns the line of a track as it was written; it never changes.
+
+        Args:
+            row: of the track.
+        """
+        return self._lines[row]
 
     def track(self, row: int) -> dict[str, Any]:
         """Returns what is known of a track: its line, with `path` where it is now.
@@ -110,10 +118,8 @@ class Store:
             if path in places and row < len(self):
                 return row
         start = f'{{"path": {to_json(path)}, '.encode()
-        for row in range(len(self) - 1, -1, -1):
-            if self._lines[row].startswith(start):
-                return row if path in self._places.of(row, path) else None
-        return None
+        row = max(self._lines.starting_with(start), default=None)
+        return row if row is not None and path in self._places.of(row, path) else None
 
     def find_content(self, sha256: str) -> int | None:
         """Returns the row of a file with this content, or None.
@@ -122,7 +128,7 @@ class Store:
             sha256: of the content.
         """
         key = f'"sha256": "{sha256}"'.encode()
-        return next((row for row, line in enumerate(self._lines) if key in line), None)
+        return next(self._lines.containing(key), None)
 
     def find_ending(self, ending: str) -> list[int]:
         """Returns the rows whose path ends in some names, such as "ney/taksim_01.flac".
@@ -131,7 +137,7 @@ class Store:
             ending: whole names, with or without the folders before and the suffix after.
         """
         asked = to_json(ending)[1:-1].encode()
-        likely = {row for row, line in enumerate(self._lines) if asked in line}
+        likely = set(self._lines.containing(asked))
         likely |= {row for row in self._places.added if row < len(self)}
         found = []
         for row in sorted(likely):

@@ -1,0 +1,105 @@
+"""Approximate search against exact search: how many of the ten nearest it finds, and how fast.
+
+    python -m benchmarks.nearest                    # a million tracks, 64 numbers each
+    python -m benchmarks.nearest --tracks=100000 --width=512
+
+The embeddings are drawn around random centres: clusters, as embeddings of music have them, with
+neighbours that differ little (a harder case than real embeddings, whose nearest stand out more).
+"""
+
+import argparse
+import json
+import pathlib
+import tempfile
+import time
+
+import numpy as np
+
+from musrep_jax.store import Store, StoreWriter, rank_by_vector
+from musrep_jax.store.approximate import make_index, rank_approximately
+from musrep_jax.store.arrays import GrowingArray
+from musrep_jax.store.files import TRACKS_FILE, to_json
+
+K = 10
+NUM_CENTRES, SPREAD = 1000, 0.5
+BLOCK = 1 << 16
+
+
+def make_store(path: pathlib.Path, num_tracks: int, width: int) -> Store:
+    """Returns a store of made-up tracks.
+
+    Args:
+        path: of its folder.
+        num_tracks: rows.
+        width: numbers in an embedding.
+    """
+    about = {"model": "made up", "name": "made up", "export": "", "labels": [], "width": width,
+             "per_chunk": False}  # fmt: skip
+    StoreWriter(path, about).close()
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((NUM_CENTRES, width), np.float32)
+    with (
+        GrowingArray(path / "embeddings.npy", (width,), "<f4") as embeddings,
+        GrowingArray(path / "probabilities.npy", (0,), "<f4") as probabilities,
+        open(path / TRACKS_FILE, "wb") as tracks,
+    ):
+        for start in range(0, num_tracks, BLOCK):
+            rows = range(start, min(start + BLOCK, num_tracks))
+            noise = random.standard_normal((len(rows), width), np.float32)
+            embeddings.append(
+                centres[random.integers(NUM_CENTRES, size=len(rows))] + SPREAD * noise
+            )
+            probabilities.append(np.zeros((len(rows), 0)))
+            for row in rows:
+                track = {"path": f"/music/album_{row // 10:06d}/track_{row:07d}.flac"}
+                track |= {"sha256": f"{row:064x}", "size": 0, "mtime_ns": 0, "seconds": 180.0}
+                tracks.write(to_json(track | {"chunks": 1, "first_chunk": row}).encode() + b"\n")
+        embeddings.count()
+        probabilities.count()
+    return Store(path)
+
+
+def main() -> None:
+    """Prints one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tracks", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--queries", type=int, default=100)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "store"
+        made = make_store(path, asked.tracks, asked.width)
+        seconds = {"make_index": time.perf_counter()}
+        make_index(made, "cosine")
+        seconds["make_index"] = time.perf_counter() - seconds["make_index"]
+        start = time.perf_counter()
+        store = Store(path)
+        seconds["open_store"] = time.perf_counter() - start
+        queries = np.random.default_rng(1).integers(len(store), size=asked.queries)
+        times, hits = {"exact": [], "approximate": []}, 0
+        for row in queries:
+            vector, found = store.embeddings[row], {}
+            for name, search in (
+                ("exact", lambda v: rank_by_vector(store.embeddings, v, K)),
+                ("approximate", lambda v: rank_approximately(store, v, K)),
+            ):
+                start = time.perf_counter()
+                found[name] = set(search(vector)[0].tolist())
+                times[name].append(time.perf_counter() - start)
+            hits += len(found["exact"] & found["approximate"])
+        size = sum(file.stat().st_size for file in path.glob("nearest-*"))
+        result = {
+            "tracks": asked.tracks,
+            "width": asked.width,
+            "recall_at_10": hits / (K * asked.queries),
+            "milliseconds": {
+                name: 1e3 * float(np.median(values)) for name, values in times.items()
+            },
+            "seconds": seconds,
+            "index_megabytes": size / 1e6,
+        }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

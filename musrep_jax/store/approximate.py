@@ -1,0 +1,200 @@
+"""The nearest of a vector among millions, approximately: an index of faiss beside the arrays.
+
+    nearest-METRIC.json          rows that are indexed, which ones, and the name of the index
+    nearest-METRIC-*.faiss       the index: cells of k-means, 8 bits a number (IVF, SQ8)
+
+The index proposes rows; their scores are computed from the embeddings, so those that come back are
+exact. Rows that were added later are compared one by one until they are a tenth of the store; then
+the index is made anew, as it is when the rows it knows are others (a store that was cut or made
+again), or when its file is missing or not whole. The JSON is written last, and in one piece.
+
+Why faiss: it is maintained, and its wheels hold for Python 3.10 and later; hnswlib has had no
+release since 2023 and no wheels.
+
+Measured with `python -m benchmarks.nearest`: see benchmarks/README.md.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.store.files import StoreError
+from musrep_jax.store.search import METRICS, check_query, rank_by_vector, top
+from musrep_jax.store.store import Store
+
+INDEX_FORMAT = 1
+LARGE = 1_000_000
+"""Tracks from which a search is approximate unless it is told otherwise."""
+
+TAIL = 0.1
+"""Share of rows after the indexed ones above which the index is made anew."""
+
+POINTS_PER_CELL = 50
+"""From which the centres are learned: more than faiss asks for (39)."""
+
+SHARE_OF_CELLS, FEWEST_CELLS = 1 / 32, 32
+"""That are looked into for a query."""
+
+CANDIDATES = 10
+"""Rows that the index proposes for every one that is asked for."""
+
+
+def is_available() -> bool:
+    """Returns whether faiss is installed."""
+    return importlib.util.find_spec("faiss") is not None
+
+
+def rank_approximately(
+    store: Store,
+    query: np.ndarray,
+    k: int,
+    *,
+    metric: str = "cosine",
+    present: np.ndarray | None = None,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows that are near to a vector, almost always the nearest, and how near.
+
+    Args:
+        store: that is searched; the index is made in its folder where there is none that fits.
+        query: (width,).
+        k: rows at most.
+        metric: as of `rank_by_vector`.
+        present: bool (tracks,), rows that may be found; None for all.
+        tell: called with a sentence when an index is about to be made.
+
+    Returns:
+        Rows (k,) and their exact scores (k,), best first.
+
+    Raises:
+        QueryError: if there is no such metric, or the vector does not fit.
+        StoreError: if faiss is missing, or the index cannot be written.
+    """
+    query = check_query(store.embeddings, query, metric)
+    faiss = _faiss()
+    present = np.ones(len(store), bool) if present is None else present
+    found = _open_index(faiss, store, metric)
+    if found is None:
+        tell(f"Making the index of {len(store):,} tracks, once ...")
+        make_index(store, metric)
+        found = _open_index(faiss, store, metric)
+        if found is None:
+            raise StoreError(f"{store.path} was changed while its index was made: ask again.")
+    index, num_rows = found
+    # The selector keeps a pointer only: the bits have to outlive the search.
+    bits = np.packbits(present[:num_rows], bitorder="little")
+    settings = faiss.SearchParametersIVF(
+        sel=faiss.IDSelectorBitmap(bits),
+        nprobe=max(FEWEST_CELLS, int(index.nlist * SHARE_OF_CELLS)),
+    )
+    asked, num_threads = _prepare(query[None], metric), faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # one query is too little to share: threads would wait for others
+    try:
+        proposed = index.search(asked, max(100, CANDIDATES * k), params=settings)[1][0]
+    finally:
+        faiss.omp_set_num_threads(num_threads)
+    tail = num_rows + np.flatnonzero(present[num_rows:])
+    rows = np.concatenate([np.sort(proposed[proposed >= 0]), tail])
+    if len(rows) < min(k, np.count_nonzero(present)):
+        return rank_by_vector(store.embeddings, query, k, metric=metric, present=present)
+    best, scores = top(METRICS[metric](np.asarray(store.embeddings[rows]), query), k)
+    return rows[best], scores
+
+
+def make_index(store: Store, metric: str) -> None:
+    """Makes the index of a store and a metric; an earlier one is replaced.
+
+    Args:
+        store: that is indexed.
+        metric: as of `rank_by_vector`.
+
+    Raises:
+        StoreError: if faiss is missing, or the index cannot be written.
+    """
+    faiss, num_rows, width = _faiss(), len(store), store.embeddings.shape[1]
+    num_cells = max(1, int(2 * num_rows**0.5))
+    kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+    index = faiss.index_factory(width, f"IVF{num_cells},SQ8", kind)
+    num_points = min(num_rows, POINTS_PER_CELL * num_cells)
+    chosen = np.random.default_rng(0).choice(num_rows, num_points, replace=False)
+    index.cp.min_points_per_centroid = 1  # small stores are indexed when asked for
+    index.train(_prepare(store.embeddings[np.sort(chosen)], metric))
+    block = 1 << 16
+    for start in range(0, num_rows, block):
+        index.add(_prepare(store.embeddings[start : start + block], metric))
+    about, old = _about_path(store.path, metric), _old_files(store.path, metric)
+    file = store.path / f"nearest-{metric}-{uuid.uuid4().hex[:12]}.faiss"
+    try:
+        faiss.write_index(index, str(file))
+        facts = {"file": file.name, "bytes": file.stat().st_size, **_identity(store, num_rows)}
+        temporary = about.with_name(f"{about.name}.tmp{os.getpid()}")
+        temporary.write_text(json.dumps(facts), encoding="utf-8")
+        os.replace(temporary, about)
+    except (OSError, RuntimeError) as error:
+        raise StoreError(
+            f"the index of {store.path} cannot be written ({error}): search with --exact."
+        ) from error
+    for path in old:
+        path.unlink(missing_ok=True)
+
+
+def _open_index(faiss: Any, store: Store, metric: str) -> tuple[Any, int] | None:
+    """Returns the index and how many rows it knows; None if there is none that fits the store."""
+    try:
+        facts = json.loads(_about_path(store.path, metric).read_text(encoding="utf-8"))
+        num_rows, file = facts["rows"], store.path / facts["file"]
+        is_whole = file.stat().st_size == facts["bytes"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    known = {key: value for key, value in facts.items() if key not in ("file", "bytes")}
+    if not is_whole or not 0 < num_rows <= len(store) or known != _identity(store, num_rows):
+        return None
+    if len(store) - num_rows > TAIL * len(store):
+        return None
+    return faiss.read_index(str(file), faiss.IO_FLAG_MMAP), num_rows
+
+
+def _identity(store: Store, num_rows: int) -> dict[str, Any]:
+    """Returns what has to be the same for an index to fit: rows are appended and never changed."""
+    ends = store.line(0) + b"\n" + store.line(num_rows - 1) if num_rows else b""
+    return {
+        "format": INDEX_FORMAT,
+        "model": store.about["model"],
+        "rows": num_rows,
+        "ends": hashlib.sha256(ends).hexdigest(),
+    }
+
+
+def _prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
+    """Returns vectors as the index has them: of length 1 if the angle counts."""
+    vectors = np.array(vectors, np.float32)
+    if metric == "cosine":
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)
+    return vectors
+
+
+def _about_path(path: pathlib.Path, metric: str) -> pathlib.Path:
+    return path / f"nearest-{metric}.json"
+
+
+def _old_files(path: pathlib.Path, metric: str) -> list[pathlib.Path]:
+    return sorted(path.glob(f"nearest-{metric}-*.faiss"))
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise StoreError(
+            'approximate search needs the package faiss: install it with pip install "musrep_jax'
+            '[ann]", or search with --exact.'
+        ) from error
+    return faiss
