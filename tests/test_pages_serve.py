@@ -36,6 +36,7 @@ from musrep_jax.store import Store, StoreError, StoreWriter, rank_by_vector
 from musrep_jax.tagger import LoadedTagger
 from musrep_jax.tags import Tags
 from musrep_jax.training.checkpoints import save_export
+from musrep_jax.training.signals import Stopped, stopped_while_loading
 
 MAX_BYTES = 3_000_000
 MAX_SECONDS = 20
@@ -377,6 +378,18 @@ def test_the_command_from_start_to_end(run, tagger, store, tmp_path, repository,
     assert said.splitlines()[-1] == "Stopped."
     assert "Traceback" not in said
     assert not list(tmp_path.glob("musrep-serve-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_that_is_swallowed_while_loading_counts_at_its_end(number):
+    went_on = False
+    with pytest.raises(Stopped) as stopped, stopped_while_loading():
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in the garbage collector
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        went_on = True
+    assert went_on
+    assert stopped.value.signal_number == number
 
 
 def test_wrong_commands(run, tmp_path):  # noqa: F811

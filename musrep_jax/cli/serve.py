@@ -41,7 +41,7 @@ def serve(
     """
     from musrep_jax.store import Store
     from musrep_jax.tagger import load_tagger
-    from musrep_jax.training.signals import stopped_by_sigterm
+    from musrep_jax.training.signals import stopped_by_sigterm, stopped_while_loading
 
     try:
         from musrep_jax.pages import server
@@ -55,8 +55,9 @@ def serve(
     with stopped_by_sigterm(), server.bind(host, port) as bound, temporary_folder() as folder:
         opened = None if store is None else Store(store)
         say(f"loading {model}")
-        listener = Listener(load_tagger(model), opened, 60 * max_minutes)
-        listener.warm_up()
+        with stopped_while_loading():
+            listener = Listener(load_tagger(model), opened, 60 * max_minutes)
+            listener.warm_up()
         page = server.Page(listener, folder, int(max_upload_mb * _MEGABYTE), host)
         address = server.address_of(bound)
         if not server.is_loopback(bound):

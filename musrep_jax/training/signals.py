@@ -77,6 +77,25 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stopped_while_loading() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM raise `Stopped`; at its end again, if that was swallowed.
+
+    Python calls handlers between any two steps, also inside callbacks of its garbage collector
+    (JAX has one), and what is raised there is printed and lost.
+    """
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        request.signal_number = number
+        raise Stopped(number)
+
+    with _handled(STOP_SIGNALS, handle):
+        yield
+        if request.signal_number is not None:
+            raise Stopped(request.signal_number)
+
+
+@contextlib.contextmanager
 def _handled(
     numbers: tuple[int, ...], handle: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
