@@ -17,7 +17,6 @@ from musrep_jax.tagger import LoadedTagger, load_tagger
 from musrep_jax.tags import Tags
 from musrep_jax.training.checkpoints import ExportError
 
-MAX_TRACKS = 12
 MAX_SECONDS = 30.0
 """Of each track, from its start: about 250 kilobytes on the page."""
 
