@@ -20,7 +20,7 @@ from musrep_jax.training import distributed
 from musrep_jax.training.checkpoints import load_export
 from musrep_jax.training.logs import read_rows
 
-SECONDS = 300
+SECONDS = 900
 MODEL = (
     "--config.model.name=fcn",
     "--config.model.n_channels=4",
