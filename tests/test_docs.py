@@ -49,7 +49,6 @@ NOT_RUN = {
     r"turkish_makam|mtg_jamendo": "needs the corpus; tests/test_corpora.py",
     r"distributed\.|^gcloud|^srun|^mpirun|^sbatch|^#": "needs several machines",
     r"--beam": "needs a cluster",
-    r"--format onnx": "needs the extra onnx; tests/test_exports_onnx.py",
     r"^hf |--push": "needs an account at the Hugging Face Hub",
     r"^musrep download|speech_commands|dcase2017": "needs the network; tests/test_cli_download.py",
     r"import-weights|IMPORTED": "needs weights; tests/test_import_weights.py",
