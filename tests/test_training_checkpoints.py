@@ -185,6 +185,16 @@ def test_damage_of_any_file_is_found(tmp_path, template):
         shutil.rmtree(tmp_path / "copy")
 
 
+def test_an_older_checkpoint_that_was_being_removed_is_no_damage(tmp_path, template):
+    save_steps(tmp_path, 1, 2, 3)
+    shutil.copytree(tmp_path / "2", tmp_path / "1")
+    (tmp_path / "1" / "SHA256SUMS").unlink()
+    with TrainCheckpoints(tmp_path, IDENTITY) as checkpoints:
+        assert checkpoints.steps == [2, 3]
+        assert checkpoints.restore(template).notes == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+
+
 def test_only_damaged_checkpoints_are_one_sentence(tmp_path, template):
     save_steps(tmp_path, 1, 2)
     for step in (1, 2):

@@ -38,6 +38,8 @@ from musrep_jax.types import PyTree, TrainState
 
 EXPORT_FORMAT = 1
 CHECKPOINT_FORMAT = 2
+NUM_KEPT = 2
+"""Latest checkpoints: so that a damaged one leaves the one before it."""
 CARD_FILE = "tagger.json"
 PARAMS_FOLDER = "params"
 README_FILE = "README.md"
@@ -175,8 +177,8 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
 class TrainCheckpoints:
     """Keeps training states in a directory: the two latest, each with the best weights so far.
 
-    Two, so that a damaged one leaves the one before it. Saving goes on in the background; leaving
-    the context, or `wait`, ends it. Use as a context manager.
+    Saving goes on in the background; leaving the context, or `wait`, ends it. Use as a context
+    manager.
 
     Args:
         directory: where; created when missing.
@@ -194,7 +196,7 @@ class TrainCheckpoints:
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=preservation_policy.LatestN(2),
+                    preservation_policy=preservation_policy.LatestN(NUM_KEPT),
                     async_options=_without_limit(post_finalization_callback=self._seal),
                 ),
             )
@@ -283,11 +285,20 @@ class TrainCheckpoints:
             key=lambda path: int(path.name),
             reverse=True,
         )
-        damaged = {folder: damage for folder in folders if (damage := find_damage(folder))}
+        damaged: dict[Path, str] = {}
+        num_good, leftovers = 0, []
+        for folder in folders:
+            if num_good == NUM_KEPT:  # a kill came while this one was removed
+                leftovers.append(folder)
+            elif damage := find_damage(folder):
+                damaged[folder] = damage
+            else:
+                num_good += 1
         _synchronize("damaged checkpoints are found")
         if jax.process_index() == 0:
-            for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):  # by a kill
-                shutil.rmtree(unfinished)
+            unfinished = self.directory.glob("*.orbax-checkpoint-tmp*")  # left by a kill
+            for folder in (*unfinished, *leftovers):
+                shutil.rmtree(folder)
             for folder in damaged:
                 aside = folder.with_name(f"damaged-{folder.name}")
                 shutil.rmtree(aside, ignore_errors=True)
