@@ -38,8 +38,8 @@ def similar(
 
     A track of the store, named by its path or the end of it, needs no model and answers at once.
     Any other file is embedded first, with the model that made the store. An approximate search
-    almost always finds the same tracks, and gives the same scores; its index is made in the store
-    at the first search, and again when the store has grown by a tenth.
+    finds nine in ten of the same tracks or more, with the same scores; its index is made in the
+    store at the first search, and again when the store has grown by a tenth.
     """
     from musrep_jax.store import Store, rank_by_vector
     from musrep_jax.store.approximate import LARGE, is_available, rank_approximately

@@ -11,7 +11,10 @@ again), or when its file is missing or not whole. The JSON is written last, and 
 Why faiss: it is maintained, and its wheels hold for Python 3.10 and later; hnswlib has had no
 release since 2023 and no wheels.
 
-Measured with `python -m benchmarks.nearest`: see benchmarks/README.md.
+Measured with `python -m benchmarks.nearest` (1,000,000 tracks of 64 numbers, 2 cores, processor
+time of a query, median): of the 10 nearest it finds 1.00 around 1,000 centres, and 0.90 around
+100,000, where there are more centres than cells, in 5.9 ms; exact search takes 50.6 ms. Making the
+index took 2 minutes on a busy machine, and it has 73 MB.
 """
 
 import hashlib
@@ -60,7 +63,7 @@ def rank_approximately(
     present: np.ndarray | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows that are near to a vector, almost always the nearest, and how near.
+    """Returns rows that are near to a vector, most of the nearest among them, and how near.
 
     Args:
         store: that is searched; the index is made in its folder where there is none that fits.
