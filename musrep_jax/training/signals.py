@@ -1,6 +1,7 @@
 """Leaving a training at a whole step when it is asked to stop, and a program at any point."""
 
 import contextlib
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -80,8 +81,8 @@ def stopped_by_sigterm() -> Iterator[None]:
 def stopped_while_loading() -> Iterator[None]:
     """Inside, Ctrl-C and SIGTERM raise `Stopped`; at its end again, if that was swallowed.
 
-    Python calls handlers between any two steps, also inside callbacks of its garbage collector
-    (JAX has one), and what is raised there is printed and lost.
+    Python calls handlers between any two steps, also inside callbacks of its garbage collector, and
+    what is raised there is printed and lost. JAX has such a callback: no garbage is collected here.
     """
     request = StopRequest()
 
@@ -89,10 +90,14 @@ def stopped_while_loading() -> Iterator[None]:
         request.signal_number = number
         raise Stopped(number)
 
-    with _handled(STOP_SIGNALS, handle):
-        yield
-        if request.signal_number is not None:
-            raise Stopped(request.signal_number)
+    gc.disable()
+    try:
+        with _handled(STOP_SIGNALS, handle):
+            yield
+            if request.signal_number is not None:
+                raise Stopped(request.signal_number)
+    finally:
+        gc.enable()
 
 
 @contextlib.contextmanager
