@@ -91,6 +91,19 @@ def test_dense_layers_of_sequences():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_tokens_in_rows_are_the_same_tokens(monkeypatch):
+    x = draw(2, 3, 4)
+    with formulations.restricted_to(frozenset({"rows"})):
+        assert gpu_kernels.in_rows(x) is x  # there are several devices
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    function = jax.jit(lambda x: jnp.tanh(gpu_kernels.in_rows(x)))
+    plain = value_and_gradients(jnp.tanh, (), x)
+    for one, other in zip(value_and_gradients(function, ("rows",), x), plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    with formulations.restricted_to(frozenset({"rows"})):
+        assert "layout_constraint" in str(jax.make_jaxpr(gpu_kernels.in_rows)(x))
+
+
 def test_pooling_by_large_windows():
     x = draw(1, 40, 40, 1)
     plain = value_and_gradients(lambda x: max_pool(x, (20, 20)), (), x)

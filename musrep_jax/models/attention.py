@@ -353,6 +353,7 @@ class Encoder(nn.Module):
             or None; and the output of every block that ran.
         """
         overrides = overrides or {}
+        x = gpu_kernels.in_rows(x)
         all_weights = []
         outputs = []
         for index in range(self.depth) if blocks is None else blocks:

@@ -1,8 +1,9 @@
-"""Formulations of two operations that are fast on a GPU; see `formulations` for when they are used.
+"""Formulations that are fast on a GPU; see `formulations` for when they are used.
 
 XLA hands a convolution to a library that pads few input channels to eight, so that long kernels
 over the one channel of a spectrogram do eight times the work; and plain attention writes its
-weights to memory.
+weights to memory. And from 32 examples on, XLA lays a sequence of tokens out with the batch as the
+last axis, because the gradient of the positions is a sum over it.
 """
 
 import re
@@ -10,6 +11,7 @@ import re
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from musrep_jax.models import formulations
 from musrep_jax.types import Array
@@ -70,3 +72,18 @@ def attention_implementation(query: Array) -> str | None:
     capability = getattr(jax.devices()[0], "compute_capability", "")
     numbers = re.fullmatch(r"(\d+)\.(\d+)", capability)  # AMD's are names
     return "cudnn" if numbers and tuple(map(int, numbers.groups())) >= FUSED_CAPABILITY else None
+
+
+def in_rows(x: Array) -> Array:
+    """Returns tokens whose last axis is contiguous in memory, as is their gradient.
+
+    Without it, XLA puts transposes into every block of spectrogram_transformer and
+    tagging_transformer at batch 64. With several devices tokens are left as they are: the
+    constraint would gather the whole batch on each of them.
+
+    Args:
+        x: (batch, tokens, width).
+    """
+    if not formulations.is_used("rows") or jax.device_count() > 1:
+        return x
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
