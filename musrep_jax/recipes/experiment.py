@@ -168,8 +168,8 @@ class _Experiment:
             )
         else:
             say(
-                f"All {len(ours)} cells are done, in {took}. Results: {self.folder.path}/results.md, "
-                f"models: {self.folder.path}/exports"
+                f"All {len(ours)} cells are done, in {took}. Results: "
+                f"{self.folder.path}/results.md, models: {self.folder.path}/exports"
             )
         return code
 
