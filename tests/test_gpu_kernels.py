@@ -16,17 +16,20 @@ def draw(*shape, seed=0):
 
 
 def value_and_gradients(function, names, *arguments):
-    with formulations.restricted_to(frozenset(names)):
+    every = tuple(range(len(arguments)))
+
+    def both(*arguments):
         value = function(*arguments)
         weights = draw(*value.shape, seed=9)
-        every = tuple(range(len(arguments)))
         return value, *jax.grad(lambda *a: (function(*a) * weights).sum(), every)(*arguments)
 
+    with formulations.restricted_to(frozenset(names)):
+        return jax.jit(both)(*arguments)
 
-@pytest.mark.parametrize("padding", [(3, 0), (0, 8)])
-def test_tall_kernels_equal_plain_ones(padding):
+
+def test_tall_kernels_equal_plain_ones():
     x, kernel = draw(2, 19, 40, 1), draw(7, 17, 1, 5, seed=1)
-    function = lambda x, kernel: convolve(x, kernel, (1, 1), padding)  # noqa: E731
+    function = lambda x, kernel: convolve(x, kernel, (1, 1), (3, 8))  # noqa: E731
     plain = value_and_gradients(function, (), x, kernel)
     with formulations.restricted_to(frozenset({"patches"})):
         assert "dot_general" not in str(jax.make_jaxpr(function)(x, kernel))
