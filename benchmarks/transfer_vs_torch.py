@@ -138,7 +138,8 @@ def run_ours(flags: Sequence[str], cells: Sequence[Cell], source: str, work: pat
         if " step " in line and not line.startswith("["):
             last_step = time.perf_counter()
         if line.startswith("["):  # a cell is done
-            tail += time.perf_counter() - last_step
+            now = time.perf_counter()
+            tail += now - (last_step or now)
             del modes[0]
             return modes[0] if modes else "tables"
         return phase
@@ -150,6 +151,8 @@ def run_ours(flags: Sequence[str], cells: Sequence[Cell], source: str, work: pat
     run.evaluation = tail
     for cell in cells:
         result = by_cell[cell.source, cell.target, cell.mode]
+        if result["error"]:
+            raise SystemExit(f"{cell.key} failed: {result['error']}")
         run.results[cell.key] = {name: result[name] for name in ("roc_auc", "pr_auc", "num_params")}
         rows = read_rows(work / "ours/cells" / cell.key / "metrics.jsonl")
         validations = [row["seconds"] for row in rows if row["kind"] == "validation"]
