@@ -16,6 +16,7 @@ from compact_models import COMPACT, build, draw_variables
 from test_cli import run  # noqa: F401 (a fixture)
 
 import musrep_jax
+from configs import common
 from musrep_jax.data.audio import read_audio
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.models import MODELS, cpu_kernels, create_model, formulations
@@ -170,6 +171,17 @@ def test_a_chunk_has_the_same_numbers_wherever_it_stands_in_a_batch(name):
         for one, other in zip(outputs, turned[(index + 3) % size], strict=True):
             assert np.array_equal(one, other)
     assert all(np.array_equal(one, other) for one, other in zip(alone[0], first[0], strict=True))
+
+
+@pytest.mark.parametrize("name", ["short_chunk_resnet", "sample_cnn"])
+def test_so_it_is_at_the_sizes_of_the_configs(name):
+    """Where a product of all chunks rounded the last rows in another way."""
+    model = create_model(name, len(LABELS), common.COMPACT[name])
+    tagger = LoadedTagger(model, draw_variables(model), card_of(model, name))
+    chunk = 0.1 * np.random.default_rng(0).standard_normal(model.num_samples).astype(np.float32)
+    first, *others = tagger.run_chunks([chunk] * tagger.batch_size)
+    for outputs in others:
+        assert all(np.array_equal(one, other) for one, other in zip(outputs, first, strict=True))
 
 
 def test_killed_at_any_moment_it_goes_on(export, tmp_path, repository):

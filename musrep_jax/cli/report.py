@@ -28,7 +28,7 @@ def report(
     it. It takes runs that are not finished, or of which cells failed, as they are.
     """
     from musrep_jax.pages.report import describe_cell, make_page
-    from musrep_jax.pages.report_tracks import MAX_SECONDS, best_cell, play_tracks
+    from musrep_jax.pages.report_tracks import MAX_SECONDS, best_cells, play_tracks
     from musrep_jax.recipes.reading import read_run
     from musrep_jax.recipes.workdir import write_text
 
@@ -36,15 +36,23 @@ def report(
     if cell is not None and cell not in run.results:
         say(f"error: {workdir} has no cell {cell!r}; it has {', '.join(run.results) or 'none'}.")
         raise typer.Exit(EXIT_WRONG)
-    heard = cell or best_cell(run)
-    played, sentence = [], "No cell has an exported model yet, so there is nothing to hear."
+    played, sentences = [], ["No cell has an exported model yet, so there is nothing to hear."]
+    candidates = [cell] if cell else best_cells(run)
     if tracks == 0:
-        sentence = "No tracks were asked for (--tracks)."
-    elif heard is not None:
-        played, sentence = play_tracks(run, heard, tracks)
+        candidates, sentences = [], ["No tracks were asked for (--tracks)."]
+    elif candidates:
+        sentences = []
+    for heard in candidates:  # the data set of the best one may hold no audio
+        played, reason = play_tracks(run, heard, tracks)
+        if played:
+            break
+        sentences.append(reason)
+    sentence = " ".join(sentences)
     if played:
         num_tested = run.results[heard]["num_tracks"]
-        best = "" if cell else ", the best cell by ROC-AUC (of the transfers, if there are any)"
+        best = (
+            "" if cell else ", the best cell by ROC-AUC that can be heard (of the transfers first)"
+        )
         sentence = (
             f"Heard by {describe_cell(run, heard)}{best}. Test tracks, evenly spread over the "
             f"test split: {len(played)} of {num_tested}, up to {MAX_SECONDS:g} s of each. Click "

@@ -49,10 +49,11 @@ class PlayedTrack:
         return f"data:{self.media_type};base64,{base64.b64encode(self.audio).decode('ascii')}"
 
 
-def best_cell(run: Run) -> str | None:
-    """Returns the finished cell with the highest ROC-AUC whose model is there, None without any.
+def best_cells(run: Run) -> list[str]:
+    """Returns the finished cell with the highest ROC-AUC of every target, the best of them first.
 
-    Where something was carried, a cell that something was carried to.
+    Only cells whose model is there; where something was carried, cells that something was carried
+    to.
 
     Args:
         run: the workdir.
@@ -63,8 +64,11 @@ def best_cell(run: Run) -> str | None:
         if not cells_file.is_failed(result) and run.export_dir(name).is_dir()
     }
     carried = {name: result for name, result in there.items() if result.get("source")}
-    scores = {name: result["roc_auc"] for name, result in (carried or there).items()}
-    return max(scores, key=scores.__getitem__) if scores else None
+    ranked = sorted((carried or there).items(), key=lambda item: item[1]["roc_auc"], reverse=True)
+    best: dict[str, str] = {}
+    for name, result in ranked:
+        best.setdefault(result["target"], name)
+    return list(best.values())
 
 
 def play_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayedTrack], str]:

@@ -91,7 +91,7 @@ def find_label(name: str, labels: Sequence[str]) -> int:
     if near:
         hint = "Did you mean " + " or ".join(repr(labels[plain.index(n)]) for n in near[:3]) + "?"
     else:
-        more = ", ..." if len(labels) > 10 else ""
+        more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
         hint = f"There are {', '.join(labels[:10])}{more}."
     raise QueryError(f"there is no label {name!r}. {hint}")
 
