@@ -45,9 +45,10 @@ def test_a_second_run_is_refused_with_host_and_process(experiment, tmp_path, hol
 
 def test_of_two_started_at_once_one_runs(experiment, tmp_path):
     """Neither finds a workdir when it starts; the other one is refused, and disturbs nothing."""
+    endless = "--config.train.num_steps=1000000"  # the one that runs is not over before the signal
     with (
-        experiment.started(tmp_path / "w") as first,
-        experiment.started(tmp_path / "w") as second,
+        experiment.started(tmp_path / "w", endless) as first,
+        experiment.started(tmp_path / "w", endless) as second,
     ):
         wait_for(lambda: first.poll() is not None or second.poll() is not None)
         loser, winner = (second, first) if first.poll() is None else (first, second)
