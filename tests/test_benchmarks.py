@@ -54,6 +54,7 @@ def test_memory_runs_and_measures_what_it_planned(tmp_path, capsys):
     assert (tmp_path / "memory.md").read_text() in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_transfer_is_run_by_both_sides(tmp_path, capsys):
     pytest.importorskip("torch")
     record = transfer_vs_torch.main(["--quick", "--out", str(tmp_path)])

@@ -424,6 +424,7 @@ def test_models_of_the_published_protocol_read_lyra(model, settings, tmp_path):
         pipeline.check_compatible(make("lyra", tmp_path).spec(), chunk)
 
 
+@pytest.mark.slow
 def test_from_magnatagatune_to_lyra_in_one_command(tmp_path, repository, monkeypatch, capfd):
     """The command of the README: sound as the source, spectrograms as the target."""
     for name in ("magnatagatune", "lyra"):

@@ -10,6 +10,7 @@ import pytest
 import musrep_jax
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.models import create_model
+from musrep_jax.recipes.binding import make_init
 from musrep_jax.tagger import AudioInputError, cut, make_card
 from musrep_jax.training.checkpoints import ExportError, save_export
 
@@ -21,7 +22,7 @@ LABELS = ("ney", "oud", "Uşşak")
 def export(tmp_path_factory):
     """An exported model with random parameters."""
     model = create_model("short_chunk_resnet", len(LABELS), {"n_channels": 4, "num_samples": 16384})
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 16384)), train=False)
+    variables = make_init(model)(jax.random.key(0), jnp.zeros((1, 16384)))
     spec = DatasetSpec(
         name="made_up",
         label_names=LABELS,

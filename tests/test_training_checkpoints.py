@@ -299,6 +299,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_kill_9_and_resume_equal_the_uninterrupted_run(tmp_path, repository):
     def train(folder, kill_at):
         command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / folder)]

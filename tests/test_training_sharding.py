@@ -127,7 +127,7 @@ def assert_same(state, loss, expected):
     assert loss == pytest.approx(expected[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("num_devices", [4, 8])
+@pytest.mark.parametrize("num_devices", [pytest.param(4, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_fifty_steps_are_the_same_on_any_number_of_devices(recipe, num_devices):
     assert_same(*train(num_devices, 16, recipe=recipe), one_device(recipe))

@@ -26,6 +26,7 @@ import numpy as np
 from flax import traverse_util
 
 from musrep_jax.models.base import Tagger
+from musrep_jax.models.formulations import compiled_for_one_run
 
 PREFIXES = ("module.", "network.", "model.")
 """Put before every key by data-parallel wrappers and training frameworks."""
@@ -133,7 +134,8 @@ def initial_variables(model: Tagger, paths: set[Path], key: jax.Array) -> dict[P
         flat = traverse_util.flatten_dict(model.init(key, audio, train=False))
         return {"/".join(path): flat[path] for path in paths}
 
-    values = jax.jit(wanted)(key, np.zeros((1, model.num_samples), np.float32))
+    wanted = jax.jit(wanted, compiler_options=compiled_for_one_run())
+    values = wanted(key, np.zeros((1, model.num_samples), np.float32))
     return {path: np.asarray(values["/".join(path)]) for path in paths}
 
 

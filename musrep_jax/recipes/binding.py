@@ -13,6 +13,7 @@ import jax
 from musrep_jax.config import choose
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
 from musrep_jax.models import Tagger
+from musrep_jax.models.formulations import compiled_for_one_run
 from musrep_jax.models.layers import real_examples
 from musrep_jax.training.optim import Optimizer, make_optimizer
 from musrep_jax.training.sharding import Layout
@@ -208,4 +209,7 @@ def make_classify(model: Tagger) -> Callable[[PyTree, Array], Array]:
 @functools.lru_cache(maxsize=64)
 def make_init(model: Tagger) -> Callable[[Array, Array], PyTree]:
     """Returns the compiled function (key, inputs) -> variables with fresh values."""
-    return jax.jit(lambda key, inputs: model.init({"params": key}, inputs, train=False))
+    return jax.jit(
+        lambda key, inputs: model.init({"params": key}, inputs, train=False),
+        compiler_options=compiled_for_one_run(),
+    )

@@ -39,7 +39,10 @@ def small_disk(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size", [60, 200, 600])
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(60, marks=pytest.mark.slow), 200, pytest.param(600, marks=pytest.mark.slow)],
+)
 def test_a_disk_that_is_full_while_saving(experiment, whole, small_disk, capsys, size):
     """At its first file, at its first checkpoint, and after one."""
     folder, set_size = small_disk
@@ -138,8 +141,15 @@ def shard_of(experiment, split):
     return file
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    ("split", "num_workers"),
+    [
+        ("train", 0),
+        ("test", 1),
+        pytest.param("train", 1, marks=pytest.mark.slow),
+        pytest.param("test", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_shard_that_vanished(own_data, whole, tmp_path, capsys, split, num_workers):
     shard = shard_of(own_data, split)
     shard.rename(tmp_path / "elsewhere")
@@ -188,7 +198,9 @@ def test_flipped_bytes_in_a_record(own_data, tmp_path, capsys, is_first, flags):
     assert "Traceback" not in told.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.slow)]
+)
 def test_killed_workers_are_started_again(experiment, whole, tmp_path, capsys, number):
     with acting(
         multiprocessing.active_children,
