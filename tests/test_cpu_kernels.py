@@ -11,6 +11,7 @@ from musrep_jax.models.attention import SelfAttention
 from musrep_jax.models.layers import convolve, max_pool
 from musrep_jax.training.sharding import make_mesh, replicate, shard_batch
 
+SLOW = ("short_chunk_resnet", "tagging_transformer")
 PLAIN, ALL = frozenset(), frozenset(cpu_kernels.FORMULATIONS)
 
 
@@ -132,7 +133,7 @@ def test_bfloat16_stays_bfloat16_and_near():
 
 @pytest.mark.parametrize(
     "name",
-    ["short_chunk_resnet", "musicnn", pytest.param("tagging_transformer", marks=pytest.mark.slow)],
+    ["musicnn", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)],
 )
 def test_a_whole_model_gives_the_same_gradient(name):
     settings = {

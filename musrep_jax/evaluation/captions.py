@@ -1,11 +1,12 @@
 """What figures say and where: names on axes, notes on data, line breaks, which cells belong in."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
 from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.evaluation.cells import Cell, Condition, Summary
+from musrep_jax.evaluation.cells import MODES, SCRATCH, Cell, Condition, Summary
 from musrep_jax.evaluation.metrics import EvaluationError
 
 SYNTHETIC_NOTE = "synthetic data"
@@ -146,6 +147,64 @@ def transfer_pairs(
     carried = dict.fromkeys((c.source, c.target) for c in conditions if c.source is not None)
     pairs = list(carried) or [(None, target) for target in targets]
     return sorted(pairs, key=lambda pair: targets.index(pair[1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferMatrix:
+    """What a transfer matrix shows: rows, columns and fields of one model and training size.
+
+    Attributes:
+        targets: one column each.
+        sources: one row each; None is training from scratch.
+        modes: one panel each.
+        names: of targets and sources, as they stand on the axes.
+        summaries: of all conditions.
+        num_train_tracks: as the cells record it; None is all.
+    """
+
+    targets: list[str]
+    sources: list[str | None]
+    modes: list[str]
+    names: dict[str | None, str]
+    summaries: dict[Condition, Summary]
+    model: str
+    num_train_tracks: int | None
+
+    def field(self, mode: str, source: str | None, target: str) -> Summary | None:
+        """Returns what a field shows, or None where nothing was run."""
+        mode = SCRATCH if source is None else mode
+        return self.summaries.get(
+            Condition(target, self.model, self.num_train_tracks, mode, source)
+        )
+
+
+def transfer_matrix(
+    cells: Sequence[Cell], metric: str, size: float, synthetic: Collection[str] = ()
+) -> TransferMatrix:
+    """Returns the transfer matrix of one training size.
+
+    The trainings that only provide a source are no targets of it.
+
+    Args:
+        cells: of one model.
+        metric: `roc_auc` or `pr_auc`.
+        size: one of `training_sizes`.
+        synthetic: names of the data sets whose audio is generated.
+    """
+    shown = [cell for cell in cells if training_size(cell) == size]
+    targets = carried_targets(shown)
+    shown = [cell for cell in shown if cell["target"] in targets]
+    sources: list[str | None] = [None, *cells_file.source_order(shown)]
+    modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in shown)]
+    return TransferMatrix(
+        targets=targets,
+        sources=sources,
+        modes=[mode for mode in modes if mode != SCRATCH] or modes,
+        names=axis_names([*targets, *sources], synthetic),
+        summaries=cells_file.summarise(shown, metric),
+        model=cells[0]["model"],
+        num_train_tracks=next((cell.get("num_train_tracks") for cell in shown), None),
+    )
 
 
 def only_model(cells: Sequence[Cell]) -> str:

@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from musrep_jax.evaluation import captions
 from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.evaluation.cells import METRIC_TITLES, MODES, SCRATCH, Cell, Condition, Summary
+from musrep_jax.evaluation.cells import METRIC_TITLES, MODES, Cell, Summary
 from musrep_jax.evaluation.metrics import EvaluationError
 
 DPI = 150
@@ -165,16 +165,9 @@ def transfer_heat_map(
         wanted = max(captions.training_sizes(cells))
     else:
         wanted = num_train_tracks or math.inf
-    shown = [cell for cell in cells if captions.training_size(cell) == wanted]
-    # The trainings that only provide a source are no targets of the matrix.
-    targets = captions.carried_targets(shown)
-    shown = [cell for cell in shown if cell["target"] in targets]
-    sources: list[str | None] = [None, *cells_file.source_order(shown)]
-    modes = [mode for mode in MODES if any(c["mode"] == mode for c in shown)]
-    modes = [mode for mode in modes if mode != SCRATCH] or modes
-    summaries = cells_file.summarise(shown, metric)
-    recorded = next((c.get("num_train_tracks") for c in shown), None)
-    names = captions.axis_names([*targets, *sources], synthetic)
+    matrix = captions.transfer_matrix(cells, metric, wanted, synthetic)
+    targets, sources, names = matrix.targets, matrix.sources, matrix.names
+    summaries, modes = matrix.summaries, matrix.modes
     differences = [abs(s.difference) for s in summaries.values() if math.isfinite(s.difference)]
     limit = max([MIN_COLOUR_RANGE, *differences])
     mapped = ScalarMappable(Normalize(-limit, limit), matplotlib.colormaps["RdBu"])
@@ -188,10 +181,8 @@ def transfer_heat_map(
         for panel, mode in zip(panels, modes, strict=True):
             for row, source in enumerate(sources):
                 for column, target in enumerate(targets):
-                    key = Condition(
-                        target, model, recorded, SCRATCH if source is None else mode, source
-                    )
-                    _draw_field(panel, row, column, summaries.get(key), mapped, source == target)
+                    found = matrix.field(mode, source, target)
+                    _draw_field(panel, row, column, found, mapped, source == target)
             _finish_matrix(panel, mode, [names[s] for s in sources], [names[t] for t in targets])
         if differences:
             bar = figure.colorbar(mapped, ax=panels, shrink=0.8, aspect=25)

@@ -9,10 +9,7 @@ from musrep_jax.evaluation import captions
 from musrep_jax.evaluation import cells as cells_file
 from musrep_jax.evaluation.cells import (
     METRIC_TITLES,
-    MODES,
-    SCRATCH,
     SIGNIFICANCE,
-    Condition,
     Summary,
 )
 from musrep_jax.evaluation.comparison import holm_adjusted
@@ -105,28 +102,16 @@ def _panels(
     cells: Sequence[Result], metric: str, size: float, limit: float, synthetic: Sequence[str]
 ) -> list[Markup]:
     """Returns one table per mode."""
-    shown = [cell for cell in cells if captions.training_size(cell) == size]
-    targets = captions.carried_targets(shown)
-    shown = [cell for cell in shown if cell["target"] in targets]
-    sources: list[str | None] = [None, *cells_file.source_order(shown)]
-    modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in shown)]
-    modes = [mode for mode in modes if mode != SCRATCH] or modes
-    summaries = cells_file.summarise(shown, metric)
-    recorded = next((cell.get("num_train_tracks") for cell in shown), None)
-    names = captions.axis_names([*targets, *sources], synthetic)
+    matrix = captions.transfer_matrix(cells, metric, size, synthetic)
+    names = matrix.names
     panels = []
-    for mode in modes:
-        head = [element("th", names[target], scope="col") for target in targets]
+    for mode in matrix.modes:
+        head = [element("th", names[target], scope="col") for target in matrix.targets]
         rows = []
-        for source in sources:
-            of_mode = SCRATCH if source is None else mode
+        for source in matrix.sources:
             fields = [
-                _field(
-                    summaries.get(Condition(target, cells[0]["model"], recorded, of_mode, source)),
-                    limit,
-                    source == target,
-                )
-                for target in targets
+                _field(matrix.field(mode, source, target), limit, source == target)
+                for target in matrix.targets
             ]
             title = "from scratch" if source is None else names[source]
             rows.append(
