@@ -1,6 +1,5 @@
 """From the words of a command to a recipe, and from errors to sentences."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -113,31 +112,20 @@ def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 
 def use_cores(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:
-    """Splits batches over one virtual CPU device per core, when there is no accelerator.
+    """Takes as many virtual CPU devices as `train.num_cpu_devices` asks for, or fewer.
 
-    The operations of a narrow model are too small to be spread over cores one by one, whole parts
-    of a batch are not: on two cores a compact short-chunk ResNet trains about twice as fast so.
-    Published sizes stay on one device, whose operations are spread and have faster formulations
-    (`musrep_jax/models/cpu_kernels.py`). `train.num_cpu_devices` decides otherwise.
+    Their number has to divide the batch. One is the default and the fastest: its operations are
+    spread over the cores and have faster formulations (`musrep_jax/models/cpu_kernels.py`).
 
     Args:
         config: of the experiment.
         num_processes: that share a batch.
     """
-    wanted = config.train.num_cpu_devices
-    if wanted is None:
-        wanted = num_cores() if config.model.size == "compact" else 1
-    batch_size = config.train.batch_size
-    devices = max(d for d in range(1, max(wanted, 1) + 1) if batch_size % (d * num_processes) == 0)
+    wanted, batch_size = config.train.num_cpu_devices, config.train.batch_size
+    fitting = [d for d in range(1, wanted + 1) if batch_size % (d * num_processes) == 0]
+    devices = max(fitting, default=1)
     try:
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:
         # A notebook or a test has used JAX before: its devices stay as they are.
         print("JAX is in use already: its devices stay as they are", file=sys.stderr)
-
-
-def num_cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
