@@ -55,7 +55,7 @@ print("jax", importlib.metadata.version("jax"))
 import os
 
 IS_REDUCED = os.environ.get("CI") == "true"
-EXPERIMENT = "tagging:smoke --config.train.num_cpu_devices=1" if IS_REDUCED else "tagging"
+EXPERIMENT = "tagging:smoke" if IS_REDUCED else "tagging"
 NUM_STEPS = 6 if IS_REDUCED else 150
 NUM_RECORDINGS = 6 if IS_REDUCED else 24
 

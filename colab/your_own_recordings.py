@@ -58,7 +58,7 @@ import os
 
 FOLDER = None
 IS_REDUCED = os.environ.get("CI") == "true"
-EXPERIMENT = "tagging:smoke --config.train.num_cpu_devices=1" if IS_REDUCED else "tagging"
+EXPERIMENT = "tagging:smoke" if IS_REDUCED else "tagging"
 NUM_STEPS = 6 if IS_REDUCED else 150
 NUM_RECORDINGS, SECONDS = (24, 4) if IS_REDUCED else (192, 8)
 

@@ -110,7 +110,7 @@ def get_base(recipe: str) -> ConfigDict:
             "checkpoint_every_minutes": 5.0,  # at evaluations; 0 is at each
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
             "num_devices": config_dict.placeholder(int),  # None is all
-            "num_cpu_devices": 1,  # virtual ones; one is fastest
+            "num_cpu_devices": 1,  # virtual ones, at most; one is fastest
             "num_microbatches": 1,  # parts in which a batch passes through the model, for memory
             # Arrays of so many bytes and more are split over the devices, for memory; None: none is
             "shard_params_over": config_dict.placeholder(int),

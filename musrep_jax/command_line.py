@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
             config, workdir = parse_command_line(argv)
             num_processes = distributed.start(config.distributed)
             keep_compiled_programs(config)
-            use_cores(config, num_processes)
+            split_cpu(config, num_processes)
             check_processes(config, workdir)
             distributed.connect_devices()
             return load_recipe(config.recipe)(config, workdir or default_workdir(argv))
@@ -111,7 +111,7 @@ def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:
     distributed.check_alike("command", facts, "start all processes with the same command")
 
 
-def use_cores(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:
+def split_cpu(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:
     """Takes as many virtual CPU devices as `train.num_cpu_devices` asks for, or fewer.
 
     Their number has to divide the batch. One is the default and the fastest: its operations are

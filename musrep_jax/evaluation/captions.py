@@ -159,6 +159,7 @@ class TransferMatrix:
         modes: one panel each.
         names: of targets and sources, as they stand on the axes.
         summaries: of all conditions.
+        model: of all cells.
         num_train_tracks: as the cells record it; None is all.
     """
 

@@ -32,7 +32,6 @@ FLAGS = (
     "--config.train.log_every_steps=1",
     "--config.train.checkpoint_every_minutes=0",
     "--config.train.num_devices=1",
-    "--config.train.num_cpu_devices=1",
 )
 TIMES = ("seconds", "steps_per_second", "data_wait")
 

@@ -46,7 +46,6 @@ FLAGS = (
     "--config.train.evaluate_every_steps=10",
     "--config.train.log_every_steps=1",
     "--config.train.checkpoint_every_minutes=0",
-    "--config.train.num_cpu_devices=1",
 )
 ENDS = ("SIGKILL", "SIGTERM", "SIGTERM, SIGKILL")
 TERMINATED = 143
