@@ -237,7 +237,9 @@ def learning_curves(
         )
     pairs = captions.transfer_pairs(summaries, targets)
     per_target = max(sum(target == pair[1] for pair in pairs) for target in targets)
-    num_columns = per_target if per_target > 1 else min(3, len(pairs))
+    num_columns = 2 if len(pairs) == 4 else min(3, len(pairs))  # four are two by two
+    if per_target > 1:
+        num_columns = per_target
     num_rows = math.ceil(len(pairs) / num_columns)
     names = captions.axis_names([name for pair in pairs for name in pair], synthetic)
     with canvas(max(6.0, 3.1 * num_columns + 0.6), 2.6 * num_rows + 1.5) as figure:
