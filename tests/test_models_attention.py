@@ -245,7 +245,7 @@ def test_transformer_shows_and_takes_attention():
     run = functools.partial(jitted(model, method="embed"), variables, features)
     plain, _ = run()
     shown, intermediates = jitted(model, method="embed", return_weights=True)(variables, features)
-    np.testing.assert_allclose(shown, plain, atol=1e-5)
+    np.testing.assert_allclose(shown, plain, atol=1e-5)  # where the last block reads all tokens
     tokens = intermediates["tokens"].shape[1]
     assert intermediates["attention_1"].shape == (3, 3, tokens, tokens)
     same, _ = run(overrides={1: intermediates["attention_1"]})

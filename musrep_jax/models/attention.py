@@ -131,6 +131,7 @@ class SelfAttention(nn.Module):
         train: bool,
         return_weights: bool = False,
         override: Array | None = None,
+        num_read: int | None = None,
     ) -> tuple[Array, Array | None]:
         """Attends.
 
@@ -138,40 +139,47 @@ class SelfAttention(nn.Module):
             x: (batch, tokens, width).
             train: whether dropout is active.
             return_weights: whether the attention weights are returned, before dropout.
-            override: float32 (batch or 1, heads or 1, tokens, tokens); used instead of the
+            override: float32 (batch or 1, heads or 1, queries, tokens); used instead of the
                 attention weights: a one-hot column shows what one position contributes.
+            num_read: only the first so many tokens are queries; None is all of them.
 
         Returns:
-            (batch, tokens, width), and the weights, float32 (batch, heads, tokens, tokens) or None.
+            (batch, queries, width), and the weights, float32 (batch, heads, queries, tokens) or
+            None.
 
         Raises:
             ValueError: if the number of heads does not divide the width.
         """
-        batch, tokens, width = x.shape
+        width = x.shape[-1]
         if width % self.num_heads:
             raise ValueError(
                 f"{self.num_heads} attention heads do not divide a width of {width}: choose a "
                 "number of heads that does."
             )
-        head_shape = (batch, tokens, self.num_heads, width // self.num_heads)
+        read = x[:, :num_read]
         if self.fused:
             parts = jnp.split(Dense(3 * width, self.qkv_bias, name="qkv")(x), 3, axis=-1)
+            parts[0] = parts[0][:, :num_read]
         else:
-            parts = [Dense(width, self.qkv_bias, name=n)(x) for n in ("query", "key", "value")]
-        query, key, value = (part.reshape(head_shape) for part in parts)
+            inputs = {"query": read, "key": x, "value": x}
+            parts = [Dense(width, self.qkv_bias, name=n)(y) for n, y in inputs.items()]
+        query, key, value = (p.reshape(*p.shape[:2], self.num_heads, -1) for p in parts)
         dropout = self.attention_dropout_rate if train else 0.0
         weights = None
         if return_weights or override is not None or dropout > 0:
             weights = attention_weights(query, key) if override is None else override
-            weights = jnp.broadcast_to(weights, (batch, self.num_heads, tokens, tokens))
+            shape = (len(x), self.num_heads, read.shape[1], x.shape[1])
+            weights = jnp.broadcast_to(weights, shape)
             dropped = nn.Dropout(self.attention_dropout_rate)(weights, deterministic=dropout == 0)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", dropped.astype(value.dtype), value)
+        elif num_read is not None:  # too few to be worth a kernel
+            mixed = jax.nn.dot_product_attention(query, key, value, implementation="xla")
         elif self.implementation is None and is_used("attention"):
             mixed = cpu_kernels.attend(query, key, value)
         else:
             implementation = self.implementation or gpu_kernels.attention_implementation(query)
             mixed = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
-        y = Dense(width, name="out")(mixed.reshape(batch, tokens, width))
+        y = Dense(width, name="out")(mixed.reshape(read.shape))
         return y, weights if return_weights else None
 
 
@@ -245,8 +253,9 @@ class PreNormBlock(nn.Module):
         train: bool,
         return_weights: bool = False,
         override: Array | None = None,
+        num_read: int | None = None,
     ) -> tuple[Array, Array | None]:
-        """Returns (batch, tokens, width) and the attention weights or None; see `SelfAttention`."""
+        """Returns (batch, queries, width) and the attention weights or None: `SelfAttention`."""
         attention = SelfAttention(
             self.num_heads,
             qkv_bias=self.qkv_bias,
@@ -259,9 +268,10 @@ class PreNormBlock(nn.Module):
             train=train,
             return_weights=return_weights,
             override=override,
+            num_read=num_read,
         )
         h = nn.Dropout(self.dropout_rate)(h, deterministic=not train)
-        x = x + DropPath(self.drop_path_rate)(h, train=train)
+        x = x[:, :num_read] + DropPath(self.drop_path_rate)(h, train=train)
         mlp = FeedForward(
             self.mlp_ratio * x.shape[-1], self.dropout_rate, self.dropout_rate, name="mlp"
         )
@@ -296,8 +306,9 @@ class PostNormBlock(nn.Module):
         train: bool,
         return_weights: bool = False,
         override: Array | None = None,
+        num_read: int | None = None,
     ) -> tuple[Array, Array | None]:
-        """Returns (batch, tokens, width) and the attention weights or None; see `SelfAttention`."""
+        """Returns (batch, queries, width) and the attention weights or None: `SelfAttention`."""
         attention = SelfAttention(
             self.num_heads,
             fused=False,
@@ -305,9 +316,11 @@ class PostNormBlock(nn.Module):
             implementation=self.implementation,
             name="attention",
         )
-        h, weights = attention(x, train=train, return_weights=return_weights, override=override)
+        h, weights = attention(
+            x, train=train, return_weights=return_weights, override=override, num_read=num_read
+        )
         h = nn.Dropout(self.dropout_rate)(h, deterministic=not train)
-        x = LayerNorm(self.epsilon, name="norm1")(x + h)
+        x = LayerNorm(self.epsilon, name="norm1")(x[:, :num_read] + h)
         mlp = FeedForward(self.mlp_ratio * x.shape[-1], dropout_rate=self.dropout_rate, name="mlp")
         return LayerNorm(self.epsilon, name="norm2")(x + mlp(x, train=train)), weights
 
@@ -338,8 +351,13 @@ class Encoder(nn.Module):
         return_weights: bool = False,
         overrides: Mapping[int, Array] | None = None,
         blocks: range | None = None,
+        num_read: int | None = None,
     ) -> tuple[Array, tuple[Array | None, ...], tuple[Array, ...]]:
         """Runs the blocks.
+
+        Where only the first tokens are read afterwards, as a class token is, the last block has
+        them alone for queries and leaves the others out of all that follows its keys and values.
+        The values read are the same.
 
         Args:
             x: (batch, tokens, width).
@@ -347,9 +365,11 @@ class Encoder(nn.Module):
             return_weights: whether the attention weights are returned.
             overrides: block number -> attention weights to be used there instead.
             blocks: numbers of the blocks that run; None is all of them.
+            num_read: number of first tokens that are read; None is all of them.
 
         Returns:
-            (batch, tokens, width); per block that ran the weights, (batch, heads, tokens, tokens),
+            (batch, tokens, width), only the tokens read if the last block's weights are neither
+            returned nor overridden; per block that ran the weights, (batch, heads, tokens, tokens),
             or None; and the output of every block that ran.
         """
         overrides = overrides or {}
@@ -357,17 +377,28 @@ class Encoder(nn.Module):
         all_weights = []
         outputs = []
         for index in range(self.depth) if blocks is None else blocks:
+            override = overrides.get(index)
+            reads_all = index < self.depth - 1 or return_weights or override is not None
             settings = {}
             if self.drop_path_rate is not None:
                 settings["drop_path_rate"] = self.drop_path_rate * index / max(self.depth - 1, 1)
             block = self.make_block(name=f"block_{index}", **settings)
 
             def run(
-                block: nn.Module, x: Array, override: Array | None
+                block: nn.Module,
+                x: Array,
+                override: Array | None,
+                num_read: int | None = None if reads_all else num_read,
             ) -> tuple[Array, Array | None]:
-                return block(x, train=train, return_weights=return_weights, override=override)
+                return block(
+                    x,
+                    train=train,
+                    return_weights=return_weights,
+                    override=override,
+                    num_read=num_read,
+                )
 
-            x, weights = (nn.remat(run) if self.remat else run)(block, x, overrides.get(index))
+            x, weights = (nn.remat(run) if self.remat else run)(block, x, override)
             all_weights.append(weights)
             outputs.append(x)
         return x, tuple(all_weights), tuple(outputs)

@@ -7,8 +7,7 @@ A formulation computes what its plain twin computes, values and gradients, to ro
     "pooling"           CPU, GPU    `cpu_kernels.max_pool`
     "patches"           GPU         `gpu_kernels.convolve_tall`      long kernels over one channel
     "flash_attention"   GPU         `gpu_kernels.attention_implementation`
-    "rows"              GPU         `gpu_kernels.in_rows`; tokens are not laid out batch last, and
-                                    `layers.Dense` multiplies two matrices
+    "rows"              GPU         `gpu_kernels.in_rows`; tokens are not laid out batch last
 
 It is chosen at trace time by the default backend; a CPU takes its own only if there is one device,
 because a loop over examples is a loop over all devices' examples. `restricted_to` overrides the

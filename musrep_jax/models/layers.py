@@ -69,10 +69,9 @@ class Dense(nn.Module):
         """Returns x @ kernel + bias."""
         fan_in = x.shape[-1]
         kernel = self.param("kernel", kernel_init, (fan_in, self.features))
-        rows = x.reshape(-1, fan_in) if x.ndim > 2 and is_used("rows") else x
-        y = jnp.matmul(rows, kernel.astype(x.dtype))
-        if rows is not x:
-            y = y.reshape(*x.shape[:-1], self.features)
+        # Two matrices: with more axes XLA puts transposes into the gradients, on GPU and CPU.
+        y = jnp.matmul(x.reshape(-1, fan_in), kernel.astype(x.dtype))
+        y = y.reshape(*x.shape[:-1], self.features)
         if self.use_bias:
             bias = self.param("bias", make_bias_init(fan_in), (self.features,))
             y = y + per_channel(bias, y)

@@ -248,7 +248,8 @@ class SpectrogramTransformer(SpectrogramTagger):
 
         Returns:
             The embedding; and `patch_tokens` (batch, patches, width) before positions, `tokens`
-            after the last norm, `pooled` (batch, width) before the head's norm.
+            after the last norm (class and distillation token alone, unless weights are returned),
+            `pooled` (batch, width) before the head's norm.
         """
         width, num_heads, depth = self.size
         patches = Conv(
@@ -285,7 +286,11 @@ class SpectrogramTransformer(SpectrogramTagger):
             name="encoder",
         )
         x, weights, blocks = encoder(
-            x, train=train, return_weights=return_weights, overrides=overrides
+            x,
+            train=train,
+            return_weights=return_weights,
+            overrides=overrides,
+            num_read=self.num_special,
         )
         tokens = LayerNorm(1e-6, name="norm")(x)
         pooled = tokens[:, : self.num_special].astype(jnp.float32).mean(axis=1)

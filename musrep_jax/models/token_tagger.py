@@ -139,7 +139,7 @@ class TokenTagger(SpectrogramTagger):
         """
         tokens, intermediates = self.tokenise(features, train=train)
         encoded, weights, blocks = self.encoder(
-            tokens, train=train, return_weights=return_weights, overrides=overrides
+            tokens, train=train, return_weights=return_weights, overrides=overrides, num_read=1
         )
         intermediates = {**intermediates, "tokens": tokens}
         if return_weights:
@@ -173,7 +173,11 @@ class TokenTagger(SpectrogramTagger):
             float32 (batch, classes).
         """
         encoded, _, _ = self.encoder(
-            states, train=False, overrides={block: override}, blocks=range(block, self.depth)
+            states,
+            train=False,
+            overrides={block: override},
+            blocks=range(block, self.depth),
+            num_read=1,
         )
         return self.classify(self.read_out(encoded[:, 0]), train=False)
 
