@@ -15,6 +15,7 @@ Source: Papaioannou, Benetos, Potamianos, ISMIR 2023; public code pxaris/ccml (l
 minzwon/sota-music-tagging-models (crops from memory maps).
 """
 
+import copy
 import csv
 import json
 import pathlib
@@ -61,6 +62,15 @@ class Split:
         self.paths = [folder / f"{pathlib.Path(row['path']).stem}.npy" for row in rows]
         held = [row["labels"].split(",") for row in rows]
         self.labels = np.array([[name in own for name in names] for own in held], np.float32)
+
+    def subset(self, num_tracks: int) -> "Split":
+        """Returns a split of so many tracks, drawn at random; 0 is all of them."""
+        if not num_tracks:
+            return self
+        drawn = np.random.permutation(len(self.paths))[:num_tracks]
+        part = copy.copy(self)
+        part.paths, part.labels = [self.paths[i] for i in drawn], self.labels[drawn]
+        return part
 
 
 def read_table(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -193,7 +203,8 @@ def run_cell(
     """Trains and tests one cell, as the originals do.
 
     Args:
-        cell: `key`, `mode`, `source` (key of a cell, or None), `num_steps`, `evaluate_every`.
+        cell: `key`, `mode`, `source` (key of a cell, or None), `num_steps`, `evaluate_every`,
+            `num_train_tracks` (0 is all).
         plan: what all cells share.
         splits: of the target.
         out: folder of the best weights.
@@ -214,7 +225,7 @@ def run_cell(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=plan["learning_rate"], weight_decay=plan["weight_decay"]
     )
-    crops = RandomCrops(splits["train"], length)
+    crops = RandomCrops(splits["train"].subset(cell["num_train_tracks"]), length)
     loader = DataLoader(
         crops,
         batch_size=size,
