@@ -71,7 +71,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         height: in inches.
     """
     with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -84,6 +84,10 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
+        # Laid out here, it is drawn once; matplotlib draws a figure with a layout engine twice.
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(path, dpi=DPI)
     return path
 

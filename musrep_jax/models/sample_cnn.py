@@ -33,7 +33,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from musrep_jax.models.base import InputError, Tagger, check_waveform
-from musrep_jax.models.layers import BatchNorm, Conv, ConvBlock, Dense, max_pool
+from musrep_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvBlock,
+    Dense,
+    convolve_together,
+    max_pool,
+)
 from musrep_jax.types import Array
 
 
@@ -79,14 +86,17 @@ class SEResBlock(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps (batch, time, in) to (batch, time', features)."""
         size, strides = (self.kernel_size,), (self.stride,)
-        h = Conv(self.features, size, strides, name="conv_1")(x)
+        conv_1 = Conv(self.features, size, strides, name="conv_1")
+        if self.stride != 1 or x.shape[-1] != self.features:
+            conv_3 = Conv(self.features, size, strides, name="conv_3")
+            h, x = convolve_together(conv_1, conv_3, x)
+            x = BatchNorm(name="bn_3")(x, train=train)
+        else:
+            h = conv_1(x)
         h = nn.relu(BatchNorm(name="bn_1")(h, train=train))
         h = BatchNorm(name="bn_2")(Conv(self.features, size, name="conv_2")(h), train=train)
         gate = nn.relu(Dense(self.features, name="dense1")(h.mean(axis=1)))
         gate = nn.sigmoid(Dense(self.features, name="dense2")(gate))
-        if self.stride != 1 or x.shape[-1] != self.features:
-            x = Conv(self.features, size, strides, name="conv_3")(x)
-            x = BatchNorm(name="bn_3")(x, train=train)
         return max_pool(nn.relu(x + h * gate[:, None]), (self.pool,))
 
 
