@@ -150,6 +150,10 @@ def live(experiment: Experiment, workdir: pathlib.Path, seeds: int, life: Life) 
         "SIGTERM, SIGKILL": {-signal.SIGKILL, TERMINATED},
         "its own": {0},
     }
+    if life.code == 0 and life.end != "its own":
+        raise AssertionError(
+            f"All was done before the stop after {life.seconds:.0f} s: more --seeds."
+        )
     assert life.code in wanted[life.end], f"{life.end}: exit code {life.code}\n{said}"
     assert "Traceback" not in said, said
     return life
