@@ -1,5 +1,6 @@
 """The loop: selection, stopping, reloading, faults, signals, resuming, and what it logs."""
 
+import contextlib
 import functools
 import io
 import itertools
@@ -20,6 +21,7 @@ from musrep_jax.training.checkpoints import TrainCheckpoints
 from musrep_jax.training.loop import Interrupted, fit
 from musrep_jax.training.meter import NonFiniteLossError
 from musrep_jax.training.sharding import make_mesh, replicate
+from musrep_jax.training.signals import Stopped, stopped_by_sigterm
 
 KEY = jax.random.key(1)
 
@@ -288,6 +290,16 @@ def test_interrupted_runs_resume_bit_for_bit(tmp_path, signal_number):
         again = run(Script(), checkpointer=checkpointer, **options)  # finished: nothing is run
     assert_trees_equal(again.state, whole.state)
     assert again.best_metrics == whole.best_metrics
+
+
+def test_a_sigterm_that_was_swallowed_stops_the_training():
+    with stopped_by_sigterm():
+        with contextlib.suppress(Stopped):  # as in a callback of the garbage collector
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted) as caught:
+            run(evaluate_for_real)
+    assert caught.value.signal_number == signal.SIGTERM
+    assert int(run(evaluate_for_real).state.step) == 20  # it is forgotten afterwards
 
 
 def test_ctrl_c_without_a_checkpointer_carries_the_best_so_far():

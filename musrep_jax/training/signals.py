@@ -47,15 +47,22 @@ class StopRequest:
         self.signal_number: int | None = None
 
 
+_sigterm = StopRequest()
+"""What `stopped_by_sigterm` raised for, and what may have been swallowed on its way."""
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Yields a request that the first Ctrl-C or SIGTERM marks; a second one stops at once.
+
+    It is marked already where a SIGTERM came before, and what it raised was swallowed.
 
     A step gives the memory of its state away while it runs, so a training that is broken off
     inside one has nothing left to save. Outside the main thread Python allows no handlers, and
     the request is never marked.
     """
     request = StopRequest()
+    request.signal_number = _sigterm.signal_number
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.signal_number is not None:
@@ -68,21 +75,28 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`: files are closed."""
+    """Inside, SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`: files are closed.
+
+    Python calls handlers between any two steps, also inside callbacks of its garbage collector
+    (JAX has one), and what is raised there is printed and lost: `stop_on_signals` remembers.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
+        _sigterm.signal_number = number
         raise Stopped(number)
 
-    with _handled((signal.SIGTERM,), handle):
-        yield
+    try:
+        with _handled((signal.SIGTERM,), handle):
+            yield
+    finally:
+        _sigterm.signal_number = None
 
 
 @contextlib.contextmanager
 def stopped_while_loading() -> Iterator[None]:
     """Inside, Ctrl-C and SIGTERM raise `Stopped`; at its end again, if that was swallowed.
 
-    Python calls handlers between any two steps, also inside callbacks of its garbage collector, and
-    what is raised there is printed and lost. JAX has such a callback: no garbage is collected here.
+    No garbage is collected here, see `stopped_by_sigterm`.
     """
     request = StopRequest()
 
