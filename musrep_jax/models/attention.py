@@ -141,7 +141,8 @@ class SelfAttention(nn.Module):
             return_weights: whether the attention weights are returned, before dropout.
             override: float32 (batch or 1, heads or 1, queries, tokens); used instead of the
                 attention weights: a one-hot column shows what one position contributes.
-            num_read: only the first so many tokens are queries; None is all of them.
+            num_read: only the first so many tokens are queries, which XLA computes whatever
+                `implementation` says; None is all of them.
 
         Returns:
             (batch, queries, width), and the weights, float32 (batch, heads, queries, tokens) or
