@@ -17,9 +17,9 @@ platform.
 
 What each one is worth is measured by `python benchmarks/models.py --without NAME --models MODEL`,
 the step without it over the step with everything, in CPU seconds; the figures are in the
-docstrings. One that is worth less than 1.3 on every model (attention: by itself) does not belong here: one-dimensional
-convolutions as concatenated shifts, and BatchNorm as one operation with its own gradient, were
-tried and are left to XLA.
+docstrings. One that is worth less than 1.3 on every model (attention: by itself) does not belong
+here: one-dimensional convolutions as concatenated shifts, and BatchNorm as one operation with its
+own gradient, were tried and are left to XLA.
 """
 
 import functools
