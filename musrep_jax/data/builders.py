@@ -53,6 +53,16 @@ from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.stored import METADATA_FILE, REPORT_FILE, format_report, read_report, read_spec
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Facts of a data set that TFDS's own bucket does not hold.
+
+    Asking there would leave an empty folder in the temporary directory, every time.
+    """
+
+    def initialize_from_bucket(self) -> None:
+        """Does nothing."""
+
+
 class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base class of our TFDS builders; a subclass is called `Builder` and lies in `tfds_builders/`.
 
@@ -168,7 +178,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         spec = self.spec()
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             description=spec.description,
             citation=spec.citation,

@@ -131,8 +131,12 @@ def test_a_read_only_workdir(experiment, tmp_path, capsys):
 
 @pytest.fixture
 def own_data(experiment, whole, tmp_path):
-    """The experiment with a copy of its data set, which may be damaged."""
-    shutil.copytree(experiment.data_dir / "synthetic_cultures", tmp_path / "d/synthetic_cultures")
+    """The experiment with a copy of its data set, which may be damaged.
+
+    Of its data set only: other tests build others beside it.
+    """
+    name = "synthetic_cultures/western-24tracks-4000ms"
+    shutil.copytree(experiment.data_dir / name, tmp_path / "d" / name)
     return Experiment(tmp_path / "d", experiment.repository)
 
 
