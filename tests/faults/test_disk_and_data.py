@@ -183,6 +183,17 @@ def test_a_shard_that_vanishes_during_the_training(own_data, whole, tmp_path, ca
     assert_same_outcome(whole, workdir)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_shard_in_use_is_deleted_during_the_training(own_data, whole, tmp_path, num_workers):
+    """Crops are read from it in every step, and the open file goes on giving them."""
+    shard, workdir = shard_of(own_data, "train"), tmp_path / "w"
+    with acting(lambda: list(workdir.glob("cells/*/checkpoints/5")), shard.unlink):
+        flags = ("--config.data.cache_megabytes=0", f"--config.data.num_workers={num_workers}")
+        assert own_data.run(workdir, *flags) == 0
+    assert not shard.exists()
+    assert_same_outcome(whole, workdir)
+
+
 @pytest.mark.parametrize("is_first", [False, True], ids=["after", "before"])
 @pytest.mark.parametrize("flags", [(), ("--config.data.cache_megabytes=0",)], ids=["all", "parts"])
 def test_flipped_bytes_in_a_record(own_data, tmp_path, capsys, is_first, flags):
