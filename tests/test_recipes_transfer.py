@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -223,6 +225,22 @@ def test_ctrl_c_keeps_what_is_done(data_dir, tmp_path, monkeypatch, capsys):
     assert run(workdir, data_dir) == 0
     assert len(cells_of(workdir)) == 4
     assert len(calls) == 1 + 1 + 3
+
+
+@pytest.mark.parametrize("library", [np, jnp])
+def test_too_little_memory_is_said_with_what_to_do(
+    data_dir, tmp_path, monkeypatch, capsys, library
+):
+    """Asked of the host and of the device for real, where a training would."""
+
+    def train_cell(*arguments, **options):
+        return jax.block_until_ready(library.ones((10**7, 10**7), np.float32))
+
+    monkeypatch.setattr(experiment, "train_cell", train_cell)
+    assert run(tmp_path / "w", data_dir, "--config.transfer.modes=scratch") == 1
+    assert "failed: There is not enough memory" in capsys.readouterr().err
+    for cell in cells_of(tmp_path / "w"):
+        assert "take a smaller --config.train.batch_size, or" in cell["error"]
 
 
 def test_a_learning_curve_over_labelled_tracks(data_dir, tmp_path, capsys):

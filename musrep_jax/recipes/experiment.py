@@ -350,6 +350,14 @@ def failure(error: Exception, seconds: float) -> dict[str, Any]:
     empty = dict.fromkeys(("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci"))
     message = " ".join(str(error).split()) or "no message"
     known = isinstance(error, ValueError | OSError | ArithmeticError)
+    # XLA says so with a status only, of the type of all its errors.
+    if isinstance(error, MemoryError) or message.startswith("RESOURCE_EXHAUSTED"):
+        known = True
+        message = (
+            f"There is not enough memory ({message.rstrip('.')}): take a smaller "
+            "--config.train.batch_size, or --config.train.num_microbatches=2 for the same batch in "
+            "two parts, or a smaller model."
+        )
     return {
         **empty,
         "num_tracks": 0,
