@@ -7,8 +7,9 @@ The experiment is a transfer of narrow models: per seed a source, a scratch cell
 each trained, evaluated, saved, tested and exported. Its second seed is timed, when all programs are
 compiled, which says how many seeds fill the time. Then two processes make all of them in two
 workdirs: one in a single life, the other in many, that end by SIGKILL, SIGTERM, or SIGTERM with
-SIGKILL soon after, at random moments, and that have other numbers of data workers. Once a second
-the resident memory, the open files and the children of both are read.
+SIGKILL soon after, at random moments, and that have other numbers of data workers; the moments are
+spread over what is left to do. Once a second the resident memory, the open files and the children
+of both are read.
 
 It fails if a life ends otherwise than by its stop, if the outcomes differ (results, every logged
 loss and metric, scores, exported arrays and cards: bit for bit, apart from times), or if memory or
@@ -49,6 +50,7 @@ FLAGS = (
 )
 ENDS = ("SIGKILL", "SIGTERM", "SIGTERM, SIGKILL")
 TERMINATED = 143
+CELLS_PER_SEED = 4
 MORE_MEMORY = 1.05
 """The last quarter of a life may take so much of its second quarter's memory."""
 
@@ -195,8 +197,8 @@ def seeds_for(minutes: float, experiment: Experiment, workdir: pathlib.Path) -> 
     """
     for number in (1, 2):
         timed = live(experiment, workdir, number, Life("its own"))
-    # Two processes run at a time, and one of them is half of its time about to start or to repeat.
-    share = min(1.0, len(os.sched_getaffinity(0)) / 2) / 2
+    # Two processes run at a time, and one of them is often about to start or to repeat.
+    share = 0.6 * min(1.0, len(os.sched_getaffinity(0)) / 2)
     return max(1, round(60 * minutes * share / timed.seconds))
 
 
@@ -220,14 +222,19 @@ def soak(
     single = Life("its own")
     beside = threading.Thread(target=live, args=(experiment, folder / "whole", seeds, single))
     beside.start()
-    lives, mean = [], 60 * minutes / (stops + 1)
+    lives, killed, left = [], folder / "killed", 60 * minutes
+    num_cells = CELLS_PER_SEED * seeds
     for number in range(stops):
-        life = Life(ENDS[number % len(ENDS)], number % 3, random.uniform(0.2, 1.8) * mean)
-        lives.append(live(experiment, folder / "killed", seeds, life))
+        pause = random.uniform(0.2, 1.8) * left / (stops - number + 1)
+        life = Life(ENDS[number % len(ENDS)], number % 3, pause)
+        lives.append(live(experiment, killed, seeds, life))
         print(lives[-1].row(), file=sys.stderr, flush=True)
-    lives.append(live(experiment, folder / "killed", seeds, Life("its own")))
+        done = len(list(killed.glob("cells/*/result.json")))
+        lived = sum(life.seconds for life in lives)
+        left = min(left, lived / max(1, done) * (num_cells - done))
+    lives.append(live(experiment, killed, seeds, Life("its own")))
     beside.join()
-    assert_same_outcome(folder / "whole", folder / "killed")
+    assert_same_outcome(folder / "whole", killed)
     for what, values, room in (("memory", single.memory, MORE_MEMORY), ("files", single.files, 1)):
         before, after = growth(values)
         assert after <= room * before, f"{what} grew from {before} to {after}"
