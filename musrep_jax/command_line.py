@@ -1,5 +1,6 @@
 """From the words of a command to a recipe, and from errors to sentences."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -74,12 +75,21 @@ def keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
     Args:
         config: its `data.data_dir` holds the cache.
     """
-    folder = Path(config.data.data_dir or default_data_dir()) / "compiled"
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder.expanduser().absolute()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        print(f"compiled programs are kept in {folder}", file=sys.stderr)
+    folder = Path(config.data.data_dir or default_data_dir()).expanduser().absolute() / "compiled"
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        print(
+            f"compiled programs are not kept: {there} cannot be written to; the environment "
+            "variable JAX_COMPILATION_CACHE_DIR names another folder",
+            file=sys.stderr,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    print(f"compiled programs are kept in {folder}", file=sys.stderr)
 
 
 def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:

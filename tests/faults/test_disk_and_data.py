@@ -72,17 +72,16 @@ def test_a_disk_that_is_full_while_exporting(experiment, whole, small_disk, caps
     assert_same_outcome(whole, folder / "w")
 
 
-def set_read_only(workdir, is_read_only):
-    """Lets nothing be made in the folders of a workdir; for root permissions are not enough."""
-    for pattern in ("", "cells", "cells/*", "cells/*/checkpoints"):
-        for folder in workdir.glob(pattern) if pattern else [workdir]:
-            if is_read_only:
-                folder.chmod(0o500)
-            if os.geteuid() == 0:
-                flag = "+i" if is_read_only else "-i"
-                subprocess.run(["chattr", flag, folder], check=False, capture_output=True)
-            if not is_read_only:
-                folder.chmod(0o700)
+def set_read_only(root, is_read_only):
+    """Lets nothing be made in a folder and those in it; for root permissions are not enough."""
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        if is_read_only:
+            folder.chmod(0o500)
+        if os.geteuid() == 0:
+            flag = "+i" if is_read_only else "-i"
+            subprocess.run(["chattr", flag, folder], check=False, capture_output=True)
+        if not is_read_only:
+            folder.chmod(0o700)
 
 
 @pytest.fixture
@@ -143,6 +142,21 @@ def own_data(experiment, whole, tmp_path):
 def shard_of(experiment, split):
     (file,) = experiment.data_dir.rglob(f"*-{split}.array_record*")
     return file
+
+
+def test_a_read_only_data_folder(own_data, whole_outside, tmp_path, can_be_read_only):
+    """As many machines share one; it lacks the table of the tracks and compiled programs."""
+    tables = list(own_data.data_dir.rglob("tracks-*.npz"))
+    assert tables
+    for table in tables:
+        table.unlink()
+    set_read_only(own_data.data_dir, True)
+    with own_data.started(tmp_path / "w") as process:
+        output = process.communicate()[0]
+    set_read_only(own_data.data_dir, False)
+    assert process.returncode == 0, output
+    assert f"compiled programs are not kept: {own_data.data_dir} cannot be written" in output
+    assert_same_outcome(whole_outside, tmp_path / "w")
 
 
 @pytest.mark.parametrize(
