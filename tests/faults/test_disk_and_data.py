@@ -7,10 +7,14 @@ import shutil
 import signal
 import subprocess
 
+import jax
+import ml_collections
 import numpy as np
 import pytest
 import soundfile
 from experiments import NUM_STEPS, Experiment, acting, assert_same_outcome
+
+from musrep_jax.command_line import keep_compiled_programs
 
 
 def mount(*words):
@@ -144,19 +148,25 @@ def shard_of(experiment, split):
     return file
 
 
-def test_a_read_only_data_folder(own_data, whole_outside, tmp_path, can_be_read_only):
+def test_a_read_only_data_folder(own_data, whole, tmp_path, capsys, can_be_read_only):
     """As many machines share one; it lacks the table of the tracks and compiled programs."""
     tables = list(own_data.data_dir.rglob("tracks-*.npz"))
     assert tables
     for table in tables:
         table.unlink()
     set_read_only(own_data.data_dir, True)
-    with own_data.started(tmp_path / "w") as process:
-        output = process.communicate()[0]
+    cache = jax.config.jax_compilation_cache_dir  # of the first run of this process
+    jax.config.update("jax_compilation_cache_dir", None)
+    keep_compiled_programs(ml_collections.ConfigDict({"data": {"data_dir": own_data.data_dir}}))
+    is_kept = jax.config.jax_compilation_cache_dir is not None
+    jax.config.update("jax_compilation_cache_dir", cache)
+    code = own_data.run(tmp_path / "w")
     set_read_only(own_data.data_dir, False)
-    assert process.returncode == 0, output
-    assert f"compiled programs are not kept: {own_data.data_dir} cannot be written" in output
-    assert_same_outcome(whole_outside, tmp_path / "w")
+    told = capsys.readouterr().err
+    assert not is_kept
+    assert f"compiled programs are not kept: {own_data.data_dir} cannot be written to" in told
+    assert code == 0
+    assert_same_outcome(whole, tmp_path / "w")
 
 
 @pytest.mark.parametrize(
