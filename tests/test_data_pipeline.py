@@ -1,7 +1,9 @@
 """Base builder, stored forms, tracks, random crops and tables of chunks, on tiny made-up data."""
 
 import dataclasses
+import functools
 import io
+import itertools
 import sys
 
 import numpy as np
@@ -12,6 +14,7 @@ from musrep_jax.data import ChunkSpec, Dataset, DatasetError, DatasetSpec, open_
 from musrep_jax.data.builders import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.stored import read_spec, to_pcm16
 from musrep_jax.data.tracks import covering_order
+from musrep_jax.training.sharding import make_mesh, shard_batch
 
 RATE = 8000
 MELS = 4
@@ -343,6 +346,39 @@ def test_batches_are_the_same_when_resumed_and_for_any_number_of_workers(toy):
         for batch, wanted in zip(resumed, expected[2:], strict=True):
             for name in wanted:
                 np.testing.assert_array_equal(batch[name], wanted[name])
+
+
+def test_batches_as_they_are_stored_become_the_same_on_the_device(dataset):
+    is_mel = dataset.spec.stored_form == "log_mel"
+    chunk, name = (MEL_CHUNK, "log_mel") if is_mel else (CHUNK, "audio")
+    stored_type = {"pcm16": np.int16, "log_mel": np.float16, "encoded": np.float32}
+    tracks, mesh = dataset.tracks("train"), make_mesh(1)
+    table = pipeline.chunk_table(tracks, chunk)
+    for make in (
+        functools.partial(pipeline.train_batches, tracks, chunk, batch_size=4, seed=0),
+        functools.partial(pipeline.chunk_batches, tracks, chunk, table, batch_size=4),
+    ):
+        for wide, stored in itertools.islice(zip(make(), make(as_stored=True), strict=True), 5):
+            assert wide[name].dtype == np.float32
+            assert stored[name].dtype == stored_type[dataset.spec.stored_form]
+            placed = shard_batch(stored, mesh)
+            assert placed.keys() == wide.keys()
+            for key in wide:
+                assert placed[key].dtype == wide[key].dtype
+                np.testing.assert_array_equal(placed[key], wide[key])
+
+
+@pytest.mark.parametrize(("num_tracks", "batch_size"), [(10, 16), (3, 16), (100, 7), (1, 2)])
+def test_every_epoch_has_every_track_once(num_tracks, batch_size):
+    steps = -(-5 * num_tracks // batch_size)
+    drawn = [pipeline.draw_tracks(step, batch_size, num_tracks, 0) for step in range(steps)]
+    assert all(part.shape == (batch_size,) for part in drawn)
+    epochs = np.concatenate(drawn)[: 5 * num_tracks].reshape(5, num_tracks)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(num_tracks))
+    assert num_tracks < 10 or len({tuple(epoch) for epoch in epochs}) == 5
+    again = pipeline.draw_tracks(steps - 1, batch_size, num_tracks, 0)
+    np.testing.assert_array_equal(again, drawn[-1])
 
 
 def test_the_memory_allowance_does_not_change_what_is_read(tmp_path):

@@ -293,7 +293,7 @@ class Noise:
     def __len__(self):
         return len(self.num_samples)
 
-    def empty_batch(self, size, length):
+    def empty_batch(self, size, length, as_stored):
         return np.empty((size, length), np.float32)
 
     def crop(self, row, start, length, whole, out):

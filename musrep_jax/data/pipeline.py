@@ -7,26 +7,18 @@ holds.
 """
 
 import dataclasses
-import multiprocessing
-import os
-import signal
+import functools
 import sys
-import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from musrep_jax.data.batch_stream import Batch, BatchStream
 from musrep_jax.data.specs import ChunkSpec, DatasetSpec
 from musrep_jax.data.tracks import Tracks
 
-_BATCHES_AHEAD = 3
-"""Prepared by a thread while the accelerator works; Grain's own default of 500 fills the memory."""
 _MOSTLY_NEEDED = 0.5
-_MAX_RESTARTS = 3
-
-Batch = dict[str, np.ndarray]
 
 
 class ChunkError(ValueError):
@@ -103,21 +95,58 @@ def wrap_rows(rows: range | None, batch_size: int) -> tuple[np.ndarray, np.ndarr
     return wanted % batch_size, (wanted < batch_size).astype(np.float32)
 
 
+@functools.lru_cache(maxsize=4)
+def _epoch_order(num_tracks: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the tracks in the order of an epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(num_tracks)
+
+
+def draw_tracks(step: int, batch_size: int, num_tracks: int, seed: int) -> np.ndarray:
+    """Returns the tracks of a training batch, each once per epoch, in a new order in every epoch.
+
+    Grain's own `shuffle` gives every index by itself, in 50 microseconds of many tracks and in 3
+    milliseconds of ten; an epoch's order is drawn at once here.
+
+    Args:
+        step: number of the batch, from 0; it may span two epochs or more.
+        batch_size: tracks per batch.
+        num_tracks: that there are.
+        seed: of the order.
+
+    Returns:
+        int64 (batch_size,), 0 to `num_tracks - 1`.
+
+    Example:
+        >>> sorted(np.concatenate([draw_tracks(step, 2, 6, seed=0) for step in range(3)]).tolist())
+        [0, 1, 2, 3, 4, 5]
+    """
+    epochs, places = np.divmod(step * batch_size + np.arange(batch_size), num_tracks)
+    parts = [
+        _epoch_order(num_tracks, seed, epoch)[places[epochs == epoch]]
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
+    ]
+    return np.concatenate(parts)
+
+
 @dataclasses.dataclass(frozen=True)
 class _RandomCrops:
-    """Makes a training batch from track indices and the batch's own random generator."""
+    """Makes training batch number `step`, with a random generator of its own."""
 
     tracks: Tracks
     length: int
+    batch_size: int
+    seed: int
     rows: range | None
+    as_stored: bool
 
-    def __call__(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+    def __call__(self, step: int, rng: np.random.Generator) -> Batch:
         """Returns the batch; every start from 0 to the last possible one is equally likely."""
+        indices = draw_tracks(step, self.batch_size, len(self.tracks), self.seed)
         last_starts = np.maximum(self.tracks.num_samples[indices] - self.length, 0)
         starts = rng.integers(0, last_starts, endpoint=True)
         taken, mask = wrap_rows(self.rows, len(indices))
         indices, starts = indices[taken], starts[taken]
-        crops = self.tracks.empty_batch(len(indices), self.length)
+        crops = self.tracks.empty_batch(len(indices), self.length, as_stored=self.as_stored)
         for crop, index, start in zip(crops, indices, starts, strict=True):
             self.tracks.crop(index, start, self.length, out=crop)
         return {
@@ -137,6 +166,7 @@ def train_batches(
     start_step: int = 0,
     num_workers: int = 0,
     rows: range | None = None,
+    as_stored: bool = False,
 ) -> Iterator[Batch]:
     """Returns endless batches of random crops, one crop of each track per epoch.
 
@@ -153,6 +183,8 @@ def train_batches(
             same. Processes take seconds to start, and pay off only where decoding is dear.
         rows: of every batch, see `wrap_rows`: what this one of several processes reads; None for
             all.
+        as_stored: leave the crops in the precision of the data set, int16 or float16, for
+            `training.sharding.shard_batch` to widen on the device.
 
     Returns:
         Iterator over dicts of arrays; see `musrep_jax.types.Batch`.
@@ -164,98 +196,11 @@ def train_batches(
 
     check_compatible(tracks.spec, chunk)
     _check_batch_size(batch_size)
-    crops = _RandomCrops(tracks, chunk_length(tracks.spec, chunk), rows)
-    dataset = (
-        grain.MapDataset.source(range(len(tracks)))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .batch(batch_size)
-        .random_map(crops)
-    )
-    return _Batches(dataset[start_step:], num_workers)
-
-
-class WorkerError(RuntimeError):
-    """Processes that prepare batches do not live long enough to prepare one."""
-
-
-class _Batches(Iterator[Batch]):
-    """A Grain iterator that ends its threads and processes when it is no longer used.
-
-    Left to themselves at the end of a program, workers complain and leave shared memory behind.
-    When a worker is killed, all are started again at the batch that is due.
-    """
-
-    def __init__(self, dataset: Any, num_workers: int) -> None:
-        self._dataset, self._num_workers = dataset, num_workers
-        self._num_done = self._num_failures = 0
-        self._held = [self._start()]
-        self.close = weakref.finalize(self, _close, self._held)
-
-    def _start(self) -> Any:
-        """Returns a Grain iterator over the batches that are left."""
-        import grain
-
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
-        batches = self._dataset[self._num_done :].to_iter_dataset(options)
-        if self._num_workers:
-            from absl import flags
-
-            # Grain 0.2.18 reads a flag on the way to its workers, and raises in a program (a
-            # notebook, a script without absl) that has parsed none.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            workers = grain.MultiprocessingOptions(num_workers=self._num_workers)
-            batches = batches.mp_prefetch(workers, worker_init_fn=_live_with_parent)
-        return iter(batches)
-
-    def __next__(self) -> Batch:
-        while self._held:
-            try:
-                batch = next(self._held[0])
-            except RuntimeError as error:
-                if "terminated unexpectedly" not in str(error):  # Grain has no type of its own
-                    raise
-                self._restart(error)
-            else:
-                self._num_done += 1
-                self._num_failures = 0
-                return batch
-        raise StopIteration
-
-    def _restart(self, error: RuntimeError) -> None:
-        """Starts new workers at the batch that is due, a few times in a row at most."""
-        self._num_failures += 1
-        if self._num_failures > _MAX_RESTARTS:
-            raise WorkerError(
-                f"The processes that prepare batches were killed {self._num_failures} times in a "
-                "row, often for want of memory: lower data.num_workers or data.cache_megabytes."
-            ) from error
-        print(
-            "a process that prepares batches was killed: starting it again at the same batch",
-            file=sys.stderr,
-            flush=True,
-        )
-        _close(self._held)
-        self._held.append(self._start())
-
-
-def _live_with_parent(index: int, num_workers: int) -> None:
-    """Prepares a worker process: its parent alone decides when it ends, and takes it with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to workers too
-        signal.signal(number, signal.SIG_IGN)
-
-    def leave() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=leave, daemon=True).start()
-
-
-def _close(held: list[Any]) -> None:
-    """Closes an iterator and lets go of it, before the interpreter takes modules apart."""
-    held.pop().close()
+    length = chunk_length(tracks.spec, chunk)
+    crops = _RandomCrops(tracks, length, batch_size, seed, rows, as_stored)
+    steps = grain.MapDataset.range(sys.maxsize // batch_size)
+    dataset = steps.seed(seed).random_map(crops)
+    return BatchStream(dataset[start_step:], num_workers)
 
 
 def chunk_table(
@@ -328,14 +273,15 @@ class _TableChunks:
     batch_size: int
     is_whole: np.ndarray
     rows: range
+    as_stored: bool
 
     def __call__(self, step: int) -> Batch:
         # Padding, of the last batch or to the devices, is at the end of the rows.
         chunks = self.table[step * self.batch_size : (step + 1) * self.batch_size]
         chunks = chunks[self.rows.start : self.rows.stop]
         spec, size = self.tracks.spec, len(self.rows)
-        crops = self.tracks.empty_batch(size, self.length)
-        crops[len(chunks) :] = 0.0
+        crops = self.tracks.empty_batch(size, self.length, as_stored=self.as_stored)
+        crops[len(chunks) :] = 0
         labels = np.zeros((size, self.tracks.label_matrix.shape[1]), np.float32)
         mask = np.zeros(size, np.float32)
         track_index = np.zeros(size, np.int32)
@@ -360,6 +306,7 @@ def chunk_batches(
     *,
     batch_size: int,
     rows: range | None = None,
+    as_stored: bool = False,
 ) -> Iterator[Batch]:
     """Returns the chunks of a table in its order, once; over training tracks, to cache embeddings.
 
@@ -371,6 +318,7 @@ def chunk_batches(
             track_index 0, so that a compiled step sees one shape only.
         rows: of every batch, what this one of several processes reads; None for all. Rows from
             `batch_size` on are filled up in the same way.
+        as_stored: see `train_batches`.
 
     Returns:
         Iterator over dicts of arrays; see `musrep_jax.types.Batch`.
@@ -387,11 +335,10 @@ def chunk_batches(
     # Where most of an encoded track is wanted, decoding it once is cheaper than chunk by chunk.
     per_track = np.bincount(table[:, 0], minlength=len(tracks))
     is_whole = (per_track > 1) & (per_track * length > _MOSTLY_NEEDED * tracks.num_samples)
-    make = _TableChunks(
-        tracks, table, length, batch_size, is_whole, range(batch_size) if rows is None else rows
-    )
+    rows = range(batch_size) if rows is None else rows
+    make = _TableChunks(tracks, table, length, batch_size, is_whole, rows, as_stored)
     steps = grain.MapDataset.source(range(-(-len(table) // batch_size)))
-    return _Batches(steps.map(make), num_workers=0)
+    return BatchStream(steps.map(make), num_workers=0)
 
 
 def _check_batch_size(batch_size: int) -> None:

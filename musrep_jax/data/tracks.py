@@ -15,6 +15,8 @@ from musrep_jax.data.track_table import read_or_scan
 
 SILENCE_DECIBELS = -100.0
 """What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
+STORED_DTYPES = {"pcm16": np.int16, "encoded": np.float32, "log_mel": np.float16}
+"""Stored form -> precision of a track as it is read."""
 
 
 class TrackStore:
@@ -121,9 +123,10 @@ class TrackStore:
         return stored
 
     def _as_array(self, stored: bytes) -> np.ndarray:
+        dtype = STORED_DTYPES[self.spec.stored_form]
         if self.spec.stored_form == "log_mel":
-            return np.frombuffer(stored, np.float16).reshape(-1, self.spec.front_end["n_mels"])
-        return np.frombuffer(stored, np.int16)
+            return np.frombuffer(stored, dtype).reshape(-1, self.spec.front_end["n_mels"])
+        return np.frombuffer(stored, dtype)
 
     def _decode(self, row: int, stored: bytes, **crop: int) -> np.ndarray:
         from musrep_jax.data.audio import read_audio
@@ -154,21 +157,22 @@ class TrackStore:
         whole: bool = False,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Returns an excerpt as float32, padded at its end where the track is over.
+        """Returns an excerpt, padded at its end where the track is over.
 
         Args:
             row: of the track.
             start: first sample (or frame).
             length: in samples (or frames).
             whole: decode the whole track of an `encoded` data set, because more crops follow.
-            out: where to write it, float32 (length,) or (length, n_mels); None for a new array.
+            out: where to write it, (length,) or (length, n_mels), float32 or as it is stored; None
+                for a new array.
 
         Returns:
-            float32 (length,) or (length, n_mels).
+            float32 (length,) or (length, n_mels), or `out`.
         """
         excerpt = self._read_excerpt(row, start, length, whole)
         crop = np.empty((length, *excerpt.shape[1:]), np.float32) if out is None else out
-        if self.spec.stored_form == "pcm16":
+        if self.spec.stored_form == "pcm16" and crop.dtype != np.int16:
             np.multiply(excerpt, np.float32(1.0 / PCM16_SCALE), out=crop[: len(excerpt)])
         else:
             crop[: len(excerpt)] = excerpt
@@ -230,23 +234,26 @@ class Tracks(Sequence):
             out: where to write it, such as a row of a batch; None for a new array.
 
         Returns:
-            float32 (length,), or (length, n_mels) for a `log_mel` data set.
+            float32 (length,), or (length, n_mels) for a `log_mel` data set; or `out`.
         """
         return self.store.crop(int(self.rows[index]), int(start), int(length), whole, out)
 
-    def empty_batch(self, batch_size: int, length: int) -> np.ndarray:
+    def empty_batch(self, batch_size: int, length: int, *, as_stored: bool = False) -> np.ndarray:
         """Returns room for crops.
 
         Args:
             batch_size: number of crops.
             length: of each, in samples (or frames).
+            as_stored: in the precision of the data set: int16 if it is `pcm16`, float16 if it is
+                `log_mel`.
 
         Returns:
             float32 (batch_size, length), or (batch_size, length, n_mels) for a `log_mel` data set;
             not filled.
         """
+        dtype = STORED_DTYPES[self.spec.stored_form] if as_stored else np.float32
         width = (self.spec.front_end["n_mels"],) if self.spec.stored_form == "log_mel" else ()
-        return np.empty((batch_size, length, *width), np.float32)
+        return np.empty((batch_size, length, *width), dtype)
 
     def capped(self, max_seconds: float | None) -> "Tracks":
         """Returns the same tracks as if they ended after `max_seconds`; None changes nothing.

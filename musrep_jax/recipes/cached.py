@@ -1,12 +1,13 @@
 """Batches of embeddings that a frozen backbone computed once."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 import ml_collections
 import numpy as np
 
 from musrep_jax.data.datasets import Tracks
-from musrep_jax.data.pipeline import wrap_rows
+from musrep_jax.data.pipeline import draw_tracks, wrap_rows
 from musrep_jax.models import Tagger
 from musrep_jax.recipes.scoring import SplitScorer
 from musrep_jax.training import sharding
@@ -44,27 +45,14 @@ def cached_batches(
     size = settings.train.batch_size
     taken, mask = wrap_rows(sharding.local_rows(size, scorer.mesh), size)
 
-    def order(epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng((seed, epoch))
-        shuffled = rng.permutation(len(tracks))
-        return shuffled, first[shuffled] + (rng.random(len(tracks)) * counts[shuffled]).astype(int)
-
     def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        position = start_step * size
-        while True:
-            rows, owners = [], []
-            needed = size
-            while needed:
-                epoch, offset = divmod(position, len(tracks))
-                shuffled, chosen = order(epoch)
-                part = slice(offset, offset + needed)
-                owners.append(shuffled[part])
-                rows.append(chosen[part])
-                position += len(rows[-1])
-                needed -= len(rows[-1])
+        for step in itertools.count(start_step):
+            owners = draw_tracks(step, size, len(tracks), seed)
+            chosen = np.random.default_rng((seed, step, size)).random(size)
+            rows = first[owners] + (chosen * counts[owners]).astype(int)
             yield {
-                "embedding": embeddings[np.concatenate(rows)[taken]],
-                "labels": labels[np.concatenate(owners)[taken]],
+                "embedding": embeddings[rows[taken]],
+                "labels": labels[owners[taken]],
                 "mask": mask,
             }
 

@@ -57,7 +57,7 @@ class SplitScorer:
         size = self.settings.evaluation.batch_size
         rows = sharding.local_rows(size, self.mesh)
         for batch in pipeline.chunk_batches(
-            self.tracks, self.chunk, self.table, batch_size=size, rows=rows
+            self.tracks, self.chunk, self.table, batch_size=size, rows=rows, as_stored=True
         ):
             yield sharding.shard_batch(batch, self.mesh)
 

@@ -136,6 +136,7 @@ def train_cell(
                 start_step=start_step,
                 num_workers=settings.data.num_workers,
                 rows=sharding.local_rows(settings.train.batch_size, layout.mesh),
+                as_stored=True,
             )
 
     def evaluate(state: TrainState) -> Mapping[str, float]:

@@ -22,7 +22,7 @@ from musrep_jax.training import distributed
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.meter import Meter
 from musrep_jax.training.prefetch import Prefetch
-from musrep_jax.training.sharding import shard_batch
+from musrep_jax.training.sharding import shard_batch, widened
 from musrep_jax.training.signals import Stopped, StopRequest, stop_on_signals
 from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
@@ -260,7 +260,9 @@ def fit(
         log.keep_until(step)
 
     def place(batch: Mapping[str, Any]) -> Batch:
-        return jax.device_put(dict(batch)) if mesh is None else shard_batch(batch, mesh)
+        if mesh is not None:
+            return shard_batch(batch, mesh)
+        return jax.tree.map(widened, jax.device_put(dict(batch)))
 
     def result() -> FitResult:
         return FitResult(
