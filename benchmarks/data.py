@@ -162,6 +162,7 @@ def crop_runs(
                 batch_size=settings.batch,
                 seed=0,
                 num_workers=workers,
+                as_stored=True,  # as in training
             )
             for form, of_form in tracks.items()
         }

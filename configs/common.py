@@ -142,7 +142,7 @@ def get_base(recipe: str) -> ConfigDict:
         {
             "data_dir": config_dict.placeholder(str),  # None is the user's cache folder
             "cache_megabytes": 1024,
-            "num_workers": 0,
+            "num_workers": 0,  # processes that prepare batches; 0 is a thread
             "seed": 0,  # of generated data, and of splits that are made for a folder
             "labels": config_dict.placeholder(str),  # of audio folders, e.g. "stroke_*,tonic_*"
             "source_labels": config_dict.placeholder(str),  # the same, for sources
