@@ -50,8 +50,8 @@ MEMMAP = "memmap"
 _BATCHES_TO_DROP = 12
 """Prepared while others had their turn, and so not counted."""
 _EPOCH_TRACKS = 8192
-"""Tracks are listed over and over up to so many: PyTorch's loader begins every epoch anew, and real data
-sets have thousands."""
+"""Tracks are listed over and over up to so many: PyTorch's loader begins every epoch anew, and real
+data sets have thousands."""
 
 Run = Callable[[float], tuple[int, float]]
 """Works for so many seconds; returns what was done, and the seconds it took."""
