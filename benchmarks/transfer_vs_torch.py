@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             f"audio_folder:{write_folder(name, tracks, settings)}" for name in names
         )
         flags = [
-            "--config=configs/transfer.py",
+            f"--config={REPOSITORY / 'configs/transfer.py'}",
             f"--config.source={source}",
             f"--config.target={','.join(targets)}",
             f"--config.num_train_tracks={settings.train_tracks}",

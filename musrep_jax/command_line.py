@@ -16,7 +16,8 @@ from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.heap import keep_freed_memory
 from musrep_jax.recipes import load_recipe
 from musrep_jax.training import distributed
-from musrep_jax.training.signals import exit_code, stopped_by_sigterm
+from musrep_jax.training.logs import lasting_output
+from musrep_jax.training.signals import exit_code, stopped_by_signals
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -28,12 +29,18 @@ def main(argv: Sequence[str]) -> int:
         argv: the command line, with the program's name first.
 
     Returns:
-        0 when all is done, 1 when parts failed, 2 when the command is wrong, 130 after Ctrl-C, 143
-        after SIGTERM (the machine is taken away): the same command goes on.
+        0 when all is done, 1 when parts failed, 2 when the command is wrong; 129 after SIGHUP (the
+        terminal was closed), 130 after Ctrl-C, 143 after SIGTERM (the machine is taken away): the
+        same command goes on.
     """
     keep_freed_memory()
+    with lasting_output():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
-        with stopped_by_sigterm(), distributed.leaving():
+        with stopped_by_signals(), distributed.leaving():
             config, workdir = parse_command_line(argv)
             num_processes = distributed.start(config.distributed)
             keep_compiled_programs(config)

@@ -41,7 +41,7 @@ def serve(
     """
     from musrep_jax.store import Store
     from musrep_jax.tagger import load_tagger
-    from musrep_jax.training.signals import stopped_by_sigterm, stopped_while_loading
+    from musrep_jax.training.signals import stopped_by_signals, stopped_while_loading
 
     try:
         from musrep_jax.pages import server
@@ -52,7 +52,7 @@ def serve(
         say(f"error: The package {error.name} is missing: {how}.")
         raise typer.Exit(EXIT_WRONG) from error
 
-    with stopped_by_sigterm(), server.bind(host, port) as bound, temporary_folder() as folder:
+    with stopped_by_signals(), server.bind(host, port) as bound, temporary_folder() as folder:
         opened = None if store is None else Store(store)
         say(f"loading {model}")
         with stopped_while_loading():

@@ -91,8 +91,9 @@ class BatchStream(Iterator[Batch]):
 
 def _live_with_parent(index: int, num_workers: int) -> None:
     """Prepares a worker process: its parent alone decides when it ends, and takes it with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to workers too
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a terminal sends them to workers too
+        if hasattr(signal, name):  # there is no SIGHUP on Windows
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     def leave() -> None:
         multiprocessing.parent_process().join()

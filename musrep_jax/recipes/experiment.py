@@ -36,7 +36,7 @@ from musrep_jax.training.logs import format_seconds, run_record
 from musrep_jax.training.loop import Interrupted
 from musrep_jax.training.signals import exit_code
 
-EXIT_OK, EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
+EXIT_OK, EXIT_FAILED_CELLS, EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 129, 130, 143
 
 
 def run_cells(
@@ -50,7 +50,7 @@ def run_cells(
     """Trains and tests the cells, and writes results, tables and figures.
 
     A cell that has a result is skipped. A cell that fails is recorded with its error, and the
-    others go on. Ctrl-C and SIGTERM keep what is done. `--cells` takes a share of the cells,
+    others go on. A signal to stop keeps what is done. `--cells` takes a share of the cells,
     `--merge` takes the cells that other workdirs hold and trains none.
 
     Args:
@@ -61,8 +61,8 @@ def run_cells(
         has_profile: whether results say what scoring costs.
 
     Returns:
-        Exit code: 0; 1 when cells failed or, after merging, are missing; 130 after Ctrl-C; 143
-        after SIGTERM.
+        Exit code: 0; 1 when cells failed or, after merging, are missing; 129 after SIGHUP, 130
+        after Ctrl-C, 143 after SIGTERM.
 
     Raises:
         ConfigError: if the config cannot be used at all.
@@ -97,7 +97,7 @@ def outcome(result: dict[str, Any]) -> str:
 
 
 def code_of(error: KeyboardInterrupt) -> int:
-    """Returns the exit code after Ctrl-C or SIGTERM.
+    """Returns the exit code after a signal to stop.
 
     Raises:
         KeyboardInterrupt: the error, if only this one of several processes knows of it.
@@ -153,13 +153,13 @@ class _Experiment:
             code = code_of(error)
             say("")
         # Whoever sent SIGTERM may wait for seconds only: no tables, no figures.
-        if code == EXIT_TERMINATED:
+        if code in (EXIT_HUNG_UP, EXIT_TERMINATED):
             self.folder.write_results(self.folder.all_results())
         else:
             show(self.finish(ours), self.folder, self.config, ours)
         num_done = sum(self.folder.is_done(cell) for cell in ours)
         took = format_seconds(time.perf_counter() - started)
-        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+        if code in (EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED):
             say(f"Stopped with {num_done} of {len(ours)} cells done; the same command goes on.")
         elif code == EXIT_FAILED_CELLS:
             say(

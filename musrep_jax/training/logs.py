@@ -1,14 +1,17 @@
 """What a run says while it trains and what it leaves behind: progress, metric rows, its record."""
 
+import contextlib
+import errno
 import json
 import math
+import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +19,8 @@ from typing import Any, Self, TextIO
 
 import jax
 
+_NOBODY_READS = (errno.EPIPE, errno.EIO)
+"""What a write says when the reader of a pipe has left, or the terminal was closed."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
 
 
@@ -247,3 +252,47 @@ class Progress:
             self._stream.write("\n")
             self._stream.flush()
             self._width = 0
+
+
+class _LastingStream:
+    """A text stream that loses what nobody can read any more, instead of failing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes text if it can be written."""
+        self._attempt(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is kept back, if it can be written."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            write(*arguments)
+        except OSError as error:  # there is nobody who could be told
+            if error.errno in _NOBODY_READS:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Inside, the program outlives its terminal, the reader of its pipe, and room for its log.
+
+    A training that runs for days is not to fail because a line about it cannot be shown.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_LastingStream, before)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before

@@ -55,7 +55,7 @@ class FitResult(NamedTuple):
 
 
 class Interrupted(Stopped):
-    """Ctrl-C or SIGTERM ended a training at a whole step.
+    """Ctrl-C, SIGTERM or SIGHUP ended a training at a whole step.
 
     Attributes:
         result: what was reached, best weights so far included; it is saved if `fit` had a
@@ -212,8 +212,8 @@ def fit(
     With a checkpointer that holds a state, training goes on from there with the same batches, keys
     and selection, and gives the same numbers bit for bit.
 
-    Ctrl-C or SIGTERM finish the step (or the evaluation), save, and raise `Interrupted`, which
-    carries the result so far.
+    Ctrl-C, SIGTERM and SIGHUP finish the step (or the evaluation), save, and raise `Interrupted`,
+    which carries the result so far.
 
     Args:
         state: where to start; its memory is given to the first step, so do not use it afterwards.
@@ -241,7 +241,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: when the loss or its gradient is not finite.
-        Interrupted: after Ctrl-C or SIGTERM.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
         ValueError: for counts below 1, a metric that evaluation lacks, or batches that run out.
     """
     _check_counts(

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANG_UP = getattr(signal, "SIGHUP", None)
+"""What a terminal sends when it is closed; there is none on Windows."""
+ASKS_TO_LEAVE = (signal.SIGTERM,) if _HANG_UP is None else (signal.SIGTERM, _HANG_UP)
+STOP_SIGNALS = (signal.SIGINT, *ASKS_TO_LEAVE)
 
 
 class Stopped(KeyboardInterrupt):
@@ -47,22 +50,22 @@ class StopRequest:
         self.signal_number: int | None = None
 
 
-_sigterm = StopRequest()
-"""What `stopped_by_sigterm` raised for, and what may have been swallowed on its way."""
+_earlier = StopRequest()
+"""What `stopped_by_signals` raised for, and what may have been swallowed on its way."""
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yields a request that the first Ctrl-C or SIGTERM marks; a second one stops at once.
+    """Yields a request that the first Ctrl-C, SIGTERM or SIGHUP marks; a second one stops at once.
 
-    It is marked already where a SIGTERM came before, and what it raised was swallowed.
+    It is marked already where a signal came before, and what it raised was swallowed.
 
     A step gives the memory of its state away while it runs, so a training that is broken off
     inside one has nothing left to save. Outside the main thread Python allows no handlers, and
     the request is never marked.
     """
     request = StopRequest()
-    request.signal_number = _sigterm.signal_number
+    request.signal_number = _earlier.signal_number
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.signal_number is not None:
@@ -74,29 +77,29 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 @contextlib.contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM raises `Stopped`, as Ctrl-C raises `KeyboardInterrupt`: files are closed.
+def stopped_by_signals() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C `KeyboardInterrupt`: files are closed.
 
     Python calls handlers between any two steps, also inside callbacks of its garbage collector
     (JAX has one), and what is raised there is printed and lost: `stop_on_signals` remembers.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        _sigterm.signal_number = number
+        _earlier.signal_number = number
         raise Stopped(number)
 
     try:
-        with _handled((signal.SIGTERM,), handle):
+        with _handled(ASKS_TO_LEAVE, handle):
             yield
     finally:
-        _sigterm.signal_number = None
+        _earlier.signal_number = None
 
 
 @contextlib.contextmanager
 def stopped_while_loading() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM raise `Stopped`; at its end again, if that was swallowed.
+    """Inside, signals to stop raise `Stopped`; at its end again, if that was swallowed.
 
-    No garbage is collected here, see `stopped_by_sigterm`.
+    No garbage is collected here, see `stopped_by_signals`.
     """
     request = StopRequest()
 
@@ -118,11 +121,18 @@ def stopped_while_loading() -> Iterator[None]:
 def _handled(
     numbers: tuple[int, ...], handle: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
-    """Handles signals inside the context; the handlers of before come back after it."""
+    """Handles signals inside the context; the handlers of before come back after it.
+
+    SIGHUP stays ignored where it is: `nohup` has said so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, handle) for number in numbers}
+    previous = {
+        number: signal.signal(number, handle)
+        for number in numbers
+        if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

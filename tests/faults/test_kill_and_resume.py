@@ -2,10 +2,15 @@
 
 import json
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
+import sys
+import textwrap
+import threading
 import time
 
 import pytest
@@ -146,8 +151,7 @@ def test_a_clock_set_back_by_a_day_that_jumps_ahead(experiment, whole_outside, t
     """Back between two runs: the first one's files come from the future. Then ten minutes ahead
     whenever somebody looks at it, which is many times in each save."""
     (tmp_path / "clock").mkdir()
-    code = "\n".join(line[4:] for line in JUMPING_CLOCK.splitlines())
-    (tmp_path / "clock" / "sitecustomize.py").write_text(code)
+    (tmp_path / "clock" / "sitecustomize.py").write_text(textwrap.dedent(JUMPING_CLOCK))
     workdir = tmp_path / "w"
     with experiment.started(workdir) as process:
         wait_for(lambda: checkpoints(workdir) or process.poll() is not None)
@@ -184,6 +188,59 @@ def test_a_signal_to_the_whole_group_with_workers(experiment, tmp_path):
     assert process.returncode == 143, output
     assert "Traceback" not in output, output
     assert checkpoints(tmp_path)
+
+
+ON_ITS_TERMINAL = """
+    import fcntl, os, sys, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed(experiment, whole_outside, tmp_path):
+    """It sends SIGHUP, and nothing can be written to it any more: not a line about the stop."""
+    ours, theirs = pty.openpty()
+    is_closed = threading.Event()
+
+    def read():
+        while not is_closed.is_set():
+            if select.select([ours], [], [], 0.01)[0]:
+                os.read(ours, 4096)
+
+    reader = threading.Thread(target=read)
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(ON_ITS_TERMINAL), *experiment.words(tmp_path)],
+        cwd=experiment.repository,
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        reader.start()
+        try:
+            wait_for(lambda: checkpoints(tmp_path) or process.poll() is not None)
+        finally:
+            is_closed.set()
+            reader.join()
+            os.close(ours)
+        assert process.wait(60) == 129
+    kept = checkpoints(tmp_path)[-1].name
+    with experiment.started(tmp_path) as process:
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert f"resumed after step {kept}" in output
+    assert_same_outcome(whole_outside, tmp_path)
+
+
+def test_nobody_reads_what_it_prints(experiment, whole_outside, tmp_path):
+    """As behind `| head`: the run goes on to its end, without a word."""
+    with experiment.started(tmp_path) as process:
+        wait_for(lambda: (tmp_path / ".lock").exists() or process.poll() is not None)
+        process.stdout.close()
+        assert process.wait(120) == 0
+    assert_same_outcome(whole_outside, tmp_path)
 
 
 def children_of_nobody():
