@@ -1,6 +1,7 @@
 """The transfer experiment from the command line: what it leaves behind, and what goes wrong."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -129,10 +130,16 @@ def test_all_layers_moves_the_backbone_and_the_statistics(done):
 
 
 def test_the_same_command_goes_on_and_does_nothing_twice(done, data_dir, capsys):
-    before = {p: p.stat().st_mtime_ns for p in done.glob("exports/*/tagger.json")}
+    kept = [*done.glob("exports/*/tagger.json"), *done.glob("figures/*/*.png")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert len(before) == 4 + 2 + 4
+    stale, missing = list(done.glob("figures/labels/*.png"))
+    os.utime(stale, (0, 0))
+    missing.unlink()
     assert run(done, data_dir) == 0
     assert "4 cells, 4 done before" in capsys.readouterr().err
-    assert before == {p: p.stat().st_mtime_ns for p in done.glob("exports/*/tagger.json")}
+    for path, written in before.items():
+        assert (path.stat().st_mtime_ns == written) == (path not in (stale, missing)), path
 
 
 def test_another_experiment_in_the_workdir_is_refused(done, data_dir, capsys):

@@ -8,6 +8,7 @@ blue, which colour-blind readers tell apart.
 import contextlib
 import functools
 import math
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Returns the path of the figure after writing it as PNG with 150 dots per inch.
+    """Returns the path of the figure after writing it, whole, as PNG with 150 dots per inch.
 
     Args:
         figure: from a function of this file.
@@ -83,12 +84,17 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
         # Laid out here, it is drawn once; matplotlib draws a figure with a layout engine twice.
         if engine := figure.get_layout_engine():
             engine.execute(figure)
             figure.set_layout_engine(None)
-        figure.savefig(path, dpi=DPI)
+        try:
+            figure.savefig(temporary, dpi=DPI, format="png")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return path
 
 

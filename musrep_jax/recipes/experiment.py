@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ from musrep_jax.recipes.binding import output_of
 from musrep_jax.recipes.cells import EXPORT_PREFIX, Cell, Share
 from musrep_jax.recipes.filters import write_filters
 from musrep_jax.recipes.merging import copy_cells, open_workdirs
-from musrep_jax.recipes.presentation import Present, present
+from musrep_jax.recipes.presentation import Present, present, save_cell_figures
 from musrep_jax.recipes.settings import builder_of, model_deviations, settings_of_cell
 from musrep_jax.recipes.train_cell import Trained, train_cell
 from musrep_jax.recipes.workdir import Workdir
@@ -136,6 +137,7 @@ class _Experiment:
             f"{len(devices)} {devices[0].device_kind} device(s); writing to {self.folder.path}"
         )
         started, code = time.perf_counter(), EXIT_OK
+        painter = ThreadPoolExecutor(1, "figures")  # while the next cell trains
         try:
             for number, cell in enumerate(todo, start=1):
                 with self.folder.claim(cell) if share else contextlib.nullcontext():
@@ -148,10 +150,13 @@ class _Experiment:
                 left = format_seconds(elapsed / number * (len(todo) - number))
                 say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
                 self.folder.write_results_now_and_then()
+                painter.submit(save_cell_figures, self.folder, [cell])
             distributed.from_first("the next cell", None)
         except KeyboardInterrupt as error:
             code = code_of(error)
             say("")
+        finally:
+            painter.shutdown(cancel_futures=True)  # `show` draws what is missing, or fails again
         # Whoever sent SIGTERM may wait for seconds only: no tables, no figures.
         if code in (EXIT_HUNG_UP, EXIT_TERMINATED):
             self.folder.write_results(self.folder.all_results())

@@ -1,12 +1,14 @@
 """What a person sees of an experiment: the printed table, `results.md`, the figures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 from musrep_jax.evaluation import figures, run_figures, tables
 from musrep_jax.recipes.cells import Cell, display_name
+from musrep_jax.recipes.filters import FILE as FILTERS_FILE
 from musrep_jax.recipes.filters import save_filter_figure
 from musrep_jax.recipes.workdir import Workdir, write_text
 from musrep_jax.training.logs import read_rows
@@ -60,6 +62,8 @@ def write_report(shown: Sequence[Result], folder: Workdir, table: str) -> None:
 def save_cell_figures(folder: Workdir, cells: Sequence[Cell]) -> None:
     """Draws each finished cell's labels (from scratch only), training and harmonic filters.
 
+    A figure that is there and not older than what it shows is left as it is.
+
     Args:
         folder: of the experiment.
         cells: to draw.
@@ -70,14 +74,26 @@ def save_cell_figures(folder: Workdir, cells: Sequence[Cell]) -> None:
         if not result or result["error"] is not None:
             continue
         title = title_of(with_display_names(result))
-        if cell.source is None:
-            bars = run_figures.per_label_bars(result, title=title)
-            figures.save_figure(bars, target / "labels" / f"{key}.png")
-        rows = read_rows(folder.cell_dir(cell) / "metrics.jsonl")
-        if rows:
-            curves = run_figures.training_curves(rows, title=title, best_step=result["best_step"])
-            figures.save_figure(curves, target / "training" / f"{key}.png")
-        save_filter_figure(folder.cell_dir(cell), target / "filters" / f"{key}.png", title)
+        labels, training, filters = (
+            target / kind / f"{key}.png" for kind in ("labels", "training", "filters")
+        )
+        recorded = folder.cell_dir(cell)
+        if cell.source is None and not is_current(labels, recorded / "result.json"):
+            figures.save_figure(run_figures.per_label_bars(result, title=title), labels)
+        if not is_current(training, recorded / "metrics.jsonl"):
+            rows, best = read_rows(recorded / "metrics.jsonl"), result["best_step"]
+            if rows:
+                curves = run_figures.training_curves(rows, title=title, best_step=best)
+                figures.save_figure(curves, training)
+        if not is_current(filters, recorded / FILTERS_FILE):
+            save_filter_figure(recorded, filters, title)
+
+
+def is_current(figure: Path, shown: Path) -> bool:
+    """Returns whether a figure is there and not older than the file that it shows."""
+    if not (figure.exists() and shown.exists()):
+        return False
+    return figure.stat().st_mtime_ns >= shown.stat().st_mtime_ns
 
 
 def with_display_names(result: Result) -> dict[str, Any]:
