@@ -343,6 +343,27 @@ def test_a_trace_of_a_few_steps(tmp_path):
     assert "trace of 2 steps" in stream.getvalue()
 
 
+def test_of_the_two_sighups_of_a_closed_terminal_one_counts(tmp_path):
+    before = signal.getsignal(signal.SIGHUP)
+    checkpointer = TrainCheckpoints(tmp_path / "checkpoints", {"model": "toy"})
+    saved, save = [], checkpointer.save
+
+    def save_while_it_comes_again(step, *arguments):
+        os.kill(os.getpid(), signal.SIGHUP)
+        save(step, *arguments)
+        saved.append(step)
+
+    checkpointer.save = save_while_it_comes_again
+    try:
+        with checkpointer, stopped_by_signals(), pytest.raises(Interrupted) as caught:
+            batches = send_once_at([12], signal.SIGHUP)
+            run(evaluate_for_real, batches=batches, checkpointer=checkpointer, num_steps=1000)
+        assert caught.value.signal_number == signal.SIGHUP
+        assert saved[-1] == int(caught.value.result.state.step)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_sighup_stays_ignored_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

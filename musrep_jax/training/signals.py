@@ -123,13 +123,20 @@ def _handled(
 ) -> Iterator[None]:
     """Handles signals inside the context; the handlers of before come back after it.
 
-    SIGHUP stays ignored where it is: `nohup` has said so.
+    SIGHUP stays ignored where it is: `nohup` has said so. It is ignored after the first one: when a
+    terminal is closed, one comes from the system and another from the shell.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
+    def handle_once(number: int, frame: FrameType | None) -> None:
+        if number == _HANG_UP:
+            signal.signal(number, signal.SIG_IGN)
+        handle(number, frame)
+
     previous = {
-        number: signal.signal(number, handle)
+        number: signal.signal(number, handle_once)
         for number in numbers
         if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN
     }
@@ -137,4 +144,5 @@ def _handled(
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
