@@ -188,6 +188,7 @@ def test_your_own_recordings(execute):
     assert num_pictures(outputs) == 1
 
 
+@pytest.mark.slow
 def test_export_and_use(execute):
     question = "[[float(difference) for difference in (safetensors_difference, \
         stablehlo_difference, onnx_difference)], found]"

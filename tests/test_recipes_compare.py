@@ -100,6 +100,7 @@ def test_the_other_model_is_compared_with_the_best_by_paired_resamples(compared)
         assert metric not in (best.get("versus_best") or {})
 
 
+@pytest.mark.slow
 def test_a_further_model_joins_what_was_done_before(compared, data_dir, capsys):
     def exports():
         return {p: p.stat().st_mtime_ns for p in compared.glob("exports/*/tagger.json")}

@@ -281,6 +281,7 @@ def make_folder(path, names=("drum", "flute"), seconds=1.0):
     return path
 
 
+@pytest.mark.slow
 def test_own_recordings_from_one_folder_to_another(data_dir, tmp_path, capsys):
     one, two = make_folder(tmp_path / "one"), make_folder(tmp_path / "two", ("flute", "drum"))
     workdir = tmp_path / "w"
@@ -300,6 +301,7 @@ def test_own_recordings_from_one_folder_to_another(data_dir, tmp_path, capsys):
     assert "audio_folder:one" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tagging_learns_to_tell_noise_from_tones(data_dir, tmp_path, capsys):
     folder, workdir = make_folder(tmp_path / "music"), tmp_path / "w"
     code = run(
@@ -317,7 +319,7 @@ def test_tagging_learns_to_tell_noise_from_tones(data_dir, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("config", ["transfer", "tagging"])
+@pytest.mark.parametrize("config", [pytest.param("transfer", marks=pytest.mark.slow), "tagging"])
 def test_the_literal_command_runs(config, tmp_path, data_dir, repository):
     command = [sys.executable, "main.py", f"--config=configs/{config}.py:smoke"]
     extra = [f"--workdir={tmp_path / 'w'}", f"--config.data.data_dir={data_dir}"]
