@@ -38,7 +38,7 @@ def run(capsys):
     return run_here
 
 
-def run_apart(repository, *words, code="from musrep_jax.cli import app; app()", **environment):
+def run_apart(repository, *words, code="from musrep_jax.cli import run; run()", **environment):
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=repository,
@@ -67,7 +67,7 @@ def test_help_and_completion_need_no_jax(repository):
 
 
 def test_shell_completion(repository):
-    code = "import sys; from musrep_jax.cli import app; sys.argv[0] = 'musrep'; app()"
+    code = "import sys; from musrep_jax.cli import run; sys.argv[0] = 'musrep'; run()"
     done = run_apart(
         repository,
         code=code,

@@ -353,8 +353,8 @@ def test_the_command_from_start_to_end(run, tagger, store, tmp_path, repository,
     export = save_export(tmp_path / "m", tagger.variables, dict(tagger.card))
     words = ["serve", export, "--store", store.path, "--port", "0", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-c", "import signal; from musrep_jax.cli import app\n"
-         "signal.signal(signal.SIGINT, signal.default_int_handler); app()", *map(str, words)],
+        [sys.executable, "-c", "import signal; from musrep_jax.cli import run\n"
+         "signal.signal(signal.SIGINT, signal.default_int_handler); run()", *map(str, words)],
         cwd=repository, env={**os.environ, "XLA_FLAGS": "", "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -8,6 +8,7 @@ once.
 """
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
@@ -27,6 +28,7 @@ from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
 from musrep_jax.cli.tag import tag
 from musrep_jax.cli.train import train
+from musrep_jax.training.signals import end_program
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
@@ -68,3 +70,12 @@ def make_app() -> typer.Typer:
 
 
 app = make_app()
+
+
+def run() -> NoReturn:
+    """Runs the command that the program was started with, and ends the program."""
+    try:
+        app()
+    except SystemExit as end:
+        end_program(end.code)
+    end_program(None)

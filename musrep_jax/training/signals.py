@@ -1,11 +1,15 @@
 """Leaving a training at a whole step when it is asked to stop, and a program at any point."""
 
+import atexit
 import contextlib
 import gc
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 _HANG_UP = getattr(signal, "SIGHUP", None)
 """What a terminal sends when it is closed; there is none on Windows."""
@@ -37,6 +41,26 @@ def exit_code(error: KeyboardInterrupt) -> int:
     (130, 143)
     """
     return 128 + int(getattr(error, "signal_number", signal.SIGINT))
+
+
+def end_program(code: int | str | None) -> NoReturn:
+    """Ends the program as `sys.exit` does; one that a signal has stopped, at once.
+
+    A signal that arrives while JAX compiles breaks off the waiting, and a thread of JAX goes on
+    compiling. Python would take JAX apart meanwhile: that waits for the compilation, and then often
+    ends in a segmentation fault instead of the exit code. So all that is registered to be done at
+    the end is done, and then the process is over.
+
+    Args:
+        code: as for `sys.exit`.
+    """
+    if code not in [128 + number for number in STOP_SIGNALS]:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(int(code))
 
 
 class StopRequest:

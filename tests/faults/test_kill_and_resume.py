@@ -180,6 +180,41 @@ def test_kill_9_twenty_times(experiment, whole_outside, tmp_path):
     assert not children_of_nobody(), "workers were left behind"
 
 
+COMPILE_FOR_A_MINUTE = """
+    import jax, jax.numpy as jnp
+    from musrep_jax.training.signals import end_program, exit_code, stopped_by_signals
+
+    def chain(x):
+        for i in range(2000):
+            x = jnp.tanh(x @ x) + i
+        return x
+
+    lowered = jax.jit(chain).lower(jnp.ones((8, 8)))
+    try:
+        with stopped_by_signals():
+            print("compiling", flush=True)
+            lowered.compile()
+    except KeyboardInterrupt as error:
+        end_program(exit_code(error))
+"""
+
+
+def test_a_program_that_is_stopped_while_it_compiles_leaves_at_once(repository):
+    """JAX goes on compiling in a thread: neither is that waited for, nor does it end in a crash."""
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(COMPILE_FOR_A_MINUTE)],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "compiling\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        sent = time.perf_counter()
+        assert process.wait(300) == 143
+    assert time.perf_counter() - sent < 15
+
+
 def test_a_signal_to_the_whole_group_with_workers(experiment, tmp_path):
     """What a terminal does on Ctrl-C, and systemd on a stop: the workers get the signal too."""
     with experiment.started(tmp_path, "--config.data.num_workers=2") as process:
