@@ -125,7 +125,7 @@ def test_training_goes_on_while_a_save_is_written(tmp_path):
         ({"labels": ["raga", "makam", "voice"]}, "its labels has 'tala' at position 1.*'makam'"),
         ({"labels": ["raga"]}, "its labels has 3 entries where this run has 1"),
         ({"settings": {"a": {"b": 1}}}, "its settings is None, but this run has {'a': {'b': 1}}"),
-        ({"format": 3}, "its format is 2, but this run has 3"),
+        ({"format": 4}, "its format is 3, but this run has 4"),
     ],
 )
 def test_checkpoints_of_another_run_are_refused_by_name(tmp_path, template, change, words):
@@ -143,7 +143,9 @@ def test_another_shape_is_refused_by_the_leafs_name(tmp_path):
     save_steps(tmp_path, 1)
     with (
         TrainCheckpoints(tmp_path, IDENTITY) as checkpoints,
-        pytest.raises(CheckpointError, match=r"does not fit.*has the shape \(16,\).*\(32,\) here"),
+        pytest.raises(
+            CheckpointError, match=r"does not fit.*float32 \(16,\) there and float32 \(32,\) here"
+        ),
     ):
         checkpoints.restore(make_state(width=32))
 
@@ -183,6 +185,18 @@ def test_damage_of_any_file_is_found(tmp_path, template):
         with TrainCheckpoints(tmp_path / "copy", IDENTITY) as checkpoints:
             assert checkpoints.steps == [1], file
         shutil.rmtree(tmp_path / "copy")
+
+
+def test_a_list_of_checksums_cut_off_at_a_line_is_damage(tmp_path):
+    save_steps(tmp_path / "checkpoints", 1, 2)
+    export = save_export(tmp_path / "export", make_variables(), CARD)
+    for folder in (tmp_path / "checkpoints" / "2", export):
+        lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+        (folder / "SHA256SUMS").write_text("".join(lines[: len(lines) // 2]))
+    with TrainCheckpoints(tmp_path / "checkpoints", IDENTITY) as checkpoints:
+        assert checkpoints.steps == [1]
+    with pytest.raises(ExportError, match="damaged: SHA256SUMS does not list the file params/"):
+        load_export(export)
 
 
 def test_an_older_checkpoint_that_was_being_removed_is_no_damage(tmp_path, template):

@@ -9,7 +9,7 @@ import jax
 from flax import traverse_util
 
 from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, load_export
-from musrep_jax.training.integrity import SUMS_FILE, find_damage, read_sums
+from musrep_jax.training.integrity import SUMS_FILE, find_damage
 from musrep_jax.types import PyTree
 
 HUB_PREFIX = "hub:"
@@ -66,9 +66,7 @@ def read_safetensors_folder(path: Path) -> tuple[PyTree, dict[str, Any]]:
     for name in (SUMS_FILE, CONFIG_FILE, SAFETENSORS_FILE):
         if not (path / name).is_file():
             raise ExportError(f"{path} is not a complete export: {name} is missing; export again.")
-    damage = find_damage(path)
-    if damage is None and not {CONFIG_FILE, SAFETENSORS_FILE} <= read_sums(path).keys():
-        damage = f"{SUMS_FILE} does not list every file"
+    damage = find_damage(path, listed=[CONFIG_FILE, SAFETENSORS_FILE])
     if damage is not None:
         raise ExportError(f"The export {path} is damaged: {damage}; copy it again or export again.")
     return read_safetensors(path)

@@ -10,6 +10,7 @@ Orbax notices a truncated file but not a flipped bit: hence the sums here. It me
 save takes by the clock on the wall, which may jump ahead: hence no limit worth the name.
 """
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -28,16 +29,17 @@ from musrep_jax.training.folders import whole_folder
 from musrep_jax.training.integrity import (
     SUMS_FILE,
     describe_difference,
+    files_under,
     find_damage,
     one_sentence,
-    read_sums,
     write_sums,
 )
 from musrep_jax.training.loop import Restored
+from musrep_jax.training.packing import Entry, index_of, pack, to_read, unpack
 from musrep_jax.types import PyTree, TrainState
 
 EXPORT_FORMAT = 1
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 NUM_KEPT = 2
 """Latest checkpoints: so that a damaged one leaves the one before it."""
 CARD_FILE = "tagger.json"
@@ -45,7 +47,11 @@ PARAMS_FOLDER = "params"
 README_FILE = "README.md"
 
 _ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError)
-_KEY_FIELDS = ("key", "name", "idx")
+_SEALED_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
+"""Orbax writes the time of the commit into them."""
+_FROM_FILE_MANAGERS = (".DS_Store", "Thumbs.db")
+_CHUNK_BYTES = 64 * 2**20
+"""Of an array, written and compressed beside one another."""
 _NO_LIMIT_SECONDS = 10 * 365 * 24 * 3600
 
 
@@ -152,10 +158,8 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     for name in (SUMS_FILE, CARD_FILE, PARAMS_FOLDER):
         if not (path / name).exists():
             raise ExportError(f"{path} is not a complete export: {name} is missing; export again.")
-    damage = find_damage(path)
-    listed = read_sums(path)
-    if damage is None and not {CARD_FILE, f"{PARAMS_FOLDER}/_METADATA"} <= listed.keys():
-        damage = f"{SUMS_FILE} does not list every file"
+    names = files_under(path / PARAMS_FOLDER, without=_FROM_FILE_MANAGERS)
+    damage = find_damage(path, listed=[CARD_FILE, *(f"{PARAMS_FOLDER}/{name}" for name in names)])
     if damage is not None:
         raise ExportError(f"The export {path} is damaged: {damage}; copy it again or export again.")
     card = json.loads((path / CARD_FILE).read_text(encoding="utf-8"))
@@ -223,12 +227,15 @@ class TrainCheckpoints:
         self.wait()
         if step in self.steps:
             return
-        items = {
-            "state": ocp.args.StandardSave(state),
-            "meta": ocp.args.JsonSave({"identity": self._identity, "run": dict(run)}),
-        }
-        if best is not None:
-            items["best"] = ocp.args.StandardSave(best)
+        items, indices = {}, {}
+        for name, tree in {"state": state, "best": best}.items():
+            if tree is not None:
+                arrays, index = pack(tree)
+                save_args = dict.fromkeys(arrays, ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES))
+                items[name] = ocp.args.StandardSave(arrays, save_args)
+                indices[name] = {leaf: dataclasses.astuple(at) for leaf, at in index.items()}
+        meta = {"identity": self._identity, "run": dict(run), "arrays": indices}
+        items["meta"] = ocp.args.JsonSave(meta)
         self._saving = step
         with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
             self._manager.save(step, args=ocp.args.Composite(**items))
@@ -237,8 +244,7 @@ class TrainCheckpoints:
         """Writes the checksums of a save that is about to take its name: with it or not at all."""
         if jax.process_index() == 0:
             for folder in self.directory.glob(f"{self._saving}.*"):
-                # Orbax writes the time of the commit into this file afterwards.
-                write_sums(folder, without=("_CHECKPOINT_METADATA",))
+                write_sums(folder, without=_SEALED_LATER)
 
     def wait(self) -> None:
         """Waits until the last save is complete on the disk, checksums included.
@@ -273,9 +279,10 @@ class TrainCheckpoints:
         step = self.steps[-1]
         meta = json.loads((self.directory / str(step) / "meta" / "metadata").read_text("utf-8"))
         self._check_identity(step, meta["identity"])
-        state, best = self._read(step, "state", template), None
-        if (self.directory / str(step) / "best").is_dir():
-            best = self._read(step, "best", template.replace(opt_state=None))
+        arrays, best = meta["arrays"], None
+        state = self._read(step, "state", arrays["state"], template)
+        if "best" in arrays:
+            best = self._read(step, "best", arrays["best"], template.replace(opt_state=None))
         return Restored(state, meta["run"], best, list(self._notes))
 
     def _tidy(self) -> list[str]:
@@ -290,7 +297,7 @@ class TrainCheckpoints:
         for folder in folders:
             if num_good == NUM_KEPT:  # a kill came while this one was removed
                 leftovers.append(folder)
-            elif damage := find_damage(folder):
+            elif damage := find_damage(folder, files_under(folder, _SEALED_LATER)):
                 damaged[folder] = damage
             else:
                 num_good += 1
@@ -319,29 +326,27 @@ class TrainCheckpoints:
                 "directory to start again."
             )
 
-    def _read(self, step: int, item: str, template: TrainState) -> TrainState:
+    def _read(
+        self, step: int, item: str, arrays: Mapping[str, Any], template: TrainState
+    ) -> TrainState:
         """Returns a state of a checkpoint, placed like the template."""
-        folder = self.directory / str(step) / item
-        reading = one_sentence(CheckpointError, f"reading step {step} of {self.directory}")
-        with reading, ocp.StandardCheckpointer() as checkpointer:
-            stored = _shapes(checkpointer.metadata(folder).item_metadata.tree)
-        wanted = _shapes(template)
-        for name in sorted(stored.keys() | wanted.keys()):
-            if stored.get(name) != wanted.get(name):
+        index = {name: Entry(tuple(shape), *rest) for name, (shape, *rest) in arrays.items()}
+        wanted = index_of(template)
+        for name in sorted(index.keys() | wanted.keys()):
+            theirs, ours = (str(one.get(name, "missing")) for one in (index, wanted))
+            if theirs != ours:
                 raise CheckpointError(
                     f"The checkpoint of step {step} in {self.directory} does not fit this model: "
-                    f"{name} has the shape {stored.get(name, 'none')} there and "
-                    f"{wanted.get(name, 'none')} here. Use another workdir."
+                    f"{name} is {theirs} there and {ours} here. Use another workdir."
                 )
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-            template,
-        )
         with one_sentence(CheckpointError, f"reading step {step} of {self.directory}"):
             restored = self._manager.restore(
-                step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
+                step,
+                args=ocp.args.Composite(
+                    **{item: ocp.args.StandardRestore(to_read(index, template))}
+                ),
             )
-            return restored[item]
+        return unpack(restored[item], index, template)
 
     def close(self) -> None:
         """Waits for the last save and lets go of the directory."""
@@ -373,13 +378,3 @@ def _at(tree: Mapping[str, Any], dotted: str) -> Any:
     for name in dotted.split("."):
         tree = tree.get(name) if isinstance(tree, Mapping) else None
     return tree
-
-
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Returns leaf name -> shape, the names the same for a state and for what orbax stored."""
-
-    def name(key: Any) -> str:
-        return str(next(getattr(key, field) for field in _KEY_FIELDS if hasattr(key, field)))
-
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {"/".join(name(key) for key in path): tuple(leaf.shape) for path, leaf in leaves}

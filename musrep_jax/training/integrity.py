@@ -45,11 +45,10 @@ def write_sums(folder: Path, without: Collection[str] = ()) -> None:
 
     Args:
         folder: the folder; `sha256sum -c SHA256SUMS` inside it checks the same.
-        without: names of files that are left out.
+        without: files that are left out, relative to the folder.
     """
-    left_out = {SUMS_FILE, *without}
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in left_out)
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    files = files_under(folder, without)
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in files]
     temporary = folder / f"{SUMS_FILE}.tmp"
     temporary.write_text("".join(lines), encoding="utf-8")
     temporary.replace(folder / SUMS_FILE)
@@ -66,11 +65,13 @@ def read_sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in parts}
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, listed: Collection[str] = ()) -> str | None:
     """Returns what is wrong with the files of a folder, in words, or None.
 
     Args:
         folder: a folder that should have `SHA256SUMS`.
+        listed: files that must stand there, relative to the folder; otherwise a list that was cut
+            off at the end of a line passes.
     """
     if not (folder / SUMS_FILE).is_file():
         return f"the file {SUMS_FILE} is missing"
@@ -83,7 +84,21 @@ def find_damage(folder: Path) -> str | None:
             return f"the file {name} is missing"
         if _sha256(path) != digest:
             return f"the file {name} does not match its checksum"
+    if unlisted := sorted(set(listed) - sums.keys()):
+        return f"{SUMS_FILE} does not list the file {unlisted[0]}"
     return None
+
+
+def files_under(folder: Path, without: Collection[str] = ()) -> list[str]:
+    """Returns the files under a folder, relative to it, but for its `SHA256SUMS`.
+
+    Args:
+        folder: the folder.
+        without: files that are left out, relative to the folder.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix() for path in files}
+    return sorted(names - {SUMS_FILE, *without})
 
 
 def describe_difference(theirs: Any, ours: Any) -> str:
