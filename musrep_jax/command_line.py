@@ -1,6 +1,5 @@
 """From the words of a command to a recipe, and from errors to sentences."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import jax
 import ml_collections
 
 from musrep_jax import __version__
+from musrep_jax.compiled import keep_compiled_programs
 from musrep_jax.config import ConfigError, config_first, parse_command_line, plain
 from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.heap import keep_freed_memory
@@ -43,7 +43,7 @@ def _main(argv: Sequence[str]) -> int:
         with stopped_by_signals(), distributed.leaving():
             config, workdir = parse_command_line(argv)
             num_processes = distributed.start(config.distributed)
-            keep_compiled_programs(config)
+            keep_compiled_programs(Path(config.data.data_dir or default_data_dir()))
             split_cpu(config, num_processes)
             check_processes(config, workdir)
             distributed.connect_devices()
@@ -74,29 +74,6 @@ def default_workdir(argv: Sequence[str]) -> str:
     file, _, argument = text.removeprefix("--config=").partition(":")
     name = re.sub(r"[^\w.-]+", "_", "-".join(p for p in (Path(file).stem, argument) if p))
     return str(Path("runs") / name)
-
-
-def keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
-    """Turns on JAX's persistent compilation cache, so that a program is compiled once per machine.
-
-    Args:
-        config: its `data.data_dir` holds the cache.
-    """
-    folder = Path(config.data.data_dir or default_data_dir()).expanduser().absolute() / "compiled"
-    if jax.config.jax_compilation_cache_dir is not None:
-        return
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(there, os.W_OK):
-        print(
-            f"compiled programs are not kept: {there} cannot be written to; the environment "
-            "variable JAX_COMPILATION_CACHE_DIR names another folder",
-            file=sys.stderr,
-        )
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    print(f"compiled programs are kept in {folder}", file=sys.stderr)
 
 
 def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:

@@ -2,8 +2,14 @@
 
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# What one process of the suite has compiled the others need not compile again.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/musrep-{os.getpid()}")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import pytest
@@ -11,6 +17,13 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_unconfigure() -> None:
+    """Removes what was compiled, at the end of the process that named the folder."""
+    compiled = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if compiled.name == f"musrep-{os.getpid()}":
+        shutil.rmtree(compiled, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

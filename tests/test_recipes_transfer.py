@@ -319,7 +319,8 @@ def test_tagging_learns_to_tell_noise_from_tones(data_dir, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("config", [pytest.param("transfer", marks=pytest.mark.slow), "tagging"])
+@pytest.mark.parametrize("config", ["transfer", "tagging"])
+@pytest.mark.slow
 def test_the_literal_command_runs(config, tmp_path, data_dir, repository):
     command = [sys.executable, "main.py", f"--config=configs/{config}.py:smoke"]
     extra = [f"--workdir={tmp_path / 'w'}", f"--config.data.data_dir={data_dir}"]

@@ -6,15 +6,15 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 import soundfile
 from experiments import NUM_STEPS, Experiment, acting, assert_same_outcome
 
-from musrep_jax.command_line import keep_compiled_programs
+from musrep_jax.compiled import keep_compiled_programs
 
 
 def mount(*words):
@@ -45,7 +45,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize(
     "size",
-    [pytest.param(60, marks=pytest.mark.slow), 200, pytest.param(600, marks=pytest.mark.slow)],
+    [pytest.param(60, marks=pytest.mark.slow), 120, pytest.param(200, marks=pytest.mark.slow)],
 )
 def test_a_disk_that_is_full_while_saving(experiment, whole, small_disk, capsys, size):
     """At its first file, at its first checkpoint, and after one."""
@@ -57,7 +57,7 @@ def test_a_disk_that_is_full_while_saving(experiment, whole, small_disk, capsys,
     assert "Traceback" not in error
     set_size(64000)
     assert experiment.run(folder / "w") == 0
-    assert ("resumed after step 5" in capsys.readouterr().err) == (size == 600)
+    assert ("resumed after step 5" in capsys.readouterr().err) == (size == 200)
     assert_same_outcome(whole, folder / "w")
 
 
@@ -155,9 +155,9 @@ def test_a_read_only_data_folder(own_data, whole, tmp_path, capsys, can_be_read_
     for table in tables:
         table.unlink()
     set_read_only(own_data.data_dir, True)
-    cache = jax.config.jax_compilation_cache_dir  # of the first run of this process
+    cache = jax.config.jax_compilation_cache_dir  # of this process
     jax.config.update("jax_compilation_cache_dir", None)
-    keep_compiled_programs(ml_collections.ConfigDict({"data": {"data_dir": own_data.data_dir}}))
+    keep_compiled_programs(own_data.data_dir)
     is_kept = jax.config.jax_compilation_cache_dir is not None
     jax.config.update("jax_compilation_cache_dir", cache)
     code = own_data.run(tmp_path / "w")
@@ -265,6 +265,37 @@ def make_folder(folder, spoiled):
     return folder
 
 
+COMPILE = """
+import pathlib, sys, jax
+from musrep_jax.compiled import keep_compiled_programs
+keep_compiled_programs(pathlib.Path(sys.argv[1]))
+jax.jit(lambda x: x + 1)(1.0)
+"""
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b""])
+def test_half_written_compiled_programs_are_compiled_again(repository, tmp_path, damage):
+    """By a run that was killed, or on a full disk: JAX would warn, and compile, in every run."""
+
+    def run():
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
+        words = [sys.executable, "-c", COMPILE, tmp_path]
+        done = subprocess.run(
+            words, cwd=repository, env=environment, capture_output=True, text=True, check=True
+        )
+        programs = {path: path.read_bytes() for path in tmp_path.rglob("*-cache")}
+        return programs, done.stderr
+
+    whole, _ = run()
+    assert whole
+    halved = sorted(whole)[0]
+    halved.write_bytes(damage(whole[halved]))
+    programs, said = run()
+    assert sorted(programs) == sorted(whole)
+    assert len(programs[halved]) > len(whole[halved]) // 2
+    assert len(said.splitlines()) == 1, said  # where they are kept
+
+
 def test_nan_in_a_recording_is_refused_and_the_others_are_used(experiment, tmp_path, capsys):
     def spoiled(audio, number):
         audio[1000] = np.nan if number == 5 else audio[1000]
@@ -272,5 +303,5 @@ def test_nan_in_a_recording_is_refused_and_the_others_are_used(experiment, tmp_p
 
     folder = make_folder(tmp_path / "music", spoiled)
     flags = ("--config.data.name=audio_folder", f"--config.data.path={folder}")
-    assert experiment.run(tmp_path / "w", *flags) == 0
+    assert experiment.run(tmp_path / "w", *flags, "--config.train.num_steps=5") == 0
     assert "5.wav" in "".join(capsys.readouterr())
