@@ -46,7 +46,7 @@ NOT_RUN = {
     r"^(python3 -m venv|\. \.venv|pip install)": "changes the environment; .ci/run does it",
     r"^pytest": "is these tests",
     r":paper|:thesis|_published": "takes days and corpora that are not here",
-    r"turkish_makam|mtg_jamendo": "needs the corpus; tests/test_corpora.py",
+    r"turkish_makam|mtg_jamendo|magnatagatune": "needs the corpus; tests/test_corpora.py",
     r"distributed\.|^gcloud|^srun|^mpirun|^sbatch|^#": "needs several machines",
     r"--beam": "needs a cluster",
     r"^hf |--push": "needs an account at the Hugging Face Hub",

@@ -193,7 +193,7 @@ def test_the_example_of_the_docs_tags_as_the_model_does(exports, run, repository
     text = (repository / "docs" / "exports.md").read_text(encoding="utf-8")
     example = next(part for part in text.split("```python\n") if part.startswith("import json"))
     names = {}
-    exec(example.partition("```")[0].replace('"DIR"', repr(str(out))), names)
+    exec(example.partition("```")[0].replace('"DIR/stablehlo"', repr(str(out))), names)
     tagger = musrep_jax.load_tagger(exports / "vgg_ish")
     size = tagger.model.num_samples
     for length in (size // 2, size, 2 * size, 2 * size + 100):
