@@ -58,7 +58,7 @@ def test_memory_runs_and_measures_what_it_planned(tmp_path, capsys):
 def test_transfer_is_run_by_both_sides(tmp_path, capsys):
     pytest.importorskip("torch")
     record = transfer_vs_torch.main(["--quick", "--out", str(tmp_path)])
-    assert len(record["roc_auc"]) == 2
+    assert len(record["roc_auc"]) == 3  # the source, its output layer and all layers moved
     for found in record["roc_auc"].values():
         assert all(0 <= value <= 1 for side in ("ours", "torch") for value in found[side])
     phases = record["phases"]
