@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from benchmarks import memory, scaling, startup, transfer_vs_torch
+from benchmarks import memory, saves, scaling, startup, transfer_vs_torch
 
 
 def test_exponents_are_slopes_of_logarithms():
@@ -68,6 +68,13 @@ def test_transfer_is_run_by_both_sides(tmp_path, capsys):
     assert record["chunks"]["ours"] == record["chunks"]["torch"]
     assert record["parameters"]["ours"] == record["parameters"]["torch"]
     assert "torch / ours by the clock" in capsys.readouterr().out
+
+
+def test_saves_run_and_are_measured(capsys):
+    (row,) = saves.main(["--quick"])
+    assert row["model"] == "vgg_ish" and row["arrays"] > 100
+    assert 0 < row["blocked s"] <= row["s"] and row["restore s"] > 0
+    assert capsys.readouterr().out.count("\n") == 3
 
 
 def test_a_setting_that_nobody_knows_is_refused(capsys):
