@@ -176,7 +176,8 @@ def test_a_sound_event_that_is_unknown_is_refused(events):
 TASKS = {"keywords": ("speech", "speech_commands"), "sound_events": ("events", "dcase2017_task4")}
 
 
-@pytest.mark.parametrize("task", ["keywords", pytest.param("sound_events", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_the_harmonic_tasks_train_a_step(task, request, tmp_path, repository, monkeypatch):
     fixture, name = TASKS[task]
     data_dir = request.getfixturevalue(fixture)

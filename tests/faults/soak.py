@@ -55,9 +55,10 @@ MORE_MEMORY = 1.05
 """The last quarter of a life may take so much of its second quarter's memory."""
 MORE_FILES = 8
 """A short run's quarter sees parts of a cell only, which has from 7 to 33 files open."""
-LOST_PER_SAVE = 120_000
-"""Bytes that it may take more for every save in between: tensorstore (0.1.72 to 0.1.86) keeps what
-it turns from JSON into Python objects, such as the place of every array, with a reference too many.
+LOST_PER_SAVE = 40_000
+"""Bytes that it may take more for every save in between, a share of its cell's export included:
+tensorstore (0.1.72 to 0.1.86) keeps what it turns from JSON into Python objects, such as the place
+of every array, with a reference too many.
 """
 
 
