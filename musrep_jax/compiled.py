@@ -11,11 +11,20 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
 CHECKED_FILE = "checked"
 """Its time is that of the last look for half-written programs."""
+
+
+class Compression(NamedTuple):
+    """A compressed format: its name, what reads it, and what that raises for half a file."""
+
+    name: str
+    decompress: Callable[[bytes], bytes]
+    error: type[Exception]
 
 
 def keep_compiled_programs(data_dir: Path) -> None:
@@ -28,8 +37,8 @@ def keep_compiled_programs(data_dir: Path) -> None:
     """
     if jax.config.jax_compilation_cache_dir is not None:
         return
-    name, decompress = _compression()
-    folder = data_dir.expanduser().absolute() / "compiled" / name
+    compression = _compression()
+    folder = data_dir.expanduser().absolute() / "compiled" / compression.name
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(there, os.W_OK):
         print(
@@ -39,49 +48,43 @@ def keep_compiled_programs(data_dir: Path) -> None:
         )
         return
     if folder.exists():
-        remove_half_written(folder, decompress)
+        remove_half_written(folder, compression)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     print(f"compiled programs are kept in {folder}", file=sys.stderr)
 
 
-def remove_half_written(folder: Path, decompress: Callable[[bytes], bytes]) -> None:
+def remove_half_written(folder: Path, compression: Compression) -> None:
     """Removes the programs that cannot be read, of those that were written since the last look.
 
     Args:
         folder: of the cache.
-        decompress: raises for a file that is not whole.
+        compression: of the programs in it.
     """
     checked = folder / CHECKED_FILE
     since = checked.stat().st_mtime if checked.exists() else 0.0
     try:
         checked.touch()  # before the look: what is written meanwhile is for the next one
         for file in folder.glob("*-cache"):
-            if file.stat().st_mtime >= since and not _is_whole(file, decompress):
-                file.unlink(missing_ok=True)
+            if file.stat().st_mtime >= since:
+                data = file.read_bytes()
+                try:
+                    compression.decompress(data)
+                except compression.error:
+                    file.unlink(missing_ok=True)
     except OSError as error:  # another run removed one, or the disk is full: JAX compiles, and says
         print(f"compiled programs in {folder} were not looked through: {error}", file=sys.stderr)
 
 
-def _is_whole(file: Path, decompress: Callable[[bytes], bytes]) -> bool:
-    try:
-        decompress(file.read_bytes())
-    except OSError:
-        raise
-    except Exception:  # each package has its own
-        return False
-    return True
-
-
-def _compression() -> tuple[str, Callable[[bytes], bytes]]:
-    """Returns the name of the format that JAX compresses programs in here, and what reads it."""
+def _compression() -> Compression:
+    """Returns how JAX compresses programs here, with the packages that are installed."""
     if sys.version_info >= (3, 14):
         from compression import zstd
 
-        return "zstd", zstd.decompress
+        return Compression("zstd", zstd.decompress, zstd.ZstdError)
     if importlib.util.find_spec("zstandard"):
         import zstandard
 
-        return "zstd", zstandard.ZstdDecompressor().decompress
-    return "zlib", zlib.decompress
+        return Compression("zstd", zstandard.ZstdDecompressor().decompress, zstandard.ZstdError)
+    return Compression("zlib", zlib.decompress, zlib.error)
