@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.audio import read_audio, resample
-from musrep_jax.data.builders import TrackBuilder
-from musrep_jax.data.corpus_tracks import CorpusLoader, CorpusTrack
+from musrep_jax.data.audio.log_mel import FRONT_END
+from musrep_jax.data.audio.reading import read_audio, resample
+from musrep_jax.data.build.builder import TrackBuilder
+from musrep_jax.data.corpora.tracks import CorpusLoader, CorpusTrack
 from musrep_jax.data.datasets import Dataset
-from musrep_jax.data.log_mel import FRONT_END
+from musrep_jax.data.input.tracks import Tracks
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.data.synthesis import make_corpus
-from musrep_jax.data.tracks import Tracks
+from tfds_builders.synthetic_cultures.synthesis import make_corpus
 from tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import TrackMaker
 
 RATE = 16000

@@ -64,10 +64,10 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     import jax
 
     from benchmarks.memory import planned_bytes
+    from musrep_jax.kernels.formulations import restricted_to
     from musrep_jax.losses import make_tagging_loss
-    from musrep_jax.models.formulations import restricted_to
-    from musrep_jax.recipes.binding import make_apply
-    from musrep_jax.recipes.profiling import count_flops
+    from musrep_jax.tasks.binding import make_apply
+    from musrep_jax.tasks.profiling import count_flops
     from musrep_jax.training.optim import make_optimizer
     from musrep_jax.training.step import create_state, make_train_step
 
@@ -185,8 +185,8 @@ def make_contestants(name: str, settings: argparse.Namespace) -> list[Contestant
     """Returns ours and the opponents that were asked for, ours first."""
     import jax
 
+    from musrep_jax.kernels.formulations import used_here
     from musrep_jax.models import create_model
-    from musrep_jax.models.formulations import used_here
 
     model = create_model(name, NUM_CLASSES, {"dtype": settings.dtype})
     data = make_data(settings.batch, model.num_samples)

@@ -77,8 +77,8 @@ def make_export(name: str, folder: pathlib.Path) -> None:
     import jax.numpy as jnp
 
     from musrep_jax.data.specs import DatasetSpec
+    from musrep_jax.inference.tagger import make_card
     from musrep_jax.models import create_model
-    from musrep_jax.tagger import make_card
     from musrep_jax.training.checkpoints import save_export
 
     model = create_model(name, 50)

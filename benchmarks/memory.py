@@ -131,7 +131,7 @@ def search(name: str, step: str, fields: dict[str, Any], settings: argparse.Name
 
     from musrep_jax.losses import make_tagging_loss
     from musrep_jax.models import create_model
-    from musrep_jax.recipes.binding import make_apply
+    from musrep_jax.tasks.binding import make_apply
     from musrep_jax.training.optim import make_optimizer
     from musrep_jax.training.step import create_state, make_train_step
 

@@ -264,8 +264,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     cores = limit_threads(settings.threads * max(settings.jobs, 1))
     import jax
 
-    from musrep_jax.heap import keep_freed_memory
     from musrep_jax.models import MODELS
+    from musrep_jax.runtime.heap import keep_freed_memory
 
     if jax.default_backend() == "cpu":
         keep_freed_memory()  # as our command lines do

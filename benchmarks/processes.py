@@ -1,9 +1,9 @@
 """An opponent of `benchmarks/models.py` in a process of its own.
 
 On a CPU our command lines set the heap of the C library for their whole process
-(`musrep_jax.heap`). PyTorch runs beside that in another process, with the heap as its own users
-have it, or, as "torch_kept", with ours. It works only when it is asked to, so that the two never
-run together.
+(`musrep_jax.runtime.heap`). PyTorch runs beside that in another process, with the heap as its own
+users have it, or, as "torch_kept", with ours. It works only when it is asked to, so that the two
+never run together.
 """
 
 import argparse
@@ -30,8 +30,8 @@ def serve(pipe: Connection, name: str, model: str, settings: argparse.Namespace)
     import torch
 
     from benchmarks.torch_models import TORCH_MODELS
-    from musrep_jax.heap import keep_freed_memory
     from musrep_jax.models import create_model
+    from musrep_jax.runtime.heap import keep_freed_memory
 
     if name.endswith("_kept"):
         keep_freed_memory()

@@ -36,17 +36,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.resident import peak_growth
 from configs import tagging
 from musrep_jax.data.datasets import Dataset, make_builder
-from musrep_jax.data.pipeline import train_batches
+from musrep_jax.data.input.pipeline import train_batches
+from musrep_jax.data.input.tracks import covering_order
 from musrep_jax.data.splits import find_leakage, make_splits, merge_groups, missing_labels
-from musrep_jax.data.tracks import covering_order
 from musrep_jax.evaluation.tagging import make_report
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.experiments.presentation import with_display_names, write_report
+from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.models import create_model
-from musrep_jax.recipes import binding
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.recipes.presentation import with_display_names, write_report
-from musrep_jax.recipes.scoring import SplitScorer
-from musrep_jax.recipes.settings import chunk_of, settings_of_cell
-from musrep_jax.recipes.workdir import Workdir
+from musrep_jax.tasks import binding
+from musrep_jax.tasks.scoring import SplitScorer
+from musrep_jax.tasks.settings import chunk_of, settings_of_cell
 
 RATE = 16000
 AXES = ("tracks", "labels", "seconds")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from musrep_jax.models import create_model
-from musrep_jax.recipes import binding
+from musrep_jax.tasks import binding
 from musrep_jax.training.sharding import DATA_AXIS, Layout, make_mesh
 from musrep_jax.training.step import create_state
 

@@ -98,7 +98,7 @@ import numpy as np
 import soundfile
 
 import musrep_jax
-from musrep_jax.data.synthesis import make_corpus
+from tfds_builders.synthetic_cultures.synthesis import make_corpus
 
 tagger = musrep_jax.load_tagger(MODEL)
 print(sorted(path.name for path in pathlib.Path(MODEL).iterdir()))

@@ -127,7 +127,7 @@ print(f"{result['num_tracks']} test recordings, {result['num_labels']} labels")
 # %%
 import soundfile
 
-from musrep_jax.data.synthesis import make_corpus
+from tfds_builders.synthetic_cultures.synthesis import make_corpus
 
 corpus = make_corpus("makam", num_tracks=24 if IS_REDUCED else 192, seconds=4 if IS_REDUCED else 8)
 folder = pathlib.Path("runs/recordings")
@@ -184,8 +184,8 @@ for label in sorted(calibrated, key=calibrated.get, reverse=True)[:10]:
 # column is a chunk of a few seconds, the most that this model hears at once.
 
 # %%
-from musrep_jax.evaluation.figures import save_figure
-from musrep_jax.evaluation.taggram import taggram
+from musrep_jax.reporting.figures import save_figure
+from musrep_jax.reporting.taggram import taggram
 
 parts = [soundfile.read(path, dtype="float32")[0] for path in sorted(folder.glob("*.wav"))[:3]]
 ends = np.cumsum([len(part) for part in parts]) / sample_rate

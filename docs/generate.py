@@ -167,7 +167,7 @@ def describe_object(path: str, node: ast.AST) -> Iterator[str]:
         path: dotted name with which it is imported.
         node: its definition.
     """
-    if path in ("musrep_jax.tagger.load_tagger",):
+    if path in ("musrep_jax.inference.tagger.load_tagger",):
         path = "musrep_jax.load_tagger"
     yield from (f"### {path}", "")
     if isinstance(node, ast.FunctionDef):

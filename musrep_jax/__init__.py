@@ -16,7 +16,7 @@ __all__ = ["__version__", "load_tagger"]
 def __getattr__(name: str) -> Any:
     """Imports `load_tagger` on first use, so that `import musrep_jax` stays light."""
     if name == "load_tagger":
-        from musrep_jax.tagger import load_tagger
+        from musrep_jax.inference.tagger import load_tagger
 
         return load_tagger
     raise AttributeError(f"module 'musrep_jax' has no attribute {name!r}")

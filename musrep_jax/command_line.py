@@ -10,14 +10,14 @@ import jax
 import ml_collections
 
 from musrep_jax import __version__
-from musrep_jax.compiled import keep_compiled_programs
 from musrep_jax.config import ConfigError, config_first, parse_command_line, plain
 from musrep_jax.data.datasets import default_data_dir
-from musrep_jax.heap import keep_freed_memory
 from musrep_jax.recipes import load_recipe
-from musrep_jax.training import distributed
+from musrep_jax.runtime import distributed
+from musrep_jax.runtime.compiled import keep_compiled_programs
+from musrep_jax.runtime.heap import keep_freed_memory
+from musrep_jax.runtime.signals import exit_code, stopped_by_signals
 from musrep_jax.training.logs import lasting_output
-from musrep_jax.training.signals import exit_code, stopped_by_signals
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -109,7 +109,7 @@ def split_cpu(config: ml_collections.ConfigDict, num_processes: int = 1) -> None
     """Takes as many virtual CPU devices as `train.num_cpu_devices` asks for, or fewer.
 
     Their number has to divide the batch. One is the default and the fastest: its operations are
-    spread over the cores and have faster formulations (`musrep_jax/models/cpu_kernels.py`).
+    spread over the cores and have faster formulations (`musrep_jax/kernels/cpu.py`).
 
     Args:
         config: of the experiment.

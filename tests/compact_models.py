@@ -10,8 +10,8 @@ import numpy as np
 from flax import traverse_util
 
 from musrep_jax.models import Tagger, create_model
-from musrep_jax.models.torch_weights import initial_variables, variable_shapes
 from musrep_jax.types import ModelOutput
+from musrep_jax.weights.state_dicts import initial_variables, variable_shapes
 
 NUM_CLASSES = 5
 BATCH = 3

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import soundfile
 
-from musrep_jax.data.mpeg import read_frame_header, read_mpeg
+from musrep_jax.data.audio.mpeg import read_frame_header, read_mpeg
 
 HARMLESS = ("name", "wrong_extension", "junk", "offset", "clipped", "duplicate")
 """What a file may show and still be used: with one of these it must show nothing else."""
@@ -300,7 +300,7 @@ def compare(planter, findings):
 
 def main(folder, num_files, seed=0):
     """Makes a folder, runs the command line on it as a user would, prints what came of it."""
-    from musrep_jax.data.quarantine import unescape_path
+    from musrep_jax.data.doctor.quarantine import unescape_path
 
     planter = plant(folder, int(num_files), int(seed))
     command = [sys.executable, "-c", "from musrep_jax.cli import app; app()", "doctor", folder]

@@ -8,8 +8,8 @@ from typing import Any
 
 from fake_corpora import write_array, write_audio
 
+from musrep_jax.data.corpora.dunya import SPLIT_LISTS, TRADITIONS
 from musrep_jax.data.datasets import load_builder_class
-from musrep_jax.data.dunya import SPLIT_LISTS, TRADITIONS
 
 PARTS = {"train": 6, "validation": 4, "test": 5}
 FIELDS = {

@@ -10,7 +10,7 @@ import threading
 import zipfile
 from typing import Any
 
-from musrep_jax.data.downloads import SourceFile
+from musrep_jax.data.download.files import SourceFile
 
 HOW = "Ask the authors for it at example.org."
 

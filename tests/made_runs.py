@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from musrep_jax.evaluation.tagging import json_safe, make_report
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.recipes.experiment import failure
-from musrep_jax.recipes.workdir import FORMAT
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.experiments.experiment import failure
+from musrep_jax.experiments.workdir import FORMAT
 
 LABELS = ("instrument--ney", "instrument--oud", "makam--hicaz", "makam--rast", "vocal", "rare")
 RECORD = {

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.models import Tagger
-from musrep_jax.models.torch_weights import torch_name, variable_shapes
+from musrep_jax.weights.state_dicts import torch_name, variable_shapes
 
 
 def random_state_dict(model: Tagger, seed: int = 0) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import soundfile
 
 from musrep_jax.data import DatasetError, open_dataset
 from musrep_jax.data.datasets import make_builder
-from musrep_jax.data.quarantine import quarantine_path, write_quarantine
+from musrep_jax.data.doctor.quarantine import quarantine_path, write_quarantine
 from musrep_jax.data.splits import (
     SplitError,
     find_leakage,

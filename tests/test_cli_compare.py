@@ -13,8 +13,8 @@ from musrep_jax.evaluation.comparison import (
     paired_bootstrap,
     paired_bootstrap_per_label,
 )
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.recipes.reading import read_run, read_scores
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.experiments.reading import read_run, read_scores
 
 SCRATCH = Cell("made/greek", "fcn")
 CARRIED = Cell("made/greek", "fcn", "all_layers", "made/west")

@@ -11,9 +11,10 @@ import pytest
 from local_server import HOW, MEMBERS, LocalServer, Served, digest, make_zip, put, serve, unpacked
 
 from musrep_jax.cli import app
-from musrep_jax.data import datasets, dunya_api
-from musrep_jax.data.downloads import SourceFile
-from musrep_jax.data.dunya import SPLIT_LISTS
+from musrep_jax.data import datasets
+from musrep_jax.data.corpora.dunya import SPLIT_LISTS
+from musrep_jax.data.download import dunya_api
+from musrep_jax.data.download.files import SourceFile
 
 CONTENT = bytes(range(256)) * 400
 

@@ -6,7 +6,7 @@ import pytest
 from test_cli import run as run  # the fixture
 
 from musrep_jax import command_line
-from musrep_jax.training.signals import Stopped
+from musrep_jax.runtime.signals import Stopped
 
 CELL = {"source": None, "target": "t", "model": "fcn", "mode": "scratch", "seed": 3,
         "num_train_tracks": 0, "roc_auc": 0.75, "roc_auc_ci": [0.7, 0.8], "pr_auc": 0.5,

@@ -17,11 +17,13 @@ from test_cli import run  # noqa: F401 (a fixture)
 
 import musrep_jax
 from configs import common
-from musrep_jax.data.audio import read_audio
+from musrep_jax.data.audio.reading import read_audio
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.models import MODELS, cpu_kernels, create_model, formulations
+from musrep_jax.inference.tagger import LoadedTagger, make_card
+from musrep_jax.kernels import cpu as cpu_kernels
+from musrep_jax.kernels import formulations
+from musrep_jax.models import MODELS, create_model
 from musrep_jax.store import Store
-from musrep_jax.tagger import LoadedTagger, make_card
 from musrep_jax.training.checkpoints import save_export
 
 MODEL = "fcn"

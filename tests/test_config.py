@@ -10,9 +10,9 @@ from musrep_jax.config import (
     parse_command_line,
     plain,
 )
+from musrep_jax.experiments.cells import Cell
 from musrep_jax.models import ALIASES, MODELS, model_settings
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.recipes.settings import duration, model_deviations, model_of, settings_of_cell
+from musrep_jax.tasks.settings import duration, model_deviations, model_of, settings_of_cell
 
 TRANSFER = "--config=configs/transfer.py"
 

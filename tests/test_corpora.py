@@ -17,12 +17,14 @@ from fake_corpora import FAKES, NEEDS_ALL_FILES, make_fake
 from flax import linen as nn
 from toy_training import make_apply
 
-from musrep_jax.data import ChunkSpec, DatasetError, corpus_tracks, open_dataset, pipeline
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import CorpusBuilder, corpus_folder
+from musrep_jax.data import ChunkSpec, DatasetError, open_dataset
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora import tracks as corpus_tracks
+from musrep_jax.data.corpora.builder import CorpusBuilder, corpus_folder
+from musrep_jax.data.corpora.split_report import describe_split
 from musrep_jax.data.datasets import DATASETS, load_builder_class
+from musrep_jax.data.input import pipeline
 from musrep_jax.data.specs import ALL_SPLITS, STORED_FORMS
-from musrep_jax.data.split_report import describe_split
 from musrep_jax.losses import make_tagging_loss
 from musrep_jax.models import create_model
 from musrep_jax.training.step import create_state, make_train_step

@@ -7,9 +7,9 @@ from fake_corpora import make_fake, write_array, write_audio
 from fake_dunya import make_mbid, make_recording, write_recording
 
 from musrep_jax.data import open_dataset
-from musrep_jax.data.builders import BuildError
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.dunya import SPLIT_LISTS, TRADITIONS
 from musrep_jax.data.datasets import load_builder_class
-from musrep_jax.data.dunya import SPLIT_LISTS, TRADITIONS
 
 FACTS = {
     "turkish_makam": ("Turkish-makam (30;", 30, (3709, 529, 1059), 150.0),

@@ -7,7 +7,7 @@ from fake_corpora import make_fake
 
 from musrep_jax.command_line import main
 from musrep_jax.data import open_dataset
-from musrep_jax.data.builders import BuildError
+from musrep_jax.data.build.builder import BuildError
 from musrep_jax.data.datasets import load_builder_class
 from tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder import EVENTS
 from tfds_builders.gtzan.gtzan_dataset_builder import GENRES

@@ -10,9 +10,9 @@ from fake_corpora import make_fake, write_array, write_audio
 from fake_jamendo_msd import msd_id
 
 from musrep_jax.data import open_dataset
-from musrep_jax.data.audio_index import index_audio
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpus_tracks import find_shared_sources
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.audio_index import index_audio
+from musrep_jax.data.corpora.tracks import find_shared_sources
 from tfds_builders.million_song import million_song_dataset_builder as million_song
 from tfds_builders.mtg_jamendo import mtg_jamendo_dataset_builder as mtg_jamendo
 from tfds_builders.mtg_jamendo.published import SPLIT_FILES

@@ -10,13 +10,14 @@ from fake_corpora import make_fake, write_array, write_audio
 from fake_western import MAGNATAGATUNE_ROWS, magnatagatune_path, make_fma, write_annotations
 
 from musrep_jax.command_line import main
-from musrep_jax.data import ChunkSpec, open_dataset, pipeline
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import corpus_folder
-from musrep_jax.data.corpus_tracks import count_labels, find_shared_sources, most_frequent_labels
+from musrep_jax.data import ChunkSpec, open_dataset
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.builder import corpus_folder
+from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
+from musrep_jax.data.corpora.tracks import count_labels, find_shared_sources, most_frequent_labels
 from musrep_jax.data.datasets import load_builder_class
-from musrep_jax.data.plain_pickle import read_plain_pickle
-from musrep_jax.data.quarantine import write_quarantine
+from musrep_jax.data.doctor.quarantine import write_quarantine
+from musrep_jax.data.input import pipeline
 from musrep_jax.data.specs import SPLITS
 from musrep_jax.models import create_model
 from tfds_builders.fma.fma_dataset_builder import CUT_WRONGLY, TOP20

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from compact_models import QUICK
 
-from musrep_jax.models import cpu_kernels, create_model, formulations
+from musrep_jax.kernels import cpu as cpu_kernels
+from musrep_jax.kernels import formulations
+from musrep_jax.models import create_model
 from musrep_jax.models.attention import SelfAttention
 from musrep_jax.models.layers import convolve, max_pool
 from musrep_jax.training.sharding import make_mesh, replicate, shard_batch

@@ -8,8 +8,8 @@ import zipfile
 import pytest
 from local_server import MEMBERS, digest, make_zip, names, put, unpacked
 
-from musrep_jax.data import archives, partial_files
-from musrep_jax.data.downloads import (
+from musrep_jax.data.download import archives, partial_files
+from musrep_jax.data.download.files import (
     SUMS_FILE,
     SourceFile,
     check_file,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musrep_jax.data.audio import AudioError, mix_down, read_audio, resample
+from musrep_jax.data.audio.reading import AudioError, mix_down, read_audio, resample
 
 MP3_FRAME = 1152
 

@@ -22,9 +22,12 @@ import toy_builds
 from toy_builds import ToyBuilder
 
 from musrep_jax.cli import app
-from musrep_jax.data import Dataset, build_lock, building, progress, shard_worker, shards
-from musrep_jax.data.build_lock import BuildStopped
-from musrep_jax.data.records import BuildError, TrackCodec
+from musrep_jax.data import Dataset
+from musrep_jax.data.build import building, shard_worker, shards
+from musrep_jax.data.build import lock as build_lock
+from musrep_jax.data.build.lock import BuildStopped
+from musrep_jax.data.build.records import BuildError, TrackCodec
+from musrep_jax.runtime import progress
 
 
 def _content(directory):

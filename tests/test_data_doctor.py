@@ -15,16 +15,16 @@ import pytest
 import soundfile
 
 from musrep_jax.cli import app
-from musrep_jax.data.containers import Container, read_container
-from musrep_jax.data.corpora import CorpusBuilder
-from musrep_jax.data.corpus_tracks import CorpusTrack, SplitCard
+from musrep_jax.data.audio.containers import Container, read_container
+from musrep_jax.data.audio.mpeg import read_mpeg
+from musrep_jax.data.corpora.builder import CorpusBuilder
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.datasets import DATASETS
-from musrep_jax.data.doctor import DoctorError, Wanted, examine, list_audio
-from musrep_jax.data.examine import Facts, examine_file
-from musrep_jax.data.examiners import _Examiner, examine_files
-from musrep_jax.data.findings import FAULTS, NOTES, judge
-from musrep_jax.data.mpeg import read_mpeg
-from musrep_jax.data.quarantine import (
+from musrep_jax.data.doctor.diagnosis import DoctorError, Wanted, examine, list_audio
+from musrep_jax.data.doctor.examine import Facts, examine_file
+from musrep_jax.data.doctor.examiners import _Examiner, examine_files
+from musrep_jax.data.doctor.findings import FAULTS, NOTES, judge
+from musrep_jax.data.doctor.quarantine import (
     quarantine_path,
     read_quarantine,
     read_quarantine_rows,
@@ -348,7 +348,7 @@ def test_permissions(tmp_path):
     path = write_tone(tmp_path / "music" / "closed.wav")
     path.chmod(0o600 if os.geteuid() == 0 else 0)
     code = (
-        "import os, sys, musrep_jax.data.examine as e\n"
+        "import os, sys, musrep_jax.data.doctor.examine as e\n"
         "if os.geteuid() == 0:\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n"

@@ -12,8 +12,8 @@ import types
 import pytest
 from local_server import HOW, LocalServer, digest, names, serve
 
-from musrep_jax.data import partial_files
-from musrep_jax.data.downloads import (
+from musrep_jax.data.download import partial_files
+from musrep_jax.data.download.files import (
     SUMS_FILE,
     SourceFile,
     SumBook,
@@ -22,9 +22,9 @@ from musrep_jax.data.downloads import (
     fetch_file,
     missing_files,
 )
-from musrep_jax.data.partial_files import DownloadError
-from musrep_jax.data.progress import Progress
-from musrep_jax.data.web import Web
+from musrep_jax.data.download.partial_files import DownloadError
+from musrep_jax.data.download.web import Web
+from musrep_jax.runtime.progress import Progress
 
 CONTENT = bytes(range(256)) * 400
 
@@ -129,7 +129,7 @@ def test_what_is_longer_than_the_file_is_fetched_again(server, web, tmp_path):
 def test_a_killed_download_goes_on(server, tmp_path):
     file = serve_clip(server, pinned=False, seconds_per_kilobyte=0.05)
     code = (
-        "import sys; from musrep_jax.data.downloads import SourceFile, fetch_file; "
+        "import sys; from musrep_jax.data.download.files import SourceFile, fetch_file; "
         "fetch_file(SourceFile(sys.argv[1], sys.argv[2], None, None), sys.argv[3])"
     )
     words = [sys.executable, "-c", code, file.path, file.url, str(tmp_path)]
@@ -266,7 +266,7 @@ def test_a_full_disk_is_said_before(server, web, tmp_path, monkeypatch):
 def test_a_full_disk_is_said_when_it_happens(server, tmp_path):
     file = serve_clip(server)
     code = (
-        "import resource, sys; from musrep_jax.data.downloads import SourceFile, fetch_file\n"
+        "import resource, sys; from musrep_jax.data.download.files import SourceFile, fetch_file\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n"
         "try: fetch_file(SourceFile(sys.argv[1], sys.argv[2], None, None), sys.argv[3])\n"
         "except OSError as error: print(error)"

@@ -8,8 +8,7 @@ import time
 import pytest
 from local_server import LocalServer, Served
 
-from musrep_jax.data import dunya_api
-from musrep_jax.data.dunya import (
+from musrep_jax.data.corpora.dunya import (
     LABEL_FIELDS,
     SPLIT_LISTS,
     DunyaError,
@@ -19,8 +18,9 @@ from musrep_jax.data.dunya import (
     sources_of,
     split_files,
 )
-from musrep_jax.data.dunya_api import Dunya, look, make_web, read_refused
-from musrep_jax.data.partial_files import DownloadError
+from musrep_jax.data.download import dunya_api
+from musrep_jax.data.download.dunya_api import Dunya, look, make_web, read_refused
+from musrep_jax.data.download.partial_files import DownloadError
 
 TOKEN = "abc123"
 IDS = [f"{n:08d}-0000-4000-8000-000000000000" for n in range(5)]

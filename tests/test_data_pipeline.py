@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from musrep_jax.data import ChunkSpec, Dataset, DatasetError, DatasetSpec, open_dataset, pipeline
-from musrep_jax.data.builders import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data import ChunkSpec, Dataset, DatasetError, DatasetSpec, open_dataset
+from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data.input import pipeline
+from musrep_jax.data.input.tracks import covering_order
 from musrep_jax.data.stored import read_spec, to_pcm16
-from musrep_jax.data.tracks import covering_order
 from musrep_jax.training.sharding import make_mesh, shard_batch
 
 RATE = 8000

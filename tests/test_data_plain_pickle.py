@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.plain_pickle import read_plain_pickle
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
 
 IDS = ["TRAADIN128F931D672", "TRAADQW128F427CE68"]
 

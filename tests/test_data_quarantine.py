@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from musrep_jax.data.quarantine import (
+from musrep_jax.data.doctor.quarantine import (
     QuarantineError,
     escape_path,
     folder_key,

@@ -11,8 +11,8 @@ from array_record.python import array_record_module
 from test_data_pipeline import MELS, RATE, ToyBuilder
 
 from musrep_jax.data import Dataset
-from musrep_jax.data.record_files import RecordFile
-from musrep_jax.data.records import TrackCodec, TrackRecord
+from musrep_jax.data.build.records import TrackCodec, TrackRecord
+from musrep_jax.data.input.record_files import RecordFile
 
 LENGTHS = (1, 300, 32_755, 32_756, 32_757, 100_000, 250_001)
 """In samples of two bytes: some end just before, at and after the edge of a block of 64 KiB."""
@@ -95,7 +95,7 @@ def test_a_store_is_read_by_threads_and_after_pickling(tmp_path):
 def test_a_table_that_is_kept_reads_no_record(tmp_path, monkeypatch):
     directory, expected = _build(tmp_path, "pcm16")
     Dataset(directory).tracks("train")
-    monkeypatch.setattr("musrep_jax.data.builders.open_source", None)
+    monkeypatch.setattr("musrep_jax.data.build.builder.open_source", None)
     _check_crops(Dataset(directory, cache_megabytes=0).tracks("train"), expected)
 
 

@@ -21,8 +21,8 @@ from test_cli_use import card_of
 
 from musrep_jax.cli import app
 from musrep_jax.config import parse_command_line, split_list
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.recipes.settings import model_of, settings_of_cell
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.tasks.settings import model_of, settings_of_cell
 from musrep_jax.training.checkpoints import save_export
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]

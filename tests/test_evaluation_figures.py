@@ -10,8 +10,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
-from musrep_jax.evaluation import captions, figures, run_figures, tagging
+from musrep_jax.evaluation import tagging
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.reporting import captions, figures, run_figures
 
 SETS = ("s/western", "s/makam", "s/Uşşak")
 
@@ -297,7 +298,7 @@ def test_line_breaks_lose_no_letters():
 
 def test_the_room_is_imported_without_matplotlib(repository):
     code = (
-        "import sys, musrep_jax.evaluation, musrep_jax.evaluation.tables; "
+        "import sys, musrep_jax.evaluation, musrep_jax.reporting.tables; "
         "print(sorted({'matplotlib', 'jax', 'sklearn', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run(

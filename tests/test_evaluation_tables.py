@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from musrep_jax.evaluation import aggregation, captions, tables, tagging
-from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.evaluation import aggregation, tagging
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.reporting import captions, tables
+from musrep_jax.reporting import results as cells_file
 
 
 def make_problem(seed=0, num_tracks=60, num_classes=6):

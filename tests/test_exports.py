@@ -22,9 +22,9 @@ from musrep_jax.exports import stablehlo
 from musrep_jax.exports.cards import model_readme
 from musrep_jax.exports.safetensors import front_end_constants
 from musrep_jax.exports.writing import compare, make_test_chunks, outputs_of
+from musrep_jax.inference.tagger import make_card
+from musrep_jax.kernels.formulations import restricted_to
 from musrep_jax.models import create_model
-from musrep_jax.models.formulations import restricted_to
-from musrep_jax.tagger import make_card
 from musrep_jax.training.checkpoints import ExportError, save_export
 from musrep_jax.training.logs import without_folders
 
@@ -364,7 +364,7 @@ def test_push_and_pull(exports, tmp_path):
                    "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
     code = """
 import sys, musrep_jax
-from musrep_jax.exports.hub import pull, push
+from musrep_jax.inference.hub import pull, push
 from musrep_jax.training.checkpoints import ExportError
 print(push(sys.argv[1], "me/tagger"))
 print(musrep_jax.load_tagger("hub:me/tagger").fingerprint)

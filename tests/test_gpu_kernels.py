@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from musrep_jax.models import formulations, gpu_kernels
+from musrep_jax.kernels import formulations
+from musrep_jax.kernels import gpu as gpu_kernels
 from musrep_jax.models.attention import SelfAttention
 from musrep_jax.models.layers import BatchNorm, Dense, convolve, max_pool
-from musrep_jax.recipes.profiling import count_flops
+from musrep_jax.tasks.profiling import count_flops
 
 
 def draw(*shape, seed=0):

@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import resource, sys
 import numpy as np
-from musrep_jax.heap import keep_freed_memory
+from musrep_jax.runtime.heap import keep_freed_memory
 
 def faults_of_a_step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 from musrep_jax.cli import app
 from musrep_jax.config import ConfigError
 from musrep_jax.dsp.spectrogram import mel_filter_bank
+from musrep_jax.inference.tagger import BackboneError, load_tagger
 from musrep_jax.models import create_model
-from musrep_jax.models.torch_weights import WeightsError, convert_state_dict
-from musrep_jax.recipes.import_weights import import_weights
-from musrep_jax.recipes.initial import take_backbone
-from musrep_jax.recipes.model_fields import infer_settings, parse_settings
-from musrep_jax.recipes.weight_checks import ImportWeightsError
-from musrep_jax.recipes.weight_files import WeightFileError, read_labels, read_state_dict
-from musrep_jax.tagger import BackboneError, load_tagger
+from musrep_jax.tasks.initial import take_backbone
 from musrep_jax.training.checkpoints import ExportError
+from musrep_jax.weights.checks import ImportWeightsError
+from musrep_jax.weights.files import WeightFileError, read_labels, read_state_dict
+from musrep_jax.weights.importing import import_weights
+from musrep_jax.weights.model_fields import infer_settings, parse_settings
+from musrep_jax.weights.state_dicts import WeightsError, convert_state_dict
 
 SMALL = {"n_channels": 2, "num_samples": 33000}
 LABELS = ("raga", "makam", "rebetiko")

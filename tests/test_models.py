@@ -13,8 +13,8 @@ import pytest
 from compact_models import BATCH, NUM_CLASSES, QUICK, build, same
 
 from musrep_jax.models import MODELS, SpectrogramTagger, Tagger, create_model, model_settings
-from musrep_jax.models.torch_weights import variable_shapes
 from musrep_jax.types import ModelOutput
+from musrep_jax.weights.state_dicts import variable_shapes
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/parameter_counts.json").read_text())
 

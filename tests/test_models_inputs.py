@@ -10,7 +10,7 @@ import pytest
 from compact_models import COMPACT, NUM_CLASSES
 
 from musrep_jax.models import MODELS, InputError, SpectrogramTagger, create_model
-from musrep_jax.models.torch_weights import variable_shapes
+from musrep_jax.weights.state_dicts import variable_shapes
 
 each_model = pytest.mark.parametrize("name", sorted(MODELS))
 

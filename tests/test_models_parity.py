@@ -14,7 +14,7 @@ import pytest
 
 from musrep_jax.models import create_model
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
-from musrep_jax.models.torch_weights import convert_state_dict, rename
+from musrep_jax.weights.state_dicts import convert_state_dict, rename
 
 LOGITS = 2e-5
 PROBABILITIES = 1e-5

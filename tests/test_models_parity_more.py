@@ -20,7 +20,7 @@ from musrep_jax.models.token_tagger import (
     constant_class_token,
     tag_contributions,
 )
-from musrep_jax.models.torch_weights import convert_state_dict, rename
+from musrep_jax.weights.state_dicts import convert_state_dict, rename
 
 
 class Variant(NamedTuple):

@@ -11,7 +11,7 @@ from flax import traverse_util
 
 from musrep_jax.models import MODELS, create_model
 from musrep_jax.models.spectrogram_transformer import resize_positions
-from musrep_jax.models.torch_weights import (
+from musrep_jax.weights.state_dicts import (
     WeightsError,
     convert_state_dict,
     rename,

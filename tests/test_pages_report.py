@@ -16,14 +16,14 @@ from selenium.webdriver.common.keys import Keys
 from test_cli import run  # noqa: F401 (a fixture)
 
 from musrep_jax.data import open_dataset
-from musrep_jax.data.encoders import compress
-from musrep_jax.evaluation import cells as cells_file
+from musrep_jax.data.audio.encoders import compress
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.experiments.reading import read_run
+from musrep_jax.inference.tagger import make_card
 from musrep_jax.pages import markup, report, report_data, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, table
 from musrep_jax.pages.report_tracks import play_tracks
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.recipes.reading import read_run
-from musrep_jax.tagger import make_card
+from musrep_jax.reporting import results as cells_file
 from musrep_jax.training.checkpoints import save_export
 
 CARRIED = Cell("made/greek", "fcn", "all_layers", "made/west", num_train_tracks=10)

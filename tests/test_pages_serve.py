@@ -26,17 +26,17 @@ from selenium.webdriver.common.keys import Keys
 from test_cli import run  # noqa: F401 (a fixture)
 from test_cli_use import LABELS, card_of
 
-from musrep_jax.data.audio import read_audio
-from musrep_jax.library import describe_model, embed_into
+from musrep_jax.data.audio.reading import read_audio
+from musrep_jax.inference.library import describe_model, embed_into
+from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.inference.tags import Tags
 from musrep_jax.pages import server as pages_server
 from musrep_jax.pages.guard import is_own_name
 from musrep_jax.pages.listening import Listener
 from musrep_jax.pages.uploads import temporary_folder
+from musrep_jax.runtime.signals import Stopped, stopped_while_loading
 from musrep_jax.store import Store, StoreError, StoreWriter, rank_by_vector
-from musrep_jax.tagger import LoadedTagger
-from musrep_jax.tags import Tags
 from musrep_jax.training.checkpoints import save_export
-from musrep_jax.training.signals import Stopped, stopped_while_loading
 
 MAX_BYTES = 3_000_000
 MAX_SECONDS = 20

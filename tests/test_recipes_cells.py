@@ -3,7 +3,14 @@
 import pytest
 
 from musrep_jax.config import ConfigError
-from musrep_jax.recipes.cells import MODES, Cell, Share, display_name, parse_integers, plan_cells
+from musrep_jax.experiments.cells import (
+    MODES,
+    Cell,
+    Share,
+    display_name,
+    parse_integers,
+    plan_cells,
+)
 
 
 def plan(**changes):

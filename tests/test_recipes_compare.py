@@ -13,13 +13,13 @@ from test_recipes_transfer import make_folder
 import musrep_jax
 from musrep_jax.command_line import main
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.evaluation import filter_figures, model_figures, model_table
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.inference.tagger import LoadedTagger, make_card
 from musrep_jax.models import create_model
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
-from musrep_jax.recipes import profiling
-from musrep_jax.recipes.profiling import count_flops
-from musrep_jax.tagger import LoadedTagger, make_card
+from musrep_jax.reporting import filter_figures, model_figures, model_table
+from musrep_jax.tasks import profiling
+from musrep_jax.tasks.profiling import count_flops
 from musrep_jax.training.checkpoints import ExportError, load_export, save_export
 
 MAKAM = "synthetic_cultures/makam"

@@ -7,9 +7,9 @@ import pytest
 from musrep_jax.command_line import main
 from musrep_jax.config import parse_command_line
 from musrep_jax.evaluation.tagging import json_safe
-from musrep_jax.recipes import experiment, merging
-from musrep_jax.recipes.cells import Cell, cells_of_config
-from musrep_jax.recipes.workdir import Workdir
+from musrep_jax.experiments import experiment, merging
+from musrep_jax.experiments.cells import Cell, cells_of_config
+from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.training.checkpoints import save_export
 
 FLAGS = (

@@ -14,7 +14,7 @@ from flax import traverse_util
 
 import musrep_jax
 from musrep_jax.command_line import main
-from musrep_jax.recipes import experiment
+from musrep_jax.experiments import experiment
 from musrep_jax.training.checkpoints import load_export
 
 FIELDS = {

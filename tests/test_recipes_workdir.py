@@ -6,9 +6,9 @@ import types
 import pytest
 
 from configs import tagging
-from musrep_jax.recipes import experiment, workdir
-from musrep_jax.recipes.cells import Cell
-from musrep_jax.training.signals import Stopped
+from musrep_jax.experiments import experiment, workdir
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.runtime.signals import Stopped
 
 SECONDS_PER_CELL, SECONDS_PER_CELL_WRITTEN = 20.0, 0.05
 

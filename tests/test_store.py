@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from musrep_jax.chunks import cut, cut_blocks
-from musrep_jax.data.audio import AudioError, read_audio
-from musrep_jax.data.decoders import _Decoder, decode_files, stream_audio
+from musrep_jax.data.audio.decoders import _Decoder, decode_files, stream_audio
+from musrep_jax.data.audio.reading import AudioError, read_audio
+from musrep_jax.inference.chunks import cut, cut_blocks
 from musrep_jax.store import (
     Store,
     StoreError,
@@ -250,7 +250,7 @@ def music(tmp_path_factory):
 
 
 def test_a_stream_is_bit_for_bit_the_file_that_is_read(music, monkeypatch):
-    monkeypatch.setattr("musrep_jax.data.audio._BLOCK_FRAMES", 10_000)
+    monkeypatch.setattr("musrep_jax.data.audio.reading._BLOCK_FRAMES", 10_000)
     for rate in (16000, 44100, 48000):
         whole, _ = read_audio(music / "2.flac", sample_rate=rate)
         blocks = list(stream_audio(music / "2.flac", rate))

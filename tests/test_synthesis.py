@@ -8,21 +8,41 @@ import librosa
 import numpy as np
 import pytest
 
-from musrep_jax.data.synthesis import (
+from tfds_builders.synthetic_cultures.synthesis import (
     TRADITIONS,
     label_counts,
     label_vocabulary,
     log_mel,
     make_corpus,
 )
-from musrep_jax.data.synthesis.instruments import SOUNDS, decaying_tone, render_line
-from musrep_jax.data.synthesis.melody import CONTROL_RATE, Notes, Ornaments, pitch_line
-from musrep_jax.data.synthesis.performers import make_performer
-from musrep_jax.data.synthesis.plans import Option, Part
-from musrep_jax.data.synthesis.rhythm import KITS, make_metre, render_stroke, stroke_times
-from musrep_jax.data.synthesis.tracks import allot, assign_splits
-from musrep_jax.data.synthesis.traditions import carnatic, greek, hindustani, makam, western
-from musrep_jax.data.synthesis.tunings import (
+from tfds_builders.synthetic_cultures.synthesis.instruments import (
+    SOUNDS,
+    decaying_tone,
+    render_line,
+)
+from tfds_builders.synthetic_cultures.synthesis.melody import (
+    CONTROL_RATE,
+    Notes,
+    Ornaments,
+    pitch_line,
+)
+from tfds_builders.synthetic_cultures.synthesis.performers import make_performer
+from tfds_builders.synthetic_cultures.synthesis.plans import Option, Part
+from tfds_builders.synthetic_cultures.synthesis.rhythm import (
+    KITS,
+    make_metre,
+    render_stroke,
+    stroke_times,
+)
+from tfds_builders.synthetic_cultures.synthesis.tracks import allot, assign_splits
+from tfds_builders.synthetic_cultures.synthesis.traditions import (
+    carnatic,
+    greek,
+    hindustani,
+    makam,
+    western,
+)
+from tfds_builders.synthetic_cultures.synthesis.tunings import (
     HOLDRIAN_COMMA_CENTS,
     Mode,
     comma_cents,

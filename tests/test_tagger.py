@@ -9,9 +9,9 @@ import pytest
 
 import musrep_jax
 from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.inference.tagger import AudioInputError, cut, make_card
 from musrep_jax.models import create_model
-from musrep_jax.recipes.binding import make_init
-from musrep_jax.tagger import AudioInputError, cut, make_card
+from musrep_jax.tasks.binding import make_init
 from musrep_jax.training.checkpoints import ExportError, save_export
 
 RATE = 16000

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from toy_training import assert_trees_equal, make_batch, setup
 
-from musrep_jax.training import integrity
+from musrep_jax.runtime import integrity
 from musrep_jax.training.checkpoints import (
     CheckpointError,
     ExportError,

@@ -16,7 +16,7 @@ import pytest
 from flax import traverse_util
 
 from musrep_jax.config import ConfigError
-from musrep_jax.training import distributed
+from musrep_jax.runtime import distributed
 from musrep_jax.training.checkpoints import load_export
 from musrep_jax.training.logs import read_rows
 

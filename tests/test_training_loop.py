@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from toy_training import assert_trees_close, assert_trees_equal, make_batch, make_batches, setup
 
+from musrep_jax.runtime.signals import Stopped, stopped_by_signals
 from musrep_jax.training import logs, loop
 from musrep_jax.training.checkpoints import TrainCheckpoints
 from musrep_jax.training.loop import Interrupted, fit
 from musrep_jax.training.meter import NonFiniteLossError
 from musrep_jax.training.sharding import make_mesh, replicate
-from musrep_jax.training.signals import Stopped, stopped_by_signals
 
 KEY = jax.random.key(1)
 

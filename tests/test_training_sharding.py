@@ -15,8 +15,8 @@ from toy_training import assert_trees_close, assert_trees_equal
 from musrep_jax.models import MODELS, Tagger, create_model
 from musrep_jax.models.attention import PreNormBlock
 from musrep_jax.models.layers import BatchNorm, Conv, Dense, real_examples
-from musrep_jax.recipes import binding
-from musrep_jax.recipes.scoring import SplitScorer
+from musrep_jax.tasks import binding
+from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.training.checkpoints import TrainCheckpoints, load_export, save_export
 from musrep_jax.training.sharding import (
     Layout,

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from musrep_jax.data.builders import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.specs import DatasetSpec
 
 RATE = 1000

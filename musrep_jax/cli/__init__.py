@@ -28,7 +28,7 @@ from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
 from musrep_jax.cli.tag import tag
 from musrep_jax.cli.train import train
-from musrep_jax.training.signals import end_program
+from musrep_jax.runtime.signals import end_program
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,

@@ -12,7 +12,7 @@ from musrep_jax.cli.frame import Json, print_json, say
 if TYPE_CHECKING:
     import numpy as np
 
-    from musrep_jax.recipes.reading import Run, TestScores
+    from musrep_jax.experiments.reading import Run, TestScores
 
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 
@@ -79,7 +79,7 @@ class System:
         Raises:
             ConfigError: if that is not there.
         """
-        from musrep_jax.recipes.reading import read_scores
+        from musrep_jax.experiments.reading import read_scores
 
         return read_scores(self.run, self.name)
 
@@ -94,7 +94,7 @@ def find_systems(path: Path) -> tuple[list[System], bool]:
         ConfigError: if it is none of these, or holds nothing that was tested.
     """
     from musrep_jax.config import ConfigError
-    from musrep_jax.recipes.reading import SCORES_FILE, read_run
+    from musrep_jax.experiments.reading import SCORES_FILE, read_run
 
     whole = path.absolute()
     if whole.parent.name in ("cells", "exports"):
@@ -295,7 +295,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
         has_labels: whether the tables of labels are printed too.
     """
     from musrep_jax.evaluation.comparison import MIN_EXAMPLES
-    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.reporting.tables import Column, format_table
 
     columns = [Column(title, True) for title in ("Baseline", "System", "Difference [95 %]",
                                                  "p", "p (Holm)")]  # fmt: skip
@@ -334,7 +334,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
 
 def _texts(entry: Mapping[str, Any]) -> list[str]:
     """Returns the columns of one difference."""
-    from musrep_jax.evaluation.tables import NOTHING, number_text
+    from musrep_jax.reporting.tables import NOTHING, number_text
 
     low, high = entry["ci"]
     bounds = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"

@@ -10,7 +10,7 @@ import typer
 from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.data.doctor import Diagnosis, Wanted
+    from musrep_jax.data.doctor.diagnosis import Diagnosis, Wanted
 
 NUM_EXAMPLES, NUM_COUNTS = 3, 6
 
@@ -47,10 +47,10 @@ def doctor(
     file of yours is changed. What was measured is kept: a second run looks at new and changed files
     only, and an interrupted one goes on. Exit code 1 if there are faults.
     """
-    from musrep_jax.data.building import count_cores
+    from musrep_jax.data.build.building import count_cores
     from musrep_jax.data.datasets import default_data_dir
     from musrep_jax.data.doctor import examine
-    from musrep_jax.data.progress import Progress
+    from musrep_jax.runtime.progress import Progress
 
     root = (data_dir or default_data_dir()).expanduser()
     patient = find_patient(name, root, folder)
@@ -115,12 +115,12 @@ def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
         BuildError: if the metadata of the corpus are not there.
     """
     from musrep_jax.data.datasets import DATASETS, DatasetError, load_builder_class
-    from musrep_jax.data.doctor import DoctorError, Wanted, list_audio
+    from musrep_jax.data.doctor.diagnosis import DoctorError, Wanted, list_audio
 
     kind, colon, rest = name.partition(":")
     key, slash, config = name.partition("/")
     if key in DATASETS and not (colon or (Path(name).is_dir() and slash)):
-        from musrep_jax.data.corpora import CorpusBuilder
+        from musrep_jax.data.corpora.builder import CorpusBuilder
 
         builder_class = load_builder_class(key)
         if not issubclass(builder_class, CorpusBuilder):
@@ -148,9 +148,9 @@ def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
 
 def format_diagnosis(found: "Diagnosis") -> str:
     """Returns the table of the findings, their examples and a summary, for a terminal."""
-    from musrep_jax.data.findings import FAULTS, NOTES
-    from musrep_jax.data.quarantine import escape_path
-    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.data.doctor.findings import FAULTS, NOTES
+    from musrep_jax.data.doctor.quarantine import escape_path
+    from musrep_jax.reporting.tables import Column, format_table
 
     summary = found.summary()
     hours = f"{summary['hours']:.2f} h" if summary["hours"] >= 1 else (

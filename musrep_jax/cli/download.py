@@ -14,8 +14,8 @@ from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from musrep_jax.data.downloads import FileState, SourceFile
-    from musrep_jax.data.dunya_api import DunyaState
+    from musrep_jax.data.download.dunya_api import DunyaState
+    from musrep_jax.data.download.files import FileState, SourceFile
 
 
 def download(
@@ -62,10 +62,10 @@ def download(
     Turkish makam, Hindustani and Carnatic music come from Dunya, which asks for the token of your
     account; it is taken from the environment variable DUNYA_TOKEN.
     """
-    from musrep_jax.data.corpora import corpus_folder
+    from musrep_jax.data.corpora.builder import corpus_folder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
-    from musrep_jax.data.downloads import check_files, delete_unpacked, fetch_files
-    from musrep_jax.data.web import Web
+    from musrep_jax.data.download.files import check_files, delete_unpacked, fetch_files
+    from musrep_jax.data.download.web import Web
 
     builder_class = load_builder_class(name)
     tradition = getattr(builder_class, "TRADITION", "")
@@ -142,7 +142,7 @@ def describe(state: "FileState") -> dict[str, Any]:
 
 def format_files(folder: Path, states: "Sequence[FileState]") -> str:
     """Returns the table of the files and the notes about those that are not ready."""
-    from musrep_jax.evaluation.tables import NOTHING, Column, format_table
+    from musrep_jax.reporting.tables import NOTHING, Column, format_table
 
     rows = []
     for state in states:
@@ -162,8 +162,8 @@ def read_ids(path: Path) -> list[str]:
 
 def published_ids(folder: Path) -> list[str]:
     """Returns the recordings of the published splits of a corpus from Dunya."""
-    from musrep_jax.data.corpus_files import CorpusFiles
-    from musrep_jax.data.dunya import SPLIT_LISTS
+    from musrep_jax.data.corpora.dunya import SPLIT_LISTS
+    from musrep_jax.data.corpora.files import CorpusFiles
 
     lists = CorpusFiles()
     lists.folder = folder
@@ -179,7 +179,7 @@ def fetch_recordings(
     pause: float,
 ) -> "DunyaState":
     """Returns what is there of the recordings, after fetching what is missing unless `check`."""
-    from musrep_jax.data.dunya_api import TOKEN_VARIABLE, Dunya, look, make_web
+    from musrep_jax.data.download.dunya_api import TOKEN_VARIABLE, Dunya, look, make_web
 
     state = look(folder, wanted)
     if check or (wanted is not None and not state.missing and not retry_refused):
@@ -205,7 +205,7 @@ def count_recordings(state: "DunyaState") -> dict[str, Any]:
 
 def format_recordings(state: "DunyaState") -> str:
     """Returns what is there of the recordings, in a table."""
-    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.reporting.tables import Column, format_table
 
     facts = {
         "wanted": state.wanted,

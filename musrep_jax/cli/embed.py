@@ -8,7 +8,7 @@ import typer
 from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.library import Tally
+    from musrep_jax.inference.library import Tally
 
 Model = Annotated[str, typer.Argument(help="An exported model: its folder, or hub:OWNER/NAME.")]
 Places = Annotated[
@@ -36,12 +36,12 @@ def embed(
     even if they were moved or renamed. Files that cannot be used are listed in STORE/failed.tsv,
     and the exit code is 1.
     """
-    from musrep_jax.data.building import count_cores
-    from musrep_jax.data.progress import Progress
-    from musrep_jax.library import describe_model, embed_into, find_audio
-    from musrep_jax.recipes.locks import Lock
+    from musrep_jax.data.build.building import count_cores
+    from musrep_jax.inference.library import describe_model, embed_into, find_audio
+    from musrep_jax.inference.tagger import load_tagger
+    from musrep_jax.runtime.locks import Lock
+    from musrep_jax.runtime.progress import Progress
     from musrep_jax.store import StoreWriter
-    from musrep_jax.tagger import load_tagger
 
     paths = find_audio(places)
     tagger = load_tagger(model)

@@ -39,17 +39,17 @@ def export(
     onnxruntime, in any language.
     """
     from musrep_jax.config import ConfigError
-    from musrep_jax.exports.reading import HUB_PREFIX
     from musrep_jax.exports.writing import export_as
-    from musrep_jax.tagger import load_tagger
+    from musrep_jax.inference.layout import HUB_PREFIX
+    from musrep_jax.inference.tagger import load_tagger
     from musrep_jax.training.checkpoints import README_FILE
 
     known = ALIASES.get(form, form)
     if push is not None and known != "safetensors":
         raise ConfigError(f"--push uploads the form safetensors, not {form}: leave --format out.")
     if push is not None:
-        from musrep_jax.exports.hub import check_name
-        from musrep_jax.exports.hub import push as upload
+        from musrep_jax.inference.hub import check_name
+        from musrep_jax.inference.hub import push as upload
 
         check_name(push)
     is_remote = str(model).startswith(HUB_PREFIX)
@@ -80,8 +80,8 @@ def describe_exported(exported: "Exported", address: str | None = None) -> str:
         exported: what was written.
         address: of the commit on the Hub, if it was pushed.
     """
-    from musrep_jax.evaluation.tables import Column, format_table
     from musrep_jax.exports.writing import NUM_TEST_CHUNKS
+    from musrep_jax.reporting.tables import Column, format_table
 
     rows = [["size", f"{exported.num_bytes / 1e6:,.1f} MB"]]
     rows += [

@@ -8,8 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from musrep_jax import __version__
-from musrep_jax.heap import keep_freed_memory
-from musrep_jax.training.signals import exit_code
+from musrep_jax.runtime.heap import keep_freed_memory
+from musrep_jax.runtime.signals import exit_code
 
 EXIT_FAILED, EXIT_WRONG = 1, 2
 

@@ -8,7 +8,7 @@ import typer
 from musrep_jax.cli.frame import Json, describe_front_end, print_json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.recipes.import_weights import ImportedModel
+    from musrep_jax.weights.importing import ImportedModel
 
 NUM_SHOWN = 5
 
@@ -68,9 +68,9 @@ def import_weights(
     AudioSet, or whenever only embeddings are wanted.
     """
     from musrep_jax.config import ConfigError
-    from musrep_jax.recipes.import_weights import import_weights as run
-    from musrep_jax.recipes.model_fields import parse_settings
-    from musrep_jax.recipes.weight_files import read_labels
+    from musrep_jax.weights.files import read_labels
+    from musrep_jax.weights.importing import import_weights as run
+    from musrep_jax.weights.model_fields import parse_settings
 
     if (labels is None) != backbone:
         both = "both were given" if backbone else "neither was given"
@@ -103,7 +103,7 @@ def import_weights(
 
 def describe_imported(imported: "ImportedModel") -> str:
     """Returns what was written, and how it is used, for a terminal."""
-    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.reporting.tables import Column, format_table
 
     card = imported.card
     names = list(card["labels"])

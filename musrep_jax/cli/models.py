@@ -17,8 +17,8 @@ def models(
     json: Json = False,
 ) -> None:
     """List the models with parameters, input length, sample rate and front end."""
-    from musrep_jax.evaluation.tables import Column, format_table
     from musrep_jax.models import MODELS, model_settings
+    from musrep_jax.reporting.tables import Column, format_table
 
     if name is not None:
         settings = model_settings(name)
@@ -62,7 +62,7 @@ def describe_model(name: str, num_classes: int) -> dict[str, Any]:
         num_classes: number of output units.
     """
     from musrep_jax.models import create_model
-    from musrep_jax.models.torch_weights import variable_shapes
+    from musrep_jax.weights.state_dicts import variable_shapes
 
     model = create_model(name, num_classes)
     shapes = variable_shapes(model)

@@ -27,10 +27,10 @@ def report(
     The page is one file that asks nothing of any server: numbers, figures, scripts and audio are in
     it. It takes runs that are not finished, or of which cells failed, as they are.
     """
+    from musrep_jax.experiments.reading import read_run
+    from musrep_jax.experiments.workdir import write_text
     from musrep_jax.pages.report import describe_cell, make_page
     from musrep_jax.pages.report_tracks import MAX_SECONDS, best_cells, play_tracks
-    from musrep_jax.recipes.reading import read_run
-    from musrep_jax.recipes.workdir import write_text
 
     run = read_run(workdir)
     if cell is not None and cell not in run.results:

@@ -39,9 +39,9 @@ def serve(
     answered. Programs can ask it too (musrep_jax/pages/server.py lists what):
     curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3"
     """
+    from musrep_jax.inference.tagger import load_tagger
+    from musrep_jax.runtime.signals import stopped_by_signals, stopped_while_loading
     from musrep_jax.store import Store
-    from musrep_jax.tagger import load_tagger
-    from musrep_jax.training.signals import stopped_by_signals, stopped_while_loading
 
     try:
         from musrep_jax.pages import server

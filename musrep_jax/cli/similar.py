@@ -79,7 +79,7 @@ def find_track(store: "Store", query: str) -> int | None:
     """
     import os
 
-    from musrep_jax.data.quarantine import escape_path
+    from musrep_jax.data.doctor.quarantine import escape_path
     from musrep_jax.store import StoreError, identify
 
     path = os.path.normpath(Path(query).expanduser().absolute())
@@ -110,10 +110,10 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
         ExportError: if there is none.
         AudioError: if the file cannot be read.
     """
-    from musrep_jax.data.audio import read_audio
-    from musrep_jax.exports.reading import HUB_PREFIX
+    from musrep_jax.data.audio.reading import read_audio
+    from musrep_jax.inference.layout import HUB_PREFIX
+    from musrep_jax.inference.tagger import load_tagger
     from musrep_jax.store import StoreError
-    from musrep_jax.tagger import load_tagger
 
     place = model or store.about["export"]
     if not (place.startswith(HUB_PREFIX) or Path(place).exists()):
@@ -146,7 +146,7 @@ def print_tracks(found: list[dict[str, Any]], columns: list[str]) -> None:
         found: from `describe`, with `tags` where there are further columns.
         columns: labels whose probability is shown.
     """
-    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.reporting.tables import Column, format_table
 
     titles = [Column("score", True), *(Column(name, True) for name in columns)]
     rows = [

@@ -9,7 +9,7 @@ import typer
 from musrep_jax.cli.frame import Json, print_json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.data.corpora import CorpusBuilder
+    from musrep_jax.data.corpora.builder import CorpusBuilder
 
 NUM_EXAMPLES = 3
 
@@ -41,8 +41,12 @@ def splits(
     Only the metadata of the corpus must be there. Files with the same bytes in two parts are looked
     for among the audio that is there.
     """
-    from musrep_jax.data.progress import Progress
-    from musrep_jax.data.split_report import describe_split, find_identical_audio, write_split
+    from musrep_jax.data.corpora.split_report import (
+        describe_split,
+        find_identical_audio,
+        write_split,
+    )
+    from musrep_jax.runtime.progress import Progress
 
     builder = find_builder(name, data_dir, folder, seed)
     card = describe_split(builder)
@@ -81,7 +85,7 @@ def find_builder(
     """
     import difflib
 
-    from musrep_jax.data.corpora import CorpusBuilder
+    from musrep_jax.data.corpora.builder import CorpusBuilder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
 
     key, _, wanted = name.partition("/")
@@ -135,7 +139,7 @@ def format_card(card: Mapping[str, Any], others: Sequence[str]) -> str:
 
 def format_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the table of sizes."""
-    from musrep_jax.evaluation.tables import NOTHING, Column, format_table
+    from musrep_jax.reporting.tables import NOTHING, Column, format_table
 
     def show(value: float | None, form: str) -> str:
         return NOTHING if value is None else format(value, form)
@@ -181,7 +185,7 @@ def format_leakage(card: Mapping[str, Any]) -> str:
 
 def format_positives(positives: Mapping[str, Mapping[str, int]]) -> str:
     """Returns the table of labels in their order, with the number of tracks that have each."""
-    from musrep_jax.evaluation.tables import Column, format_table
+    from musrep_jax.reporting.tables import Column, format_table
 
     parts = list(positives)
     names = list(next(iter(positives.values())))

@@ -12,8 +12,8 @@ from musrep_jax.cli.embed import FailedFiles, Model, Places, Workers
 from musrep_jax.cli.frame import EXIT_FAILED, EXIT_WRONG, Json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.library import Heard
-    from musrep_jax.tags import Tags
+    from musrep_jax.inference.library import Heard
+    from musrep_jax.inference.tags import Tags
 
 
 def tag(
@@ -43,12 +43,12 @@ def tag(
     is 1; the rest goes on. For a large folder take `musrep embed`, which can be interrupted and
     keeps what it has found.
     """
-    from musrep_jax.data.building import count_cores
-    from musrep_jax.data.progress import Progress
-    from musrep_jax.data.quarantine import escape_path
-    from musrep_jax.library import find_audio, listen_to_files
-    from musrep_jax.tagger import BackboneError, load_tagger
-    from musrep_jax.tags import Tags, describe
+    from musrep_jax.data.build.building import count_cores
+    from musrep_jax.data.doctor.quarantine import escape_path
+    from musrep_jax.inference.library import find_audio, listen_to_files
+    from musrep_jax.inference.tagger import BackboneError, load_tagger
+    from musrep_jax.inference.tags import Tags, describe
+    from musrep_jax.runtime.progress import Progress
 
     paths = find_audio(places)
     if png is not None and len(paths) != 1:
@@ -119,7 +119,7 @@ class JsonPrinter:
 
     def __init__(self, tags: "Tags") -> None:
         """Begins the object."""
-        from musrep_jax.tags import about
+        from musrep_jax.inference.tags import about
 
         typer.echo(
             f'{json_module.dumps(about(tags), ensure_ascii=False)[:-1]}, "tracks": [', nl=False
@@ -185,8 +185,8 @@ def save_taggram(tags: "Tags", heard: "Heard", path: str, png: Path) -> None:
         path: of the recording, for the title.
         png: the file.
     """
-    from musrep_jax.evaluation.figures import save_figure
-    from musrep_jax.evaluation.taggram import taggram
+    from musrep_jax.reporting.figures import save_figure
+    from musrep_jax.reporting.taggram import taggram
 
     spans, scores = tags.of(heard, over_time=True)
     save_figure(taggram(spans, scores, tags.labels, title=Path(path).name), png)

@@ -6,8 +6,8 @@ dataset.spec.label_names, dataset.tracks("train").label_matrix
 """
 
 from musrep_jax.data.datasets import DATASETS, Dataset, DatasetError, open_dataset
+from musrep_jax.data.input.tracks import Tracks
 from musrep_jax.data.specs import SPLITS, ChunkSpec, DatasetSpec
-from musrep_jax.data.tracks import Tracks
 
 __all__ = [
     "DATASETS",

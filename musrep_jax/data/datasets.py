@@ -11,9 +11,9 @@ import pathlib
 import sys
 from typing import Any
 
+from musrep_jax.data.input.tracks import Tracks, TrackStore
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.stored import read_report, read_spec
-from musrep_jax.data.tracks import Tracks, TrackStore
 
 DATASETS = {
     "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",

@@ -45,7 +45,7 @@ def model_readme(card: Card, lines: Sequence[str] = ()) -> str:
     """Returns the text of an export's README.md.
 
     Args:
-        card: as `musrep_jax.tagger.make_card` makes it.
+        card: as `musrep_jax.inference.tagger.make_card` makes it.
         lines: of Python that load and use it; by default those for `load_tagger`.
     """
     title = f"{card['model']['name']} for {_code(card['data']['name'])}"

@@ -29,11 +29,11 @@ from musrep_jax.exports.onnx_graph import (
     lower_jaxpr,
 )
 from musrep_jax.exports.onnx_ops import OPERATIONS
-from musrep_jax.exports.reading import CONFIG_FILE, ONNX_FILE
 from musrep_jax.exports.stablehlo import tagger_function
 from musrep_jax.exports.writing import Written
-from musrep_jax.models.formulations import restricted_to
-from musrep_jax.tagger import LoadedTagger
+from musrep_jax.inference.layout import CONFIG_FILE, ONNX_FILE
+from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.kernels.formulations import restricted_to
 from musrep_jax.training.checkpoints import ExportError
 
 FILES = (ONNX_FILE,)

@@ -18,18 +18,17 @@ from flax import traverse_util
 from musrep_jax.dsp.harmonic import fundamental_frequencies
 from musrep_jax.dsp.spectrogram import hann_window, mel_filter_bank
 from musrep_jax.exports.cards import load_lines
-from musrep_jax.exports.reading import (
+from musrep_jax.exports.writing import Written, outputs_of
+from musrep_jax.inference.layout import (
     CONFIG_FILE,
     FRONT_END_PREFIX,
     SAFETENSORS_FILE,
     SAFETENSORS_FORMAT,
-    read_safetensors,
-    safetensors_numpy,
 )
-from musrep_jax.exports.writing import Written, outputs_of
+from musrep_jax.inference.reading import read_safetensors, safetensors_numpy
+from musrep_jax.inference.tagger import LoadedTagger, open_tagger
 from musrep_jax.models import SpectrogramTagger, Tagger
 from musrep_jax.models.harmonic_cnn import HarmonicCNN
-from musrep_jax.tagger import LoadedTagger, open_tagger
 
 FILES = (SAFETENSORS_FILE,)
 

@@ -19,10 +19,10 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from musrep_jax.exports.reading import CONFIG_FILE, STABLEHLO_FILE
 from musrep_jax.exports.writing import Written
-from musrep_jax.models.formulations import restricted_to
-from musrep_jax.tagger import LoadedTagger
+from musrep_jax.inference.layout import CONFIG_FILE, STABLEHLO_FILE
+from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.kernels.formulations import restricted_to
 from musrep_jax.training.checkpoints import ExportError
 
 FILES = (STABLEHLO_FILE,)

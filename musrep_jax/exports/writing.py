@@ -12,11 +12,11 @@ from musrep_jax.config import choose
 from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.exports import ALIASES, FORMATS
 from musrep_jax.exports.cards import model_readme
-from musrep_jax.exports.reading import CONFIG_FILE
-from musrep_jax.tagger import LoadedTagger
+from musrep_jax.inference.layout import CONFIG_FILE
+from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.runtime.folders import whole_folder
+from musrep_jax.runtime.integrity import SUMS_FILE, write_sums
 from musrep_jax.training.checkpoints import README_FILE, ExportError
-from musrep_jax.training.folders import whole_folder
-from musrep_jax.training.integrity import SUMS_FILE, write_sums
 
 NUM_TEST_CHUNKS = 3
 TOLERANCE = 1e-4

@@ -16,8 +16,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from musrep_jax.models import cpu_kernels, gpu_kernels
-from musrep_jax.models.formulations import is_used
+from musrep_jax.kernels import cpu as cpu_kernels
+from musrep_jax.kernels import gpu as gpu_kernels
+from musrep_jax.kernels.formulations import is_used
 from musrep_jax.models.layers import Dense, per_channel
 from musrep_jax.types import Array
 

@@ -38,7 +38,7 @@ class Tagger(nn.Module):
 
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(regular expression, replacement) pairs, applied in order, that turn the parameter names of
-    the public PyTorch code into this module's paths; see `musrep_jax.models.torch_weights`."""
+    the public PyTorch code into this module's paths; see `musrep_jax.weights.state_dicts`."""
 
     TORCH_IGNORED: ClassVar[tuple[str, ...]] = ()
     """Regular expressions of keys in the public checkpoints that the model has no use for."""

@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from musrep_jax.data.audio import AudioError
-from musrep_jax.data.decoders import DecodedFile, decode_files
-from musrep_jax.data.quarantine import unescape_path
-from musrep_jax.library import Heard, listen
+from musrep_jax.data.audio.decoders import DecodedFile, decode_files
+from musrep_jax.data.audio.reading import AudioError
+from musrep_jax.data.doctor.quarantine import unescape_path
+from musrep_jax.inference.library import Heard, listen
+from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.inference.tags import Tags, about, describe
 from musrep_jax.store import Store, StoreError, identify, rank_by_vector
-from musrep_jax.tagger import LoadedTagger
-from musrep_jax.tags import Tags, about, describe
 
 
 class RecordingError(ValueError):

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musrep_jax.evaluation import captions
-from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.evaluation.cells import METRIC_TITLES, MODES
-from musrep_jax.evaluation.tables import summary_text
+from musrep_jax.reporting import captions
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.results import METRIC_TITLES, MODES
+from musrep_jax.reporting.tables import summary_text
 
 Result = Mapping[str, Any]
 

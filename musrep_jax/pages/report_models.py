@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.evaluation.cells import METRIC_TITLES
-from musrep_jax.evaluation.model_table import ModelRow, Score, cost_texts, model_rows
-from musrep_jax.evaluation.tables import NOTHING, number_text
 from musrep_jax.pages.markup import Markup, element, table
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.model_table import ModelRow, Score, cost_texts, model_rows
+from musrep_jax.reporting.results import METRIC_TITLES
+from musrep_jax.reporting.tables import NOTHING, number_text
 
 Result = Mapping[str, Any]
 

@@ -5,17 +5,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musrep_jax.evaluation import captions
-from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.evaluation.cells import (
+from musrep_jax.evaluation.comparison import holm_adjusted
+from musrep_jax.pages.markup import Markup, element, join, table
+from musrep_jax.reporting import captions
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.model_table import si_text
+from musrep_jax.reporting.results import (
     METRIC_TITLES,
     SIGNIFICANCE,
     Summary,
 )
-from musrep_jax.evaluation.comparison import holm_adjusted
-from musrep_jax.evaluation.model_table import si_text
-from musrep_jax.evaluation.tables import number_text
-from musrep_jax.pages.markup import Markup, element, join, table
+from musrep_jax.reporting.tables import number_text
 
 Result = Mapping[str, Any]
 

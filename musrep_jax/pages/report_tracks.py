@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.config import ConfigError
+from musrep_jax.data.audio.encoders import compress
 from musrep_jax.data.datasets import Dataset, DatasetError, make_builder
-from musrep_jax.data.encoders import compress
-from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.recipes.reading import Run, read_scores
-from musrep_jax.recipes.settings import builder_of
-from musrep_jax.tagger import LoadedTagger, load_tagger
-from musrep_jax.tags import Tags
+from musrep_jax.experiments.reading import Run, read_scores
+from musrep_jax.inference.tagger import LoadedTagger, load_tagger
+from musrep_jax.inference.tags import Tags
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.tasks.settings import builder_of
 from musrep_jax.training.checkpoints import ExportError
 
 MAX_SECONDS = 30.0

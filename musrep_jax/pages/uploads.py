@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from musrep_jax.data.quarantine import escape_path
+from musrep_jax.data.doctor.quarantine import escape_path
 
 _PREFIX = "musrep-serve-"
 _MAX_NAME_LENGTH = 200

@@ -7,24 +7,24 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.config import ConfigError, split_list
-from musrep_jax.evaluation import cells as cells_file
-from musrep_jax.evaluation import figures
-from musrep_jax.evaluation.cells import METRIC_TITLES
 from musrep_jax.evaluation.comparison import paired_bootstrap
-from musrep_jax.evaluation.model_figures import comparison_figure
-from musrep_jax.evaluation.model_table import best_model, comparison_table
 from musrep_jax.evaluation.tagging import json_safe
-from musrep_jax.recipes.cells import Cell, display_name
-from musrep_jax.recipes.experiment import run_cells
-from musrep_jax.recipes.presentation import (
+from musrep_jax.experiments.cells import Cell, display_name
+from musrep_jax.experiments.experiment import run_cells
+from musrep_jax.experiments.presentation import (
     Result,
     notes_on,
     save_cell_figures,
     with_display_names,
     write_report,
 )
+from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.recipes.tagging import scratch_cells
-from musrep_jax.recipes.workdir import Workdir
+from musrep_jax.reporting import figures
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.model_figures import comparison_figure
+from musrep_jax.reporting.model_table import best_model, comparison_table
+from musrep_jax.reporting.results import METRIC_TITLES
 
 OTHER_TRACKS = (
     "Models without a mark may differ too: their test tracks are not those of the best model, "

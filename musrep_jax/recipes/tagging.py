@@ -3,8 +3,8 @@
 import ml_collections
 
 from musrep_jax.config import split_list
-from musrep_jax.recipes.cells import Cell, parse_integers, plan_cells
-from musrep_jax.recipes.experiment import run_cells
+from musrep_jax.experiments.cells import Cell, parse_integers, plan_cells
+from musrep_jax.experiments.experiment import run_cells
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:

@@ -2,8 +2,8 @@
 
 import ml_collections
 
-from musrep_jax.recipes.cells import cells_of_config
-from musrep_jax.recipes.experiment import run_cells
+from musrep_jax.experiments.cells import cells_of_config
+from musrep_jax.experiments.experiment import run_cells
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:

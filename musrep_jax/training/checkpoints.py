@@ -25,8 +25,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
-from musrep_jax.training.folders import whole_folder
-from musrep_jax.training.integrity import (
+from musrep_jax.runtime.folders import whole_folder
+from musrep_jax.runtime.integrity import (
     SUMS_FILE,
     describe_difference,
     files_under,

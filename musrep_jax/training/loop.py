@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from musrep_jax.training import distributed
+from musrep_jax.runtime import distributed
+from musrep_jax.runtime.signals import Stopped, StopRequest, stop_on_signals
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.meter import Meter
 from musrep_jax.training.prefetch import Prefetch
 from musrep_jax.training.sharding import shard_batch, widened
-from musrep_jax.training.signals import Stopped, StopRequest, stop_on_signals
 from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from experiments import NUM_STEPS, Experiment, acting, assert_same_outcome
 
-from musrep_jax.compiled import keep_compiled_programs
+from musrep_jax.runtime.compiled import keep_compiled_programs
 
 
 def mount(*words):
@@ -267,7 +267,7 @@ def make_folder(folder, spoiled):
 
 COMPILE = """
 import pathlib, sys, jax
-from musrep_jax.compiled import keep_compiled_programs
+from musrep_jax.runtime.compiled import keep_compiled_programs
 keep_compiled_programs(pathlib.Path(sys.argv[1]))
 jax.jit(lambda x: x + 1)(1.0)
 """

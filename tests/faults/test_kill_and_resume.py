@@ -182,7 +182,7 @@ def test_kill_9_twenty_times(experiment, whole_outside, tmp_path):
 
 COMPILE_FOR_A_MINUTE = """
     import jax, jax.numpy as jnp
-    from musrep_jax.training.signals import end_program, exit_code, stopped_by_signals
+    from musrep_jax.runtime.signals import end_program, exit_code, stopped_by_signals
 
     def chain(x):
         for i in range(2000):

@@ -13,7 +13,7 @@ from experiments import wait_for
 HOLDER = """
     import sys, time
     from pathlib import Path
-    from musrep_jax.recipes.locks import Lock
+    from musrep_jax.runtime.locks import Lock
     with Lock(Path(sys.argv[1]), "The workdir"):
         print("locked", flush=True)
         time.sleep(60)

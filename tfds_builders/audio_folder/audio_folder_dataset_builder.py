@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from musrep_jax.data.audio import AudioError, open_audio, read_audio
-from musrep_jax.data.builders import BuildError, RefusedTrack, TrackBuilder, TrackRecord
-from musrep_jax.data.quarantine import quarantine_path, read_quarantine
+from musrep_jax.data.audio.reading import AudioError, open_audio, read_audio
+from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.splits import (
     FRACTIONS,

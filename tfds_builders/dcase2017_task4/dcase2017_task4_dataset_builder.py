@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import CorpusBuilder
-from musrep_jax.data.corpus_tracks import CorpusTrack, SplitCard
-from musrep_jax.data.downloads import SourceFile
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.builder import CorpusBuilder
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
+from musrep_jax.data.download.files import SourceFile
 
 EVENTS = (
     *("Train horn", "Air horn, truck horn", "Car alarm", "Reversing beeps", "Bicycle"),

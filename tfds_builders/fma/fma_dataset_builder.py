@@ -2,7 +2,7 @@
 
 The genres of a track are those of `split/metadata.npy` of the cross-cultural code: the track's own
 and all their parents. That file is a pickle; it is read as plain data, and nothing in it can be
-called (`musrep_jax/data/plain_pickle.py`).
+called (`musrep_jax/data/corpora/plain_pickle.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import MADE, CorpusBuilder
-from musrep_jax.data.corpus_tracks import CorpusTrack, SplitCard
-from musrep_jax.data.downloads import SourceFile
-from musrep_jax.data.plain_pickle import read_plain_pickle
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
+from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
+from musrep_jax.data.download.files import SourceFile
 
 GENRES = "split/metadata.npy"
 TRACKS = "fma_metadata/tracks.csv"

@@ -7,9 +7,9 @@ that is used; the CompMusic corpora in Dunya for everything else.
 
 from collections.abc import Mapping
 
-from musrep_jax.data.corpus_tracks import SplitCard
-from musrep_jax.data.dunya import split_files
-from musrep_jax.data.dunya_corpus import DunyaBuilder, dunya_split_cards
+from musrep_jax.data.corpora.dunya import split_files
+from musrep_jax.data.corpora.dunya_builder import DunyaBuilder, dunya_split_cards
+from musrep_jax.data.corpora.tracks import SplitCard
 
 LABELS = (
     "instrument--Voice",

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import MADE, CorpusBuilder
-from musrep_jax.data.corpus_tracks import CorpusTrack, SplitCard
-from musrep_jax.data.downloads import SourceFile
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
+from musrep_jax.data.download.files import SourceFile
 
 ANNOTATIONS = "annotations_final.csv"
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.audio_index import index_audio
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import CorpusBuilder
-from musrep_jax.data.corpus_tracks import CorpusTrack, SplitCard
-from musrep_jax.data.downloads import SourceFile
-from musrep_jax.data.plain_pickle import read_plain_pickle
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.audio_index import index_audio
+from musrep_jax.data.corpora.builder import CorpusBuilder
+from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
+from musrep_jax.data.download.files import SourceFile
 from musrep_jax.data.specs import UNLABELLED
 
 CONVENTIONAL_TAGS = (

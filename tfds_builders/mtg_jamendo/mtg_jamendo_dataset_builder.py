@@ -7,11 +7,11 @@ Automatic Music Tagging", ICML 2019 workshop; public repository MTG/mtg-jamendo-
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from musrep_jax.data.audio_index import index_audio
-from musrep_jax.data.builders import BuildError
-from musrep_jax.data.corpora import CorpusBuilder
-from musrep_jax.data.corpus_tracks import CorpusTrack, SplitCard
-from musrep_jax.data.downloads import SourceFile
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.audio_index import index_audio
+from musrep_jax.data.corpora.builder import CorpusBuilder
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
+from musrep_jax.data.download.files import SourceFile
 from tfds_builders.mtg_jamendo.published import (
     COMMIT,
     GENRES,

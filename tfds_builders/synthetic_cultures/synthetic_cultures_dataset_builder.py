@@ -8,9 +8,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from musrep_jax.data.builders import TrackBuilder, TrackRecord
+from musrep_jax.data.build.builder import TrackBuilder, TrackRecord
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.data.synthesis import (
+from tfds_builders.synthetic_cultures.synthesis import (
     FRONT_END,
     NUM_TRACKS,
     TRACK_SECONDS,

@@ -1,0 +1,188 @@
+"""What a track is on its way into a data set: as a builder makes it, and as it is stored.
+
+| feature     | stored as                                                                      |
+|-------------|--------------------------------------------------------------------------------|
+| track_id    | text                                                                           |
+| group       | text: performer, recording or artist; splits must not share one                |
+| audio       | `pcm16`: int16 (samples,); `encoded`: the file's bytes; `log_mel`: float16     |
+|             | (frames, n_mels) in dB                                                         |
+| num_samples | int64: samples at the stored rate, or frames of a `log_mel` data set           |
+| labels      | sequence of class indices                                                      |
+"""
+
+import dataclasses
+import errno
+import functools
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from musrep_jax.data.build.shards import Piece
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.data.stored import to_pcm16
+
+
+class BuildError(ValueError):
+    """A data set cannot be built from what is there; the message is one sentence that says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackRecord:
+    """One track as a builder yields it.
+
+    Attributes:
+        track_id: unique in the data set.
+        group: performer, recording or artist; tracks of one group stay in one split.
+        labels: names from the spec's `label_names`; may be empty.
+        audio: float waveform (samples,) for `pcm16`, the file's bytes for `encoded`, float array
+            (frames, n_mels) in dB for `log_mel`.
+        num_samples: needed for `encoded` only: decoded length at the spec's sample rate.
+    """
+
+    track_id: str
+    group: str
+    labels: Sequence[str]
+    audio: np.ndarray | bytes
+    num_samples: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RefusedTrack:
+    """A track that is left out of the data set; it is listed in the build report.
+
+    Attributes:
+        path: the file, as the user knows it.
+        reason: one sentence.
+    """
+
+    path: str
+    reason: str
+
+
+class TrackCodec:
+    """How tracks become records, and records a file that TFDS reads; picklable."""
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        """Takes the spec of the data set."""
+        self.spec = spec
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what is made on use."""
+        return {"spec": self.spec}
+
+    @functools.cached_property
+    def _features(self) -> tfds.features.FeaturesDict:
+        return track_features(self.spec)
+
+    @functools.cached_property
+    def _serializer(self) -> tfds.core.example_serializer.ExampleSerializer:
+        info = self._features.get_serialized_info()
+        return tfds.core.example_serializer.ExampleSerializer(info)
+
+    def encode(self, track_id: str, made: TrackRecord | RefusedTrack) -> Piece:
+        """Returns what the loader made of a planned track, as it is stored.
+
+        Args:
+            track_id: of the planned track.
+            made: by the loader.
+
+        Raises:
+            BuildError: if the loader made another track, or gave it an unknown label.
+        """
+        if isinstance(made, RefusedTrack):
+            return Piece(track_id, refused=made.path, reason=made.reason)
+        if made.track_id != track_id:
+            raise BuildError(
+                f"the loader of data set {self.spec.name!r} made the track {made.track_id!r} where "
+                f"{track_id!r} was planned."
+            )
+        example, factor, reason = make_example(made, self.spec)
+        if reason:
+            return Piece(track_id, refused=track_id, reason=reason)
+        encoded = self._serializer.get_tf_example(self._features.encode_example(example))
+        # Else the order of the features would differ from one process to the next.
+        return Piece(track_id, encoded.SerializeToString(deterministic=True), factor)
+
+    def write(self, path: pathlib.Path, records: Iterable[bytes]) -> None:
+        """Writes a file of records.
+
+        Args:
+            path: of the file.
+            records: serialised examples.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        # As TFDS does, but uncompressed: a crop can then be read where it lies, and waveforms
+        # hardly shrink.
+        options = "group_size:1,uncompressed"
+        try:
+            writer = array_record_module.ArrayRecordWriter(str(path), options)
+            for record in records:
+                writer.write(record)
+            writer.close()
+        except RuntimeError as error:
+            # The library's only error; it says "No space left on device" in words.
+            full = os.strerror(errno.ENOSPC) in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+
+
+def track_features(spec: DatasetSpec) -> tfds.features.FeaturesDict:
+    """Returns the TFDS features of a data set; see the table at the head of this file."""
+    if spec.stored_form == "encoded":
+        audio = tfds.features.Scalar(np.object_)
+    elif spec.stored_form == "pcm16":
+        audio = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
+    else:
+        n_mels = int(spec.front_end["n_mels"])
+        audio = tfds.features.Tensor(shape=(None, n_mels), dtype=np.float16, encoding="bytes")
+    return tfds.features.FeaturesDict(
+        {
+            "track_id": tfds.features.Text(),
+            "group": tfds.features.Text(),
+            "audio": audio,
+            "num_samples": tfds.features.Scalar(np.int64),
+            "labels": tfds.features.Sequence(
+                tfds.features.ClassLabel(names=list(spec.label_names))
+            ),
+        }
+    )
+
+
+def make_example(track: TrackRecord, spec: DatasetSpec) -> tuple[dict[str, Any], float, str]:
+    """Returns (example, factor the waveform was scaled by, reason for refusing it or "")."""
+    factor = 1.0
+    if spec.stored_form == "encoded":
+        audio, num_samples = track.audio, track.num_samples
+        if not audio or not num_samples:
+            return {}, factor, "it holds no audio."
+    else:
+        audio = np.asarray(track.audio, np.float32)
+        num_samples = len(audio)
+        if not num_samples:
+            return {}, factor, "it holds no audio."
+        if not np.isfinite(audio).all():
+            return {}, factor, "it holds values that are not finite."
+        if spec.stored_form == "log_mel":
+            audio = audio.astype(np.float16)
+        else:
+            audio, factor = to_pcm16(audio)
+    unknown = sorted(set(track.labels) - set(spec.label_names))
+    if unknown:
+        raise BuildError(
+            f"track {track.track_id!r} of data set {spec.name!r} has the label {unknown[0]!r}, "
+            "which is not among the label names of the spec."
+        )
+    example = {
+        "track_id": track.track_id,
+        "group": track.group,
+        "audio": audio,
+        "num_samples": int(num_samples),
+        "labels": list(track.labels),
+    }
+    return example, factor, ""

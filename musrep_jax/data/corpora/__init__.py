@@ -1,0 +1,1 @@
+"""Real corpora: their folders, tracks, splits and metadata."""

@@ -1,0 +1,1 @@
+"""Examining audio files: measurements, findings, quarantine."""

@@ -1,0 +1,266 @@
+"""What is made of the measurements of a file: which of them are faults, and which worth a note.
+
+A fault goes into the quarantine list, so nothing is one that a healthy file can show. What says
+that a file is too short is weighed by its strength: the corpus' metadata, then the length that its
+own header promises, then an end that is visibly cut. Where the stronger one is content, the weaker
+is no more than a note.
+
+Clipped (a note: loud masters and chip music are at full scale on purpose): at least 1 % of the
+samples lie between two equal neighbours at 0.9 of full scale or more. Three equal ones in a row are
+what Audacity's Find Clipping counts ("start threshold", default 3); 1 % is the share that
+`clipCheck` (speechcollectr for R) lets pass; a full-scale sine of 16 bits has 0.5 %. Lossy codecs
+blur a flat top and exceed full scale with healthy audio too, and 8 bits repeat values anyway. There
+the distribution of levels tells, a criterion of our own: of the samples at 0.6 of full scale or
+more, 65 % are at 0.85 or more. A full-scale sine has 60 %, loud masters some 10 %; music that was
+driven ten times into clipping and then encoded has 65 % to 80 %. Milder clipping is not seen there.
+"""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+
+from musrep_jax.data.audio.containers import SUFFIXES
+from musrep_jax.data.doctor.examine import SILENCE, Facts
+from musrep_jax.data.doctor.quarantine import escape_path
+
+FAULTS = {
+    "missing": "listed by the corpus, but not there",
+    "dangling": "links to nothing",
+    "unreadable": "may not be read",
+    "empty": "0 bytes",
+    "dead": "cannot be opened as audio",
+    "damaged": "the decoder fails on the way, or parts are missing",
+    "no_audio": "opens, and holds no audio",
+    "truncated": "shorter than it should be",
+    "not_finite": "NaN or infinite samples",
+    "silent": "no sound at all",
+    "constant": "a constant value (DC) and nothing else",
+    "known_bad": "known to be bad",
+}
+"""Kind -> what it means. All but `missing` go into the quarantine list: it would keep a file out
+that arrives later."""
+NOTES = {
+    "not_decoded": "needs the ffmpeg program to be decoded",
+    "duplicate": "the same audio as another file",
+    "wrong_extension": "another format than its name says",
+    "name": "its name is not UTF-8, so that no table can list it",
+    "junk": "foreign bytes before the audio",
+    "no_header": "variable bit rate without a header: players guess its length",
+    "length": "its length is told differently",
+    "clipped": "clipped",
+    "offset": "a large constant offset (DC)",
+    "mostly_silent": "silent for most of its time",
+    "mute_channel": "a channel without sound",
+    "too_loud": "far beyond full scale",
+    "sample_rate": "another sample rate than most",
+    "channels": "another number of channels than most",
+}
+"""Kind -> what it means."""
+
+_TOLERANCE_SECONDS, _TOLERANCE_SHARE, _MOST_TOLERANCE = 0.1, 0.05, 1.0
+_FLAT_SHARE = 0.01
+_HIGH_SHARE, _HIGH_OF_MEDIUM = 0.05, 0.65
+_OFFSET, _OFFSET_SECONDS = 0.05, 0.1
+_CONSTANT = 0.8
+"""Of the time; lossy codecs ring for a while where the constant begins."""
+_MOSTLY_SILENT, _HALF_SILENT, _LONG_SILENCE_SECONDS = 0.95, 0.5, 10.0
+"""Single sounds padded to the length of a clip (ESC-50: up to 0.86) are meant so; half a track of
+silence that lasts is not."""
+_TOO_LOUD = 8.0
+_MAJORITY, _FEWEST = 0.75, 4
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Finding:
+    """Something about a file.
+
+    Attributes:
+        path: relative to the folder, as `os.fsdecode` gives it.
+        kind: a key of `FAULTS` or `NOTES`.
+        reason: a clause that names the figures, with a full stop.
+        is_fault: whether the file should not be used.
+    """
+
+    path: str
+    kind: str
+    reason: str
+    is_fault: bool
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it goes into the quarantine list."""
+        return self.is_fault and self.kind != "missing"
+
+
+def fault(path: str, kind: str, reason: str) -> Finding:
+    """Returns a finding for which the file should not be used."""
+    return Finding(path, kind, reason, is_fault=True)
+
+
+def note(path: str, kind: str, reason: str) -> Finding:
+    """Returns a finding that does no harm."""
+    return Finding(path, kind, reason, is_fault=False)
+
+
+def judge(path: str, facts: Facts, expected: float | None = None) -> list[Finding]:
+    """Returns what is wrong with one file, and what is worth knowing of it.
+
+    Args:
+        path: as it will be reported.
+        facts: that were measured.
+        expected: its length in seconds from the corpus' metadata, where they tell.
+    """
+    container = facts.container
+    if not facts.size:
+        return [fault(path, "empty", "the file is empty (0 bytes).")]
+    if facts.lacks_ffmpeg:
+        if container.cut:
+            return [fault(path, "truncated", f"{container.cut}.")]
+        why = f"{container.format} needs the ffmpeg program, which is not installed"
+        return [note(path, "not_decoded", f"{why}.")]
+    if facts.encoding.startswith("RAW/"):
+        return [
+            fault(path, "dead", "it has no header; its name alone makes it noise of raw bytes.")
+        ]
+    if facts.error and not facts.encoding:
+        what = f"it is {container.foreign}." if container.foreign else facts.error
+        return [fault(path, "dead", what)]
+    found = list(_about_name(path, facts))
+    if facts.error:
+        return [*found, fault(path, "damaged", facts.error)]
+    if not facts.num_frames:
+        return [*found, fault(path, "no_audio", "no frame of audio could be decoded from it.")]
+    found += _about_length(path, facts, expected)
+    found += _about_sound(path, facts)
+    return found
+
+
+def _about_name(path: str, facts: Facts) -> Iterator[Finding]:
+    container = facts.container
+    suffix = "." + path.rpartition(".")[2].lower()
+    if container.format and suffix not in SUFFIXES[container.format]:
+        yield note(path, "wrong_extension", f"it is {container.format}, whatever its name says.")
+    if container.junk:
+        yield note(path, "junk", f"{container.junk} bytes before its audio are no tag.")
+    if container.is_estimate:
+        yield note(path, "no_header", "its bit rate varies, and no header states its length.")
+
+
+def _about_length(path: str, facts: Facts, expected: float | None) -> Iterator[Finding]:
+    container, seconds = facts.container, facts.seconds
+    trouble = _missing(facts)
+    if expected is not None:
+        tolerance = _TOLERANCE_SECONDS + min(_MOST_TOLERANCE, _TOLERANCE_SHARE * expected)
+        told = f"{seconds:.2f} s of the {expected:.2f} s that the metadata tell"
+        if seconds < expected - tolerance:
+            yield fault(path, "truncated", f"it holds {told}.")
+        elif trouble:
+            yield note(path, "length", f"{trouble[1]}, but it holds {told}.")
+        elif seconds > expected + tolerance:
+            yield note(
+                path, "length", f"it holds {seconds:.2f} s, the metadata tell {expected:.2f} s."
+            )
+    elif trouble:
+        yield fault(path, trouble[0], f"{trouble[1]}.")
+    elif container.cut or container.broken:
+        what = container.cut or container.broken
+        yield note(path, "length", f"{what}, but all that its header promises is there.")
+
+
+def _missing(facts: Facts) -> tuple[str, str] | None:
+    """Returns (kind, clause) if the file itself tells that something of it is missing."""
+    container = facts.container
+    held = facts.seconds if container.held is None else container.held
+    promised, slack = container.promised, container.slack
+    if promised is None and facts.declared_frames is not None and facts.sample_rate:
+        promised = facts.declared_frames / facts.sample_rate
+    if promised is not None and held < promised - slack - 1e-9:
+        cut = f" ({container.cut})" if container.cut else ""
+        return "truncated", f"it holds {held:.2f} s of the {promised:.2f} s it promises{cut}"
+    has_kept_its_promise = container.promised is not None and container.held is not None
+    if container.cut and not has_kept_its_promise:
+        return "truncated", container.cut
+    if container.broken and not has_kept_its_promise:
+        return "damaged", container.broken
+    if facts.seconds < held - container.trimmed - _TOLERANCE_SECONDS - slack:
+        told = f"only {facts.seconds:.2f} s of its {held:.2f} s can be decoded"
+        # libsndfile 1.2.2 reads no further than the length that it guesses from the first frame.
+        remedy = "; ffmpeg -i FILE -c copy NEW.mp3 writes the header that it lacks"
+        return "damaged", told + (remedy if container.is_estimate else "")
+    return None
+
+
+def _about_sound(path: str, facts: Facts) -> Iterator[Finding]:
+    if facts.num_not_finite:
+        share = facts.num_not_finite / (facts.num_frames * facts.channels)
+        told = f"{facts.num_not_finite} samples ({share:.2%}) are NaN or infinite"
+        yield fault(path, "not_finite", f"{told}.")
+    if facts.spread < 2 * SILENCE and abs(facts.offset) < SILENCE:
+        yield fault(path, "silent", f"its peak is {facts.peak:.6f} of full scale.")
+        return
+    if facts.still >= _CONSTANT or facts.spread < 2 * SILENCE:
+        yield fault(path, "constant", f"its value is {facts.offset:.3f} throughout.")
+        return
+    if abs(facts.offset) >= _OFFSET and facts.seconds >= _OFFSET_SECONDS:
+        yield note(path, "offset", f"its mean is {facts.offset:+.3f} of full scale.")
+    if _is_clipped(facts):
+        told = f"{max(facts.flat, facts.high):.1%} of its samples are at the top"
+        yield note(path, "clipped", f"{told}.")
+    if facts.silent >= _MOSTLY_SILENT or (
+        facts.silent >= _HALF_SILENT and facts.longest_silence >= _LONG_SILENCE_SECONDS
+    ):
+        told = f"{facts.silent:.0%} of it, {facts.longest_silence:.1f} s at a stretch"
+        yield note(path, "mostly_silent", f"{told}.")
+    if facts.mute_channels:
+        told = f"{facts.mute_channels} of its {facts.channels} channels"
+        yield note(path, "mute_channel", f"{told}.")
+    if facts.peak >= _TOO_LOUD:
+        yield note(path, "too_loud", f"its peak is {facts.peak:.4g} times full scale.")
+
+
+def _is_clipped(facts: Facts) -> bool:
+    """Returns whether the waveform is cut off at the top; the head of this file says when."""
+    if not facts.is_coarse:
+        return facts.flat >= _FLAT_SHARE
+    return facts.high >= _HIGH_SHARE and facts.high >= _HIGH_OF_MEDIUM * facts.medium
+
+
+def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> list[Finding]:
+    """Returns a finding for every file but the first, in sorted order, that has the same audio.
+
+    Args:
+        facts: of the files that are otherwise usable, by path.
+        is_fault: whether copies should not be used.
+    """
+    alike = defaultdict(list)
+    for path in sorted(facts):
+        alike[facts[path].sound or facts[path].content].append(path)
+    found = []
+    for first, *others in alike.values():
+        for path in others:
+            is_copy = facts[path].content == facts[first].content
+            what = "is a copy of" if is_copy else "sounds, sample for sample, like"
+            reason = f"it {what} {escape_path(first)}."
+            found.append(Finding(path, "duplicate", reason, is_fault))
+    return found
+
+
+def find_odd_ones(facts: Mapping[str, Facts]) -> list[Finding]:
+    """Returns a note for each file whose rate or channels differ from those of nearly all others.
+
+    Args:
+        facts: of the files that were decoded, by path.
+    """
+    found = []
+    for kind, unit in (("sample_rate", " Hz"), ("channels", " channel(s)")):
+        counts = Counter(getattr(entry, kind) for entry in facts.values())
+        if len(facts) < _FEWEST or len(counts) < 2:
+            continue
+        usual, count = counts.most_common(1)[0]
+        if count >= _MAJORITY * len(facts):
+            found += [
+                note(path, kind, f"{getattr(entry, kind)}{unit}; most have {usual}{unit}.")
+                for path, entry in facts.items()
+                if getattr(entry, kind) != usual
+            ]
+    return found

@@ -1,0 +1,1 @@
+"""Downloads: the web, partial files, archives."""

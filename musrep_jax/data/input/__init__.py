@@ -1,0 +1,1 @@
+"""From stored tracks to batches."""

@@ -1,0 +1,321 @@
+"""The tracks of one split: labels and lengths in memory, audio read when it is asked for."""
+
+import functools
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.data.input.record_files import RecordFile
+from musrep_jax.data.input.track_table import read_or_scan
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.data.stored import PCM16_SCALE
+
+SILENCE_DECIBELS = -100.0
+"""What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
+STORED_DTYPES = {"pcm16": np.int16, "encoded": np.float32, "log_mel": np.float16}
+"""Stored form -> precision of a track as it is read."""
+
+
+class TrackStore:
+    """Reads one split of a built data set.
+
+    Ids, groups, labels, lengths and where the audio lies are scanned once and kept as an `.npz`
+    beside the data, so that opening a large data set later reads no audio. If the whole split fits
+    into the memory allowed, decoded tracks are kept as they come by, and nothing is read after the
+    first epoch. If not, an excerpt of a `pcm16` or `log_mel` data set is read where it lies,
+    without the rest of its track.
+
+    Attributes:
+        spec: of the data set.
+        track_ids, groups: lists of text, one per track.
+        label_matrix: float32 (tracks, classes), 1 where the label holds.
+        num_samples: int64 (tracks,), samples at `spec.sample_rate`, or frames.
+    """
+
+    def __init__(
+        self, directory: pathlib.Path, split: str, spec: DatasetSpec, cache_megabytes: float
+    ) -> None:
+        """Opens the split.
+
+        Args:
+            directory: of the built data set.
+            split: one of `spec.split_sizes`.
+            spec: of the data set; an `encoded` one is resampled to its `sample_rate`.
+            cache_megabytes: memory for decoded audio; 0 keeps none.
+        """
+        self.directory, self.split, self.spec = pathlib.Path(directory), split, spec
+        self.cache_megabytes = cache_megabytes
+        self._open()
+        table = read_or_scan(self.directory, split, spec, lambda: self._source)
+        self.track_ids, self.groups = table.track_ids, table.groups
+        self.num_samples = table.num_samples
+        self.label_matrix = np.zeros((len(self.track_ids), len(spec.label_names)), np.float32)
+        self.label_matrix[table.label_rows, table.label_columns] = 1.0
+        self._paths, self._places, self._sums = table.paths, table.places, table.sums
+
+    def _open(self) -> None:
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_bytes = 0
+        self._last: tuple[int, np.ndarray] | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out open files and what is cached: a worker process opens its own."""
+        state = self.__dict__.copy()
+        for name in ("_source", "_files", "_cache", "_cache_bytes", "_last", "_lock"):
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    @functools.cached_property
+    def _source(self) -> Sequence[Mapping[str, Any]]:
+        # Imported here: a data set whose table stands beside it needs no TFDS to be read.
+        from musrep_jax.data.build.builder import open_source
+
+        return open_source(self.directory, self.split)
+
+    @functools.cached_property
+    def _files(self) -> list[RecordFile]:
+        return [RecordFile(*file) for file in zip(self._paths, self._sums, strict=True)]
+
+    @functools.cached_property
+    def is_cacheable(self) -> bool:
+        """Whether the whole split, decoded, fits into the memory allowed."""
+        width = self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1
+        return int(self.num_samples.sum()) * 2 * width <= self.cache_megabytes * 1e6
+
+    def read(self, row: int) -> np.ndarray:
+        """Returns a whole track in its stored precision: int16, float16, or float32 if decoded."""
+        kept = self._cache.get(row)
+        if kept is not None:
+            return kept
+        last = self._last
+        if last is not None and last[0] == row:
+            return last[1]
+        stored = self._read_stored(row)
+        encoded = self.spec.stored_form == "encoded"
+        track = self._decode(row, stored) if encoded else self._as_array(stored)
+        self._last = (row, track)
+        with self._lock:
+            if self._cache_bytes + track.nbytes <= self.cache_megabytes * 1e6:
+                self._cache_bytes += track.nbytes if row not in self._cache else 0
+                self._cache[row] = track
+        return track
+
+    def _read_stored(self, row: int, first: int = 0, end: int | None = None) -> bytes:
+        """Returns bytes [first, end) of what is stored of a track, which may end before."""
+        file, place, length = self._places[row].tolist()
+        if place < 0:
+            return self._source[row]["audio"][first:end]
+        wanted = max(0, min(length, length if end is None else end) - first)
+        stored = self._files[file].read(place + first, wanted)
+        if len(stored) < wanted:
+            raise OSError(
+                f"{self._paths[file]} has become shorter than it was when it was opened: it does "
+                f"not hold all of track {self.track_ids[row]!r} any more; build the data set again."
+            )
+        return stored
+
+    def _as_array(self, stored: bytes) -> np.ndarray:
+        dtype = STORED_DTYPES[self.spec.stored_form]
+        if self.spec.stored_form == "log_mel":
+            return np.frombuffer(stored, dtype).reshape(-1, self.spec.front_end["n_mels"])
+        return np.frombuffer(stored, dtype)
+
+    def _decode(self, row: int, stored: bytes, **crop: int) -> np.ndarray:
+        from musrep_jax.data.audio.reading import read_audio
+
+        name = self.track_ids[row]
+        return read_audio(stored, sample_rate=self.spec.sample_rate, name=name, **crop)[0]
+
+    def _read_excerpt(self, row: int, start: int, length: int, whole: bool) -> np.ndarray:
+        """Returns what there is of an excerpt, in stored precision; see `crop`."""
+        if self.is_cacheable or row in self._cache:
+            return self.read(row)[start : start + length]
+        if self.spec.stored_form == "encoded":
+            if whole:
+                return self.read(row)[start : start + length]
+            return self._decode(row, self._read_stored(row), start=start, num_frames=length)
+        if self._places[row, 1] < 0:
+            return self.read(row)[start : start + length]
+        width = self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1
+        return self._as_array(
+            self._read_stored(row, 2 * width * start, 2 * width * (start + length))
+        )
+
+    def crop(
+        self,
+        row: int,
+        start: int,
+        length: int,
+        whole: bool = False,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns an excerpt, padded at its end where the track is over.
+
+        Args:
+            row: of the track.
+            start: first sample (or frame).
+            length: in samples (or frames).
+            whole: decode the whole track of an `encoded` data set, because more crops follow.
+            out: where to write it, (length,) or (length, n_mels), float32 or as it is stored; None
+                for a new array.
+
+        Returns:
+            float32 (length,) or (length, n_mels), or `out`.
+        """
+        excerpt = self._read_excerpt(row, start, length, whole)
+        crop = np.empty((length, *excerpt.shape[1:]), np.float32) if out is None else out
+        if self.spec.stored_form == "pcm16" and crop.dtype != np.int16:
+            np.multiply(excerpt, np.float32(1.0 / PCM16_SCALE), out=crop[: len(excerpt)])
+        else:
+            crop[: len(excerpt)] = excerpt
+        crop[len(excerpt) :] = SILENCE_DECIBELS if self.spec.stored_form == "log_mel" else 0.0
+        return crop
+
+
+class Tracks(Sequence):
+    """The tracks of a split, or some of them. `tracks[i]` is the track id.
+
+    Attributes:
+        spec: the `DatasetSpec`.
+        split: the split they belong to.
+        label_matrix: float32 (tracks, classes).
+        track_ids: list of text.
+        groups: list of text.
+        num_samples: int64 (tracks,), at `spec.sample_rate`; frames of a `log_mel` data set.
+    """
+
+    def __init__(self, store: TrackStore, rows: np.ndarray | None = None) -> None:
+        """Takes the given rows of a store.
+
+        Args:
+            store: of the split.
+            rows: int (tracks,); None takes all.
+        """
+        self.store, self.spec, self.split = store, store.spec, store.split
+        self.rows = np.arange(len(store.track_ids)) if rows is None else np.asarray(rows, np.int64)
+        self.label_matrix = store.label_matrix[self.rows]
+        self.num_samples = store.num_samples[self.rows]
+        self.track_ids = [store.track_ids[row] for row in self.rows]
+        self.groups = [store.groups[row] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> str:
+        return self.track_ids[index]
+
+    def __repr__(self) -> str:
+        return f"Tracks({self.spec.name}, {self.split}, {len(self)} tracks)"
+
+    def crop(
+        self,
+        index: int,
+        start: int,
+        length: int,
+        *,
+        whole: bool = False,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns an excerpt of a track; only what is needed is decoded.
+
+        Args:
+            index: of the track, 0 to `len(self) - 1`.
+            start: first sample (or frame) of the excerpt.
+            length: of the excerpt. Past the end of the track follow zeros (or -100 dB).
+            whole: a hint that more excerpts of this track follow.
+            out: where to write it, such as a row of a batch; None for a new array.
+
+        Returns:
+            float32 (length,), or (length, n_mels) for a `log_mel` data set; or `out`.
+        """
+        return self.store.crop(int(self.rows[index]), int(start), int(length), whole, out)
+
+    def empty_batch(self, batch_size: int, length: int, *, as_stored: bool = False) -> np.ndarray:
+        """Returns room for crops.
+
+        Args:
+            batch_size: number of crops.
+            length: of each, in samples (or frames).
+            as_stored: in the precision of the data set: int16 if it is `pcm16`, float16 if it is
+                `log_mel`.
+
+        Returns:
+            float32 (batch_size, length), or (batch_size, length, n_mels) for a `log_mel` data set;
+            not filled.
+        """
+        dtype = STORED_DTYPES[self.spec.stored_form] if as_stored else np.float32
+        width = (self.spec.front_end["n_mels"],) if self.spec.stored_form == "log_mel" else ()
+        return np.empty((batch_size, length, *width), dtype)
+
+    def capped(self, max_seconds: float | None) -> "Tracks":
+        """Returns the same tracks as if they ended after `max_seconds`; None changes nothing.
+
+        Args:
+            max_seconds: what is used of a recording, from its start.
+        """
+        if max_seconds is None:
+            return self
+        per_second = float(self.spec.sample_rate)
+        if self.spec.stored_form == "log_mel":
+            per_second /= self.spec.front_end["hop_length"]
+        tracks = Tracks(self.store, self.rows)
+        tracks.num_samples = np.minimum(self.num_samples, max(1, int(max_seconds * per_second)))
+        return tracks
+
+    def subset(self, num_tracks: int | None, seed: int = 0) -> "Tracks":
+        """Returns some of the tracks; of one seed, a smaller subset lies within every larger one.
+
+        The order is random, except that the first tracks are chosen to cover the labels: each
+        brings as many labels not yet seen as possible.
+
+        Args:
+            num_tracks: how many; None, or as many as there are, for all.
+            seed: of the order.
+
+        Raises:
+            ValueError: if fewer than one track or more than there are is asked for.
+        """
+        if num_tracks is None or num_tracks == len(self):
+            return self
+        if not 1 <= num_tracks <= len(self):
+            raise ValueError(
+                f"{num_tracks} tracks were asked for, but split {self.split!r} of "
+                f"{self.spec.name!r} has {len(self)}; ask for 1 to {len(self)}, or None for all."
+            )
+        order = covering_order(self.label_matrix, self.track_ids, seed)
+        chosen = np.sort(order[:num_tracks])
+        tracks = Tracks(self.store, self.rows[chosen])
+        tracks.num_samples = self.num_samples[chosen]  # They may be capped.
+        return tracks
+
+
+def covering_order(label_matrix: np.ndarray, track_ids: Sequence[str], seed: int) -> np.ndarray:
+    """Returns an order of the tracks whose beginning covers every label, random otherwise.
+
+    Args:
+        label_matrix: (tracks, classes), positive where the label holds.
+        track_ids: one per track; the order depends on them and not on the order of the rows.
+        seed: of the order.
+
+    Returns:
+        int64 (tracks,).
+    """
+    by_name = np.array(sorted(range(len(track_ids)), key=lambda i: track_ids[i]), np.int64)
+    shuffled = by_name[np.random.default_rng(seed).permutation(len(by_name))]
+    positive = label_matrix[shuffled] > 0
+    missing = positive.any(axis=0)
+    first = []
+    while missing.any():
+        best = int(np.argmax(positive[:, missing].sum(axis=1)))
+        first.append(best)
+        missing &= ~positive[best]
+    rest = np.setdiff1d(np.arange(len(shuffled)), first)
+    return shuffled[np.concatenate([np.array(first, np.int64), rest])]

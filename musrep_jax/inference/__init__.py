@@ -1,0 +1,1 @@
+"""A trained model in use: reading exports, chunks, tags, folders of recordings."""

@@ -1,0 +1,100 @@
+"""Recordings as taggers take them: checked, at the model's rate, in chunks of its length."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+
+class AudioInputError(ValueError):
+    """What was handed to a tagger is not audio it can tag; the message says what is."""
+
+
+def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
+    """Returns a checked waveform at the target rate.
+
+    Args:
+        audio: (samples,), mono.
+        sample_rate: of the audio, in Hz.
+        target_rate: in Hz.
+
+    Returns:
+        float32 (samples,).
+
+    Raises:
+        AudioInputError: if the audio is empty, not mono, not finite, or the rate is no rate.
+    """
+    values = np.asarray(audio)
+    if values.ndim != 1:
+        raise AudioInputError(
+            f"The audio has shape {values.shape}; a tagger takes mono (samples,): average the "
+            "channels first, e.g. audio.mean(axis=1)."
+        )
+    if values.size == 0:
+        raise AudioInputError("The audio is empty: there is nothing to tag.")
+    if np.issubdtype(values.dtype, np.integer):
+        raise AudioInputError(
+            f"The audio is {values.dtype}; a tagger takes floating point in [-1, 1]: divide "
+            "16-bit samples by 32768."
+        )
+    values = values.astype(np.float32)
+    broken = ~np.isfinite(values)
+    if broken.any():
+        first = int(np.argmax(broken))
+        raise AudioInputError(
+            f"The audio has {int(broken.sum())} samples that are not finite, the first at "
+            f"{first / sample_rate:.3f} s: repair or leave out the recording."
+        )
+    if not sample_rate > 0:
+        raise AudioInputError(f"The sample rate is {sample_rate}; it must be positive, in Hz.")
+    if sample_rate == target_rate:
+        return values
+    from musrep_jax.data.audio.reading import resample
+
+    return resample(values, sample_rate, target_rate)
+
+
+def cut_blocks(
+    blocks: Iterable[np.ndarray], length: int, silence: float = 0.0
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yields consecutive chunks of what comes in pieces; the last ends where the recording ends.
+
+    Args:
+        blocks: (samples,) or (frames, mels) each, of any lengths.
+        length: of a chunk.
+        silence: what a recording shorter than a chunk is padded with.
+
+    Returns:
+        An iterator of chunks (length, ...) with start and end of what is not padding; of nothing
+        if there is nothing.
+    """
+    held, start, done = None, 0, 0  # the chunk before stays at hand: the last one may reach into it
+    for block in blocks:
+        held = block if held is None else np.concatenate([held, block])
+        while len(held) - done >= length:
+            yield held[done : done + length], start + done, start + done + length
+            done += length
+        drop = max(0, done - length)
+        held, start, done = held[drop:], start + drop, done - drop
+    if held is None:
+        return
+    total = start + len(held)
+    if total < length:
+        pad = [(0, length - total)] + [(0, 0)] * (held.ndim - 1)
+        yield np.pad(held, pad, constant_values=silence), 0, total
+    elif done < len(held):
+        yield held[-length:], total - length, total
+
+
+def cut(values: np.ndarray, length: int, silence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the chunks of a whole recording, as `cut_blocks` does.
+
+    Args:
+        values: (samples,) or (frames, mels), not empty.
+        length: of a chunk.
+        silence: what a recording shorter than a chunk is padded with.
+
+    Returns:
+        float32 (chunks, length, ...) and the start and end of each in `values`, (chunks, 2).
+    """
+    chunks, starts, ends = zip(*cut_blocks([values], length, silence), strict=True)
+    return np.stack(chunks), np.stack([starts, ends], axis=1)

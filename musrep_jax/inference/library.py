@@ -1,0 +1,291 @@
+"""Many files through one tagger: decoded ahead, packed into full batches, in the given order."""
+
+import dataclasses
+import os
+import pathlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.data.audio.decoders import DecodedFile, decode_files
+from musrep_jax.data.audio.reading import AudioError
+from musrep_jax.data.doctor.diagnosis import list_audio
+from musrep_jax.data.doctor.quarantine import escape_path, unescape_path
+from musrep_jax.evaluation.aggregation import probabilities
+from musrep_jax.inference.chunks import AudioInputError, cut_blocks
+from musrep_jax.inference.layout import HUB_PREFIX
+from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.store import Identity, StoreWriter, identify
+
+
+@dataclasses.dataclass
+class Heard:
+    """What a tagger made of a file; without chunks if it failed or was not wanted.
+
+    Attributes:
+        path: of the file.
+        known: what was known of it beforehand; see `decode_files`.
+        failure: why it could not be used, a sentence without the path; "".
+        spans: (chunks, 2), start and end in seconds; padding is not part of them.
+        logits: float32 (chunks, classes).
+        embeddings: float32 (chunks, width).
+    """
+
+    path: str
+    known: Any = None
+    failure: str = ""
+    spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
+    logits: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    embeddings: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return float(self.spans[-1, 1]) if len(self.spans) else 0.0
+
+
+class _Open:
+    """A file that is on its way."""
+
+    def __init__(self, file: DecodedFile) -> None:
+        self.heard = Heard(file.path, file.known)
+        self.spans: list[tuple[int, int]] = []
+        self.outputs: list[tuple[np.ndarray, np.ndarray]] = []
+        self.is_read = False
+
+    def is_done(self) -> bool:
+        return self.is_read and (bool(self.heard.failure) or len(self.outputs) == len(self.spans))
+
+    def close(self, sample_rate: int) -> Heard:
+        if not self.heard.failure and self.outputs:
+            self.heard.spans = np.array(self.spans) / sample_rate
+            logits, embeddings = zip(*self.outputs, strict=True)
+            self.heard.logits, self.heard.embeddings = np.stack(logits), np.stack(embeddings)
+            if not (np.isfinite(logits).all() and np.isfinite(embeddings).all()):
+                self.heard.failure = "cannot be used: the model gives no finite numbers for it."
+        return self.heard
+
+
+def listen(
+    tagger: LoadedTagger,
+    files: Iterable[DecodedFile],
+    on_file: Callable[[], None] = lambda: None,
+) -> Iterator[Heard]:
+    """Yields what a tagger makes of files, in their order, with the numbers of its own methods.
+
+    Args:
+        tagger: that is used for all.
+        files: from `decode_files`, at the tagger's rate.
+        on_file: called after the audio of each file has been taken.
+
+    Returns:
+        An iterator with an entry for every file, also for those that fail.
+    """
+    order: deque[_Open] = deque()
+    owners: deque[_Open] = deque()
+
+    def chunks() -> Iterator[np.ndarray]:
+        for file in files:
+            opened = _Open(file)
+            order.append(opened)
+            try:
+                for chunk, start, end in cut_blocks(file.blocks(), tagger.model.num_samples):
+                    opened.spans.append((start, end))
+                    owners.append(opened)
+                    yield chunk
+            except (AudioError, OSError) as error:
+                opened.heard.failure = _reason(error)
+            opened.is_read = True
+            on_file()
+
+    for output in tagger.run_chunks(chunks()):
+        owners.popleft().outputs.append(output)
+        while order and order[0].is_done():
+            yield order.popleft().close(tagger.sample_rate)
+    for opened in order:
+        yield opened.close(tagger.sample_rate)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}."
+    return error.reason
+
+
+def listen_to_files(
+    tagger: LoadedTagger,
+    paths: Sequence[str],
+    num_workers: int,
+    *,
+    look: Callable[[str], tuple[Any, bool]] = lambda path: (None, True),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Heard]:
+    """Yields what a tagger makes of the files of these paths; see `listen` and `decode_files`.
+
+    Args:
+        tagger: that is used for all.
+        paths: of the files.
+        num_workers: processes that decode.
+        look: what is known of a file, and whether it is wanted.
+        progress: called with the number of files read and in all.
+    """
+    num_read = 0
+
+    def count() -> None:
+        nonlocal num_read
+        num_read += 1
+        progress(num_read, len(paths))
+
+    num_workers = max(1, min(num_workers, len(paths)))
+    files = decode_files(paths, tagger.sample_rate, num_workers, look)
+    try:
+        yield from listen(tagger, files, count)
+    finally:
+        files.close()
+
+
+def find_audio(places: Iterable[str | os.PathLike]) -> list[str]:
+    """Returns the absolute paths of files and of the audio files below folders, each once.
+
+    Args:
+        places: files, taken as they are, and folders.
+
+    Raises:
+        AudioInputError: if one of them does not exist, or a folder holds no audio.
+    """
+    found: dict[str, None] = {}
+    for place in map(pathlib.Path, places):
+        path = place.expanduser().absolute()
+        if path.is_dir():
+            inside = [os.path.join(path, wanted.path) for wanted in list_audio(path)]
+            if not inside:
+                raise AudioInputError(f"There is no audio file in the folder {place}.")
+            found |= dict.fromkeys(map(os.path.normpath, inside))
+        elif path.exists() or path.is_symlink():
+            found[os.path.normpath(path)] = None
+        else:
+            raise AudioInputError(f"There is no file or folder {place}.")
+    return list(found)
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of files.
+
+    Attributes:
+        added: files embedded now.
+        known: files that were there, unchanged.
+        met: files whose content was there, under another name or time of writing.
+        seconds: of music embedded now.
+        failed: (path, reason) of those that could not be used.
+    """
+
+    added: int = 0
+    known: int = 0
+    met: int = 0
+    seconds: float = 0.0
+    failed: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def describe_model(tagger: LoadedTagger, export: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a store says about its model.
+
+    Args:
+        tagger: the model.
+        export: where it lies, as `load_tagger` takes it.
+    """
+    card, place = tagger.card, str(export)
+    if not place.startswith(HUB_PREFIX):
+        place = os.path.abspath(place)
+    return {
+        "model": tagger.fingerprint,
+        "name": f"{card['model']['name']} trained on {card['data']['name']}",
+        "licence": card["data"]["licence"],
+        "export": place,
+        "labels": list(tagger.labels),
+        "thresholds": dict(card.get("thresholds") or {}),
+        "width": tagger.width,
+        "sample_rate": tagger.sample_rate,
+        "chunk_seconds": tagger.model.num_samples / tagger.sample_rate,
+        "aggregate": card["aggregate"],
+    }
+
+
+def embed_into(
+    writer: StoreWriter,
+    tagger: LoadedTagger,
+    paths: Sequence[str],
+    num_workers: int,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_failure: Callable[[str, str], None] = lambda path, reason: None,
+) -> Tally:
+    """Appends the files to a store that it does not hold yet, and returns what became of all.
+
+    A file with the path, size and time of writing of one in the store is not read. One with the
+    content of another is read but not decoded: it was moved, or is a copy.
+
+    Args:
+        writer: of the store, made with `describe_model`.
+        tagger: the model.
+        paths: of the files.
+        num_workers: processes that decode.
+        progress: called with the number of files done and in all.
+        on_failure: called at once with path and reason of a file that cannot be used.
+    """
+    tally, claimed, turn = Tally(), set(), threading.Lock()
+    todo = [path for path in paths if not _is_known(writer, path)]
+    tally.known = len(paths) - len(todo)
+    failures: dict[str, str] = {}
+
+    def look(path: str) -> tuple[Identity, bool]:
+        identity = identify(path)
+        with turn:
+            is_new = not writer.has_content(identity.sha256) and identity.sha256 not in claimed
+            claimed.add(identity.sha256)
+        return identity, is_new
+
+    def tell(done: int, _: int) -> None:
+        progress(tally.known + done, len(paths))
+
+    progress(tally.known, len(paths))
+    for heard in listen_to_files(tagger, todo, num_workers, look=look, progress=tell):
+        identity: Identity | None = heard.known
+        path = escape_path(heard.path)
+        facts = {} if identity is None else {"path": path, **dataclasses.asdict(identity)}
+        reason = heard.failure
+        if not reason and not len(heard.spans):
+            reason = failures.get(identity.sha256, "")  # of another file with the same content
+        if reason:
+            if identity is not None:
+                failures[identity.sha256] = reason
+            tally.failed.append((path, reason))
+            on_failure(path, reason)
+        elif len(heard.spans):
+            scores = probabilities(heard.logits, tagger.output) if tagger.has_head else heard.logits
+            writer.add(
+                **facts,
+                seconds=heard.seconds,
+                spans=heard.spans,
+                embedding=heard.embeddings.mean(axis=0),
+                probabilities=tagger.join(heard.logits),
+                chunk_embeddings=heard.embeddings,
+                chunk_probabilities=scores,
+            )
+            tally.added += 1
+            tally.seconds += heard.seconds
+        else:
+            writer.settle(**facts, is_there=lambda place: os.path.exists(unescape_path(place)))
+            tally.met += 1
+    return tally
+
+
+def _is_known(writer: StoreWriter, path: str) -> bool:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return False  # which is told when it is read
+    return writer.has(escape_path(path), stat.st_size, stat.st_mtime_ns)

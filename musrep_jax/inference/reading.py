@@ -1,0 +1,115 @@
+"""Reads models from wherever they are: export directories, safetensors folders, the Hub."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import traverse_util
+
+from musrep_jax.inference.layout import (
+    CONFIG_FILE,
+    FRONT_END_PREFIX,
+    HUB_PREFIX,
+    PROGRAMS,
+    SAFETENSORS_FILE,
+    SAFETENSORS_FORMAT,
+)
+from musrep_jax.runtime.integrity import SUMS_FILE, find_damage
+from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, load_export
+from musrep_jax.types import PyTree
+
+_OWN_FIELDS = ("library_name", "safetensors_format")
+
+
+def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
+    """Returns (variables, card) of a model after checking its files.
+
+    Args:
+        place: a directory that a training run or `musrep import-weights` wrote, one of the form
+            `safetensors`, or "hub:OWNER/NAME" or "hub:OWNER/NAME@REVISION" for one on the Hugging
+            Face Hub.
+
+    Raises:
+        ExportError: if it is missing, half-written, damaged, of a later format, or of a form that
+            holds no parameters.
+    """
+    if str(place).startswith(HUB_PREFIX):
+        from musrep_jax.inference.hub import pull
+
+        return read_safetensors_folder(pull(str(place).removeprefix(HUB_PREFIX)))
+    path = Path(place).absolute()
+    for file, package in PROGRAMS.items():
+        if (path / file).is_file():
+            raise ExportError(
+                f"{path} holds a program without parameters to open: run it with {package}, as its "
+                f"{README_FILE} says, or open the export that it was made from."
+            )
+    if (path / SAFETENSORS_FILE).is_file() and not (path / CARD_FILE).exists():
+        return read_safetensors_folder(path)
+    return load_export(path)
+
+
+def read_safetensors_folder(path: Path) -> tuple[PyTree, dict[str, Any]]:
+    """Returns (variables, card) of a folder that the form `safetensors` is laid out in.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        ExportError: if a file is missing or damaged, or the format is a later one.
+    """
+    for name in (SUMS_FILE, CONFIG_FILE, SAFETENSORS_FILE):
+        if not (path / name).is_file():
+            raise ExportError(f"{path} is not a complete export: {name} is missing; export again.")
+    damage = find_damage(path, listed=[CONFIG_FILE, SAFETENSORS_FILE])
+    if damage is not None:
+        raise ExportError(f"The export {path} is damaged: {damage}; copy it again or export again.")
+    return read_safetensors(path)
+
+
+def read_safetensors(path: Path) -> tuple[PyTree, dict[str, Any]]:
+    """Returns (variables, card) of `config.json` and `model.safetensors`, without checksums.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        ExportError: if the format is a later one, or the package is missing.
+    """
+    card = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    written_format = card.get("safetensors_format")
+    if written_format != SAFETENSORS_FORMAT:
+        raise ExportError(
+            f"{path} has the safetensors format {written_format!r}, but this version reads "
+            f"{SAFETENSORS_FORMAT}: open it with the version that wrote it, or a newer one."
+        )
+    arrays = safetensors_numpy().load_file(path / SAFETENSORS_FILE)
+    return from_flat(arrays), {key: card[key] for key in card if key not in _OWN_FIELDS}
+
+
+def safetensors_numpy() -> Any:
+    """Returns the module `safetensors.numpy`.
+
+    Raises:
+        ExportError: if the package is missing.
+    """
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ExportError(
+            'The package safetensors is missing: install it with pip install "musrep_jax[export]".'
+        ) from error
+    return safetensors.numpy
+
+
+def from_flat(arrays: Mapping[str, Any]) -> PyTree:
+    """Returns variables as nested dicts of arrays on the first device.
+
+    Args:
+        arrays: dotted name -> array, such as `params.head.kernel`; names of front-end constants
+            are left out.
+    """
+    variables = {k: v for k, v in arrays.items() if not k.startswith(FRONT_END_PREFIX)}
+    return jax.device_put(traverse_util.unflatten_dict(variables, sep="."), jax.local_devices()[0])

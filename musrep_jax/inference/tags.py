@@ -1,0 +1,88 @@
+"""What is told of a recording that a tagger has heard: its tags, whole and over time."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from musrep_jax.evaluation.aggregation import probabilities
+from musrep_jax.inference.library import Heard
+from musrep_jax.inference.tagger import LoadedTagger
+
+
+@dataclasses.dataclass(frozen=True)
+class Tags:
+    """What is told of a recording: probabilities, calibrated or as the network gives them.
+
+    Attributes:
+        tagger: that found them.
+        is_raw: whether they are left as they are.
+    """
+
+    tagger: LoadedTagger
+    is_raw: bool
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return self.tagger.labels
+
+    @functools.cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Label -> probability above which it is said to be there, where there is one."""
+        given: Mapping[str, float] = self.tagger.card.get("thresholds") or {}
+        scores = self._show([[given.get(label, 0.5) for label in self.labels]])[0].tolist()
+        return {k: v for k, v in zip(self.labels, scores, strict=True) if k in given}
+
+    def of(self, heard: Heard, over_time: bool) -> tuple[list[list[float]], Any]:
+        """Returns time spans in seconds, and the probabilities of each, (spans, labels)."""
+        if not over_time:
+            scores = self.tagger.join(heard.logits)[None]
+            return [[0.0, heard.seconds]], self._show(scores)
+        scores = probabilities(heard.logits, self.tagger.output)
+        return heard.spans.tolist(), self._show(scores)
+
+    def _show(self, scores: Any) -> Any:
+        return np.asarray(scores) if self.is_raw else self.tagger.calibrate(scores)
+
+
+def about(tags: Tags) -> dict[str, Any]:
+    """Returns which model it is and what it tells, as JSON values.
+
+    Args:
+        tags: how they are told.
+    """
+    card = tags.tagger.card
+    return {
+        "model": card["model"]["name"],
+        "fingerprint": tags.tagger.fingerprint,
+        "labels": list(tags.labels),
+        "thresholds": tags.thresholds,
+        "is_calibrated": bool(card.get("calibration")) and not tags.is_raw,
+    }
+
+
+def describe(tags: Tags, path: str, heard: Heard, over_time: bool) -> dict[str, Any]:
+    """Returns the tags of a recording as JSON values.
+
+    Args:
+        tags: how they are told.
+        path: of the recording.
+        heard: what was found.
+        over_time: whether every chunk is listed too.
+    """
+    _, (whole,) = tags.of(heard, over_time=False)
+    found = {
+        "path": path,
+        "seconds": heard.seconds,
+        "tags": dict(zip(tags.labels, whole.tolist(), strict=True)),
+    }
+    if over_time:
+        spans, scores = tags.of(heard, over_time)
+        found["chunks"] = [
+            {"start": start, "end": end, "tags": dict(zip(tags.labels, row, strict=True))}
+            for (start, end), row in zip(spans, scores.tolist(), strict=True)
+        ]
+    return found

@@ -1,0 +1,235 @@
+"""What figures say and where: names on axes, notes on data, line breaks, which cells belong in."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.results import MODES, SCRATCH, Cell, Condition, Summary
+
+SYNTHETIC_NOTE = "synthetic data"
+
+
+def axis_names(
+    names: Sequence[str | None], synthetic: Collection[str] = ()
+) -> dict[str | None, str]:
+    """Returns short names of data sets, marked as synthetic where only some of the data is.
+
+    >>> axis_names(["a/makam", "b/fma"], synthetic=["a/makam"])
+    {'a/makam': 'makam (synthetic)', 'b/fma': 'fma'}
+
+    Args:
+        names: as in configs; None stands for no source.
+        synthetic: those whose audio is generated.
+    """
+    given = {name for name in names if name is not None}
+    mixed = bool(given & set(synthetic)) and not given <= set(synthetic)
+    return {
+        name: f"{short} (synthetic)" if mixed and name in synthetic else short
+        for name, short in cells_file.display_names(names).items()
+    }
+
+
+def data_note(names: Sequence[str | None], synthetic: Collection[str] = ()) -> str:
+    """Returns the second line of a title: the common collection, and whether data is synthetic.
+
+    >>> data_note(["s/makam", "s/greek"], synthetic=["s/makam", "s/greek"])
+    's, synthetic data'
+
+    Args:
+        names: as in configs; None is passed over.
+        synthetic: those whose audio is generated.
+    """
+    given = {name for name in names if name is not None}
+    collection = cells_file.collection_of(names)
+    if not given & set(synthetic):
+        return collection
+    note = SYNTHETIC_NOTE if given <= set(synthetic) else f"partly {SYNTHETIC_NOTE}"
+    return f"{collection}, {note}" if collection else note
+
+
+def wrap(text: str, num_letters: int) -> str:
+    """Returns the text in lines; long names may break after underscores and slashes.
+
+    >>> wrap("turkish_makam_music", 14)
+    'turkish_makam_\\nmusic'
+
+    Args:
+        text: one line.
+        num_letters: longest line.
+    """
+    lines = [""]
+    for part in re.findall(r"[^\s_/]*[\s_/]?", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > num_letters:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > num_letters:
+            lines[-1:] = [lines[-1][:num_letters], lines[-1][num_letters:]]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def shorten(text: str, num_letters: int) -> str:
+    """Returns the text, its end replaced by an ellipsis when it is too long.
+
+    >>> shorten("instrument", 5)
+    'inst…'
+
+    Args:
+        text: one line.
+        num_letters: longest result.
+    """
+    return text if len(text) <= num_letters else text[: num_letters - 1] + "…"
+
+
+def spaced(values: Sequence[int]) -> list[int]:
+    """Returns the values that leave room for their labels on a logarithmic axis, last one kept.
+
+    >>> spaced([10, 100, 101, 1000])
+    [10, 101, 1000]
+
+    Args:
+        values: rising, positive.
+    """
+    gap = math.log(values[-1] / values[0]) / 7
+    kept: list[int] = []
+    for value in reversed(values):
+        if not kept or math.log(kept[-1] / value) >= gap:
+            kept.append(value)
+    return kept[::-1]
+
+
+def carried_targets(cells: Sequence[Cell]) -> list[str]:
+    """Returns the data sets that something was carried to, or all when nothing was carried.
+
+    Args:
+        cells: of `results.json`; trainings that only provide a source are among them.
+    """
+    carried = [cell for cell in cells if cell.get("source") is not None]
+    return cells_file.ordered(carried or cells, "target")
+
+
+def training_size(cell: Cell) -> float:
+    """Returns the number of training tracks of a cell, infinite for all.
+
+    Args:
+        cell: of `results.json`.
+    """
+    return cell.get("num_train_tracks") or math.inf
+
+
+def training_sizes(cells: Sequence[Cell]) -> set[float]:
+    """Returns the training set sizes of the transfers, or of all cells when nothing was carried.
+
+    The trainings that only provide a source see all of its tracks, whatever size is asked of the
+    targets; they must not decide what is shown.
+
+    Args:
+        cells: of `results.json`, at least one.
+    """
+    carried = [cell for cell in cells if cell.get("source") is not None]
+    return {training_size(cell) for cell in carried or cells}
+
+
+def transfer_pairs(
+    summaries: Sequence[Summary], targets: Sequence[str]
+) -> list[tuple[str | None, str]]:
+    """Returns every source and target that something was carried between, ordered by target.
+
+    Without any, every target stands alone, its source None.
+
+    Args:
+        summaries: from `cells.summarise`.
+        targets: in their order.
+    """
+    conditions = [summary.condition for summary in summaries]
+    carried = dict.fromkeys((c.source, c.target) for c in conditions if c.source is not None)
+    pairs = list(carried) or [(None, target) for target in targets]
+    return sorted(pairs, key=lambda pair: targets.index(pair[1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferMatrix:
+    """What a transfer matrix shows: rows, columns and fields of one model and training size.
+
+    Attributes:
+        targets: one column each.
+        sources: one row each; None is training from scratch.
+        modes: one panel each.
+        names: of targets and sources, as they stand on the axes.
+        summaries: of all conditions.
+        model: of all cells.
+        num_train_tracks: as the cells record it; None is all.
+    """
+
+    targets: list[str]
+    sources: list[str | None]
+    modes: list[str]
+    names: dict[str | None, str]
+    summaries: dict[Condition, Summary]
+    model: str
+    num_train_tracks: int | None
+
+    def field(self, mode: str, source: str | None, target: str) -> Summary | None:
+        """Returns what a field shows, or None where nothing was run."""
+        mode = SCRATCH if source is None else mode
+        return self.summaries.get(
+            Condition(target, self.model, self.num_train_tracks, mode, source)
+        )
+
+
+def transfer_matrix(
+    cells: Sequence[Cell], metric: str, size: float, synthetic: Collection[str] = ()
+) -> TransferMatrix:
+    """Returns the transfer matrix of one training size.
+
+    The trainings that only provide a source are no targets of it.
+
+    Args:
+        cells: of one model.
+        metric: `roc_auc` or `pr_auc`.
+        size: one of `training_sizes`.
+        synthetic: names of the data sets whose audio is generated.
+    """
+    shown = [cell for cell in cells if training_size(cell) == size]
+    targets = carried_targets(shown)
+    shown = [cell for cell in shown if cell["target"] in targets]
+    sources: list[str | None] = [None, *cells_file.source_order(shown)]
+    modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in shown)]
+    return TransferMatrix(
+        targets=targets,
+        sources=sources,
+        modes=[mode for mode in modes if mode != SCRATCH] or modes,
+        names=axis_names([*targets, *sources], synthetic),
+        summaries=cells_file.summarise(shown, metric),
+        model=cells[0]["model"],
+        num_train_tracks=next((cell.get("num_train_tracks") for cell in shown), None),
+    )
+
+
+def only_model(cells: Sequence[Cell]) -> str:
+    """Returns the model of the cells.
+
+    Args:
+        cells: of `results.json`.
+
+    Raises:
+        EvaluationError: when there is none or more than one.
+    """
+    models = cells_file.ordered(cells, "model")
+    if len(models) != 1:
+        raise EvaluationError(
+            f"the figure needs cells of one model, not of {', '.join(models) or 'none'}; "
+            "draw one figure per model."
+        )
+    return models[0]
+
+
+def has_seeds(summaries: Mapping[Condition, Summary]) -> bool:
+    """Returns whether any condition was trained with several seeds.
+
+    Args:
+        summaries: from `cells.summarise`.
+    """
+    return any(len(summary.seed_values) > 1 for summary in summaries.values())

@@ -1,0 +1,384 @@
+"""Figures of transfer experiments, and the canvas of all figures. Only here is matplotlib imported.
+
+Every function returns a `Figure` that belongs to no window system; `save_figure` writes it as PNG.
+Colours are those of Okabe and Ito ("Color Universal Design", 2008), and the diverging map red to
+blue, which colour-blind readers tell apart.
+"""
+
+import contextlib
+import functools
+import math
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.reporting import captions
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.results import METRIC_TITLES, MODES, Cell, Summary
+
+DPI = 150
+# Scripts that matplotlib's own font lacks are taken from these where they are installed.
+FALLBACK_FONTS = (
+    "Noto Sans",
+    "Noto Sans Devanagari",
+    "Noto Sans Tamil",
+    "Noto Sans Telugu",
+    "Noto Sans Kannada",
+    "Noto Sans Malayalam",
+    "Noto Sans Bengali",
+    "Noto Naskh Arabic",
+    "Noto Sans CJK JP",
+    "Lohit Devanagari",
+    "Lohit Tamil",
+    "FreeSans",
+    "Arial Unicode MS",
+)
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    # Names of data sets and labels are text: a dollar sign starts no formula.
+    "text.parse_math": False,
+}
+MODE_LOOKS = {
+    "scratch": ("#000000", "o", "--"),
+    "output_layer": ("#D55E00", "s", "-"),
+    "all_layers": ("#0072B2", "^", "-"),
+}
+EXTRA_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+CHANCE_COLOUR = "#777777"
+MIN_COLOUR_RANGE = 0.02
+
+
+@contextlib.contextmanager
+def canvas(width: float, height: float) -> Iterator[Figure]:
+    """Yields an empty figure to draw on while the house's style is in force.
+
+    Args:
+        width: in inches.
+        height: in inches.
+    """
+    with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
+        yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Returns the path of the figure after writing it, whole, as PNG with 150 dots per inch.
+
+    Args:
+        figure: from a function of this file.
+        path: the file; its folder is created.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
+        # Laid out here, it is drawn once; matplotlib draws a figure with a layout engine twice.
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+        try:
+            figure.savefig(temporary, dpi=DPI, format="png")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def add_title(figure: Figure, first: str, second: str) -> None:
+    """Sets the title, broken into lines that fit the figure's width.
+
+    Args:
+        figure: on a `canvas`.
+        first: what is shown.
+        second: a further line, or an empty text.
+    """
+    num_letters = int(figure.get_figwidth() * 10.5)
+    lines = [captions.wrap(first, num_letters), captions.wrap(second, num_letters)]
+    figure.suptitle("\n".join(line for line in lines if line), fontsize=12)
+
+
+def on_white() -> dict[str, Any]:
+    """Returns text settings that keep a word readable over hatching or a grid."""
+    return {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}, "color": "#444444"}
+
+
+def save_transfer_figures(
+    cells: Sequence[Cell], folder: str | Path, *, synthetic: Collection[str] = ()
+) -> list[Path]:
+    """Returns the paths of all figures of a transfer experiment after writing them.
+
+    For every model and metric: one heat map, at the largest number of training tracks, and learning
+    curves when there are several numbers.
+
+    Args:
+        cells: of `results.json`; failed ones show as hatched fields.
+        folder: where the files go.
+        synthetic: names of the data sets whose audio is generated.
+    """
+    paths = []
+    for model in cells_file.ordered(cells, "model"):
+        of_model = [cell for cell in cells if cell["model"] == model]
+        if all(cells_file.is_failed(cell) for cell in of_model):
+            continue
+        sizes = captions.training_sizes(of_model)
+        for metric in METRIC_TITLES:
+            heat_map = transfer_heat_map(of_model, metric=metric, synthetic=synthetic)
+            name = f"transfer_{model}_{metric}.png"
+            paths.append(save_figure(heat_map, Path(folder) / name))
+            if len(sizes) > 1:
+                curves = learning_curves(of_model, metric=metric, synthetic=synthetic)
+                name = f"learning_curves_{model}_{metric}.png"
+                paths.append(save_figure(curves, Path(folder) / name))
+    return paths
+
+
+def transfer_heat_map(
+    cells: Sequence[Cell],
+    *,
+    metric: str = "roc_auc",
+    num_train_tracks: int | None = None,
+    synthetic: Collection[str] = (),
+) -> Figure:
+    """Returns the transfer matrix: rows are sources, columns targets, one panel per mode.
+
+    A field shows the value, its 95 % interval over tracks (the standard deviation over seeds where
+    there are several), and the difference to scratch, which is also its colour.
+
+    Args:
+        cells: of one model.
+        metric: `roc_auc` or `pr_auc`.
+        num_train_tracks: which training set size to show; None takes the largest (0 is all).
+        synthetic: names of the data sets whose audio is generated.
+
+    Returns:
+        A figure whose axes are the panels and the colour bar.
+
+    Raises:
+        EvaluationError: when there are no cells, or of several models.
+    """
+    model = captions.only_model(cells)
+    if num_train_tracks is None:
+        wanted = max(captions.training_sizes(cells))
+    else:
+        wanted = num_train_tracks or math.inf
+    matrix = captions.transfer_matrix(cells, metric, wanted, synthetic)
+    targets, sources, names = matrix.targets, matrix.sources, matrix.names
+    summaries, modes = matrix.summaries, matrix.modes
+    differences = [abs(s.difference) for s in summaries.values() if math.isfinite(s.difference)]
+    limit = max([MIN_COLOUR_RANGE, *differences])
+    mapped = ScalarMappable(Normalize(-limit, limit), matplotlib.colormaps["RdBu"])
+
+    num_columns = 1 if len(targets) > 3 else len(modes)
+    num_rows = math.ceil(len(modes) / num_columns)
+    width = max(6.0, num_columns * (1.9 + 1.45 * len(targets)) + 1.1)
+    height = num_rows * (1.0 + 0.85 * len(sources)) + 1.3
+    with canvas(width, height) as figure:
+        panels = list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
+        for panel, mode in zip(panels, modes, strict=True):
+            for row, source in enumerate(sources):
+                for column, target in enumerate(targets):
+                    found = matrix.field(mode, source, target)
+                    _draw_field(panel, row, column, found, mapped, source == target)
+            _finish_matrix(panel, mode, [names[s] for s in sources], [names[t] for t in targets])
+        if differences:
+            bar = figure.colorbar(mapped, ax=panels, shrink=0.8, aspect=25)
+            bar.set_label(f"{METRIC_TITLES[metric]} minus scratch")
+        size = "all training tracks" if wanted == math.inf else f"{wanted} training tracks"
+        add_title(
+            figure,
+            f"Transfer, {METRIC_TITLES[metric]} on the target: {model}, {size}",
+            captions.data_note([*targets, *sources], synthetic),
+        )
+        spread = (
+            "standard deviation over seeds" if captions.has_seeds(summaries) else "95 % interval"
+        )
+        _footnote(
+            figure,
+            f"Small print: {spread}, then difference to scratch; * p < 0.05. "
+            "Hatched: not run or failed.",
+        )
+    return figure
+
+
+def learning_curves(
+    cells: Sequence[Cell], *, metric: str = "roc_auc", synthetic: Collection[str] = ()
+) -> Figure:
+    """Returns the metric over the number of labelled training tracks: scratch and both transfers.
+
+    One panel per source and target. Bands are 95 % intervals over test
+    tracks, averaged over seeds; dots are single seeds. The dotted line is a random scorer.
+
+    Args:
+        cells: of one model; those whose number of training tracks is not known are left out.
+        metric: `roc_auc` or `pr_auc`.
+        synthetic: names of the data sets whose audio is generated.
+
+    Returns:
+        A figure with one axes per panel, named `source -> target`.
+
+    Raises:
+        EvaluationError: when no cell can be drawn, or cells are of several models.
+    """
+    model = captions.only_model(cells)
+    targets = captions.carried_targets(cells)
+    summaries = [
+        s
+        for s in cells_file.summarise(cells, metric).values()
+        if s.num_train_tracks_used and math.isfinite(s.value) and s.condition.target in targets
+    ]
+    if not summaries:
+        raise EvaluationError(
+            "there is no learning curve to draw: no finished cell says how many tracks it was "
+            "trained on (num_train_tracks, or num_train_tracks_used when it is 0)."
+        )
+    pairs = captions.transfer_pairs(summaries, targets)
+    per_target = max(sum(target == pair[1] for pair in pairs) for target in targets)
+    num_columns = 2 if len(pairs) == 4 else min(3, len(pairs))  # four are two by two
+    if per_target > 1:
+        num_columns = per_target
+    num_rows = math.ceil(len(pairs) / num_columns)
+    names = captions.axis_names([name for pair in pairs for name in pair], synthetic)
+    with canvas(max(6.0, 3.1 * num_columns + 0.6), 2.6 * num_rows + 1.5) as figure:
+        panels = list(figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat)
+        for panel, (source, target) in zip(panels, pairs, strict=False):
+            lines: dict[str, list[Summary]] = {}
+            for s in summaries:
+                if s.condition.target == target and s.condition.source in (None, source):
+                    lines.setdefault(s.condition.mode, []).append(s)
+            _draw_curves(panel, lines)
+            start = "" if source is None else f"{names[source]} → "
+            panel.set_title(captions.wrap(f"{start}{names[target]}", 34))
+        for panel in panels[len(pairs) :]:
+            panel.set_axis_off()
+        for panel in panels[max(0, len(pairs) - num_columns) : len(pairs)]:
+            panel.set_xlabel("labelled training tracks")
+        figure.supylabel(f"{METRIC_TITLES[metric]} on test tracks")
+        handles: dict[str, Any] = {}
+        for panel in panels[: len(pairs)]:
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+        note = captions.data_note(list(names), synthetic)
+        add_title(figure, f"Learning curves, {METRIC_TITLES[metric]}: {model}", note)
+    return figure
+
+
+def _draw_field(
+    panel: Axes,
+    row: int,
+    column: int,
+    summary: Summary | None,
+    mapped: ScalarMappable,
+    is_same: bool,
+) -> None:
+    """Draws one field of the transfer matrix."""
+    if summary is None or math.isnan(summary.value):
+        look = {"facecolor": "#F4F4F4", "edgecolor": "#C4C4C4", "hatch": "////"}
+        panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, lw=0, **look))
+        text = "same" if is_same else "failed" if summary is not None else ""
+        if text:
+            panel.text(column, row, text, ha="center", va="center", fontsize=9, **on_white())
+        return
+    colour = "#E6E6E6"
+    if math.isfinite(summary.difference):
+        colour = mapped.to_rgba(summary.difference)
+    panel.add_patch(
+        Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor="white", lw=2)
+    )
+    red, green, blue = matplotlib.colors.to_rgb(colour)
+    ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.45 else "black"
+    small = []
+    if math.isfinite(summary.spread):
+        small.append(f"± {summary.spread:.3f}")
+    elif math.isfinite(summary.ci[0]):
+        small.append(f"{summary.ci[0]:.3f}-{summary.ci[1]:.3f}")
+    if math.isfinite(summary.difference):
+        small.append(f"{summary.difference:+.3f}{' *' if summary.is_significant else ''}")
+    centre = {"ha": "center", "va": "center", "color": ink}
+    rise = 0.14 * len(small)
+    panel.text(column, row - rise, f"{summary.value:.3f}", fontsize=12, **centre)
+    for line, text in enumerate(small):
+        panel.text(column, row - rise + 0.3 + 0.26 * line, text, fontsize=8.5, **centre)
+
+
+def _finish_matrix(panel: Axes, mode: str, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Sets ticks, names and limits of a panel of the transfer matrix."""
+    panel.set_xlim(-0.5, len(columns) - 0.5)
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+    panel.set_xticks(range(len(columns)), [captions.wrap(name, 15) for name in columns])
+    panel.set_yticks(range(len(rows)), [captions.wrap(name, 18) for name in rows])
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+    if len(rows) > 1:
+        # The baseline stands apart from the transfers.
+        panel.axhline(0.5, color="white", lw=6)
+    panel.set_title(mode.replace("_", " "), fontweight="bold")
+    panel.set_xlabel("target")
+    panel.set_ylabel("source")
+
+
+def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
+    """Draws the curves of one source and target."""
+    places: set[int] = set()
+    chances = []
+    modes = [*(m for m in MODES if m in lines), *(m for m in lines if m not in MODES)]
+    for number, mode in enumerate(modes):
+        points = sorted(lines[mode], key=lambda s: s.num_train_tracks_used)
+        extra = (EXTRA_COLOURS[number % len(EXTRA_COLOURS)], "D", "-.")
+        colour, marker, style = MODE_LOOKS.get(mode, extra)
+        # Single points would lie on each other.
+        shift = 1.0 if len(points) > 1 else 1 + 0.05 * number
+        x = shift * np.array([s.num_train_tracks_used for s in points])
+        y = np.array([s.value for s in points])
+        low, high = np.array([s.ci for s in points]).T
+        label = mode.replace("_", " ")
+        panel.plot(x, y, color=colour, marker=marker, ls=style, ms=5, label=label, zorder=3)
+        if len(points) > 1:
+            panel.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+        else:
+            panel.vlines(x, low, high, color=colour, lw=1.5)
+        for s in points:
+            if len(s.seed_values) > 1:
+                seeds = len(s.seed_values)
+                tracks = [shift * s.num_train_tracks_used] * seeds
+                panel.plot(tracks, s.seed_values, ".", color=colour, ms=4, alpha=0.6)
+        places.update(s.num_train_tracks_used for s in points)
+        chances += [s.chance for s in points if math.isfinite(s.chance)]
+    if chances:
+        panel.axhline(np.mean(chances), color=CHANCE_COLOUR, ls=":", label="random scorer")
+    panel.set_xscale("log")
+    ticks = captions.spaced(sorted(places))
+    panel.xaxis.set_major_locator(FixedLocator(ticks))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.set_xlim(min(places) / 1.25, max(places) * 1.25)
+    panel.tick_params(labelleft=True)
+    panel.grid(alpha=0.3)
+
+
+def _footnote(figure: Figure, text: str) -> None:
+    """Writes a small line under all panels, within the constrained layout."""
+    figure.supxlabel(
+        captions.wrap(text, int(figure.get_figwidth() * 14)), fontsize=8.5, color="#444444"
+    )
+
+
+@functools.cache
+def _font_families() -> tuple[str, ...]:
+    """Returns matplotlib's own font and the fallbacks that are installed."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed))

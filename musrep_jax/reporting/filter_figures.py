@@ -1,0 +1,159 @@
+"""The figure of harmonic filters before and after they were learned."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from musrep_jax.evaluation.metrics import FloatArray
+from musrep_jax.reporting.figures import (
+    CHANCE_COLOUR,
+    EXTRA_COLOURS,
+    Axes,
+    Figure,
+    add_title,
+    canvas,
+    on_white,
+)
+
+Shapes = Mapping[str, FloatArray]
+
+HARMONIC_COLOURS = ("#0072B2", "#D55E00", *EXTRA_COLOURS, "#000000")
+BEFORE_LOOK = {"color": CHANCE_COLOUR, "ls": "--", "lw": 1.1}
+AFTER_COLOUR = "#0072B2"
+NUM_SHOWN_BANDS = 4
+CENTS_PER_OCTAVE = 1200
+FREQUENCY_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+SYMBOLS = {"quality": "Q", "alpha": "alpha", "beta": "beta (Hz)"}
+MIN_SHIFT_CENTS = 1.0
+
+
+def filter_figure(
+    before: Mapping[str, ArrayLike],
+    after: Mapping[str, ArrayLike],
+    *,
+    title: str,
+    mode: str,
+    bin_hz: float,
+) -> Figure:
+    """Returns the shapes of some filters, and the bandwidth of all, before and after learning.
+
+    Left: the triangles of four bands, one colour per harmonic. Right: bandwidth against centre
+    frequency with the learned numbers; in mode `full` also how far the bands moved.
+
+    Args:
+        before: `centres` and `bandwidths` (bands, harmonics) in Hz; `quality`, `alpha`, `beta`
+            (1,).
+        after: the same, of the trained model.
+        title: names model and data set, and says when the data is synthetic.
+        mode: what was learned: `only_Q`, `fixed` or `full`.
+        bin_hz: distance of the FFT bins, in Hz; narrower filters may fall between them.
+
+    Returns:
+        A figure with one axes per shown band, one for bandwidths, in mode `full` one for shifts.
+    """
+    old = {name: np.asarray(values, np.float64) for name, values in before.items()}
+    new = {name: np.asarray(values, np.float64) for name, values in after.items()}
+    num_bands, num_harmonics = new["centres"].shape
+    rows = np.linspace(0, num_bands - 1, NUM_SHOWN_BANDS + 1).round().astype(int)[1:]
+    with canvas(11.0, 7.6) as figure:
+        grid = figure.add_gridspec(len(rows), 2)
+        for place, band in enumerate(rows):
+            panel = figure.add_subplot(grid[place, 0])
+            for harmonic in range(num_harmonics):
+                colour = HARMONIC_COLOURS[harmonic % len(HARMONIC_COLOURS)]
+                corners = _triangle(new, band, harmonic)
+                panel.plot(corners, (0, 1, 0), color=colour, lw=1.6, label=f"{harmonic + 1}")
+                panel.fill(corners, (0, 1, 0), color=colour, alpha=0.15, lw=0)
+                label = "before learning" if harmonic == 0 else None
+                if mode != "fixed":
+                    panel.plot(
+                        _triangle(old, band, harmonic), (0, 1, 0), label=label, **BEFORE_LOOK
+                    )
+            panel.set_title(f"band {band + 1} of {num_bands}", loc="left", fontsize=9, pad=3)
+            panel.set_ylim(0, 1.08)
+            panel.set_yticks((0, 1))
+            panel.set_ylabel("weight")
+        panel.set_xlabel("frequency (Hz)")
+        handles, labels = panel.get_legend_handles_labels()
+        order = sorted(range(len(labels)), key=lambda i: (not labels[i].isdigit(), i))
+        figure.legend(
+            [handles[i] for i in order],
+            [f"harmonic {labels[i]}" if i == order[0] else labels[i] for i in order],
+            loc="outside lower center",
+            ncols=len(order),
+            columnspacing=1.2,
+        )
+        has_shifts = mode == "full"
+        end = len(rows) // 2 if has_shifts else len(rows)
+        _draw_bandwidths(figure.add_subplot(grid[:end, 1]), old, new, mode, bin_hz)
+        if has_shifts:
+            _draw_shifts(figure.add_subplot(grid[end:, 1]), old, new)
+        add_title(figure, f"Harmonic filters: {title}", "")
+    return figure
+
+
+def _triangle(shapes: Shapes, band: int, harmonic: int) -> tuple[float, ...]:
+    """Returns the frequencies at which a filter begins, peaks and ends."""
+    centre, width = (float(shapes[n][band, harmonic]) for n in ("centres", "bandwidths"))
+    return centre - width / 2, centre, centre + width / 2
+
+
+def _draw_bandwidths(panel: Axes, old: Shapes, new: Shapes, mode: str, bin_hz: float) -> None:
+    """Draws bandwidth against centre frequency, and says what was learned."""
+    if mode != "fixed":
+        panel.plot(*_sorted_pairs(old), label="before learning", **BEFORE_LOOK)
+    label = "fixed" if mode == "fixed" else "after learning"
+    panel.plot(*_sorted_pairs(new), color=AFTER_COLOUR, lw=2, label=label)
+    panel.axhline(bin_hz, color="#D55E00", ls=":", lw=1.4, label=f"FFT bins, {bin_hz:.4g} Hz apart")
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    _plain_ticks(panel.xaxis, new["centres"])
+    widths = np.concatenate([old["bandwidths"].ravel(), new["bandwidths"].ravel(), [bin_hz]])
+    _plain_ticks(panel.yaxis, widths)
+    panel.grid(alpha=0.3)
+    panel.set_ylabel("bandwidth (Hz)")
+    if mode != "full":
+        panel.set_xlabel("centre frequency (Hz)")
+    learned = {"only_Q": ("quality",), "fixed": (), "full": tuple(SYMBOLS)}[mode]
+    lines = [f"mode {mode}"]
+    for name, symbol in SYMBOLS.items():
+        now = float(new[name].ravel()[0])
+        if name in learned:
+            lines.append(f"{symbol}: {float(old[name].ravel()[0]):.4g} → {now:.4g}")
+        else:
+            lines.append(f"{symbol}: {now:.4g}, not learned")
+    place = {"ha": "left", "va": "top", "transform": panel.transAxes}
+    panel.text(0.03, 0.97, "\n".join(lines), fontsize=9.5, **place, **on_white())
+    panel.legend(loc="lower right", fontsize=9)
+
+
+def _draw_shifts(panel: Axes, old: Shapes, new: Shapes) -> None:
+    """Draws how far the bands moved in pitch."""
+    fundamentals = old["centres"][:, 0]
+    cents = CENTS_PER_OCTAVE * np.log2(new["centres"][:, 0] / fundamentals)
+    panel.axhline(0, **BEFORE_LOOK)
+    panel.plot(fundamentals, cents, color=AFTER_COLOUR, lw=2)
+    limit = max(MIN_SHIFT_CENTS, 1.15 * float(np.abs(cents).max()))
+    panel.set_ylim(-limit, limit)
+    panel.set_xscale("log")
+    _plain_ticks(panel.xaxis, fundamentals)
+    panel.grid(alpha=0.3)
+    panel.set_xlabel("first harmonic before learning (Hz)")
+    panel.set_ylabel("shift (cents)")
+
+
+def _sorted_pairs(shapes: Shapes) -> tuple[FloatArray, FloatArray]:
+    """Returns centres and bandwidths of all filters in rising order."""
+    centres, widths = shapes["centres"].ravel(), shapes["bandwidths"].ravel()
+    order = np.argsort(centres)
+    return centres[order], widths[order]
+
+
+def _plain_ticks(axis: Any, values: FloatArray) -> None:
+    """Puts round numbers of Hz at a logarithmic axis."""
+    low, high = float(np.min(values)), float(np.max(values))
+    axis.set_ticks([tick for tick in FREQUENCY_TICKS if 0.7 * low <= tick <= 1.3 * high])
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(lambda value, _: "")

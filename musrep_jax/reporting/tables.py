@@ -1,0 +1,330 @@
+"""Tables of results as Markdown for files and as aligned text for terminals."""
+
+import dataclasses
+import math
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
+
+STYLES = ("markdown", "text")
+NOTHING = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: of the header row.
+        is_number: aligned to the right.
+    """
+
+    title: str
+    is_number: bool = False
+
+
+def format_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], style: str = "markdown"
+) -> str:
+    """Returns a table whose columns line up also in the source.
+
+    Args:
+        columns: from left to right.
+        rows: one text per column.
+        style: `markdown` or `text`.
+
+    Returns:
+        Lines without a final line break.
+
+    Raises:
+        EvaluationError: when the style is not known.
+    """
+    if style not in STYLES:
+        raise EvaluationError(f"table style {style!r} is not known; choose {' or '.join(STYLES)}.")
+    is_markdown = style == "markdown"
+    clean: Callable[[str], str] = _escape if is_markdown else _one_line
+    grid = [[clean(text) for text in row] for row in [[c.title for c in columns], *rows]]
+    widths = [max(3, *(display_width(row[i]) for row in grid)) for i in range(len(columns))]
+    lines = []
+    for row in grid:
+        padded = [
+            _pad(text, width, column.is_number)
+            for text, width, column in zip(row, widths, columns, strict=True)
+        ]
+        lines.append(f"| {' | '.join(padded)} |" if is_markdown else "  ".join(padded).rstrip())
+    rule = [
+        "-" * (width - 1) + (":" if column.is_number and is_markdown else "-")
+        for width, column in zip(widths, columns, strict=True)
+    ]
+    lines.insert(1, f"| {' | '.join(rule)} |" if is_markdown else "  ".join(rule))
+    return "\n".join(lines)
+
+
+def results_table(
+    cells: Sequence[Cell], *, style: str = "markdown", notes: Sequence[str] = ()
+) -> str:
+    """Returns the table of a transfer experiment: one row per cell, with means over seeds.
+
+    Args:
+        cells: of `results.json`; `versus_scratch` and `random` are shown where recorded.
+        style: `markdown` or `text`.
+        notes: sentences put under the table, for example that the data is synthetic.
+
+    Returns:
+        The table, what its marks mean, and the error sentence of every failed cell.
+    """
+    listed = cells_file.sorted_cells(cells)
+    if not listed:
+        return "There are no results yet."
+    names = cells_file.display_names(
+        [c["target"] for c in listed] + [c.get("source") for c in listed]
+    )
+    has_seeds = len(cells_file.ordered(listed, "seed")) > 1
+    marks = {metric: cells_file.significance_marks(listed, metric) for metric in METRIC_TITLES}
+    summaries = {metric: cells_file.summarise(listed, metric) for metric in METRIC_TITLES}
+    errors: list[str] = []
+    rows: list[list[str]] = []
+    for index, cell in enumerate(listed):
+        condition = cells_file.condition_of(cell)
+        start = _condition_texts(condition, cell, names)
+        seed = [str(cell.get("seed", NOTHING))] if has_seeds else []
+        if cells_file.is_failed(cell):
+            errors.append(f"{_describe(condition, names)}: {cell.get('error') or 'no result'}")
+            rows.append([*start, *seed, f"failed ({len(errors)})", *[NOTHING] * 4])
+        else:
+            values = [
+                value_text(cells_file.as_number(cell.get(m)), cell.get(f"{m}_ci"))
+                for m in METRIC_TITLES
+            ]
+            changes = [_change_text(cell, m, marks[m][index]) for m in METRIC_TITLES]
+            rows.append([*start, *seed, *values, *changes, _random_text(cell)])
+        is_last = (
+            index + 1 == len(listed) or cells_file.condition_of(listed[index + 1]) != condition
+        )
+        group = [summaries[metric][condition] for metric in METRIC_TITLES]
+        if is_last and len(group[0].seed_values) > 1:
+            rows.append([*start, f"mean of {len(group[0].seed_values)}", *_mean_texts(group)])
+    columns = [
+        *(Column(title) for title in ("Source", "Target", "Model", "Mode")),
+        Column("Train tracks", is_number=True),
+        *([Column("Seed", is_number=True)] if has_seeds else []),
+        *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
+        *(Column(f"{title} - scratch [95 %]") for title in METRIC_TITLES.values()),
+        Column("Random ROC / PR"),
+    ]
+    text = [format_table(columns, rows, style), "", *_legend(listed, has_seeds, notes)]
+    text += [f"Failed ({number}) {sentence}" for number, sentence in enumerate(errors, start=1)]
+    return join_paragraphs(text, style)
+
+
+def per_label_table(
+    report: Mapping[str, Any], *, style: str = "markdown", sort_by_support: bool = False
+) -> str:
+    """Returns one row per label with its support.
+
+    Args:
+        report: a cell of `results.json` or `TaggingReport.to_dict()`.
+        style: `markdown` or `text`.
+        sort_by_support: commonest label first; otherwise the order of the output units.
+
+    Returns:
+        The table; labels that could not be evaluated show why.
+    """
+    entries = list(report["per_label"].items())
+    if sort_by_support:
+        entries.sort(key=lambda item: -item[1]["positives"])
+    reasons = report.get("skip_reasons") or {}
+    rows = []
+    for name, entry in entries:
+        row = [name, str(entry["positives"])]
+        if entry.get("roc_auc") is None:
+            row += [reasons.get(name, "not evaluated"), *[NOTHING] * 4]
+        else:
+            row += [
+                value_text(cells_file.as_number(entry.get(m)), entry.get(f"{m}_ci"))
+                for m in METRIC_TITLES
+            ]
+            row += [number_text(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
+        rows.append(row)
+    columns = [
+        Column("Label"),
+        Column(f"Positives of {report['num_tracks']}", is_number=True),
+        *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
+        Column("Random PR-AUC", is_number=True),
+        Column("F1", is_number=True),
+        Column("F1, fitted threshold", is_number=True),
+    ]
+    return format_table(columns, rows, style)
+
+
+def summary_text(report: Mapping[str, Any]) -> str:
+    """Returns a report in a few lines for a terminal.
+
+    Args:
+        report: a cell of `results.json` or `TaggingReport.to_dict()`.
+
+    Returns:
+        Macro metrics with intervals and chance level, F1, accuracies where they apply, macro
+        metrics of label groups, and which labels were left out.
+    """
+    random = report.get("random") or {}
+    lines = [f"{report['num_tracks']} tracks, {report['num_labels']} labels evaluated"]
+    for metric, title in METRIC_TITLES.items():
+        value = value_text(cells_file.as_number(report.get(metric)), report.get(f"{metric}_ci"))
+        lines.append(f"{title} {value}, random {number_text(random.get(metric))}")
+    for field in ("f1", "f1_fitted"):
+        f1 = report.get(field)
+        if f1:
+            values = ", ".join(f"{kind} {number_text(f1[kind])}" for kind in ("macro", "samples"))
+            where = f"{f1['threshold']:g}" if "threshold" in f1 else "thresholds of validation data"
+            lines.append(f"F1 at {where}: {values}")
+    for name, entry in (report.get("single_label") or {}).items():
+        balanced = value_text(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
+        lines.append(
+            f"balanced accuracy over {name} {balanced}, "
+            f"chance {number_text(entry['chance_balanced_accuracy'])}"
+        )
+    for name, entry in (report.get("label_groups") or {}).items():
+        values = [f"{title} {number_text(entry.get(m))}" for m, title in METRIC_TITLES.items()]
+        lines.append(f"{name} ({entry['num_labels']} labels): {', '.join(values)}")
+    if report.get("merged"):
+        merged = report["merged"]
+        values = [f"{title} {number_text(merged.get(m))}" for m, title in METRIC_TITLES.items()]
+        lines.append(
+            f"identical labels counted once ({merged['num_labels']} labels): {', '.join(values)}"
+        )
+    for name, reason in (report.get("skip_reasons") or {}).items():
+        lines.append(f"left out: {name} ({reason})")
+    return "\n".join(lines)
+
+
+def display_width(text: str) -> int:
+    """Returns how many terminal columns a text takes.
+
+    >>> display_width("Uşşak"), display_width("三味線")
+    (5, 6)
+
+    Args:
+        text: one line.
+
+    Returns:
+        Wide characters count two, combining marks none.
+    """
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _condition_texts(
+    condition: Condition, cell: Cell, names: Mapping[str | None, str]
+) -> list[str]:
+    """Returns the first five columns of a row."""
+    tracks = NOTHING if condition.num_train_tracks is None else str(condition.num_train_tracks)
+    if condition.num_train_tracks == 0:
+        used = cell.get("num_train_tracks_used")
+        tracks = f"all ({used})" if used else "all"
+    source = NOTHING if condition.source is None else names[condition.source]
+    return [source, names[condition.target], condition.model, condition.mode, tracks]
+
+
+def _describe(condition: Condition, names: Mapping[str | None, str]) -> str:
+    """Returns a cell's name for the list of failures."""
+    arrow = "" if condition.source is None else f"{names[condition.source]} -> "
+    return f"{arrow}{names[condition.target]}, {condition.model}, {condition.mode}"
+
+
+def value_text(value: float, interval: Any) -> str:
+    """Returns a metric with its interval where it is known.
+
+    >>> value_text(0.5, [0.25, 0.75]), value_text(0.5, None)
+    ('0.500 [0.250, 0.750]', '0.500')
+
+    Args:
+        value: NaN where it is not defined.
+        interval: two numbers or None, or None.
+    """
+    low, high = cells_file.as_interval(interval)
+    return number_text(value) + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _change_text(cell: Cell, metric: str, mark: str) -> str:
+    """Returns a difference to scratch with interval and mark."""
+    difference, (low, high), _ = cells_file.versus_scratch(cell, metric)
+    if math.isnan(difference):
+        return NOTHING
+    bounds = "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{difference:+.3f}{bounds}{' ' + mark if mark else ''}"
+
+
+def _random_text(cell: Cell) -> str:
+    """Returns the chance levels of both metrics."""
+    random = cell.get("random") or {}
+    if not random:
+        return NOTHING
+    return " / ".join(number_text(random.get(metric)) for metric in METRIC_TITLES)
+
+
+def _mean_texts(group: Sequence[Summary]) -> list[str]:
+    """Returns the metric columns of a mean over seeds."""
+    values = [f"{s.value:.3f} ± {s.spread:.3f}" for s in group]
+    changes = [NOTHING if math.isnan(s.difference) else f"{s.difference:+.3f}" for s in group]
+    return [*values, *changes, NOTHING]
+
+
+def _legend(listed: Sequence[Cell], has_seeds: bool, notes: Sequence[str]) -> list[str]:
+    """Returns the sentences under a results table."""
+    lines = ["Brackets: 95 % bootstrap intervals over test tracks."]
+    if any(cell.get("versus_scratch") for cell in listed):
+        lines.append(
+            "* differs from scratch (paired bootstrap, p < 0.05); ** also after Holm's correction "
+            "for all rows."
+        )
+    if has_seeds:
+        lines.append("± is the standard deviation over seeds.")
+    return [*lines, *notes]
+
+
+def join_paragraphs(lines: Sequence[str], style: str) -> str:
+    """Returns table and sentences; in Markdown every sentence is a list item.
+
+    Args:
+        lines: the table, an empty line, the sentences.
+        style: `markdown` or `text`.
+    """
+    if style == "text":
+        return "\n".join(lines)
+    head, blank, *sentences = lines
+    return "\n".join([head, blank, *(f"- {_escape(sentence)}" for sentence in sentences)])
+
+
+def number_text(value: float | None) -> str:
+    """Returns a number with three decimals, a dash for None and NaN.
+
+    Args:
+        value: a number or None.
+    """
+    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _one_line(text: str) -> str:
+    """Returns a text without line breaks and other control characters."""
+    return " ".join(text.split())
+
+
+def _escape(text: str) -> str:
+    """Returns a text that Markdown shows as it is within a table cell."""
+    plain = _one_line(text).replace("\\", "\\\\")
+    for sign in "|*<":
+        plain = plain.replace(sign, f"\\{sign}")
+    return plain
+
+
+def _pad(text: str, width: int, is_number: bool) -> str:
+    """Returns a text filled up with spaces to a display width."""
+    space = " " * (width - display_width(text))
+    return space + text if is_number else text + space

@@ -1,0 +1,1 @@
+"""What keeps a program running: files, locks, signals, processes; the ground floor."""

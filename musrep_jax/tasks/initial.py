@@ -1,0 +1,144 @@
+"""What a training starts from: fresh parameters, or the backbone of an exported model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import traverse_util
+
+from musrep_jax.config import ConfigError
+from musrep_jax.data.datasets import Tracks
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.models import Tagger
+from musrep_jax.models.spectrogram_transformer import with_input_statistics
+from musrep_jax.tasks import binding
+from musrep_jax.tasks.scoring import SplitScorer
+from musrep_jax.tasks.settings import chunk_of
+from musrep_jax.training import checkpoints, sharding
+from musrep_jax.types import PyTree, model_inputs
+
+STATISTICS = "input_statistics"
+
+
+def initial_variables(
+    model: Tagger,
+    settings: ml_collections.ConfigDict,
+    cell: Cell,
+    train_tracks: Tracks,
+    source: Path | None,
+) -> PyTree:
+    """Returns the variables that a training starts from.
+
+    Everything but the output layer comes from the source, by exact path and shape; the output
+    layer is always fresh. A model that normalises its input by the data's statistics gets those of
+    the target's training tracks, unless `transfer.input_statistics` says "source".
+
+    Args:
+        model: the tagger.
+        settings: of the cell.
+        cell: the cell.
+        train_tracks: of the target.
+        source: exported directory, or None.
+
+    Raises:
+        ConfigError: if the source is another model, or has another front end.
+    """
+    chunk = chunk_of(model)
+    shape = (1, model.num_samples)
+    if train_tracks.spec.stored_form == "log_mel":
+        shape = (1, chunk.num_frames, int(chunk.front_end["n_mels"]))
+    fresh = binding.make_init(model)(jax.random.key(cell.seed), jnp.zeros(shape, jnp.float32))
+    if source is not None:
+        variables, card = checkpoints.load_export(source)
+        check_source(model, settings, card, source)
+        fresh = take_backbone(fresh, variables, source)
+    keep = source is not None and settings.transfer.input_statistics == "source"
+    if STATISTICS in fresh and not keep:
+        mean, deviation = input_statistics(model, fresh, train_tracks, settings)
+        fresh = with_input_statistics(fresh, mean, deviation)
+    return fresh
+
+
+def check_source(
+    model: Tagger, settings: ml_collections.ConfigDict, card: Mapping[str, Any], path: Path
+) -> None:
+    """Raises when an exported model cannot be carried over to this one, naming what differs."""
+    ours, theirs = model.front_end, card["front_end"]
+    if ours is not None and theirs is not None:
+        wrong = [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]
+        if wrong:
+            listed = ", ".join(f"{k}: {theirs.get(k)} there, {ours.get(k)} here" for k in wrong)
+            raise ConfigError(
+                f"The source {path} was trained on another front end ({listed}): give the target's "
+                "model the same settings."
+            )
+    elif (ours is None) != (theirs is None):
+        raise ConfigError(
+            f"The source {path} reads {'waveforms' if theirs is None else 'spectrograms'} and the "
+            f"target's model {settings.model.name} does not: choose the same model for both."
+        )
+
+
+def take_backbone(fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
+    """Returns the fresh variables with everything but the output layer replaced.
+
+    Args:
+        fresh: variables of the target's model.
+        trained: variables of the source.
+        path: of the source, for the message.
+
+    Raises:
+        ConfigError: if a leaf is missing on one side or has another shape.
+    """
+    ours, theirs = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(trained)
+    wrong = []
+    for leaf in sorted({*ours, *theirs}):
+        if binding.is_head(leaf[1:]):
+            continue
+        shapes = [tree[leaf].shape if leaf in tree else "nothing" for tree in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            wrong.append(f"{'/'.join(leaf)} ({shapes[0]} there, {shapes[1]} here)")
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ConfigError(
+            f"The source {path} is not the same model: {'; '.join(wrong[:5])}{more}. Give the "
+            "target's model the source's settings."
+        )
+    moved = {k: v if binding.is_head(k[1:]) else jnp.asarray(theirs[k]) for k, v in ours.items()}
+    return traverse_util.unflatten_dict(moved)
+
+
+def input_statistics(
+    model: Tagger, variables: PyTree, tracks: Tracks, settings: ml_collections.ConfigDict
+) -> tuple[float, float]:
+    """Returns mean and standard deviation of the model's spectrogram over the training tracks.
+
+    They are taken once over consecutive chunks of every track, and stored with the model.
+
+    Args:
+        model: a model with the collection `input_statistics`.
+        variables: of the model; they do not matter.
+        tracks: the training tracks.
+        settings: of the cell.
+    """
+    moments = jax.jit(
+        lambda inputs, mask: _moments(model.apply(variables, inputs, method="spectrogram"), mask)
+    )
+    scorer = SplitScorer(model, tracks, settings, None)
+    total = np.zeros(3)
+    for batch in scorer.batches():
+        total += sharding.to_host(moments(model_inputs(batch), batch["mask"])).astype(np.float64)
+    count, first, second = total
+    mean = first / count
+    return float(mean), float(np.sqrt(max(second / count - mean**2, 1e-12)))
+
+
+def _moments(spectrogram: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns count, sum and sum of squares over the real rows of a batch."""
+    weights = mask[:, None, None]
+    count = mask.sum() * spectrogram[0].size
+    return jnp.stack([count, (spectrogram * weights).sum(), (spectrogram**2 * weights).sum()])

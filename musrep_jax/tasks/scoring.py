@@ -1,0 +1,142 @@
+"""Scores of a tagger on the tracks of a split, chunk by chunk, on the accelerator."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from musrep_jax.data.datasets import Tracks
+from musrep_jax.data.input import pipeline
+from musrep_jax.data.specs import ChunkSpec
+from musrep_jax.evaluation import decisions, metrics
+from musrep_jax.evaluation.aggregation import aggregate_tracks
+from musrep_jax.models import Tagger
+from musrep_jax.tasks import binding
+from musrep_jax.tasks.settings import chunk_of
+from musrep_jax.training import sharding
+from musrep_jax.types import Batch, PyTree, model_inputs
+
+_BATCHES_IN_FLIGHT = 2
+"""More would wait, with their audio, in the device's memory."""
+
+
+class SplitScorer:
+    """Scores all tracks of a split again and again with changing parameters.
+
+    Args:
+        model: the tagger.
+        tracks: the split.
+        settings: of the cell; its `evaluation` section says how chunks are cut and joined.
+        num_chunks: per track; None is consecutive chunks.
+    """
+
+    def __init__(
+        self,
+        model: Tagger,
+        tracks: Tracks,
+        settings: ml_collections.ConfigDict,
+        num_chunks: int | None,
+    ) -> None:
+        self.model, self.tracks = model, tracks
+        self.chunk: ChunkSpec = chunk_of(model)
+        self.settings = settings
+        self.mesh = sharding.make_mesh(settings.train.num_devices)
+        self.output = binding.output_of(settings.train.loss)
+        self.table = pipeline.chunk_table(
+            tracks,
+            self.chunk,
+            num_chunks=num_chunks,
+            max_seconds=settings.train.max_seconds,
+            tail=settings.evaluation.tail,
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """Yields every chunk of the split once, in batches of one size on all devices."""
+        size = self.settings.evaluation.batch_size
+        rows = sharding.local_rows(size, self.mesh)
+        for batch in pipeline.chunk_batches(
+            self.tracks, self.chunk, self.table, batch_size=size, rows=rows, as_stored=True
+        ):
+            yield sharding.shard_batch(batch, self.mesh)
+
+    def outputs(self, variables: PyTree) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what the model says of every chunk; batches are split over the devices.
+
+        Args:
+            variables: of the model.
+
+        Returns:
+            Logits, float32 (chunks, classes), and embeddings, float32 (chunks, width).
+        """
+        forward = binding.make_forward(self.model)
+        variables = sharding.replicate(variables, self.mesh)
+        size, found = self.settings.evaluation.batch_size, []
+        for batch in self.batches():
+            found.append(forward(variables, model_inputs(batch)))
+            if len(found) > _BATCHES_IN_FLIGHT:
+                jax.block_until_ready(found[-1 - _BATCHES_IN_FLIGHT])
+        # A batch that the devices do not divide was padded at its end.
+        logits, embeddings = zip(*sharding.to_host(found), strict=True)
+        count = len(self.table)
+        return (
+            np.concatenate([part[:size] for part in logits])[:count],
+            np.concatenate([part[:size] for part in embeddings])[:count],
+        )
+
+    def embeddings(self, variables: PyTree) -> np.ndarray:
+        """Returns the embedding of every chunk, float32 (chunks, width)."""
+        return self.outputs(variables)[1]
+
+    def scores(self, variables: PyTree, embeddings: np.ndarray | None = None) -> np.ndarray:
+        """Returns the probabilities of every track.
+
+        Args:
+            variables: of the model.
+            embeddings: (chunks, width), computed before with the same backbone, to save time.
+
+        Returns:
+            float64 (tracks, classes).
+        """
+        if embeddings is None:
+            logits = self.outputs(variables)[0]
+        else:
+            logits = sharding.to_host(binding.make_classify(self.model)(variables, embeddings))
+        return aggregate_tracks(
+            logits,
+            self.table[:, 0],
+            None,
+            len(self.tracks),
+            self.settings.evaluation.aggregate,
+            self.output,
+        )
+
+    def summary(self, variables: PyTree, embeddings: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns what a training is judged by.
+
+        Args:
+            variables: of the model.
+            embeddings: see `scores`.
+
+        Returns:
+            `loss` of the track scores, `roc_auc` and `pr_auc` over rankable labels, and
+            `f1_samples`, the mean over tracks of F1 at `evaluation.threshold`.
+        """
+        labels, scores = self.tracks.label_matrix, self.scores(variables, embeddings)
+        used = metrics.is_evaluable(labels > 0)
+        guesses = decisions.predict(scores, self.settings.evaluation.threshold)
+        return {
+            "loss": self.loss_of(labels, scores),
+            "roc_auc": metrics.mean_over(metrics.roc_auc(labels, scores), used),
+            "pr_auc": metrics.mean_over(metrics.average_precision(labels, scores), used),
+            "f1_samples": decisions.f1_scores(labels, guesses)["samples"],
+        }
+
+    def loss_of(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        """Returns the mean loss of track scores, per label or, of exclusive classes, per track."""
+        clipped = np.clip(scores, 1e-7, 1 - 1e-7)
+        losses = -labels * np.log(clipped)
+        if self.output == "softmax":
+            return float(losses.sum(axis=1).mean())
+        return float((losses - (1 - labels) * np.log1p(-clipped)).mean())

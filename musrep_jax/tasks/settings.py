@@ -1,0 +1,122 @@
+"""From an experiment's config to the settings of one cell, its model and its optimiser."""
+
+from typing import Any
+
+import ml_collections
+
+from musrep_jax.config import ConfigError, did_you_mean, given
+from musrep_jax.data.specs import ChunkSpec
+from musrep_jax.experiments.cells import Cell
+from musrep_jax.models import ALIASES, Tagger, create_model, model_settings
+
+SECTIONS = ("model", "optimizer", "train", "evaluation", "data", "transfer")
+SIZES = ("compact", "full")
+
+
+def builder_of(dataset: str) -> str:
+    """Returns the builder's name of a data set, e.g. `synthetic_cultures`."""
+    return dataset.partition(":")[0].partition("/")[0]
+
+
+def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> None:
+    """Writes deviations over settings, in place.
+
+    Args:
+        settings: one config section, or several.
+        deviations: nested mapping; every key must exist in `settings`.
+        where: for the message.
+
+    Raises:
+        ConfigError: if a key does not exist.
+    """
+    for key, value in deviations.items():
+        if key not in settings:
+            known = did_you_mean(key, list(settings))
+            raise ConfigError(f"{where}.{key} is not a setting.{known}")
+        if isinstance(settings[key], ml_collections.ConfigDict):
+            merge(settings[key], value, f"{where}.{key}")
+        else:
+            with settings.ignore_type():
+                settings[key] = value
+
+
+def settings_of_cell(config: ml_collections.ConfigDict, cell: Cell) -> ml_collections.ConfigDict:
+    """Returns the settings of one cell; the order of precedence stands in `configs/common.py`.
+
+    Args:
+        config: the experiment's config.
+        cell: the cell.
+
+    Returns:
+        The sections of `SECTIONS`, with the cell's model name.
+
+    Raises:
+        ConfigError: if a deviation names a setting that does not exist.
+    """
+    settings = ml_collections.ConfigDict({s: config[s].copy_and_resolve_references()
+                                          for s in SECTIONS})  # fmt: skip
+    model = ALIASES.get(cell.model, cell.model)
+    if config.model.size == "compact":
+        merge(settings.model, config.compact.get(model, {}), f"compact.{model}")
+    elif config.model.size != "full":
+        raise ConfigError(f"model.size is {config.model.size!r}; allowed: {', '.join(SIZES)}.")
+    for_target = config.for_target.get(builder_of(cell.target), {})
+    overrides = config.get("overrides", {})
+    for where, deviations in (
+        (f"for_mode.{cell.mode}", config.for_mode.get(cell.mode, {})),
+        (f"for_model.{model}", config.for_model.get(model, {})),
+        ("for_target", {k: v for k, v in for_target.items() if k != "for_model"}),
+        (f"for_target.for_model.{model}", for_target.get("for_model", {}).get(model, {})),
+        ("command line", {k: v for k, v in overrides.items() if k in SECTIONS}),
+    ):
+        merge(settings, deviations, where)
+    settings.model.name = cell.model
+    return settings
+
+
+def model_deviations(settings: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the settings of the model that differ from its published defaults."""
+    defaults = model_settings(settings.model.name)
+    return {
+        key: value
+        for key, value in given(settings.model, "name", "size").items()
+        if key not in defaults or value != defaults[key]
+    }
+
+
+def model_of(settings: ml_collections.ConfigDict, num_classes: int) -> Tagger:
+    """Returns the model that the settings describe.
+
+    Args:
+        settings: of a cell.
+        num_classes: number of output units.
+    """
+    return create_model(settings.model.name, num_classes, model_deviations(settings))
+
+
+def chunk_of(model: Tagger) -> ChunkSpec:
+    """Returns the excerpt that a model wants to see."""
+    return ChunkSpec(
+        sample_rate=model.sample_rate, num_samples=model.num_samples, front_end=model.front_end
+    )
+
+
+def duration(steps: int | None, epochs: int | None, steps_per_epoch: int, name: str) -> int:
+    """Returns a duration in steps.
+
+    Args:
+        steps: the duration in steps, or None.
+        epochs: the duration in epochs, or None.
+        steps_per_epoch: batches in one pass over the training tracks.
+        name: e.g. "num", for the message about `train.num_steps` and `train.num_epochs`.
+
+    Raises:
+        ConfigError: unless exactly one of the two is given and positive.
+    """
+    if (steps is None) == (epochs is None):
+        both = "both were given" if steps is not None else "neither was given"
+        raise ConfigError(f"Give either train.{name}_steps or train.{name}_epochs; {both}.")
+    value = steps if steps is not None else epochs * steps_per_epoch
+    if value < 1:
+        raise ConfigError(f"train.{name}_steps or train.{name}_epochs must be at least 1.")
+    return value

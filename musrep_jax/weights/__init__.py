@@ -1,0 +1,1 @@
+"""Published weights of other projects: read, checked, and turned into variables of our models."""

@@ -1,0 +1,277 @@
+"""Published PyTorch weights become an exported model, as a training run writes it."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from musrep_jax.config import ConfigError, choose
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.evaluation.aggregation import OUTPUTS
+from musrep_jax.exports.cards import load_lines, model_readme
+from musrep_jax.inference.tagger import LoadedTagger, as_tuples, load_tagger, make_card
+from musrep_jax.models import ALIASES, create_model, model_settings
+from musrep_jax.models.spectrogram_transformer import with_input_statistics
+from musrep_jax.training.checkpoints import save_export
+from musrep_jax.training.logs import run_record
+from musrep_jax.weights.checks import (
+    ImportWeightsError,
+    check_finite,
+    check_front_end,
+    check_labels,
+    find_head,
+    is_image_transformer,
+    left_out,
+    models_that_fit,
+)
+from musrep_jax.weights.files import read_state_dict, sha256_of
+from musrep_jax.weights.model_fields import infer_settings
+from musrep_jax.weights.state_dicts import WeightsError, convert_state_dict
+
+SPATIAL = ("frequency_time", "time_frequency")
+AGGREGATES = ("probability", "logit")
+AUDIOSET_CLASSES = 527
+TONE_HZ = 440.0
+
+AUDIOSET_NOTE = (
+    "527 output units are AudioSet's classes: the published model was trained on Kaldi filter "
+    "banks (25 ms windows, 10 ms steps), and this front end computes others, so take these weights "
+    "as a start for training, not as a finished tagger."
+)
+IMAGE_NOTE = (
+    "these are weights of an image transformer: a start for training; what they say about sound "
+    "before that means little."
+)
+STATISTICS_NOTE = (
+    "the file has no input statistics, so the input is not normalised: state mean and standard "
+    "deviation of the training data in dB (--input-mean, --input-std); transfer takes those of its "
+    "target."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedModel:
+    """What an import has written.
+
+    Attributes:
+        path: of the export.
+        card: what the export says about itself.
+        num_params: trainable parameters, without the output layer if there is none.
+        inferred: settings that were read off the weights.
+        left_out: keys of the file that the model has no use for, without counters and front-end
+            constants.
+        notes: sentences that a user of the model should know.
+        tone: probabilities of a test tone, label -> probability, highest first; empty for a
+            backbone.
+        embedding_width: of the model.
+    """
+
+    path: Path
+    card: Mapping[str, Any]
+    num_params: int
+    inferred: Mapping[str, Any]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    tone: Mapping[str, float]
+    embedding_width: int
+
+    @property
+    def python_lines(self) -> tuple[str, str, str]:
+        """Three lines of Python that load and use the model."""
+        return load_lines(self.card, str(self.path))
+
+    @property
+    def transfer_line(self) -> str:
+        """The command that trains from here, without the target."""
+        model = self.card["model"]
+        defaults = model_settings(model["name"])
+        settings = {key: as_tuples(value) for key, value in model["settings"].items()}
+        fields = [f"--config.model.{k}={v}" for k, v in settings.items() if v != defaults[k]]
+        words = ["python", "main.py", "--config=configs/transfer.py",
+                 f"--config.source=export:{self.path}", f"--config.model.name={model['name']}",
+                 "--config.model.size=full", *fields]  # fmt: skip
+        return shlex.join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON values."""
+        return {
+            "export": str(self.path),
+            "model": self.card["model"]["name"],
+            "settings": dict(self.card["model"]["settings"]),
+            "inferred": dict(self.inferred),
+            "num_params": self.num_params,
+            "labels": list(self.card["labels"]),
+            "front_end": self.card["front_end"],
+            "sample_rate": self.card["sample_rate"],
+            "num_samples": self.card["num_samples"],
+            "embedding_width": self.embedding_width,
+            "data": dict(self.card["data"]),
+            "training": dict(self.card["training"]),
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+            "test_tone": dict(self.tone),
+            "python": list(self.python_lines),
+        }
+
+
+def import_weights(
+    weights: str | Path,
+    out: str | Path,
+    *,
+    model: str,
+    name: str,
+    licence: str,
+    labels: Sequence[str] | None = None,
+    citation: str = "",
+    settings: Mapping[str, Any] | None = None,
+    spatial: str = "frequency_time",
+    aggregate: str = "probability",
+    output: str = "sigmoid",
+    input_statistics: tuple[float, float] | None = None,
+) -> ImportedModel:
+    """Turns a PyTorch checkpoint into an exported model, opens it and tags a test tone.
+
+    Without labels the output layer is left out: the export is a backbone, which embeds recordings
+    and starts trainings (`--config.source=export:DIR`), and refuses to tag.
+
+    Args:
+        weights: file of the weights, see `read_state_dict`.
+        out: directory of the export; an export that is there is replaced, nothing else is.
+        model: a key of `MODELS` or `ALIASES`.
+        name: of the data that the weights were trained on.
+        licence: of the weights.
+        labels: names of the output units in order, or None for a backbone.
+        citation: of the weights.
+        settings: of the model; what is left out is read off the weights or is the default.
+        spatial: axes of the checkpoint's 2-D kernels, "frequency_time" or "time_frequency" (the
+            VGG-ish model of the cross-cultural code).
+        aggregate: how a track's chunks are joined, "probability" or "logit".
+        output: "sigmoid" for labels that are there or not, "softmax" for exclusive classes.
+        input_statistics: mean and standard deviation of the training data in dB, for a model that
+            normalises its input by them.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ImportWeightsError: if the number of labels is not that of the output units, the weights
+            hold no output layer, values that are not finite, or another front end.
+        WeightsError: if keys are unknown, missing or wrongly shaped; all of them are named.
+        WeightFileError: if the file cannot be read.
+        ExportError: if something else stands at `out`, or the disk is full.
+        ConfigError: if a word is none of those allowed, or name or licence are empty.
+    """
+    known = ALIASES.get(model, model)
+    choose(spatial, SPATIAL, "spatial")
+    choose(aggregate, AGGREGATES, "aggregate")
+    choose(output, OUTPUTS, "output")
+    for field, text in (("name", name), ("licence", licence)):
+        if not text.strip():
+            raise ConfigError(f"The {field} is empty: an export says where its weights come from.")
+    given = dict(settings or {})
+    create_model(known, 1, given)
+    arrays = read_state_dict(weights)
+    inferred = infer_settings(known, arrays, given)
+    chosen = {**inferred, **given}
+    head_key, num_classes = find_head(arrays, create_model(known, 1, chosen))
+    is_image_model = is_image_transformer(arrays, head_key)
+    check_labels(labels, head_key, num_classes, Path(weights), is_image_model=is_image_model)
+    tagger = create_model(known, num_classes or len(labels or ()) or 1, chosen)
+    check_front_end(arrays, tagger)
+    check_finite(arrays, Path(weights))
+    try:
+        variables = convert_state_dict(
+            arrays, tagger, spatial=spatial, keep_head=labels is not None
+        )
+    except WeightsError as error:
+        fitting = " or ".join(models_that_fit(arrays, known, spatial))
+        hint = f" They fit the model {fitting}." if fitting else ""
+        raise WeightsError(f"{error}{hint}") from error
+    if labels is None:
+        tagger = create_model(known, 0, chosen)
+        params = {k: v for k, v in variables["params"].items() if k != "head"}
+        variables = {**variables, "params": params}
+    notes = []
+    if "input_statistics" in variables:
+        if input_statistics is not None:
+            variables = with_input_statistics(variables, *input_statistics)
+        notes += [IMAGE_NOTE] if is_image_model else []
+        notes += [AUDIOSET_NOTE] if num_classes == AUDIOSET_CLASSES else []
+        notes += [STATISTICS_NOTE] if input_statistics is None else []
+    elif input_statistics is not None:
+        raise ImportWeightsError(
+            f"The model {model!r} does not normalise its input by the data's mean and deviation: "
+            "leave the input statistics out."
+        )
+    training = {
+        "imported_from": Path(weights).name,
+        "sha256": sha256_of(weights),
+        "spatial": spatial,
+        "notes": notes,
+    }
+    card = make_card(
+        tagger,
+        name=known,
+        data=DatasetSpec(
+            name=name,
+            label_names=tuple(labels or ()),
+            sample_rate=tagger.sample_rate,
+            stored_form="encoded",
+            split_sizes={},
+            licence=licence,
+            citation=citation,
+            description=f"Weights imported from {Path(weights).name}; not trained here.",
+        ),
+        training=training,
+        metrics={},
+        versions=run_record(),
+        aggregate=aggregate,
+        output=output,
+    )
+    path = save_export(out, variables, card, model_readme(card))
+    opened = load_tagger(path)
+    tone, embedding_width = try_out(opened)
+    return ImportedModel(
+        path=path,
+        card=opened.card,
+        num_params=sum(int(np.size(leaf)) for leaf in jax.tree.leaves(opened.variables["params"])),
+        inferred=inferred,
+        left_out=left_out(arrays, tagger, keeps_head=labels is not None),
+        notes=tuple(notes),
+        tone=tone,
+        embedding_width=embedding_width,
+    )
+
+
+def try_out(tagger: LoadedTagger) -> tuple[dict[str, float], int]:
+    """Returns what a model says about one second of a tone, to show that it works.
+
+    Args:
+        tagger: as opened.
+
+    Returns:
+        Label -> probability, highest first (empty for a backbone), and the embedding's width.
+
+    Raises:
+        ImportWeightsError: if the answer is not finite.
+    """
+    time = np.arange(tagger.sample_rate) / tagger.sample_rate
+    tone = (0.5 * np.sin(2 * np.pi * TONE_HZ * time)).astype(np.float32)
+    if tagger.has_head:
+        scores = tagger.predict(tone, tagger.sample_rate)
+        width = tagger.variables["params"]["head"]["kernel"].shape[0]
+        answer = list(scores.values())
+    else:
+        scores, answer = {}, tagger.embed(tone, tagger.sample_rate)
+        width = len(answer)
+    if not np.isfinite(answer).all():
+        raise ImportWeightsError(
+            "The model gives values that are not finite for a test tone, so it is of no use: check "
+            "that model and settings are those the weights were made with."
+        )
+    ranked = sorted(scores.items(), key=lambda item: -item[1])
+    return dict(ranked), width

@@ -1,0 +1,28 @@
+"""The project's own synthesis of five music traditions: generated audio with exact labels."""
+
+from musrep_jax.data.audio.log_mel import FRONT_END, log_mel
+from tfds_builders.synthetic_cultures.synthesis.tracks import (
+    NUM_TRACKS,
+    SAMPLE_RATE,
+    TRACK_SECONDS,
+    SyntheticCorpus,
+    SyntheticTrack,
+    label_counts,
+    label_vocabulary,
+    make_corpus,
+)
+from tfds_builders.synthetic_cultures.synthesis.traditions import TRADITIONS
+
+__all__ = [
+    "FRONT_END",
+    "NUM_TRACKS",
+    "SAMPLE_RATE",
+    "TRACK_SECONDS",
+    "TRADITIONS",
+    "SyntheticCorpus",
+    "SyntheticTrack",
+    "label_counts",
+    "label_vocabulary",
+    "log_mel",
+    "make_corpus",
+]
