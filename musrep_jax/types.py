@@ -9,11 +9,17 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 
-Batch = Mapping[str, Array]
-"""One step's data. Keys: `audio` float32 (batch, samples), mono in [-1, 1] at the model's sample
-rate, or `log_mel` float32 (batch, frames, mels) in dB; `labels` float32 (batch, classes), multi-hot
-or soft; `mask` float32 (batch,), 1 for a real example and 0 for padding; `track_index` int32
-(batch,), the track each chunk was cut from."""
+Batch = Mapping[str, "Array | Batch"]
+"""One step's data: one stream, or named streams of any sizes.
+
+A stream is a mapping of arrays with one length, its examples. Named streams are a mapping of
+streams, such as `{"labeled": {...}, "unlabeled": {...}}`, each with a length and a mask of its own.
+Arrays and streams never stand side by side in one mapping.
+
+Keys of a stream: `audio` float32 (batch, samples), mono in [-1, 1] at the model's sample rate, or
+`log_mel` float32 (batch, frames, mels) in dB; `labels` float32 (batch, classes), multi-hot or soft;
+`mask` float32 (batch,), 1 for a real example and 0 for padding; `track_index` int32 (batch,), the
+track each chunk was cut from."""
 
 Metrics = Mapping[str, Array]
 
