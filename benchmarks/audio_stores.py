@@ -20,7 +20,7 @@ from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input.tracks import Tracks
 from musrep_jax.data.specs import DatasetSpec
 from tfds_builders.synthetic_cultures.synthesis import make_corpus
-from tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import TrackMaker
+from tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import TrackRenderer
 
 RATE = 16000
 """Of crops, in Hz."""
@@ -69,7 +69,7 @@ def make_files(folder: pathlib.Path, num_tracks: int, seconds: float) -> None:
 
     (folder / "memmap").mkdir(parents=True, exist_ok=True)
     corpus = make_corpus("western", num_tracks=num_tracks, seconds=seconds, sample_rate=44100)
-    make = TrackMaker(dataclasses.replace(corpus, tracks=()))
+    make = TrackRenderer(dataclasses.replace(corpus, tracks=()))
     for number, track in enumerate(corpus.tracks):
         last = folder / "memmap" / f"{number:05d}.npy"
         if last.is_file():

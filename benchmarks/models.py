@@ -154,7 +154,7 @@ def peak_flops(settings: argparse.Namespace) -> float:
     return next(known, math.nan) * 1e12
 
 
-def summarise(name: str, contestants: list[Contestant], settings: argparse.Namespace) -> dict:
+def summarize(name: str, contestants: list[Contestant], settings: argparse.Namespace) -> dict:
     """Returns the record of one model, plain data."""
     ours = contestants[0]
     record: dict[str, Any] = {"model": name, "batch": settings.batch, **ours.facts, "steps": {}}
@@ -236,7 +236,7 @@ def run_model(name: str, settings: argparse.Namespace, add: Callable[[dict], Non
     warm_up(contestants, settings)
     with wait_for_turn(settings.turn) if settings.turn else contextlib.nullcontext():
         measure(contestants, settings)
-        record = summarise(name, contestants, settings)
+        record = summarize(name, contestants, settings)
         add(record)
         if settings.kernels:
             add({**record, "kernels": slowest_kernels(contestants, settings)})
@@ -265,10 +265,10 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     import jax
 
     from musrep_jax.models import MODELS
-    from musrep_jax.runtime.heap import keep_freed_memory
+    from musrep_jax.runtime.heap import retain_freed_memory
 
     if jax.default_backend() == "cpu":
-        keep_freed_memory()  # as our command lines do
+        retain_freed_memory()  # as our command lines do
     versions = {"jax": jax.__version__}
     if settings.torch or settings.compile or settings.kept or settings.peer:
         import torch

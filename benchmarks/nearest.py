@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from musrep_jax.store import Store, StoreWriter, rank_by_vector
-from musrep_jax.store.approximate import make_index, rank_approximately
+from musrep_jax.store.approximate import build_index, rank_approximately
 from musrep_jax.store.arrays import GrowingArray
-from musrep_jax.store.files import TRACKS_FILE, to_json
+from musrep_jax.store.files import TRACKS_FILE, format_json_line
 
 K = 10
 SPREAD = 0.5
@@ -54,7 +54,9 @@ def make_store(path: pathlib.Path, num_tracks: int, width: int, num_centres: int
             for row in rows:
                 track = {"path": f"/music/album_{row // 10:06d}/track_{row:07d}.flac"}
                 track |= {"sha256": f"{row:064x}", "size": 0, "mtime_ns": 0, "seconds": 180.0}
-                tracks.write(to_json(track | {"chunks": 1, "first_chunk": row}).encode() + b"\n")
+                tracks.write(
+                    format_json_line(track | {"chunks": 1, "first_chunk": row}).encode() + b"\n"
+                )
         embeddings.count()
         probabilities.count()
     return Store(path)
@@ -71,9 +73,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "store"
         made = make_store(path, asked.tracks, asked.width, asked.centres)
-        seconds = {"make_index": time.perf_counter()}
-        make_index(made, "cosine")
-        seconds["make_index"] = time.perf_counter() - seconds["make_index"]
+        seconds = {"build_index": time.perf_counter()}
+        build_index(made, "cosine")
+        seconds["build_index"] = time.perf_counter() - seconds["build_index"]
         start = time.perf_counter()
         store = Store(path)
         seconds["open_store"] = time.perf_counter() - start

@@ -31,10 +31,10 @@ def serve(pipe: Connection, name: str, model: str, settings: argparse.Namespace)
 
     from benchmarks.torch_models import TORCH_MODELS
     from musrep_jax.models import create_model
-    from musrep_jax.runtime.heap import keep_freed_memory
+    from musrep_jax.runtime.heap import retain_freed_memory
 
     if name.endswith("_kept"):
-        keep_freed_memory()
+        retain_freed_memory()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     tagger = create_model(model, NUM_CLASSES, {"dtype": settings.dtype})
     data = make_data(settings.batch, tagger.num_samples)

@@ -47,7 +47,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.phases import PHASES, REPOSITORY, Run, time_phases
 from musrep_jax.config import given, parse_command_line
 from musrep_jax.data.datasets import open_dataset
-from musrep_jax.data.input.pipeline import chunk_table
+from musrep_jax.data.input.pipeline import make_chunk_table
 from musrep_jax.experiments.cells import Cell, cells_of_config
 from musrep_jax.tasks.settings import chunk_of, model_deviations, model_of, settings_of_cell
 from musrep_jax.training.logs import read_rows
@@ -223,10 +223,12 @@ def count_chunks(config: Any, cell: Cell) -> int:
     dataset = open_dataset(cell.target, data_dir=data_dir, sample_rate=RATE, seed=seed)
     chunk, evaluation = chunk_of(model_of(settings, 1)), settings.evaluation
     tracks = dataset.tracks("test")
-    return len(chunk_table(tracks, chunk, num_chunks=evaluation.num_chunks, tail=evaluation.tail))
+    return len(
+        make_chunk_table(tracks, chunk, num_chunks=evaluation.num_chunks, tail=evaluation.tail)
+    )
 
 
-def summarise(cold: Run, warm: Sequence[Run], torch: Sequence[Run]) -> dict[str, Any]:
+def summarize(cold: Run, warm: Sequence[Run], torch: Sequence[Run]) -> dict[str, Any]:
     """Returns the figures of all runs, medians over rounds."""
 
     def middle(values: list[float]) -> float:
@@ -317,7 +319,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 chunks = {cell.key: count_chunks(config, cell) for cell in cells}
             took, used = run.total("wall"), run.total("cpu")
             print(f"{side}: {took:.1f} s by the clock, {used:.1f} s of CPU time", flush=True)
-    record = summarise(ours[0], ours[1:], torch)
+    record = summarize(ours[0], ours[1:], torch)
     record["chunks"] = {
         "ours": chunks,
         "torch": {key: result["num_chunks"] for key, result in torch[0].results.items()},

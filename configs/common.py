@@ -12,7 +12,7 @@ import typing
 
 from ml_collections import ConfigDict, config_dict
 
-from musrep_jax.config import placeholder_for
+from musrep_jax.config import make_placeholder
 from musrep_jax.models import MODELS, model_class, model_settings
 from musrep_jax.training.optim import OPTIMIZERS
 
@@ -63,14 +63,14 @@ def empty_model_fields() -> dict:
     for name in MODELS:
         hints = typing.get_type_hints(model_class(name))
         for key in model_settings(name):
-            fields[key] = placeholder_for(hints[key])
+            fields[key] = make_placeholder(hints[key])
     return fields
 
 
 def empty_optimizer_fields() -> dict:
     """Returns an empty config field for every setting that any optimiser has."""
     return {
-        field.name: placeholder_for(type(field.default))
+        field.name: make_placeholder(type(field.default))
         for optimizer in OPTIMIZERS.values()
         for field in dataclasses.fields(optimizer)
     }

@@ -10,12 +10,12 @@ import jax
 import ml_collections
 
 from musrep_jax import __version__
-from musrep_jax.config import ConfigError, config_first, parse_command_line, plain
+from musrep_jax.config import ConfigError, move_config_first, parse_command_line, plain
 from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.recipes import load_recipe
 from musrep_jax.runtime import distributed
-from musrep_jax.runtime.compiled import keep_compiled_programs
-from musrep_jax.runtime.heap import keep_freed_memory
+from musrep_jax.runtime.compilation_cache import enable_compilation_cache
+from musrep_jax.runtime.heap import retain_freed_memory
 from musrep_jax.runtime.signals import exit_code, stopped_by_signals
 from musrep_jax.training.logs import lasting_output
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         terminal was closed), 130 after Ctrl-C, 143 after SIGTERM (the machine is taken away): the
         same command goes on.
     """
-    keep_freed_memory()
+    retain_freed_memory()
     with lasting_output():
         return _main(argv)
 
@@ -43,11 +43,11 @@ def _main(argv: Sequence[str]) -> int:
         with stopped_by_signals(), distributed.leaving():
             config, workdir = parse_command_line(argv)
             num_processes = distributed.start(config.distributed)
-            keep_compiled_programs(Path(config.data.data_dir or default_data_dir()))
-            split_cpu(config, num_processes)
+            enable_compilation_cache(Path(config.data.data_dir or default_data_dir()))
+            configure_cpu_devices(config, num_processes)
             check_processes(config, workdir)
             distributed.connect_devices()
-            return load_recipe(config.recipe)(config, workdir or default_workdir(argv))
+            return load_recipe(config.recipe)(config, workdir or get_default_workdir(argv))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -67,9 +67,9 @@ def _main(argv: Sequence[str]) -> int:
         return exit_code(error)
 
 
-def default_workdir(argv: Sequence[str]) -> str:
+def get_default_workdir(argv: Sequence[str]) -> str:
     """Returns `runs/NAME` for `--config=configs/NAME.py`, `runs/NAME-ARG` with an argument."""
-    words = config_first(argv)
+    words = move_config_first(argv)
     text = next((a for a in words if a.startswith("--config=")), "--config=experiment")
     file, _, argument = text.removeprefix("--config=").partition(":")
     name = re.sub(r"[^\w.-]+", "_", "-".join(p for p in (Path(file).stem, argument) if p))
@@ -105,7 +105,7 @@ def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:
     distributed.check_alike("command", facts, "start all processes with the same command")
 
 
-def split_cpu(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:
+def configure_cpu_devices(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:
     """Takes as many virtual CPU devices as `train.num_cpu_devices` asks for, or fewer.
 
     Their number has to divide the batch. One is the default and the fastest: its operations are

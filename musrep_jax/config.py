@@ -19,7 +19,7 @@ class ConfigError(ValueError):
     """The config or the command line is wrong; the message is one sentence that says how."""
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
+def suggest_name(name: str, known: Sequence[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
@@ -38,7 +38,7 @@ def choose(name: str, allowed: Sequence[str], where: str) -> str:
     """
     if name not in allowed:
         raise ConfigError(
-            f"{where} is {name!r}.{did_you_mean(name, allowed)} Allowed: {', '.join(allowed)}."
+            f"{where} is {name!r}.{suggest_name(name, allowed)} Allowed: {', '.join(allowed)}."
         )
     return name
 
@@ -53,7 +53,7 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def placeholder_for(annotation: Any) -> Any:
+def make_placeholder(annotation: Any) -> Any:
     """Returns an empty config field of the annotated type, so that it can be set by a flag.
 
     Args:
@@ -72,14 +72,14 @@ def given(settings: ml_collections.ConfigDict, *without: str) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if v is not None and k not in without}
 
 
-def config_names() -> list[str]:
+def list_configs() -> list[str]:
     """Returns the names of the package's own configs, the files of `configs/`."""
     files = importlib.resources.files("configs").iterdir()
     stems = (file.name.removesuffix(".py") for file in files if file.name.endswith(".py"))
     return sorted(stem for stem in stems if stem not in ("__init__", "common"))
 
 
-def config_first(argv: Sequence[str]) -> list[str]:
+def move_config_first(argv: Sequence[str]) -> list[str]:
     """Returns a command line that starts with `--config=FILE[:ARGUMENT]`, as the library wants it.
 
     People may say the config anywhere, in one word or two, and one of the package's own by its
@@ -99,7 +99,7 @@ def config_first(argv: Sequence[str]) -> list[str]:
     if words and words[0].startswith("--config="):
         name, colon, argument = words[0].removeprefix("--config=").partition(":")
         if name and not name.endswith(".py"):
-            choose(name, config_names(), "The config")
+            choose(name, list_configs(), "The config")
             path = importlib.resources.files("configs") / f"{name}.py"
             words[0] = f"--config={path}{colon}{argument}"
     return [program, *words]
@@ -109,7 +109,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     """Reads `--config=FILE[:ARGUMENT]`, `--config.FIELD=VALUE`, `--workdir`, `--cells`, `--merge`.
 
     Args:
-        argv: the command line, with the program's name first; see `config_first`.
+        argv: the command line, with the program's name first; see `move_config_first`.
 
     Returns:
         The config with the overrides applied, and noted in `overrides` because they go before what
@@ -119,7 +119,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     Raises:
         ConfigError: if a flag, a field, a value or the file is wrong.
     """
-    argv = config_first(argv)
+    argv = move_config_first(argv)
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
         "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values,
@@ -155,13 +155,13 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     if holder.value is None:
         raise ConfigError(
             "No config was given: say --config=configs/transfer.py, for example, or one of the "
-            f"package's own by name: {', '.join(config_names())}."
+            f"package's own by name: {', '.join(list_configs())}."
         )
     if not isinstance(holder.value, ml_collections.ConfigDict):
         name = next((a for a in argv if a.startswith("--config=")), "--config")
         raise ConfigError(
             f"The config file of {name!r} does not exist; the package's own are called "
-            f"{', '.join(config_names())}."
+            f"{', '.join(list_configs())}."
         )
     config = holder.value
     overrides: dict[str, dict[str, Any]] = {}

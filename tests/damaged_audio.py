@@ -150,7 +150,7 @@ class Planter:
             size = int(self.rng.integers(1, int(0.95 * len(content))))
             stream = read_mpeg(content[:size]) if form.endswith("bare") else None
             # Cut between two frames, nothing in the file can tell it; metadata can (another test).
-            if not form.endswith("bare") or stream is None or stream.cut_bytes:
+            if not form.endswith("bare") or stream is None or stream.missing_bytes:
                 break
         path.write_bytes(content[:size])
         self.record(path, f"truncated {form}", *TRUNCATED)

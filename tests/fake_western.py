@@ -7,7 +7,7 @@ import numpy as np
 from fake_corpora import write_array, write_audio, write_rows
 
 from tfds_builders.fma.fma_dataset_builder import TOP20
-from tfds_builders.magnatagatune.magnatagatune_dataset_builder import KNOWN_EMPTY, TOP50
+from tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
 
 MAGNATAGATUNE_ROWS = [
     # folder, artist, album, start, tags
@@ -46,7 +46,7 @@ def make_magnatagatune(folder: pathlib.Path) -> None:
     rows = [(magnatagatune_path(*row[:4]), row[4]) for row in MAGNATAGATUNE_ROWS]
     for path, _ in rows:
         write_audio(folder / path, 1.0)
-    for path in KNOWN_EMPTY:
+    for path in EMPTY_CLIPS:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).touch()
         rows.insert(3, (path, ("guitar",)))

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from musrep_jax.evaluation.tagging import json_safe, make_report
+from musrep_jax.evaluation.tagging import make_report, to_json_safe
 from musrep_jax.experiments.cells import Cell
 from musrep_jax.experiments.experiment import failure
 from musrep_jax.experiments.workdir import FORMAT
@@ -127,6 +127,6 @@ def _fields(cell):
 
 
 def _write(folder, result):
-    result = json_safe(result)
+    result = to_json_safe(result)
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return result

@@ -11,7 +11,7 @@ from published_weights import one_line
 
 from musrep_jax import __version__
 from musrep_jax.cli import COMMANDS, app
-from musrep_jax.cli.frame import describe_front_end
+from musrep_jax.cli.common import describe_front_end
 from musrep_jax.models import MODELS, create_model
 
 NEEDED = ["import-weights", "--model", "fcn", "--weights", "absent.pth", "--name", "x",

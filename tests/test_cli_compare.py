@@ -9,7 +9,7 @@ from test_cli import run  # noqa: F401 (a fixture)
 
 from musrep_jax.evaluation.comparison import (
     MIN_EXAMPLES,
-    holm_adjusted,
+    apply_holm_correction,
     paired_bootstrap,
     paired_bootstrap_per_label,
 )
@@ -46,7 +46,9 @@ def test_two_cells_are_compared_as_the_paired_bootstrap_does(run, workdir):  # n
     labels = paired_bootstrap_per_label(ours.labels, ours.scores, theirs.scores, **options)
     assert labels[-1] is None and "roc_auc" not in entry["per_label"]["rare"]
     p_values = [found.pr_auc.p_value for found in labels[:-1]]
-    for name, found, corrected in zip(LABELS, labels, holm_adjusted(p_values), strict=False):
+    for name, found, corrected in zip(
+        LABELS, labels, apply_holm_correction(p_values), strict=False
+    ):
         told_label = entry["per_label"][name]["pr_auc"]
         assert told_label["difference"] == pytest.approx(found.pr_auc.value)
         assert told_label["p_value_holm"] == pytest.approx(corrected)
@@ -90,7 +92,9 @@ def test_a_cell_is_compared_with_all_of_its_data_set(run, workdir):  # noqa: F81
         "all_layers", "output_layer",
     ]  # fmt: skip
     raw = [entry["roc_auc"]["p_value"] for entry in entries]
-    assert [e["roc_auc"]["p_value_holm"] for e in entries] == pytest.approx(holm_adjusted(raw))
+    assert [e["roc_auc"]["p_value_holm"] for e in entries] == pytest.approx(
+        apply_holm_correction(raw)
+    )
 
 
 def test_other_tracks_in_another_order_and_other_labels(run, workdir, tmp_path):  # noqa: F811

@@ -18,7 +18,7 @@ CELL = {"source": None, "target": "t", "model": "fcn", "mode": "scratch", "seed"
 def here(monkeypatch, tmp_path):
     """An empty folder to work in; JAX keeps the devices of the other tests, and no cache."""
     monkeypatch.chdir(tmp_path)
-    for name in ("keep_compiled_programs", "split_cpu"):
+    for name in ("enable_compilation_cache", "configure_cpu_devices"):
         monkeypatch.setattr(command_line, name, lambda *_: None)
 
 

@@ -153,7 +153,7 @@ def test_the_same_bits_in_any_company(run, export, music, tmp_path):  # noqa: F8
     first = stores[0]
     for other in stores[1:]:
         for row, track in enumerate(first.tracks()):
-            same = other.find_content(track["sha256"])
+            same = other.find_by_content(track["sha256"])
             assert np.array_equal(first.embeddings[row], other.embeddings[same])
             assert np.array_equal(first.probabilities[row], other.probabilities[same])
 

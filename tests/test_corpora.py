@@ -59,7 +59,7 @@ def one_of_each(corpus):
 
 def test_facts(corpus):
     assert corpus.NAME in DATASETS and corpus.__module__.split(".")[1] == corpus.NAME
-    assert corpus.TITLE.endswith(".") and corpus.LICENCE and not corpus.CAN_BUILD_ON_THE_SPOT
+    assert corpus.TITLE.endswith(".") and corpus.LICENCE and not corpus.CAN_BUILD_AUTOMATICALLY
     assert "@" in beside(corpus, "CITATIONS.bib")
     for line in beside(corpus, "TAGS.txt").splitlines():
         assert re.match(r"(content|ml)\.[\w.-]+( #|$)", line), line
@@ -83,7 +83,9 @@ def test_splits_have_a_card(corpus):
         assert re.fullmatch(r"[a-z0-9_]+", name) and card.rule.endswith(".")
         assert set(card.sizes) <= set(ALL_SPLITS)
         assert set(card.labels) <= set(corpus.LABEL_SETS)
-        assert not (card.is_made and card.sizes), "what depends on a seed has no published size"
+        assert not (card.is_generated and card.sizes), (
+            "what depends on a seed has no published size"
+        )
 
 
 def test_files_say_how_they_are_got(corpus):

@@ -67,7 +67,7 @@ def test_the_published_lists_are_disjoint_and_of_the_published_size(name, shared
             write_recording(folder, recording)
         builder = make_builder(name, tmp_path)
         assert len(builder.tracks) == sum(builder.card.sizes.values())
-        assert not [note for note in builder.report_facts()["notes"] if "sizes" in note]
+        assert not [note for note in builder.extra_report_fields()["notes"] if "sizes" in note]
 
 
 def test_what_dunya_has_no_metadata_of_is_left_out_and_reported(hindustani):
@@ -78,7 +78,7 @@ def test_what_dunya_has_no_metadata_of_is_left_out_and_reported(hindustani):
     refused = f"mbid\tstatus\treason\tdate\n{second}\t404\tNot found.\t2026-01-02\n"
     (folder / "refused.tsv").write_text(refused, "utf-8")
     builder = make_builder("hindustani", data_dir)
-    facts = builder.report_facts()
+    facts = builder.extra_report_fields()
     assert facts["without_metadata"] == {first: "not fetched", second: "404 Not found."}
     assert not {first, second} & {track.track_id for track in builder.tracks}
     notes = "\n".join(facts["notes"])
@@ -148,10 +148,10 @@ def test_made_splits_keep_albums_and_artists_together(tmp_path, kind):
     for start, path in zip((0, 20, 40), SPLIT_LISTS.values(), strict=True):
         write_array(folder / path, ids[start : start + 20])
     published = make_builder("carnatic", tmp_path)
-    assert published.report_facts()["leakage"]["artist"]
-    assert any("LEAKAGE by artist" in note for note in published.report_facts()["notes"])
+    assert published.extra_report_fields()["leakage"]["artist"]
+    assert any("LEAKAGE by artist" in note for note in published.extra_report_fields()["notes"])
     builder = make_builder("carnatic", tmp_path, kind)
-    assert builder.report_facts()["leakage"][kind] == []
+    assert builder.extra_report_fields()["leakage"][kind] == []
     assert {track.track_id for track in builder.tracks} == set(ids)
     assert set(builder.split_names()) == {"train", "validation", "test"}
     again = make_builder("carnatic", tmp_path, kind)

@@ -56,24 +56,24 @@ def test_gtzan_lists_are_the_published_ones(shared_dir, tmp_path):
     (folder / "split").symlink_to(shared_dir / "splits/gtzan")
     builder = _builder("gtzan", tmp_path)
     assert _sizes(builder) == builder.card.sizes == {"train": 443, "validation": 197, "test": 290}
-    counts = builder.report_facts()["positives"]
+    counts = builder.extra_report_fields()["positives"]
     assert list(counts["train"].values()) == [46, 48, 45, 42, 47, 43, 44, 41, 43, 44]
     assert list(counts["validation"].values()) == [23, 20, 23, 22, 18, 17, 20, 13, 17, 24]
     assert list(counts["test"].values()) == [31, 31, 30, 29, 27, 27, 27, 30, 26, 32]
-    assert not builder.report_facts()["notes"]
+    assert not builder.extra_report_fields()["notes"]
 
 
 def test_all_of_gtzan_is_split_evenly_and_says_that_artists_are_unknown(tmp_path):
     (tmp_path / "corpora/gtzan/genres").mkdir(parents=True)
     builder = _builder("gtzan", tmp_path, "genres-stratified-pcm16")
     assert _sizes(builder) == {"train": 600, "validation": 150, "test": 250}
-    counts = builder.report_facts()["positives"]
+    counts = builder.extra_report_fields()["positives"]
     assert {tuple(part.values()) for part in counts.values()} == {
         (60,) * 10,
         (15,) * 10,
         (25,) * 10,
     }
-    assert builder.card.is_made and "artists are not known" in builder.spec().description
+    assert builder.card.is_generated and "artists are not known" in builder.spec().description
 
 
 def test_gtzan_says_what_is_missing_or_wrong(gtzan):

@@ -15,7 +15,7 @@ from musrep_jax.data.corpora.audio_index import index_audio
 from musrep_jax.data.corpora.tracks import find_shared_sources
 from tfds_builders.million_song import million_song_dataset_builder as million_song
 from tfds_builders.mtg_jamendo import mtg_jamendo_dataset_builder as mtg_jamendo
-from tfds_builders.mtg_jamendo.published import SPLIT_FILES
+from tfds_builders.mtg_jamendo.published_splits import SPLIT_FILES
 
 CHECKSUMS = "data/download/raw_30s_audio_sha256_tracks.txt"
 
@@ -87,7 +87,7 @@ def test_the_published_split_is_read_exactly(published_jamendo, labels, sizes, p
         )
         assert sum(t.seconds for t in tracks) / 3600 == pytest.approx(hours[index], abs=0.51)
         assert all(label in builder.label_names for track in tracks for label in track.labels)
-    facts = builder.report_facts()
+    facts = builder.extra_report_fields()
     assert facts["leakage"]["artist"] == facts["leakage"]["album"] == [] and not facts["notes"]
     if labels == "top50":
         positives = facts["positives"]["test"].values()
@@ -138,7 +138,7 @@ def test_identical_recordings_of_two_artists_are_seen(jamendo):
     shared = find_shared_sources(builder.tracks)
     assert shared["recording"] == [{"group": "ab" * 32, "splits": ["train", "test"]}]
     assert shared["artist"] == []
-    assert any("LEAKAGE by recording" in note for note in builder.report_facts()["notes"])
+    assert any("LEAKAGE by recording" in note for note in builder.extra_report_fields()["notes"])
 
 
 def test_low_quality_audio_is_used_where_there_is_no_other(tmp_path):
@@ -217,7 +217,7 @@ def test_the_end_of_the_training_list_is_validation(msd, monkeypatch):
     for number, track in enumerate(builder.tracks):
         tags = million_song.CONVENTIONAL_TAGS
         assert track.labels == (tags[number % 3], tags[number % 3 + 3])
-    leakage = builder.report_facts()["leakage"]["artist"]
+    leakage = builder.extra_report_fields()["leakage"]["artist"]
     assert leakage == [{"group": "Artist 4", "splits": ["validation", "test"]}]
 
 
@@ -227,7 +227,7 @@ def test_cals_shares_no_artist_and_has_an_unlabelled_part(msd, capfd):
     builder = msd_builder(data_dir, name)
     sizes = {"train": 6, "validation": 4, "test": 3, "unlabelled": 3}
     assert sizes_of(builder.tracks) == sizes and builder.split_names() == tuple(sizes)
-    assert builder.report_facts()["leakage"] == {"artist": []}
+    assert builder.extra_report_fields()["leakage"] == {"artist": []}
     builder.build(num_workers=1)
     dataset = open_dataset(f"million_song/{name}", data_dir=data_dir)
     assert dataset.spec.split_sizes == sizes
@@ -255,7 +255,7 @@ def test_unknown_artists_are_said_to_be_unknown(msd):
     data_dir, folder = msd
     (folder / "unique_tracks.txt").unlink()
     builder = msd_builder(data_dir)
-    assert any("leakage is not seen" in note for note in builder.report_facts()["notes"])
+    assert any("leakage is not seen" in note for note in builder.extra_report_fields()["notes"])
     (folder / "unique_tracks.txt").write_text("TRAAAAA128F0000000\tArtist\n", "utf-8")
     with pytest.raises(BuildError, match=r"line 1 of .*unique_tracks\.txt is not TRACK<SEP>"):
         _ = msd_builder(data_dir).tracks

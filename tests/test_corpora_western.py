@@ -13,16 +13,25 @@ from musrep_jax.command_line import main
 from musrep_jax.data import ChunkSpec, open_dataset
 from musrep_jax.data.build.builder import BuildError
 from musrep_jax.data.corpora.builder import corpus_folder
-from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
-from musrep_jax.data.corpora.tracks import count_labels, find_shared_sources, most_frequent_labels
+from musrep_jax.data.corpora.restricted_pickle import load_restricted_pickle
+from musrep_jax.data.corpora.tracks import (
+    count_labels,
+    find_shared_sources,
+    select_most_frequent_labels,
+)
 from musrep_jax.data.datasets import load_builder_class
 from musrep_jax.data.doctor.quarantine import write_quarantine
 from musrep_jax.data.input import pipeline
 from musrep_jax.data.specs import SPLITS
 from musrep_jax.models import create_model
-from tfds_builders.fma.fma_dataset_builder import CUT_WRONGLY, TOP20
-from tfds_builders.lyra.lyra_dataset_builder import MERGED25, TOP30, TWINS, draw_validation
-from tfds_builders.magnatagatune.magnatagatune_dataset_builder import KNOWN_EMPTY, TOP50
+from tfds_builders.fma.fma_dataset_builder import TOP20, TRUNCATED_TRACK_IDS
+from tfds_builders.lyra.lyra_dataset_builder import (
+    DUPLICATE_LABELS,
+    MERGED25,
+    TOP30,
+    draw_validation,
+)
+from tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
 
 # Positives per label in the order of the labels: train, validation, test. Source: the facts sheet
 # of the cross-cultural code (sections 1.6 and 1.7).
@@ -86,7 +95,7 @@ def annotations(shared_dir, tmp_path_factory):
     free = [row for row, (path, _) in enumerate(rows) if path[0] in "0123456789ab"]
     for row in free[:200]:
         rows[row] = (f"c/none{row}-b-01-c-0-29.mp3", ("no singer",))
-    for row, path in zip(free[200:], KNOWN_EMPTY, strict=False):
+    for row, path in zip(free[200:], EMPTY_CLIPS, strict=False):
         rows[row] = (path, ("slow",))
     write_annotations(folder / "annotations_final.csv", rows)
     return folder
@@ -102,8 +111,8 @@ def test_magnatagatune_rule_gives_exactly_the_published_lists(annotations, share
     whole = make("magnatagatune", tmp_path, "top50-all-pcm16", annotations)
     assert len(whole.tracks) == 25863 == sum(whole.card.sizes.values())
     assert sum(not track.labels for track in whole.tracks) == 200
-    assert not set(KNOWN_EMPTY) & {track.path for track in builder.tracks}
-    assert set(KNOWN_EMPTY) <= {track.path for track in whole.tracks}
+    assert not set(EMPTY_CLIPS) & {track.path for track in builder.tracks}
+    assert set(EMPTY_CLIPS) <= {track.path for track in whole.tracks}
 
 
 def test_magnatagatune_leakage_is_the_known_one(annotations, tmp_path):
@@ -135,7 +144,7 @@ def test_magnatagatune_is_found_in_a_folder_mp3_too(tmp_path, capfd):
     assert all(track.path.startswith("mp3/") for track in builder.tracks)
     builder.build(num_workers=1)
     report = json.loads((builder.directory / "build_report.json").read_text("utf-8"))
-    assert [row["path"] for row in report["refused"]] == sorted(f"mp3/{p}" for p in KNOWN_EMPTY)
+    assert [row["path"] for row in report["refused"]] == sorted(f"mp3/{p}" for p in EMPTY_CLIPS)
     capfd.readouterr()
 
 
@@ -195,12 +204,12 @@ def test_fma_lists_are_the_published_ones(fma, tmp_path):
 
 
 def test_fma_labels_follow_from_the_published_rule(fma):
-    genres = read_plain_pickle(fma / "split/metadata.npy")
+    genres = load_restricted_pickle(fma / "split/metadata.npy")
     train = np.load(fma / "split/train.npy")
-    assert most_frequent_labels((genres[str(track)] for track in train), 20) == TOP20
+    assert select_most_frequent_labels((genres[str(track)] for track in train), 20) == TOP20
     lists = [np.load(fma / f"split/{part}.npy") for part in ("train", "valid", "test")]
     listed = {str(track) for track in np.concatenate(lists)}
-    assert set(genres) - listed == {f"{number:06d}" for number in CUT_WRONGLY}
+    assert set(genres) - listed == {f"{number:06d}" for number in TRUNCATED_TRACK_IDS}
 
 
 def test_fma_official_split_and_artists_of_the_fake(tmp_path):
@@ -271,7 +280,7 @@ def test_lyra_labels_follow_from_the_published_rule(lyra, tmp_path):
         track for track in builder.read_tracks("top30", "published") if track.split != "test"
     ]
     labels = [track.labels for track in training]
-    assert most_frequent_labels(labels, 30) == TOP30
+    assert select_most_frequent_labels(labels, 30) == TOP30
     assert len({name for names in labels for name in names}) == 133
     assert "place--None" in TOP30
 
@@ -279,11 +288,11 @@ def test_lyra_labels_follow_from_the_published_rule(lyra, tmp_path):
 def test_lyra_twins_are_the_same_label_twice(lyra, tmp_path):
     both = make("lyra", tmp_path, folder=lyra)
     merged = make("lyra", tmp_path, "merged25-published-log_mel", lyra)
-    for place, genre in TWINS.items():
+    for place, genre in DUPLICATE_LABELS.items():
         assert [place in t.labels for t in both.tracks] == [genre in t.labels for t in both.tracks]
     assert len(MERGED25) == 25
     for one, other in zip(both.tracks, merged.tracks, strict=True):
-        assert set(one.labels) - set(TWINS) == set(other.labels)
+        assert set(one.labels) - set(DUPLICATE_LABELS) == set(other.labels)
 
 
 def test_lyra_validation_is_the_published_draw(lyra, tmp_path):

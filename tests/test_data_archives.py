@@ -16,7 +16,7 @@ from musrep_jax.data.download.files import (
     check_files,
     delete_unpacked,
     fetch_files,
-    missing_files,
+    find_missing_files,
 )
 
 
@@ -48,13 +48,13 @@ def test_archives_are_unpacked_beside_themselves(tmp_path, path, content):
     put(tmp_path, f"audio/{path}", content)
     file = packed(content, f"audio/{path}")
     assert check_file(file, tmp_path).note == "It is not unpacked yet."
-    assert missing_files(tmp_path, [file]) == [file]
+    assert find_missing_files(tmp_path, [file]) == [file]
     states = fetch_files(tmp_path, [file])
     assert states[0].is_ready
     assert unpacked(tmp_path / "audio") == MEMBERS
     assert delete_unpacked(tmp_path, states) == [tmp_path / "audio" / path]
     assert check_files(tmp_path, [file])[0].is_ready
-    assert not missing_files(tmp_path, [file])
+    assert not find_missing_files(tmp_path, [file])
     other = packed(content + b"1", f"audio/{path}")
     assert check_file(other, tmp_path).state == "missing"  # what was unpacked was another one
 
@@ -127,7 +127,7 @@ def test_bad_archives_are_refused(tmp_path, path, content, reason):
     state = fetch_files(folder, [packed(content, path, pinned=False)])[0]
     assert reason in state.note
     assert not state.is_ready
-    assert not missing_files(folder, []) and missing_files(folder, [state.file])
+    assert not find_missing_files(folder, []) and find_missing_files(folder, [state.file])
     if "damaged" not in reason:
         assert set(names(folder)) == {path, SUMS_FILE}
     assert names(tmp_path) == [f"corpus/{name}" for name in names(folder)]

@@ -23,9 +23,10 @@ from toy_builds import ToyBuilder
 
 from musrep_jax.cli import app
 from musrep_jax.data import Dataset
-from musrep_jax.data.build import building, shard_worker, shards
 from musrep_jax.data.build import lock as build_lock
-from musrep_jax.data.build.lock import BuildStopped
+from musrep_jax.data.build import shard_builds as building
+from musrep_jax.data.build import shard_worker, shards
+from musrep_jax.data.build.lock import BuildInterruptedError
 from musrep_jax.data.build.records import BuildError, TrackCodec
 from musrep_jax.runtime import progress
 
@@ -173,10 +174,10 @@ def _plan_of_train(tmp_path):
 
 
 def test_workers_start_when_a_build_turns_out_to_be_long(tmp_path, log, monkeypatch, capsys):
-    monkeypatch.setattr(building, "ALONE_SECONDS", 0.1)
-    monkeypatch.setattr(building, "WORTH_SECONDS", 0.1)
-    monkeypatch.setattr(progress, "_QUIET", 0.1)
-    monkeypatch.setattr(progress, "_EVERY_ELSEWHERE", 0.1)
+    monkeypatch.setattr(building, "SERIAL_SECONDS", 0.1)
+    monkeypatch.setattr(building, "MIN_PARALLEL_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "_INITIAL_DELAY_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "_LOG_INTERVAL_SECONDS", 0.1)
     monkeypatch.setattr(building, "count_cores", lambda: 2)
     started = []
     monkeypatch.setattr(
@@ -194,7 +195,9 @@ def test_workers_start_when_a_build_turns_out_to_be_long(tmp_path, log, monkeypa
 def test_a_worker_that_is_killed_ends_the_build_with_a_sentence(tmp_path, log):
     (tmp_path / "SIGKILL").touch()
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "SIGKILL"})
-    with pytest.raises(BuildStopped, match=r"SIGKILL, as .* out, while it made t.*kept") as caught:
+    with pytest.raises(
+        BuildInterruptedError, match=r"SIGKILL, as .* out, while it made t.*kept"
+    ) as caught:
         builder.build(num_workers=2)
     assert "\n" not in str(caught.value) and not builder.directory.exists()
     assert Dataset(builder.build(num_workers=2)).spec.split_sizes["train"] == 30
@@ -240,7 +243,7 @@ def test_a_lock_of_another_machine_is_respected_and_one_of_a_dead_process_is_not
     folder = builder.directory.with_name("1.0.0.building")
     folder.mkdir(parents=True)
     (folder / "lock").write_text(json.dumps(["elsewhere", 1]))
-    with pytest.raises(BuildStopped, match=r"process 1 on elsewhere.*delete .*lock"):
+    with pytest.raises(BuildInterruptedError, match=r"process 1 on elsewhere.*delete .*lock"):
         builder.build()
     (folder / "lock").write_text(json.dumps([socket.gethostname(), 2**22 + 1]))
     assert builder.build().exists()
@@ -248,7 +251,9 @@ def test_a_lock_of_another_machine_is_respected_and_one_of_a_dead_process_is_not
 
 def test_who_gets_the_lock_after_the_data_set_was_finished_builds_nothing(tmp_path):
     answers = iter([False, True])
-    with build_lock.hold_folder(tmp_path / "x.building", "toy", lambda: next(answers)) as lock:
+    with build_lock.lock_build_folder(
+        tmp_path / "x.building", "toy", lambda: next(answers)
+    ) as lock:
         assert lock is None
     assert not (tmp_path / "x.building").exists() and not list(answers)
 
@@ -263,7 +268,7 @@ def test_without_locks_in_the_file_system_the_process_id_tells(tmp_path, log, mo
     folder.mkdir(parents=True)
     with subprocess.Popen(["sleep", "30"]) as other:
         (folder / "lock").write_text(json.dumps([socket.gethostname(), other.pid]))
-        with build_lock.hold_folder(
+        with build_lock.lock_build_folder(
             folder, "toy", has_waited := iter([False, True]).__next__
         ) as it:
             assert it is None and has_waited is not None
@@ -308,8 +313,8 @@ for name, options in [
     except OSError:
         print("stopped")
 """
-    stop = "from musrep_jax.data import builders, shards\n" + (
-        "def full(*a): raise OSError(28, '')\nshards.write_atomically = full\n"
+    stop = "from musrep_jax.data.build import shards\n" + (
+        "def full(*a): raise OSError(28, '')\nshards.write_bytes_atomically = full\n"
     )
     for seed, text in ((1, stop + code), (2, code)):
         told = subprocess.run(
@@ -345,7 +350,9 @@ def test_tfds_asks_for_a_build_in_its_own_way(tmp_path, log):
 
 def test_a_disk_that_is_too_small_is_told_before(tmp_path, log, capsys):
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log, estimate=10**18)
-    with pytest.raises(BuildStopped, match=r"needs about 1[\d.]+ GB, and [\d.]+ GB are free in"):
+    with pytest.raises(
+        BuildInterruptedError, match=r"needs about 1[\d.]+ GB, and [\d.]+ GB are free in"
+    ):
         builder.build()
     assert not log.exists()
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log, estimate=10**9)
@@ -363,10 +370,12 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path, log, monkeyp
         if where == "piece":
             patch.setattr(shards, "_write_piece", full)
         elif where == "shard":
-            patch.setattr(shards, "write_atomically", full)
+            patch.setattr(shards, "write_bytes_atomically", full)
         else:
-            patch.setattr(toy_builds.ToyBuilder, "report_facts", full)
-        with pytest.raises(BuildStopped, match=r"the disk is full .* what was made is kept"):
+            patch.setattr(toy_builds.ToyBuilder, "extra_report_fields", full)
+        with pytest.raises(
+            BuildInterruptedError, match=r"the disk is full .* what was made is kept"
+        ):
             builder.build()
     assert not builder.directory.exists()
     builder.build()
@@ -393,7 +402,9 @@ def test_on_a_disk_that_is_really_full(tmp_path, log, repository):
     try:
         builder = ToyBuilder(data_dir=disk, log=log, num_tracks=400)
         for workers in (1, 2, 2):
-            with pytest.raises(BuildStopped, match=r"the disk is full \([\d.]+ MB are free"):
+            with pytest.raises(
+                BuildInterruptedError, match=r"the disk is full \([\d.]+ MB are free"
+            ):
                 builder.build(num_workers=workers)
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         whole = ToyBuilder(data_dir=tmp_path / "whole", log=tmp_path / "log", num_tracks=400)
@@ -435,7 +446,7 @@ def test_a_failure_on_beam_is_a_sentence(tmp_path, log):
     pytest.importorskip("apache_beam", reason="the extra `beam` is not installed; CI installs it")
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "error"})
     with pytest.raises(
-        BuildStopped, match=r"pipeline failed .*it cannot be built.* goes on"
+        BuildInterruptedError, match=r"pipeline failed .*it cannot be built.* goes on"
     ) as told:
         builder.build(beam_options=[])
     assert "\n" not in str(told.value)

@@ -20,10 +20,10 @@ from musrep_jax.data.audio.mpeg import read_mpeg
 from musrep_jax.data.corpora.builder import CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.datasets import DATASETS
-from musrep_jax.data.doctor.diagnosis import DoctorError, Wanted, examine, list_audio
-from musrep_jax.data.doctor.examine import Facts, examine_file
-from musrep_jax.data.doctor.examiners import _Examiner, examine_files
+from musrep_jax.data.doctor.diagnosis import DoctorError, ExpectedFile, examine, find_audio_files
 from musrep_jax.data.doctor.findings import FAULTS, NOTES, judge
+from musrep_jax.data.doctor.measurement_workers import _MeasurementWorker, measure_files
+from musrep_jax.data.doctor.measurements import Facts, measure_file
 from musrep_jax.data.doctor.quarantine import (
     quarantine_path,
     read_quarantine,
@@ -45,12 +45,12 @@ def write_tone(path, seconds=1.0, pitch=440.0, level=0.3, rate=RATE, **options):
 
 
 def look(folder, data_dir, **options):
-    options = {"wanted": list_audio(folder), "name": folder, "num_workers": 2, **options}
+    options = {"wanted": find_audio_files(folder), "name": folder, "num_workers": 2, **options}
     return examine(folder, data_dir=data_dir, **options)
 
 
 def kinds_of(path, expected=None):
-    return {finding.kind for finding in judge(path.name, examine_file(path), expected)}
+    return {finding.kind for finding in judge(path.name, measure_file(path), expected)}
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_every_planted_fault_is_found_and_no_healthy_file_is_blamed(tmp_path):
         if set(kinds) & set(NOTES) and planter.damage[path] != "VBR without header":
             assert path not in listed, (path, kinds, listed[path])
     again = look(folder, tmp_path / "data")
-    assert again.num_known == len(again.facts)
+    assert again.num_cached == len(again.facts)
     assert again.findings == found.findings
     assert read_quarantine(again.quarantine) == listed
 
@@ -110,15 +110,15 @@ def test_real_mp3s_cut_at_any_byte(shared_dir, tmp_path):
         content = (shared_dir / "data" / "formats" / f"{name}.mp3").read_bytes()
         whole = tmp_path / f"{name}.mp3"
         whole.write_bytes(content)
-        seconds = examine_file(whole).seconds
+        seconds = measure_file(whole).seconds
         assert not kinds_of(whole) & set(FAULTS)
         assert not kinds_of(whole, seconds)
         for size in rng.integers(1, len(content), 8):
             path = tmp_path / f"{name}-{size}.mp3"
             path.write_bytes(content[:size])
-            lost = seconds - examine_file(path).seconds
+            lost = seconds - measure_file(path).seconds
             stream = read_mpeg(content[:size])
-            tells = stream is None or stream.promised_frames or stream.cut_bytes
+            tells = stream is None or stream.header_frames or stream.missing_bytes
             if tells and lost > 0.1:
                 assert kinds_of(path) & set(FAULTS), (name, size, lost)
             if lost > 1.2:
@@ -129,7 +129,7 @@ def test_shared_clips_are_healthy(shared_dir, tmp_path):
     folder = shared_dir / "data" / "indian_tabla"
     found = look(folder, tmp_path)
     assert found.is_healthy
-    assert not found.by_kind().keys() - {"sample_rate", "channels"}
+    assert not found.group_by_kind().keys() - {"sample_rate", "channels"}
 
 
 def test_a_cut_between_two_frames_is_told_by_the_metadata(tmp_path):
@@ -146,7 +146,7 @@ def test_a_cut_between_two_frames_is_told_by_the_metadata(tmp_path):
 def read_cut(content):
     """Returns how many bytes of a cut last frame are there."""
     return next(
-        n for n in range(len(content)) if not read_mpeg(content[: len(content) - n]).cut_bytes
+        n for n in range(len(content)) if not read_mpeg(content[: len(content) - n]).missing_bytes
     )
 
 
@@ -226,7 +226,7 @@ def test_what_is_no_audio_is_named(tmp_path, content, words):
     for suffix in ("mp3", "wav", "au"):
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(content)
-        (finding,) = judge(path.name, examine_file(path))
+        (finding,) = judge(path.name, measure_file(path))
         assert finding.kind == "dead"
         assert words in finding.reason or suffix == "au"
 
@@ -255,7 +255,7 @@ def test_pages_that_are_missing_in_an_ogg(tmp_path):
 def test_log_mel_archives(tmp_path):
     mels = np.random.default_rng(0).standard_normal((128, 500)).astype(np.float32)
     np.save(tmp_path / "good.npy", mels)
-    assert examine_file(tmp_path / "good.npy").seconds == pytest.approx(499 * 256 / 16000)
+    assert measure_file(tmp_path / "good.npy").seconds == pytest.approx(499 * 256 / 16000)
     assert kinds_of(tmp_path / "good.npy", 8.0) == set()
     assert kinds_of(tmp_path / "good.npy", 16.0) == {"truncated"}
     (tmp_path / "cut.npy").write_bytes((tmp_path / "good.npy").read_bytes()[:-1])
@@ -306,17 +306,17 @@ def test_a_killed_run_goes_on(tmp_path):
     with open(memory, "a", encoding="utf-8") as file:
         file.write('{"path": "209.flac", "facts": {"size"')
     found = look(folder, data_dir)
-    assert found.num_known == 6
+    assert found.num_cached == 6
     assert found.is_healthy and len(found.facts) == 10
     write_tone(folder / "203.flac", pitch=999)
     (folder / "204.flac").unlink()
     found = look(folder, data_dir)
-    assert found.num_known == 8 and len(found.facts) == 9
+    assert found.num_cached == 8 and len(found.facts) == 9
 
 
 def test_a_decoder_that_crashes_takes_one_file_with_it(tmp_path):
     good = write_tone(tmp_path / "good.wav")
-    examiner = _Examiner()
+    examiner = _MeasurementWorker()
     assert not examiner.examine(str(good)).error
     os.kill(examiner._process.pid, signal.SIGSEGV)
     examiner._process.wait()
@@ -329,7 +329,7 @@ def test_a_decoder_that_crashes_takes_one_file_with_it(tmp_path):
 
 def test_a_file_that_the_system_does_not_give(tmp_path):
     good, gone = write_tone(tmp_path / "good.wav"), tmp_path / "gone.wav"
-    found = dict(examine_files([good, gone], 1))
+    found = dict(measure_files([good, gone], 1))
     assert not found[str(good)].error
     assert isinstance(found[str(gone)], FileNotFoundError)
 
@@ -348,11 +348,11 @@ def test_permissions(tmp_path):
     path = write_tone(tmp_path / "music" / "closed.wav")
     path.chmod(0o600 if os.geteuid() == 0 else 0)
     code = (
-        "import os, sys, musrep_jax.data.doctor.examine as e\n"
+        "import os, sys, musrep_jax.data.doctor.measurements as e\n"
         "if os.geteuid() == 0:\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n"
-        "    e.examine_file(sys.argv[1])\n"
+        "    e.measure_file(sys.argv[1])\n"
         "except PermissionError as error:\n"
         "    print(error.strerror)\n"
     )
@@ -509,4 +509,4 @@ def test_an_empty_folder(tmp_path):
     with pytest.raises(DoctorError, match="there is no audio file in"):
         look(tmp_path, tmp_path / "data")
     with pytest.raises(DoctorError, match="does not exist"):
-        examine(tmp_path / "x", [Wanted("a.wav")], data_dir=tmp_path, name="x")
+        examine(tmp_path / "x", [ExpectedFile("a.wav")], data_dir=tmp_path, name="x")

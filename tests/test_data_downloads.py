@@ -15,15 +15,15 @@ from local_server import HOW, LocalServer, digest, names, serve
 from musrep_jax.data.download import partial_files
 from musrep_jax.data.download.files import (
     SUMS_FILE,
+    ChecksumCache,
     SourceFile,
-    SumBook,
     check_file,
     check_files,
     fetch_file,
-    missing_files,
+    find_missing_files,
 )
+from musrep_jax.data.download.http_client import HttpClient
 from musrep_jax.data.download.partial_files import DownloadError
-from musrep_jax.data.download.web import Web
 from musrep_jax.runtime.progress import Progress
 
 CONTENT = bytes(range(256)) * 400
@@ -39,7 +39,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def web():
-    return Web(backoff_seconds=0.001, num_attempts=3, timeout_seconds=5.0)
+    return HttpClient(backoff_seconds=0.001, num_attempts=3, timeout_seconds=5.0)
 
 
 def serve_clip(server, **settings):
@@ -91,7 +91,7 @@ def test_a_server_that_ignores_ranges_sends_all_again(server, web, tmp_path):
 
 
 def test_a_file_that_changed_meanwhile_comes_whole(server, tmp_path):
-    impatient = Web(backoff_seconds=0.001, num_attempts=1)
+    impatient = HttpClient(backoff_seconds=0.001, num_attempts=1)
     file = serve_clip(server, pinned=False, break_after=[30_000])
     with pytest.raises(DownloadError, match="broke off"):
         fetch_file(file, tmp_path, web=impatient)
@@ -160,7 +160,7 @@ def test_what_may_pass_is_tried_again(server, web, tmp_path, status):
 
 def test_the_server_says_how_long_to_wait(server, tmp_path):
     said = []
-    web = Web(backoff_seconds=0.001, say=said.append)
+    web = HttpClient(backoff_seconds=0.001, say=said.append)
     start = time.monotonic()
     past = "Mon, 02 Jan 2006 15:04:05 GMT"
     statuses = [(429, {"Retry-After": "1"}), (503, {"Retry-After": past}),
@@ -216,7 +216,7 @@ def test_a_page_instead_of_the_file(server, web, tmp_path, content_type):
     file = serve(server, page, "a/clip.bin", pinned=False, content_type=content_type)
     with pytest.raises(DownloadError, match="sent a web page instead of the file") as caught:
         fetch_file(file, tmp_path, web=web)
-    assert caught.value.is_page
+    assert caught.value.is_html_page
     assert names(tmp_path) == []
 
 
@@ -291,7 +291,7 @@ def test_a_second_check_reads_nothing(server, web, tmp_path, monkeypatch):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert check_files(tmp_path, [file])[0].state == "wrong checksum"
     (tmp_path / SUMS_FILE).write_text("half a ta")
-    assert SumBook(tmp_path).sha256(file.path) == digest(CONTENT[::-1])
+    assert ChecksumCache(tmp_path).sha256(file.path) == digest(CONTENT[::-1])
 
 
 def test_what_is_missing(tmp_path):
@@ -299,9 +299,9 @@ def test_what_is_missing(tmp_path):
     (tmp_path / "b").write_bytes(b"12")
     files = [SourceFile("a", None, None, None), SourceFile("b", None, 3, None),
              SourceFile("b", None, 2, "0" * 64), SourceFile("audio", None, None, None)]  # fmt: skip
-    assert missing_files(tmp_path, files) == [files[0], files[1], files[3]]
+    assert find_missing_files(tmp_path, files) == [files[0], files[1], files[3]]
     (tmp_path / "audio" / "x.mp3").touch()
-    assert missing_files(tmp_path, files) == files[:2]
+    assert find_missing_files(tmp_path, files) == files[:2]
 
 
 def test_progress_tells_rate_and_time_left():

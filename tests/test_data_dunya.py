@@ -12,14 +12,14 @@ from musrep_jax.data.corpora.dunya import (
     LABEL_FIELDS,
     SPLIT_LISTS,
     DunyaError,
+    extract_seconds,
+    extract_sources,
     labels_of,
     read_recording,
-    seconds_of,
-    sources_of,
     split_files,
 )
 from musrep_jax.data.download import dunya_api
-from musrep_jax.data.download.dunya_api import Dunya, look, make_web, read_refused
+from musrep_jax.data.download.dunya_api import Dunya, look, make_dunya_http_client, read_refused
 from musrep_jax.data.download.partial_files import DownloadError
 
 TOKEN = "abc123"
@@ -80,7 +80,7 @@ def test_missing_and_null_fields_give_no_label(tradition):
                 [{"instrument": None}], [{"instrument": {"name": None}}]):  # fmt: skip
         recording = {field: odd for _, field, _ in LABEL_FIELDS[tradition]}
         assert labels_of(tradition, recording) == ()
-        assert sources_of(tradition, recording) == {}
+        assert extract_sources(tradition, recording) == {}
 
 
 def test_one_odd_entry_does_not_lose_the_others():
@@ -90,16 +90,16 @@ def test_one_odd_entry_does_not_lose_the_others():
 
 
 def test_albums_and_artists():
-    assert sources_of("makam", MAKAM) == {"album": "r1", "artist": "a1"}
-    assert sources_of("carnatic", CARNATIC) == {"album": "c1", "artist": "p2"}
-    assert sources_of("hindustani", HINDUSTANI) == {"album": "r1", "artist": "a1"}
-    assert sources_of("hindustani", {"release": {"mbid": "r9"}}) == {"album": "r9"}
+    assert extract_sources("makam", MAKAM) == {"album": "r1", "artist": "a1"}
+    assert extract_sources("carnatic", CARNATIC) == {"album": "c1", "artist": "p2"}
+    assert extract_sources("hindustani", HINDUSTANI) == {"album": "r1", "artist": "a1"}
+    assert extract_sources("hindustani", {"release": {"mbid": "r9"}}) == {"album": "r9"}
 
 
 def test_length():
-    assert seconds_of(MAKAM) == 187.0
-    assert seconds_of({"length": None}) is None
-    assert seconds_of({}) is None
+    assert extract_seconds(MAKAM) == 187.0
+    assert extract_seconds({"length": None}) is None
+    assert extract_seconds({}) is None
 
 
 def test_reading_what_was_kept(tmp_path):
@@ -153,7 +153,7 @@ def dunya(monkeypatch):
 
 
 def make_client(server, folder, token=TOKEN, said=None):
-    web = make_web(token, pause_seconds=0.0, backoff_seconds=0.001, num_attempts=3)
+    web = make_dunya_http_client(token, pause_seconds=0.0, backoff_seconds=0.001, num_attempts=3)
     say = said.append if said is not None else None
     return Dunya("makam", folder, web, host=server.url, say=say)
 
@@ -179,7 +179,7 @@ def test_only_what_is_wanted(dunya, tmp_path, monkeypatch):
     state = make_client(dunya, tmp_path).fetch(IDS[:2])
     assert state.heard == tuple(IDS[:2])
     assert not dunya.asked("/api/makam/recording?detail=1")  # few are asked for one by one
-    monkeypatch.setattr(dunya_api, "_WORTH_LISTING", 2)
+    monkeypatch.setattr(dunya_api, "_MIN_IDS_FOR_LISTING", 2)
     state = make_client(dunya, tmp_path).fetch(IDS)
     assert len(dunya.asked("/api/makam/recording?detail=1&page=3")) == 1
     assert state.heard == tuple(IDS)
@@ -198,7 +198,7 @@ def test_a_broken_listing_goes_on_at_its_page(dunya, tmp_path):
 
 
 def test_when_the_listing_fails_recordings_are_asked_for_singly(dunya, tmp_path, monkeypatch):
-    monkeypatch.setattr(dunya_api, "_WORTH_LISTING", 2)
+    monkeypatch.setattr(dunya_api, "_MIN_IDS_FOR_LISTING", 2)
     dunya.table["/api/makam/recording?detail=1"].statuses = [(500, {})] * 3
     said = []
     assert make_client(dunya, tmp_path, said=said).fetch(IDS).heard == tuple(IDS)
@@ -248,9 +248,9 @@ def test_a_server_that_fails_is_not_a_refusal(dunya, tmp_path):
 def test_no_token():
     for token in (None, "", "  "):
         with pytest.raises(DunyaError, match=r"DUNYA_TOKEN is not set.*upf\.edu"):
-            make_web(token)
+            make_dunya_http_client(token)
     with pytest.raises(DunyaError, match="holds more than a token") as caught:
-        make_web("abc\ndef")
+        make_dunya_http_client("abc\ndef")
     assert "abc" not in str(caught.value)
 
 
@@ -263,7 +263,7 @@ def test_a_wrong_token(dunya, tmp_path):
 
 
 def test_a_token_without_audio(dunya, tmp_path, monkeypatch):
-    monkeypatch.setattr(dunya_api, "_PATIENCE", 3)
+    monkeypatch.setattr(dunya_api, "_MAX_CONSECUTIVE_REFUSALS", 3)
     for mbid in IDS:
         dunya.table[audio_path(mbid)].needs = "another token"
     with pytest.raises(DunyaError, match=r"may not fetch audio.*access on your profile page"):
@@ -295,7 +295,7 @@ def test_the_token_does_not_follow_to_another_host(dunya, tmp_path):
 
 
 def test_politeness(dunya, tmp_path):
-    web = make_web(TOKEN, pause_seconds=0.1)
+    web = make_dunya_http_client(TOKEN, pause_seconds=0.1)
     start = time.monotonic()
     Dunya("makam", tmp_path, web, host=dunya.url).fetch(IDS[:2])
     assert time.monotonic() - start >= 0.4  # five requests

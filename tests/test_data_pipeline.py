@@ -12,9 +12,9 @@ import soundfile
 
 from musrep_jax.data import ChunkSpec, Dataset, DatasetError, DatasetSpec, open_dataset
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data.dataset_files import read_spec, to_pcm16
 from musrep_jax.data.input import pipeline
 from musrep_jax.data.input.tracks import covering_order
-from musrep_jax.data.stored import read_spec, to_pcm16
 from musrep_jax.training.sharding import make_mesh, shard_batch
 
 RATE = 8000
@@ -354,7 +354,7 @@ def test_batches_as_they_are_stored_become_the_same_on_the_device(dataset):
     chunk, name = (MEL_CHUNK, "log_mel") if is_mel else (CHUNK, "audio")
     stored_type = {"pcm16": np.int16, "log_mel": np.float16, "encoded": np.float32}
     tracks, mesh = dataset.tracks("train"), make_mesh(1)
-    table = pipeline.chunk_table(tracks, chunk)
+    table = pipeline.make_chunk_table(tracks, chunk)
     for make in (
         functools.partial(pipeline.train_batches, tracks, chunk, batch_size=4, seed=0),
         functools.partial(pipeline.chunk_batches, tracks, chunk, table, batch_size=4),
@@ -391,7 +391,7 @@ def test_the_memory_allowance_does_not_change_what_is_read(tmp_path):
         *(
             pipeline.chunk_batches(tracks, CHUNK, table, batch_size=4)
             for tracks in (kept.tracks("train"), not_kept.tracks("train"))
-            for table in [pipeline.chunk_table(tracks, CHUNK)]
+            for table in [pipeline.make_chunk_table(tracks, CHUNK)]
         ),
         strict=True,
     ):
@@ -416,32 +416,32 @@ def _starts(tracks, table, number):
 
 def test_chunk_tables(toy):
     tracks = toy.tracks("train")
-    table = pipeline.chunk_table(tracks, CHUNK)
+    table = pipeline.make_chunk_table(tracks, CHUNK)
     assert table.dtype == np.int64
     assert _starts(tracks, table, 0) == [0]
     assert _starts(tracks, table, 1) == [0, 1]
     assert _starts(tracks, table, 2) == [0, 400, 600]
     assert _starts(tracks, table, 4) == [0, 400, 800, 1200, 1600]
-    dropped = pipeline.chunk_table(tracks, CHUNK, tail="drop")
+    dropped = pipeline.make_chunk_table(tracks, CHUNK, tail="drop")
     assert _starts(tracks, dropped, 0) == [0] and _starts(tracks, dropped, 2) == [0, 400]
-    overlapping = pipeline.chunk_table(tracks, CHUNK, hop_seconds=0.025)
+    overlapping = pipeline.make_chunk_table(tracks, CHUNK, hop_seconds=0.025)
     assert _starts(tracks, overlapping, 2) == [0, 200, 400, 600]
-    capped = pipeline.chunk_table(tracks, CHUNK, max_seconds=0.1)
+    capped = pipeline.make_chunk_table(tracks, CHUNK, max_seconds=0.1)
     assert _starts(tracks, capped, 5) == [0, 400] and _starts(tracks, capped, 0) == [0]
-    published = pipeline.chunk_table(tracks, CHUNK, num_chunks=16)
+    published = pipeline.make_chunk_table(tracks, CHUNK, num_chunks=16)
     assert _starts(tracks, published, 4) == [100 * step for step in range(16)]
     assert _starts(tracks, published, 0) == [0]
     with pytest.raises(ValueError, match="tail is 'cut'"):
-        pipeline.chunk_table(tracks, CHUNK, tail="cut")
+        pipeline.make_chunk_table(tracks, CHUNK, tail="cut")
     with pytest.raises(ValueError, match="hop_seconds is -1"):
-        pipeline.chunk_table(tracks, CHUNK, hop_seconds=-1)
+        pipeline.make_chunk_table(tracks, CHUNK, hop_seconds=-1)
 
 
 def test_chunk_table_counts_frames_of_a_log_mel_data_set(tmp_path):
     tracks = _build(tmp_path, "log_mel").tracks("train")
-    table = pipeline.chunk_table(tracks, MEL_CHUNK, hop_seconds=0.0125)
+    table = pipeline.make_chunk_table(tracks, MEL_CHUNK, hop_seconds=0.0125)
     assert _starts(tracks, table, 0)[:3] == [0, 1, 2] and _starts(tracks, table, 0)[-1] == 295
-    capped = pipeline.chunk_table(tracks, MEL_CHUNK, max_seconds=0.2)
+    capped = pipeline.make_chunk_table(tracks, MEL_CHUNK, max_seconds=0.2)
     assert _starts(tracks, capped, 5) == [0, 5, 10, 11]
 
 
@@ -450,7 +450,7 @@ def test_chunk_batches_follow_the_table_and_pad_the_last(dataset):
     length = pipeline.chunk_length(dataset.spec, chunk)
     name = "log_mel" if dataset.spec.stored_form == "log_mel" else "audio"
     tracks = dataset.tracks("test")
-    table = pipeline.chunk_table(tracks, chunk)[:13]
+    table = pipeline.make_chunk_table(tracks, chunk)[:13]
     batches = list(pipeline.chunk_batches(tracks, chunk, table, batch_size=5))
     assert [len(batch["mask"]) for batch in batches] == [5] * -(-len(table) // 5)
     mask = np.concatenate([batch["mask"] for batch in batches])
@@ -467,7 +467,7 @@ def test_chunk_batches_follow_the_table_and_pad_the_last(dataset):
 def test_processes_read_their_rows_of_the_same_batches(dataset):
     chunk = MEL_CHUNK if dataset.spec.stored_form == "log_mel" else CHUNK
     train, test = dataset.tracks("train"), dataset.tracks("test")
-    table = pipeline.chunk_table(test, chunk)
+    table = pipeline.make_chunk_table(test, chunk)
 
     def batches(rows):
         stream = pipeline.train_batches(train, chunk, batch_size=5, seed=3, rows=rows)

@@ -95,7 +95,7 @@ def test_a_store_is_read_by_threads_and_after_pickling(tmp_path):
 def test_a_table_that_is_kept_reads_no_record(tmp_path, monkeypatch):
     directory, expected = _build(tmp_path, "pcm16")
     Dataset(directory).tracks("train")
-    monkeypatch.setattr("musrep_jax.data.build.builder.open_source", None)
+    monkeypatch.setattr("musrep_jax.data.build.builder.open_record_source", None)
     _check_crops(Dataset(directory, cache_megabytes=0).tracks("train"), expected)
 
 

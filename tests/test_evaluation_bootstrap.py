@@ -38,7 +38,7 @@ def naive_resamples(labels, scores, counts):
 @pytest.mark.parametrize("prevalence", [0.02, 0.25, 0.9])
 def test_resampled_metrics_equal_those_of_the_copied_tracks(prevalence):
     labels, scores = make_problem(0, prevalence=prevalence)
-    counts = np.concatenate(list(bootstrap.draw_counts(len(labels), 60, seed=3)), axis=1)
+    counts = np.concatenate(list(bootstrap.draw_resample_counts(len(labels), 60, seed=3)), axis=1)
     roc, precision = naive_resamples(labels, scores, counts)
     ours = bootstrap.resample_metrics(labels, scores, num_resamples=60, seed=3)
     np.testing.assert_allclose(ours.roc_auc, roc, rtol=0, atol=1e-12)
@@ -46,7 +46,7 @@ def test_resampled_metrics_equal_those_of_the_copied_tracks(prevalence):
     np.testing.assert_allclose(ours.pr_auc[is_usable], precision[is_usable], rtol=0, atol=1e-12)
     if prevalence == 0.02:
         assert not is_usable.all(), "the case of lost positives was not met"
-    macro_roc, macro_precision = bootstrap.macro_of_resamples(ours)
+    macro_roc, macro_precision = bootstrap.average_over_labels(ours)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any usable label
         np.testing.assert_allclose(macro_roc, np.nanmean(roc, axis=1), atol=1e-12)
@@ -55,7 +55,7 @@ def test_resampled_metrics_equal_those_of_the_copied_tracks(prevalence):
 
 def test_percentile_intervals_equal_naive_resampling():
     labels, scores = make_problem(1)
-    counts = np.concatenate(list(bootstrap.draw_counts(len(labels), 60, seed=0)), axis=1)
+    counts = np.concatenate(list(bootstrap.draw_resample_counts(len(labels), 60, seed=0)), axis=1)
     roc, precision = naive_resamples(labels, scores, counts)
     ours = bootstrap.bootstrap_intervals(
         labels, scores, num_resamples=60, seed=0, method="percentile"
@@ -66,29 +66,29 @@ def test_percentile_intervals_equal_naive_resampling():
 
 
 def test_counts_are_multinomial_and_independent_of_the_block_size():
-    whole = np.concatenate(list(bootstrap.draw_counts(30, 500, seed=1)), axis=1)
-    parts = list(bootstrap.draw_counts(30, 500, seed=1, block_entries=30 * 7))
+    whole = np.concatenate(list(bootstrap.draw_resample_counts(30, 500, seed=1)), axis=1)
+    parts = list(bootstrap.draw_resample_counts(30, 500, seed=1, block_entries=30 * 7))
     assert len(parts) == 72
     np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
     assert whole.dtype == np.int32
     assert (whole.sum(axis=0) == 30).all()
     # A multinomial count of n draws over n tracks has mean 1 and variance 1 - 1/n.
     assert whole.var() == pytest.approx(1 - 1 / 30, abs=0.05)
-    assert not np.array_equal(whole, next(bootstrap.draw_counts(30, 500, seed=2)))
+    assert not np.array_equal(whole, next(bootstrap.draw_resample_counts(30, 500, seed=2)))
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
     labels, scores = make_problem(2)
     expected = bootstrap.bootstrap_intervals(labels, scores, num_resamples=50, seed=5)
-    small_blocks = functools.partial(bootstrap.draw_counts, block_entries=40 * 3)
-    monkeypatch.setattr(bootstrap, "draw_counts", small_blocks)
+    small_blocks = functools.partial(bootstrap.draw_resample_counts, block_entries=40 * 3)
+    monkeypatch.setattr(bootstrap, "draw_resample_counts", small_blocks)
     assert bootstrap.bootstrap_intervals(labels, scores, num_resamples=50, seed=5) == expected
 
 
 def test_groups_are_drawn_as_a_whole_and_widen_the_interval():
     rng = np.random.default_rng(0)
     groups = np.repeat(["a", "b", "c", "d", "e", "f", "g", "h"], 10)
-    counts = np.concatenate(list(bootstrap.draw_counts(80, 50, 0, groups)), axis=1)
+    counts = np.concatenate(list(bootstrap.draw_resample_counts(80, 50, 0, groups)), axis=1)
     by_group = counts.reshape(8, 10, 50)
     assert (by_group == by_group[:, :1]).all()
     assert (by_group[:, 0].sum(axis=0) == 8).all()
@@ -100,9 +100,9 @@ def test_groups_are_drawn_as_a_whole_and_widen_the_interval():
     grouped = bootstrap.bootstrap_intervals(labels, scores, seed=1, track_groups=groups)["roc_auc"]
     assert grouped[1] - grouped[0] > 1.5 * (alone[1] - alone[0])
     with pytest.raises(EvaluationError, match="3 track groups for 80 tracks"):
-        list(bootstrap.draw_counts(80, 5, 0, ["a", "b", "c"]))
+        list(bootstrap.draw_resample_counts(80, 5, 0, ["a", "b", "c"]))
     with pytest.raises(EvaluationError, match="one group"):
-        list(bootstrap.draw_counts(2, 5, 0, ["a", "a"]))
+        list(bootstrap.draw_resample_counts(2, 5, 0, ["a", "a"]))
 
 
 def test_centred_intervals_cover_what_plain_ones_miss():
@@ -149,7 +149,7 @@ def test_a_paired_comparison_equals_naive_resampling():
     labels, scores = make_problem(3)
     baseline = make_problem(4)[1] + 0.3 * labels
     result = comparison.paired_bootstrap(labels, scores, baseline, num_resamples=60, seed=7)
-    counts = np.concatenate(list(bootstrap.draw_counts(len(labels), 60, seed=7)), axis=1)
+    counts = np.concatenate(list(bootstrap.draw_resample_counts(len(labels), 60, seed=7)), axis=1)
     ours, theirs = (naive_resamples(labels, s, counts) for s in (scores, baseline))
     metric_of = (metrics.macro_roc_auc, metrics.macro_average_precision)
     for index, difference in enumerate((result.roc_auc, result.pr_auc)):
@@ -208,9 +208,9 @@ def test_a_comparison_without_usable_labels_says_so():
 
 
 def test_holm_by_hand():
-    adjusted = comparison.holm_adjusted([0.04, np.nan, 0.01, 0.6, 0.02])
+    adjusted = comparison.apply_holm_correction([0.04, np.nan, 0.01, 0.6, 0.02])
     np.testing.assert_allclose(adjusted, [0.08, np.nan, 0.04, 0.6, 0.06])
-    np.testing.assert_allclose(comparison.holm_adjusted([0.9, 0.8]), [1.0, 1.0])
+    np.testing.assert_allclose(comparison.apply_holm_correction([0.9, 0.8]), [1.0, 1.0])
 
 
 def test_speed_and_memory():

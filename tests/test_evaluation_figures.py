@@ -83,7 +83,7 @@ def assert_all_text_is_within(figure):
 
 
 def test_heat_map_shows_values_intervals_and_differences():
-    figure = figures.transfer_heat_map(make_matrix(), synthetic=SETS)
+    figure = figures.draw_transfer_heat_map(make_matrix(), synthetic=SETS)
     title = figure.get_suptitle()
     assert "ROC-AUC" in title and "vgg_ish" in title and "s, synthetic data" in title
     for mode in ("output layer", "all layers"):
@@ -121,7 +121,7 @@ def test_heat_map_hatches_failures_and_colours_losses_red():
             cell["versus_scratch"] = None
             cell["roc_auc"] = 0.5
     cells[-1].update(roc_auc=None, error="lost")
-    figure = figures.transfer_heat_map(cells)
+    figure = figures.draw_transfer_heat_map(cells)
     (panel,) = panels_of(figure, "all layers")
     assert "failed" in texts_of(panel)
     assert "-0.100" in texts_of(panel)  # 0.5 against 0.6, without a recorded comparison
@@ -135,7 +135,7 @@ def test_heat_map_shows_the_spread_over_seeds():
     cells = make_matrix(SETS[:2], seeds=(0, 1))
     for cell in cells:
         cell["roc_auc"] += 0.02 * cell["seed"]
-    figure = figures.transfer_heat_map(cells)
+    figure = figures.draw_transfer_heat_map(cells)
     (panel,) = panels_of(figure, "all layers")
     assert f"± {np.std([0, 0.02], ddof=1):.3f}" in texts_of(panel)
     assert "seeds" in figure.get_supxlabel()
@@ -144,25 +144,26 @@ def test_heat_map_shows_the_spread_over_seeds():
 def test_heat_map_shows_the_largest_training_set_of_the_transfers():
     cells = [c for c in make_matrix(SETS[:2], sizes=(5, 20)) if c["target"] == SETS[1]]
     cells.append(make_cell(None, SETS[0], "scratch", 0.6))  # trained on everything, a source only
-    figure = figures.transfer_heat_map(cells)
+    figure = figures.draw_transfer_heat_map(cells)
     assert "20 training tracks" in figure.get_suptitle()
     (panel,) = panels_of(figure, "all layers")
     assert [t.get_text() for t in panel.get_xticklabels()] == ["makam"]
     assert (
-        "5 training tracks" in figures.transfer_heat_map(cells, num_train_tracks=5).get_suptitle()
+        "5 training tracks"
+        in figures.draw_transfer_heat_map(cells, num_train_tracks=5).get_suptitle()
     )
 
 
 @pytest.mark.parametrize("num_sets", [1, 2, 6])
 def test_heat_map_of_any_size_and_long_names(num_sets):
     names = [f"audio_folder:/data/recordings_with_a_long_name_{i}$x$" for i in range(num_sets)]
-    figure = figures.transfer_heat_map(make_matrix(names), metric="pr_auc")
+    figure = figures.draw_transfer_heat_map(make_matrix(names), metric="pr_auc")
     assert_all_text_is_within(figure)
 
 
 def test_mixed_data_is_marked_per_name():
     cells = make_matrix(["s/western", "s/makam"])
-    figure = figures.transfer_heat_map(cells, synthetic=["s/makam"])
+    figure = figures.draw_transfer_heat_map(cells, synthetic=["s/makam"])
     (panel,) = panels_of(figure, "all layers")
     names = [t.get_text().replace("\n", " ") for t in panel.get_xticklabels()]
     assert names == ["western", "makam (synthetic)"]
@@ -208,15 +209,15 @@ def test_learning_curves_have_a_panel_per_source_and_target():
 def test_figures_without_content_say_why():
     cells = make_matrix(SETS[:2])
     with pytest.raises(EvaluationError, match="one model, not of none"):
-        figures.transfer_heat_map([])
+        figures.draw_transfer_heat_map([])
     with pytest.raises(EvaluationError, match="vgg_ish, musicnn"):
-        figures.transfer_heat_map([*cells, {**cells[0], "model": "musicnn"}])
+        figures.draw_transfer_heat_map([*cells, {**cells[0], "model": "musicnn"}])
     for cell in cells:
         cell["num_train_tracks_used"] = None
     with pytest.raises(EvaluationError, match="no learning curve"):
         figures.learning_curves(cells)
     with pytest.raises(EvaluationError, match="no rows"):
-        run_figures.training_curves([], title="x")
+        run_figures.draw_training_curves([], title="x")
 
 
 def test_all_figures_of_an_experiment_are_written(tmp_path):
@@ -242,7 +243,7 @@ def test_training_curves_hold_the_rows_and_marks():
     ]
     rows += [{"kind": "validation", "step": s, "roc_auc": 0.5 + s / 50} for s in (5, 10)]
     rows.append({"kind": "validation", "step": 11, "roc_auc": None})
-    figure = run_figures.training_curves(rows, title="makam", switch_steps=(6,), best_step=10)
+    figure = run_figures.draw_training_curves(rows, title="makam", switch_steps=(6,), best_step=10)
     loss, score, rate = figure.axes
     np.testing.assert_allclose(loss.lines[0].get_ydata(), [1 / s for s in range(1, 11)])
     np.testing.assert_allclose(score.lines[0].get_xydata(), [[5, 0.6], [10, 0.7]])
@@ -253,7 +254,7 @@ def test_training_curves_hold_the_rows_and_marks():
     drawn(figure)
     assert not any("$" in t.get_text() for t in rate.get_yticklabels())
     assert_all_text_is_within(figure)
-    short = run_figures.training_curves(rows[-2:-1], title="smoke")
+    short = run_figures.draw_training_curves(rows[-2:-1], title="smoke")
     assert "not recorded" in texts_of(short.axes[0])
 
 
@@ -271,7 +272,7 @@ def test_per_label_bars_are_sorted_by_support(metric):
     ]
     scores = rng.random(labels.shape) + 0.5 * labels
     report = tagging.make_report(labels, scores, names, num_bootstrap=30).to_dict()
-    figure = run_figures.per_label_bars(report, title="makam (synthetic data)", metric=metric)
+    figure = run_figures.draw_per_label_bars(report, title="makam (synthetic data)", metric=metric)
     (panel,) = figure.axes
     written = [t.get_text() for t in panel.get_yticklabels()]
     supports = [int(text.rsplit("(", 1)[1].rstrip(")")) for text in written]
@@ -285,7 +286,7 @@ def test_per_label_bars_are_sorted_by_support(metric):
     assert texts_of(panel) == ["no positives"]
     assert "synthetic data" in figure.get_suptitle()
     assert_all_text_is_within(figure)
-    few = run_figures.per_label_bars(report, title="x", metric=metric, max_labels=2)
+    few = run_figures.draw_per_label_bars(report, title="x", metric=metric, max_labels=2)
     assert len(few.axes[0].get_yticks()) == 2 and "2 commonest of 6" in few.get_suptitle()
 
 

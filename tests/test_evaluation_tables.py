@@ -64,7 +64,7 @@ def markdown_rows(text):
 
 
 def test_results_table_holds_every_cell():
-    text = tables.results_table(CELLS, notes=["The audio is synthetic."])
+    text = tables.make_results_table(CELLS, notes=["The audio is synthetic."])
     header, _, *rows = markdown_rows(text)
     assert len({len(row) for row in (header, *rows)}) == 1
     assert [row[:4] for row in rows] == [
@@ -94,14 +94,14 @@ def test_marks_tell_what_survives_the_correction():
         make_cell("w", f"t{i}", "all_layers", p_value=p) for i, p in enumerate((0.001, 0.04, 0.2))
     ]
     cells.append(make_cell(None, "a", "scratch"))
-    assert cells_file.significance_marks(cells, "roc_auc") == ["**", "*", "", ""]
+    assert cells_file.mark_significance(cells, "roc_auc") == ["**", "*", "", ""]
 
 
 def test_results_table_shows_means_over_seeds():
     cells = [
         make_cell(None, "makam", "scratch", value, seed) for seed, value in enumerate((0.6, 0.8))
     ]
-    header, _, *rows = markdown_rows(tables.results_table(cells))
+    header, _, *rows = markdown_rows(tables.make_results_table(cells))
     assert [row[header.index("Seed")] for row in rows] == ["0", "1", "mean of 2"]
     assert rows[2][header.index("ROC-AUC [95 %]")] == f"0.700 ± {np.std([0.6, 0.8], ddof=1):.3f}"
 
@@ -111,10 +111,10 @@ def test_text_tables_line_up_for_wide_letters():
     rows = [["Uşşak", "1"], ["三味線", "22"], ["e\u0301", "333"]]
     for style in tables.STYLES:
         lines = tables.format_table(columns, rows, style).splitlines()
-        assert len({tables.display_width(line) for line in lines}) == 1, style
+        assert len({tables.measure_display_width(line) for line in lines}) == 1, style
     with pytest.raises(EvaluationError, match="'html' is not known"):
         tables.format_table(columns, rows, "html")
-    assert tables.results_table([]) == "There are no results yet."
+    assert tables.make_results_table([]) == "There are no results yet."
 
 
 def test_per_label_table_and_summary_show_support_and_reasons():
@@ -123,16 +123,16 @@ def test_per_label_table_and_summary_show_support_and_reasons():
     labels[:, 2] = labels[:, 3]
     names = ["makam--a", "makam--b", "c", "d", "e", "f"]
     report = tagging.make_report(labels, scores, names, num_bootstrap=20).to_dict()
-    header, _, *rows = markdown_rows(tables.per_label_table(report))
+    header, _, *rows = markdown_rows(tables.make_per_label_table(report))
     assert header[:2] == ["Label", "Positives of 60"]
     assert [row[0] for row in rows] == names
     assert rows[1][1:3] == ["0", "no positives"]
     assert rows[0][1] == str(labels[:, 0].sum())
     assert rows[0][2].startswith(f"{report['per_label']['makam--a']['roc_auc']:.3f} [")
-    by_support = markdown_rows(tables.per_label_table(report, sort_by_support=True))[2:]
+    by_support = markdown_rows(tables.make_per_label_table(report, sort_by_support=True))[2:]
     supports = [int(row[1]) for row in by_support]
     assert supports == sorted(supports, reverse=True)
-    text = tables.summary_text(report)
+    text = tables.format_report_summary(report)
     assert "60 tracks, 5 labels evaluated" in text
     assert "left out: makam--b (no positives)" in text
     assert "identical labels counted once (4 labels)" in text
@@ -147,7 +147,7 @@ def test_summaries_put_seeds_together():
         make_cell(None, "m", "scratch", 0.7),
         make_cell("w", "m", "output_layer", 0.65),
     ]
-    summaries = {s.condition.mode: s for s in cells_file.summarise(cells, "roc_auc").values()}
+    summaries = {s.condition.mode: s for s in cells_file.summarize(cells, "roc_auc").values()}
     both = summaries["all_layers"]
     assert both.value == pytest.approx(0.85) and both.num_failed == 1
     assert both.spread == pytest.approx(np.std([0.8, 0.9], ddof=1))
@@ -160,15 +160,15 @@ def test_summaries_put_seeds_together():
 
 def test_names_stay_different():
     names = ["a/x", "b/x", "audio_folder:/data/y/", None]
-    short = cells_file.display_names(names)
+    short = cells_file.make_display_names(names)
     assert short == {"a/x": "a/x", "b/x": "b/x", "audio_folder:/data/y/": "y", None: "scratch"}
     names = ["fma/top20-artist-pcm16", "lyra/top30-source-log_mel", "lyra"]
-    short = cells_file.display_names(names)
+    short = cells_file.make_display_names(names)
     assert list(short.values()) == ["fma/top20-artist", "lyra/top30-source", "lyra"]
     names = ["fma/top20-artist-pcm16", "fma/top20-artist-encoded"]
-    assert list(cells_file.display_names(names).values()) == names
-    assert cells_file.collection_of(["a/x", "a/y"]) == "a"
-    assert cells_file.collection_of(["a/x", "audio_folder:/a/y"]) == ""
+    assert list(cells_file.make_display_names(names).values()) == names
+    assert cells_file.find_common_collection(["a/x", "a/y"]) == "a"
+    assert cells_file.find_common_collection(["a/x", "audio_folder:/a/y"]) == ""
 
 
 @pytest.mark.parametrize("module", [captions, cells_file, tables])

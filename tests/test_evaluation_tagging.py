@@ -273,7 +273,7 @@ def test_track_groups_are_recorded():
 
 def test_a_random_scorer_stays_within_its_range():
     labels, _ = make_problem(num_tracks=40)
-    random = chance.random_scorer(labels, num_draws=1000, seed=0)
+    random = chance.evaluate_random_scorer(labels, num_draws=1000, seed=0)
     assert random["roc_auc"] == 0.5
     assert random["prevalence"] == pytest.approx(labels.mean())
     rng = np.random.default_rng(1)
@@ -293,7 +293,7 @@ def test_a_random_scorer_stays_within_its_range():
 
 def test_areas_of_ranks_equal_the_metrics():
     labels = np.array([1, 0, 0, 1, 1, 0])[:, None]
-    roc, precision = chance.areas_of_ranks(np.flatnonzero(labels)[None], 6)
+    roc, precision = chance.compute_rank_areas(np.flatnonzero(labels)[None], 6)
     falling = -np.arange(6.0)[:, None]
     np.testing.assert_allclose(roc, metrics.roc_auc(labels, falling))
     np.testing.assert_allclose(precision, metrics.average_precision(labels, falling))

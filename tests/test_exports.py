@@ -19,9 +19,9 @@ from musrep_jax.cli import app
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.dsp.spectrogram import mel_filter_bank
 from musrep_jax.exports import stablehlo
-from musrep_jax.exports.cards import model_readme
-from musrep_jax.exports.safetensors import front_end_constants
-from musrep_jax.exports.writing import compare, make_test_chunks, outputs_of
+from musrep_jax.exports.cards import format_model_readme
+from musrep_jax.exports.safetensors import get_front_end_constants
+from musrep_jax.exports.writing import compare, compute_outputs, make_test_chunks
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.kernels.formulations import restricted_to
 from musrep_jax.models import create_model
@@ -52,7 +52,7 @@ def make_export(folder, name, labels=LABELS, **facts):
     variables = draw_variables(create_model(name, max(1, len(labels)), COMPACT[name]))
     if not labels:
         del variables["params"]["head"]
-    return save_export(folder / name, variables, card, model_readme(card))
+    return save_export(folder / name, variables, card, format_model_readme(card))
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +122,12 @@ def test_what_the_safetensors_form_holds(exports, run, tmp_path):
 
 
 def test_front_end_constants_of_each_kind():
-    harmonic = front_end_constants(create_model("harmonic_cnn", 1))
+    harmonic = get_front_end_constants(create_model("harmonic_cnn", 1))
     assert harmonic["front_end.fundamentals"].shape == (128,)
-    assert front_end_constants(create_model("sample_cnn", 1)) == {}
-    assert front_end_constants(create_model("musicnn", 1))["front_end.mel_filters"].shape[1] == 96
+    assert get_front_end_constants(create_model("sample_cnn", 1)) == {}
+    assert (
+        get_front_end_constants(create_model("musicnn", 1))["front_end.mel_filters"].shape[1] == 96
+    )
 
 
 # A folder with jax and what it requires, and nothing else: no flax, none of ours.
@@ -176,7 +178,7 @@ def test_stablehlo_runs_without_this_package(exports, run, name, only_jax, tmp_p
     )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "result.npz") as result:
-        expected = outputs_of(tagger, chunks)
+        expected = compute_outputs(tagger, chunks)
         assert set(result) == set(expected) == about["differences"].keys()
         for output, values in expected.items():
             assert np.allclose(result[output], values, atol=1e-5), output
@@ -344,7 +346,7 @@ def test_a_card_without_results_invents_none(exports):
 def test_calibration_stands_in_the_card(exports):
     card = dict(musrep_jax.load_tagger(exports / "vgg_ish").card)
     card["calibration"] = {label: [1.25, -0.5] for label in LABELS}
-    text = model_readme(card)
+    text = format_model_readme(card)
     assert "| `ney` | 0.250 | 1.250 | -0.500 |" in text
     assert "thresholds and calibration" in text
 

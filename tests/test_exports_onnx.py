@@ -18,7 +18,7 @@ import musrep_jax
 from musrep_jax.cli import app
 from musrep_jax.exports import onnx_ops
 from musrep_jax.exports.onnx_graph import Computed, Graph, LoweringError, lower_jaxpr
-from musrep_jax.exports.writing import export_as, outputs_of
+from musrep_jax.exports.writing import compute_outputs, export_as
 from musrep_jax.training.checkpoints import ExportError
 
 QUICK = {"crnn", "sample_cnn", "spectrogram_transformer", "vgg_ish"}
@@ -38,7 +38,7 @@ def test_every_model_gives_its_own_numbers(name, tmp_path):
     assert list(exported.differences) == names
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "tagger.onnx")
     chunks = make_audio(tagger.model.num_samples)
-    expected = outputs_of(tagger, chunks)
+    expected = compute_outputs(tagger, chunks)
     for size in (1, 2, 3):
         found = session.run(None, {"waveforms": chunks[:size]})
         for key, values in zip(names, found, strict=True):
@@ -87,7 +87,7 @@ def test_the_printed_lines_run_without_this_package(capsys, tmp_path):
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "result.npz") as result:
         assert tuple(result["labels"]) == LABELS
-        expected = outputs_of(tagger, chunks)["probabilities"]
+        expected = compute_outputs(tagger, chunks)["probabilities"]
         assert np.allclose(result["probabilities"], expected, atol=1e-5)
     card = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
     assert 'session = onnxruntime.InferenceSession("FOLDER/tagger.onnx")' in card

@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import resource, sys
 import numpy as np
-from musrep_jax.runtime.heap import keep_freed_memory
+from musrep_jax.runtime.heap import retain_freed_memory
 
 def faults_of_a_step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -19,7 +19,7 @@ def faults_of_a_step():
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5
 
 plain = faults_of_a_step()
-is_kept = keep_freed_memory()
+is_kept = retain_freed_memory()
 faults_of_a_step()
 print(is_kept, plain, faults_of_a_step())
 """

@@ -68,7 +68,7 @@ EXCEPTIONS = {
     "data/corpora/builder.py": {"tensorflow_datasets"},
     "data/build/records.py": {"array_record", "tensorflow_datasets"},
     "reporting/figures.py": {"matplotlib"},
-    "runtime/compiled.py": {"compression", "zstandard"},
+    "runtime/compilation_cache.py": {"compression", "zstandard"},
     "inference/hub.py": {"huggingface_hub"},
     "inference/reading.py": {"safetensors"},
     "exports/onnx.py": {"onnx", "onnxruntime"},

@@ -22,7 +22,7 @@ from musrep_jax.experiments.reading import read_run
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.pages import markup, report, report_data, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, table
-from musrep_jax.pages.report_tracks import play_tracks
+from musrep_jax.pages.report_tracks import make_playable_tracks
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.training.checkpoints import save_export
 
@@ -119,7 +119,7 @@ def test_the_page_holds_the_numbers_of_the_run(workdir, page):
 
 def test_curves_are_the_summaries_of_the_cells(workdir, page):
     results = list(read_run(workdir).results.values())
-    expected = cells_file.summarise(results, "roc_auc")
+    expected = cells_file.summarize(results, "roc_auc")
     curves = data_of(page.read_text(encoding="utf-8"))["learning"]
     assert [(c["model"], c["metric"]) for c in curves] == [("fcn", "roc_auc"), ("fcn", "pr_auc")]
     panel = curves[0]["panels"][0]
@@ -127,9 +127,9 @@ def test_curves_are_the_summaries_of_the_cells(workdir, page):
     assert [line["mode"] for line in panel["lines"]] == ["scratch", "output-layer", "all-layers"]
     points = panel["lines"][2]["points"]
     assert [point[0] for point in points] == [10, 40, 120]
-    summary = expected[cells_file.condition_of(read_run(workdir).results[CARRIED.key])]
+    summary = expected[cells_file.get_condition(read_run(workdir).results[CARRIED.key])]
     assert points[0][1:] == pytest.approx([summary.value, *summary.ci], abs=1e-5)
-    assert report_data.thinned(list(range(1000)), 150)[-1] == 999
+    assert report_data.thin_points(list(range(1000)), 150)[-1] == 999
 
 
 def test_audio_comes_back_from_its_small_form():
@@ -297,7 +297,7 @@ def test_labels_of_a_chosen_cell(browser, page, workdir):  # noqa: F811
 def test_the_play_head_follows_and_keys_move_it(browser, heard, tmp_path):  # noqa: F811
     path, cell, _ = heard
     made = read_run(path)
-    tracks, sentence = play_tracks(made, cell.key, 2)
+    tracks, sentence = make_playable_tracks(made, cell.key, 2)
     assert sentence == ""
     file = tmp_path / "heard.html"
     file.write_text(report.make_page(made, tracks, "Heard."), encoding="utf-8")

@@ -27,12 +27,12 @@ from test_cli import run  # noqa: F401 (a fixture)
 from test_cli_use import LABELS, card_of
 
 from musrep_jax.data.audio.reading import read_audio
-from musrep_jax.inference.library import describe_model, embed_into
+from musrep_jax.inference.folders import describe_model, embed_files
+from musrep_jax.inference.tag_output import Tags
 from musrep_jax.inference.tagger import LoadedTagger
-from musrep_jax.inference.tags import Tags
 from musrep_jax.pages import server as pages_server
-from musrep_jax.pages.guard import is_own_name
-from musrep_jax.pages.listening import Listener
+from musrep_jax.pages.guard import is_allowed_host
+from musrep_jax.pages.tagging_service import TaggingService
 from musrep_jax.pages.uploads import temporary_folder
 from musrep_jax.runtime.signals import Stopped, stopped_while_loading
 from musrep_jax.store import Store, StoreError, StoreWriter, rank_by_vector
@@ -76,7 +76,7 @@ def store(tagger, music, tmp_path_factory):
     soundfile.write(folder / "gone.wav", np.full(8000, 0.1), 16000)
     path = tmp_path_factory.mktemp("store") / "s"
     with StoreWriter(path, describe_model(tagger, "m") | {"per_chunk": False}) as writer:
-        embed_into(writer, tagger, sorted(map(str, folder.iterdir())), 1)
+        embed_files(writer, tagger, sorted(map(str, folder.iterdir())), 1)
     (folder / "gone.wav").unlink()
     return Store(path)
 
@@ -84,11 +84,11 @@ def store(tagger, music, tmp_path_factory):
 @contextlib.contextmanager
 def serving(tagger, store):
     """Serves a page from a thread, and yields (port, page, folder of its temporary files)."""
-    listener = Listener(tagger, store, MAX_SECONDS)
-    listener.warm_up()
+    service = TaggingService(tagger, store, MAX_SECONDS)
+    service.warm_up()
     with temporary_folder() as folder, pages_server.bind("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
-        page = pages_server.Page(listener, folder, MAX_BYTES, "127.0.0.1")
+        page = pages_server.Page(service, folder, MAX_BYTES, "127.0.0.1")
         server = pages_server.Server(page)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
@@ -202,7 +202,7 @@ def test_refusals(port, method, path, headers, status, sentence):
      ("", False), ("[::1", False), ("localhost.evil.example:8765", False)],
 )  # fmt: skip
 def test_names_that_no_other_site_can_have(host, is_own):
-    assert is_own_name(host, "studio.local") is is_own
+    assert is_allowed_host(host, "studio.local") is is_own
 
 
 def test_recordings_that_cannot_be_used_are_told_by_their_own_name(port, served, tmp_path):
@@ -298,7 +298,7 @@ def test_several_at_once_wait_for_each_other_and_too_many_are_told(port, music, 
         thread.join()
     assert [status for status, *_ in answers] == [200] * 3
     assert answers[0][2] == answers[1][2] == answers[2][2]
-    monkeypatch.setattr(pages_server, "MAX_INSIDE", 0)
+    monkeypatch.setattr(pages_server, "MAX_PENDING_REQUESTS", 0)
     status, _, found = ask(port, "POST", "/api/tag", b"RIFF")
     assert status == 503
     assert "try again" in found["error"]
@@ -313,8 +313,8 @@ def test_who_hangs_up_is_worked_for_no_longer(port, served, music):
         until(lambda: list(folder.iterdir()))
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + body[:1000])  # and no more
-        until(lambda: page._inside)
-    until(lambda: not page._inside and not list(folder.iterdir()))
+        until(lambda: page._active_requests)
+    until(lambda: not page._active_requests and not list(folder.iterdir()))
     assert ask(port, "POST", "/api/tag", body)[0] == 200
 
 
@@ -336,13 +336,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
 def test_models_and_stores_that_do_not_fit(tagger, store):
     other = LoadedTagger(tagger.model, tagger.variables, {**tagger.card, "aggregate": "logit"})
     with pytest.raises(StoreError, match="made by another model"):
-        Listener(other, store, 60)
+        TaggingService(other, store, 60)
     built = build("fcn")
     backbone = LoadedTagger(
         built.model.clone(num_classes=0), built.variables, {**tagger.card, "labels": []}
     )
     with pytest.raises(StoreError, match="no tags to show: give --store"):
-        Listener(backbone, None, 60)
+        TaggingService(backbone, None, 60)
 
 
 @pytest.mark.parametrize(

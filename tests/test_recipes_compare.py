@@ -152,25 +152,25 @@ def test_seeds_become_means_with_spread_and_marks_need_all_of_them():
     cells = [make_cell("a", seed, 0.70 + 0.02 * seed, 0.01) for seed in range(3)]
     cells += [make_cell("b", seed, 0.90) for seed in range(3)]
     cells += [make_cell("c", seed, 0.80, 0.01 if seed else 0.2) for seed in range(3)]
-    rows = {row.model: row for row in model_table.model_rows(cells, ["c", "b"])}
+    rows = {row.model: row for row in model_table.make_model_rows(cells, ["c", "b"])}
     assert list(rows) == ["c", "b", "a"]
     score = rows["a"].scores["roc_auc"]
     assert (score.value, score.spread) == (pytest.approx(0.72), pytest.approx(0.02))
     assert [rows[name].scores["roc_auc"].mark for name in "abc"] == ["**", "", ""]
     assert model_table.best_model(cells, "pr_auc") == "b"
-    table = model_table.comparison_table(cells, models=["c", "b"])
+    table = model_table.format_comparison_table(cells, models=["c", "b"])
     assert "0.720 ± 0.020 [0.700, 0.740] \\*\\*" in table
     assert "1,234,567" in table and "2.5 G" in table and "500 M" in table and "12.3" in table
-    figure = model_figures.comparison_figure(cells, title="makam", models=["c", "b"])
+    figure = model_figures.draw_model_comparison(cells, title="makam", models=["c", "b"])
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["c", "b", "a"]
     assert "0.720 **" in [t.get_text() for t in figure.axes[0].texts]
 
 
 def test_a_comparison_without_results_says_so():
     failed = make_cell("a", 0, 0.5, roc_auc=None, error="It was too short.")
-    assert "Failed (1) a: It was too short." in model_table.comparison_table([failed])
+    assert "Failed (1) a: It was too short." in model_table.format_comparison_table([failed])
     with pytest.raises(EvaluationError, match="no model has a result"):
-        model_figures.comparison_figure([failed], title="nothing")
+        model_figures.draw_model_comparison([failed], title="nothing")
 
 
 def test_operations_are_counted_by_hand():
@@ -299,7 +299,7 @@ def test_filter_figure_holds_the_triangles(mode, num_axes):
     before = {"centres": centres, "bandwidths": 0.1 * centres + 24.7, "quality": [1.0],
               "alpha": [0.1], "beta": [24.7]}  # fmt: skip
     after = before | {"bandwidths": before["bandwidths"] / 2, "quality": [2.0]}
-    figure = filter_figures.filter_figure(before, after, title="t", mode=mode, bin_hz=31.25)
+    figure = filter_figures.draw_filters(before, after, title="t", mode=mode, bin_hz=31.25)
     assert len(figure.axes) == num_axes
     last = figure.axes[3]
     assert last.get_title(loc="left") == "band 64 of 64"

@@ -6,7 +6,7 @@ import pytest
 
 from musrep_jax.command_line import main
 from musrep_jax.config import parse_command_line
-from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments import experiment, merging
 from musrep_jax.experiments.cells import Cell, cells_of_config
 from musrep_jax.experiments.workdir import Workdir
@@ -40,7 +40,7 @@ def trained(monkeypatch):
             "seconds": float(len(keys)), "error": None,
         }  # fmt: skip
         save_export(self.folder.export_dir(cell), {"w": 0.0}, {"labels": []})
-        self.folder.write_result(cell, json_safe(result))
+        self.folder.write_result(cell, to_json_safe(result))
         return result
 
     monkeypatch.setattr(experiment._Experiment, "run", run)

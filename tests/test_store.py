@@ -10,7 +10,7 @@ import soundfile
 
 from musrep_jax.data.audio.decoders import _Decoder, decode_files, stream_audio
 from musrep_jax.data.audio.reading import AudioError, read_audio
-from musrep_jax.inference.chunks import cut, cut_blocks
+from musrep_jax.inference.chunks import chunk_blocks, cut
 from musrep_jax.store import (
     Store,
     StoreError,
@@ -130,7 +130,7 @@ def test_moved_copied_and_replaced_files(tmp_path):
             for seed, place in ((0, "/new/0.wav"), (1, "/copies/1.wav")):
                 if not writer.has(place, 10, 7):
                     sha256 = values(seed)["sha256"]
-                    writer.settle(place, sha256, 10, 7, is_there=there.__contains__)
+                    writer.record_location(place, sha256, 10, 7, path_exists=there.__contains__)
             assert writer.has("/new/0.wav", 10, 7)
             assert not writer.has("/music/0.wav", 10, 0)
             assert not writer.has("/new/0.wav", 11, 7)
@@ -142,9 +142,9 @@ def test_moved_copied_and_replaced_files(tmp_path):
     assert store.track(1)["also"] == ["/copies/1.wav"]
     assert [store.find(p) for p in ("/new/0.wav", "/music/0.wav", "/music/2.wav")] == [0, None, 3]
     assert store.is_present().tolist() == [True, True, False, True]
-    assert store.find_content(values(1)["sha256"]) == 1
-    assert store.find_ending("copies/1") == store.find_ending("1.wav") == [1]
-    assert store.find_ending("opies/1") == []
+    assert store.find_by_content(values(1)["sha256"]) == 1
+    assert store.find_by_suffix("copies/1") == store.find_by_suffix("1.wav") == [1]
+    assert store.find_by_suffix("opies/1") == []
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
@@ -232,7 +232,7 @@ def test_chunks_of_pieces_are_those_of_the_whole(total, piece):
     audio = RNG.standard_normal(total).astype(np.float32)
     chunks, spans = cut(audio, 10, 0.0)
     pieces = (audio[start : start + piece] for start in range(0, total, piece))
-    found = list(cut_blocks(pieces, 10))
+    found = list(chunk_blocks(pieces, 10))
     assert np.array_equal(np.stack([chunk for chunk, _, _ in found]), chunks)
     assert [[start, end] for _, start, end in found] == spans.tolist()
     assert spans[-1, 1] == total

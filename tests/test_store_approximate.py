@@ -132,7 +132,7 @@ def test_the_command_says_which_search_it_was(store, capsys, monkeypatch):
     assert [answers[way]["search"] for way in answers] == list(answers)
     assert answers["exact"]["tracks"][0] == answers["approximate"]["tracks"][0]
     assert "exact search of 3,000 tracks" in ask()[1]
-    monkeypatch.setattr("musrep_jax.store.approximate.LARGE", 3000)
+    monkeypatch.setattr("musrep_jax.store.approximate.MIN_APPROXIMATE_TRACKS", 3000)
     code, out, error = ask("--metric", "dot")
     assert (code, "approximate search of 3,000 tracks" in out) == (0, True)
     assert "Making the index of 3,000 tracks" in error

@@ -117,7 +117,7 @@ def test_report_lists_positives_and_unscored_labels(data_dir):
     assert report["positives"]["test"]["instrument--Clarinet"] == 0
     assert any("instrument--Clarinet" in note for note in report["notes"])
     # At full size, planned but not built.
-    facts = Builder(data_dir=data_dir, config="makam").report_facts()
+    facts = Builder(data_dir=data_dir, config="makam").extra_report_fields()
     assert facts["unlabelled"] == {"train": 4, "validation": 1, "test": 2}
     assert facts["positives"]["train"]["instrument--Clarinet"] == 15
 

@@ -13,12 +13,12 @@ from typing import NoReturn
 import typer
 
 from musrep_jax.cli.build import build
+from musrep_jax.cli.common import CommandGroup, start
 from musrep_jax.cli.compare import compare
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
 from musrep_jax.cli.embed import embed
 from musrep_jax.cli.export import export
-from musrep_jax.cli.frame import CommandGroup, start
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.models import models
 from musrep_jax.cli.report import report
@@ -49,7 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 """Name -> function; its parameters are the command's options, its docstring is the help."""
 
-PASS_ON = {"train"}
+PASSTHROUGH_COMMANDS = {"train"}
 """Commands that pass options which are not theirs on, as words."""
 
 
@@ -64,7 +64,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(start)
     for name, function in COMMANDS.items():
-        settings = {"ignore_unknown_options": name in PASS_ON}
+        settings = {"ignore_unknown_options": name in PASSTHROUGH_COMMANDS}
         app.command(name, context_settings=settings)(function)
     return app
 

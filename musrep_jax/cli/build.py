@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json
+from musrep_jax.cli.common import Json, print_json
 
 
 def build(
@@ -45,8 +45,8 @@ def build(
     """
     import shlex
 
+    from musrep_jax.data.dataset_files import format_report, read_report
     from musrep_jax.data.datasets import DatasetError, make_builder
-    from musrep_jax.data.stored import format_report, read_report
 
     if beam_options and not beam:
         raise DatasetError("--beam-options are for --beam, which was not given.")

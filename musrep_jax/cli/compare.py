@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json, say
+from musrep_jax.cli.common import Json, print_json, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def compare(
     for sentence in left_out:
         say(sentence)
     compared = [compare_pair(*pair, resamples, seed) for pair in pairs]
-    add_corrected(compared)
+    add_corrected_p_values(compared)
     if json:
         print_json(
             {"num_resamples": resamples, "seed": seed, "comparisons": compared,
@@ -179,7 +179,7 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
     """
     from musrep_jax.evaluation import metrics
     from musrep_jax.evaluation.comparison import paired_bootstrap, paired_bootstrap_per_label
-    from musrep_jax.evaluation.tagging import json_safe
+    from musrep_jax.evaluation.tagging import to_json_safe
 
     names, labels, ours, theirs = align(base, system)
     options = {"num_resamples": resamples, "seed": seed}
@@ -200,7 +200,7 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
             before, after = (float(values[column]) for values in measured[metric])
             entry[metric] = {"baseline": before, "system": after, **found.to_dict()[metric]}
         label_entries[name] = entry
-    return json_safe(
+    return to_json_safe(
         {
             "baseline": base.place,
             "system": system.place,
@@ -209,8 +209,8 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
             "num_labels": int(used.sum()),
             **{
                 metric: {
-                    "baseline": metrics.mean_over(measured[metric][0], used),
-                    "system": metrics.mean_over(measured[metric][1], used),
+                    "baseline": metrics.average_selected(measured[metric][0], used),
+                    "system": metrics.average_selected(measured[metric][1], used),
                     **overall[metric],
                 }
                 for metric in METRICS
@@ -264,7 +264,7 @@ def align(
     return names, labels, second.scores[order][:, ours], first.scores[:, theirs]
 
 
-def add_corrected(compared: Sequence[dict[str, Any]]) -> None:
+def add_corrected_p_values(compared: Sequence[dict[str, Any]]) -> None:
     """Adds `p_value_holm`: over all comparisons, and of labels over those of one comparison.
 
     Args:
@@ -279,12 +279,12 @@ def add_corrected(compared: Sequence[dict[str, Any]]) -> None:
 
 def _correct(entries: Sequence[dict[str, Any]]) -> None:
     """Adds the corrected p-value to entries of one family of comparisons."""
-    from musrep_jax.evaluation.comparison import holm_adjusted
-    from musrep_jax.evaluation.tagging import json_safe
+    from musrep_jax.evaluation.comparison import apply_holm_correction
+    from musrep_jax.evaluation.tagging import to_json_safe
 
     p_values = [float("nan") if e["p_value"] is None else e["p_value"] for e in entries]
-    for entry, value in zip(entries, holm_adjusted(p_values).tolist(), strict=True):
-        entry["p_value_holm"] = json_safe(value)
+    for entry, value in zip(entries, apply_holm_correction(p_values).tolist(), strict=True):
+        entry["p_value_holm"] = to_json_safe(value)
 
 
 def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -> None:
@@ -306,7 +306,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
             f"{entry['num_tracks']} test tracks, {entry['num_labels']} labels with positives and "
             "negatives among them\n"
         )
-        rows = [[title, *_texts(entry[metric])] for metric, title in METRICS.items()]
+        rows = [[title, *_format_columns(entry[metric])] for metric, title in METRICS.items()]
         typer.echo(format_table([Column("Metric"), *columns], rows, "text"))
         if has_labels:
             for metric, title in METRICS.items():
@@ -315,7 +315,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
                     key=lambda item: -abs(item[1][metric]["difference"]),
                 )
                 rows = [
-                    [name, str(label["positives"]), *_texts(label[metric])]
+                    [name, str(label["positives"]), *_format_columns(label[metric])]
                     for name, label in labels
                 ]
                 heads = [Column(f"{title} of"), Column("Positives", True), *columns]
@@ -332,16 +332,16 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
     )
 
 
-def _texts(entry: Mapping[str, Any]) -> list[str]:
+def _format_columns(entry: Mapping[str, Any]) -> list[str]:
     """Returns the columns of one difference."""
-    from musrep_jax.reporting.tables import NOTHING, number_text
+    from musrep_jax.reporting.tables import EMPTY_CELL, format_number
 
     low, high = entry["ci"]
     bounds = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
     p_values = [entry["p_value"], entry["p_value_holm"]]
     return [
-        number_text(entry["baseline"]),
-        number_text(entry["system"]),
+        format_number(entry["baseline"]),
+        format_number(entry["system"]),
         f"{entry['difference']:+.3f}{bounds}",
-        *(NOTHING if p is None else f"{p:.2g}" for p in p_values),
+        *(EMPTY_CELL if p is None else f"{p:.2g}" for p in p_values),
     ]

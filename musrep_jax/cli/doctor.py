@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
+from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.data.doctor.diagnosis import Diagnosis, Wanted
+    from musrep_jax.data.doctor.diagnosis import Diagnosis, ExpectedFile
 
-NUM_EXAMPLES, NUM_COUNTS = 3, 6
+NUM_EXAMPLES, MAX_LISTED_COUNTS = 3, 6
 
 
 def doctor(
@@ -47,13 +47,13 @@ def doctor(
     file of yours is changed. What was measured is kept: a second run looks at new and changed files
     only, and an interrupted one goes on. Exit code 1 if there are faults.
     """
-    from musrep_jax.data.build.building import count_cores
+    from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.data.datasets import default_data_dir
-    from musrep_jax.data.doctor import examine
+    from musrep_jax.data.doctor.diagnosis import examine
     from musrep_jax.runtime.progress import Progress
 
     root = (data_dir or default_data_dir()).expanduser()
-    patient = find_patient(name, root, folder)
+    patient = resolve_target(name, root, folder)
     progress = Progress("examined", "files")
     try:
         found = examine(
@@ -73,14 +73,14 @@ def doctor(
         print_json(found.to_dict())
     else:
         typer.echo(format_diagnosis(found))
-    for sentence in say_what_comes_next(found, patient.is_corpus):
+    for sentence in describe_next_steps(found, patient.is_corpus):
         say(sentence)
     if not found.is_healthy:
         raise typer.Exit(EXIT_FAILED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Patient:
+class DoctorTarget:
     """What is examined.
 
     Attributes:
@@ -92,7 +92,7 @@ class Patient:
 
     name: str | Path
     folder: Path
-    wanted: "Sequence[Wanted]"
+    wanted: "Sequence[ExpectedFile]"
     known_bad: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -101,7 +101,7 @@ class Patient:
         return isinstance(self.name, str)
 
 
-def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
+def resolve_target(name: str, data_dir: Path, folder: Path | None) -> DoctorTarget:
     """Returns what a name stands for: a corpus of `DATASETS` if there is one, else a folder.
 
     Args:
@@ -115,7 +115,7 @@ def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
         BuildError: if the metadata of the corpus are not there.
     """
     from musrep_jax.data.datasets import DATASETS, DatasetError, load_builder_class
-    from musrep_jax.data.doctor.diagnosis import DoctorError, Wanted, list_audio
+    from musrep_jax.data.doctor.diagnosis import DoctorError, ExpectedFile, find_audio_files
 
     kind, colon, rest = name.partition(":")
     key, slash, config = name.partition("/")
@@ -132,9 +132,10 @@ def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
                 "get it, or give its place with --folder."
             )
         wanted = [
-            Wanted(track.path, track.track_id, track.seconds) for track in builder.list_all_tracks()
+            ExpectedFile(track.path, track.track_id, track.seconds)
+            for track in builder.list_all_tracks()
         ]
-        return Patient(key, builder.folder, wanted, builder.KNOWN_BAD)
+        return DoctorTarget(key, builder.folder, wanted, builder.KNOWN_BAD)
     if folder is not None:
         raise DoctorError(f"--folder goes with the name of a corpus, and {name!r} is none.")
     path = Path(rest if colon and kind == "audio_folder" else name).expanduser()
@@ -143,7 +144,7 @@ def find_patient(name: str, data_dir: Path, folder: Path | None) -> Patient:
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise DoctorError(f"the folder {path} {what}; give a folder of recordings or a corpus.")
-    return Patient(path.resolve(), path.resolve(), list_audio(path))
+    return DoctorTarget(path.resolve(), path.resolve(), find_audio_files(path))
 
 
 def format_diagnosis(found: "Diagnosis") -> str:
@@ -162,9 +163,13 @@ def format_diagnosis(found: "Diagnosis") -> str:
     ]
     for title, key in (("formats", "formats"), ("Hz", "sample_rates"), ("channels", "channels")):
         counts = [f"{value}: {number:,}" for value, number in summary[key].items()]
-        more = f", and {len(counts) - NUM_COUNTS} more" if len(counts) > NUM_COUNTS else ""
-        lines.append(f"  {title:<9} {', '.join(counts[:NUM_COUNTS])}{more}")
-    kinds = found.by_kind()
+        more = (
+            f", and {len(counts) - MAX_LISTED_COUNTS} more"
+            if len(counts) > MAX_LISTED_COUNTS
+            else ""
+        )
+        lines.append(f"  {title:<9} {', '.join(counts[:MAX_LISTED_COUNTS])}{more}")
+    kinds = found.group_by_kind()
     if not kinds:
         return "\n".join([*lines, "", "Nothing is wrong with any of them."])
     rows = [
@@ -182,12 +187,12 @@ def format_diagnosis(found: "Diagnosis") -> str:
     return "\n".join(lines)
 
 
-def say_what_comes_next(found: "Diagnosis", is_corpus: bool) -> list[str]:
+def describe_next_steps(found: "Diagnosis", is_corpus: bool) -> list[str]:
     """Returns sentences for the user: what was written where, and what to do with it."""
-    kinds = found.by_kind()
+    kinds = found.group_by_kind()
     told = []
-    if found.num_known:
-        told.append(f"Unchanged since the last run, and not decoded again: {found.num_known:,}.")
+    if found.num_cached:
+        told.append(f"Unchanged since the last run, and not decoded again: {found.num_cached:,}.")
     if "not_decoded" in kinds:
         told.append(
             f"Not decoded: {len(kinds['not_decoded']):,}. Install the ffmpeg program and run this "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
+from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def download(
     from musrep_jax.data.corpora.builder import corpus_folder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
     from musrep_jax.data.download.files import check_files, delete_unpacked, fetch_files
-    from musrep_jax.data.download.web import Web
+    from musrep_jax.data.download.http_client import HttpClient
 
     builder_class = load_builder_class(name)
     tradition = getattr(builder_class, "TRADITION", "")
@@ -77,9 +77,11 @@ def download(
     places = {"--folder": folder, "--data-dir": data_dir}
     given = [word for pair in places.items() if pair[1] for word in map(str, pair)]
     following = shlex.join(["musrep", "build", name, *given])
-    files = choose_files(name, getattr(builder_class, "FILES", ()), only)
+    files = filter_files(name, getattr(builder_class, "FILES", ()), only)
     folder = folder or corpus_folder(data_dir or default_data_dir(), name)
-    states = check_files(folder, files) if check else fetch_files(folder, files, web=Web(say=say))
+    states = (
+        check_files(folder, files) if check else fetch_files(folder, files, web=HttpClient(say=say))
+    )
     if delete_archives and not check:
         for path in delete_unpacked(folder, states):
             say(f"deleted {path}")
@@ -89,10 +91,10 @@ def download(
         typer.echo(format_files(folder, states))
     if tradition and not only:
         if is_ready or ids or everything:
-            wanted = None if everything else read_ids(ids) if ids else published_ids(folder)
+            wanted = None if everything else read_ids(ids) if ids else read_published_ids(folder)
             recordings = fetch_recordings(tradition, folder, wanted, check, retry_refused, pause)
             is_ready = bool(recordings.wanted) and not recordings.missing
-            result["recordings"] = count_recordings(recordings)
+            result["recordings"] = summarize_recordings(recordings)
             if not json:
                 typer.echo(format_recordings(recordings))
         else:
@@ -105,7 +107,7 @@ def download(
     say("What was asked for is there." if only else f"Everything is there. Next: {following}")
 
 
-def choose_files(
+def filter_files(
     name: str, files: "Sequence[SourceFile]", patterns: "Sequence[str] | None"
 ) -> "list[SourceFile]":
     """Returns the files that any of the patterns fits; all, if there are none.
@@ -142,11 +144,11 @@ def describe(state: "FileState") -> dict[str, Any]:
 
 def format_files(folder: Path, states: "Sequence[FileState]") -> str:
     """Returns the table of the files and the notes about those that are not ready."""
-    from musrep_jax.reporting.tables import NOTHING, Column, format_table
+    from musrep_jax.reporting.tables import EMPTY_CELL, Column, format_table
 
     rows = []
     for state in states:
-        size = NOTHING if state.file.size is None else f"{state.file.size:,}"
+        size = EMPTY_CELL if state.file.size is None else f"{state.file.size:,}"
         word = state.state if state.is_unpacked or state.is_absent else f"{state.state}, packed"
         rows.append([state.file.path, size, word, state.file.url or "by hand"])
     columns = [Column("file"), Column("bytes", True), Column("state"), Column("how to get it")]
@@ -160,7 +162,7 @@ def read_ids(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split()
 
 
-def published_ids(folder: Path) -> list[str]:
+def read_published_ids(folder: Path) -> list[str]:
     """Returns the recordings of the published splits of a corpus from Dunya."""
     from musrep_jax.data.corpora.dunya import SPLIT_LISTS
     from musrep_jax.data.corpora.files import CorpusFiles
@@ -179,16 +181,21 @@ def fetch_recordings(
     pause: float,
 ) -> "DunyaState":
     """Returns what is there of the recordings, after fetching what is missing unless `check`."""
-    from musrep_jax.data.download.dunya_api import TOKEN_VARIABLE, Dunya, look, make_web
+    from musrep_jax.data.download.dunya_api import (
+        TOKEN_VARIABLE,
+        Dunya,
+        look,
+        make_dunya_http_client,
+    )
 
     state = look(folder, wanted)
     if check or (wanted is not None and not state.missing and not retry_refused):
         return state
-    web = make_web(os.environ.get(TOKEN_VARIABLE), pause_seconds=pause, say=say)
+    web = make_dunya_http_client(os.environ.get(TOKEN_VARIABLE), pause_seconds=pause, say=say)
     return Dunya(tradition, folder, web, say=say).fetch(wanted, retry_refused=retry_refused)
 
 
-def count_recordings(state: "DunyaState") -> dict[str, Any]:
+def summarize_recordings(state: "DunyaState") -> dict[str, Any]:
     """Returns what is there of the recordings, as JSON values."""
     refused = [
         {"mbid": mbid, "status": status, "reason": reason, "date": date}

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import EXIT_FAILED, Json, print_json, say
+from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
 
 if TYPE_CHECKING:
-    from musrep_jax.inference.library import Tally
+    from musrep_jax.inference.folders import Tally
 
 Model = Annotated[str, typer.Argument(help="An exported model: its folder, or hub:OWNER/NAME.")]
 Places = Annotated[
@@ -36,23 +36,23 @@ def embed(
     even if they were moved or renamed. Files that cannot be used are listed in STORE/failed.tsv,
     and the exit code is 1.
     """
-    from musrep_jax.data.build.building import count_cores
-    from musrep_jax.inference.library import describe_model, embed_into, find_audio
+    from musrep_jax.data.build.shard_builds import count_cores
+    from musrep_jax.inference.folders import describe_model, embed_files, find_recordings
     from musrep_jax.inference.tagger import load_tagger
     from musrep_jax.runtime.locks import Lock
     from musrep_jax.runtime.progress import Progress
     from musrep_jax.store import StoreWriter
 
-    paths = find_audio(places)
+    paths = find_recordings(places)
     tagger = load_tagger(model)
     about = describe_model(tagger, model) | {"per_chunk": per_chunk}
     store.absolute().parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(store.absolute().with_name(f"{store.name}.lock"), f"The store {store}")
     progress = Progress("embedded", "tracks")
     with lock, StoreWriter(store, about) as writer:
-        with FailedFiles(store / FAILED_FILE) as failed:
+        with FailureTable(store / FAILED_FILE) as failed:
             try:
-                tally = embed_into(
+                tally = embed_files(
                     writer, tagger, paths, workers or count_cores(),
                     progress=progress, on_failure=failed.add,
                 )  # fmt: skip
@@ -68,7 +68,7 @@ def embed(
         raise typer.Exit(EXIT_FAILED)
 
 
-class FailedFiles:
+class FailureTable:
     """A table of files that cannot be used, written as they are met; none if there are none."""
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class FailedFiles:
         self._file.write(f"{path}\t{' '.join(reason.split())}\n")
         self._file.flush()
 
-    def __enter__(self) -> "FailedFiles":
+    def __enter__(self) -> "FailureTable":
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json, say
+from musrep_jax.cli.common import Json, print_json, say
 from musrep_jax.exports import ALIASES, FORMATS
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def export(
     if push is not None and known != "safetensors":
         raise ConfigError(f"--push uploads the form safetensors, not {form}: leave --format out.")
     if push is not None:
-        from musrep_jax.inference.hub import check_name
+        from musrep_jax.inference.hub import check_repository_name
         from musrep_jax.inference.hub import push as upload
 
-        check_name(push)
+        check_repository_name(push)
     is_remote = str(model).startswith(HUB_PREFIX)
     if out is None:
         if is_remote:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musrep_jax.cli.frame import Json, describe_front_end, print_json, say
+from musrep_jax.cli.common import Json, describe_front_end, print_json, say
 
 if TYPE_CHECKING:
     from musrep_jax.weights.importing import ImportedModel

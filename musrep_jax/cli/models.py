@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import Json, describe_front_end, print_json
+from musrep_jax.cli.common import Json, describe_front_end, print_json
 
 
 def models(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from musrep_jax.cli.frame import EXIT_WRONG, Json, print_json, say
+from musrep_jax.cli.common import EXIT_USAGE, Json, print_json, say
 
 
 def report(
@@ -30,20 +30,20 @@ def report(
     from musrep_jax.experiments.reading import read_run
     from musrep_jax.experiments.workdir import write_text
     from musrep_jax.pages.report import describe_cell, make_page
-    from musrep_jax.pages.report_tracks import MAX_SECONDS, best_cells, play_tracks
+    from musrep_jax.pages.report_tracks import MAX_SECONDS, find_best_cells, make_playable_tracks
 
     run = read_run(workdir)
     if cell is not None and cell not in run.results:
         say(f"error: {workdir} has no cell {cell!r}; it has {', '.join(run.results) or 'none'}.")
-        raise typer.Exit(EXIT_WRONG)
+        raise typer.Exit(EXIT_USAGE)
     played, sentences = [], ["No cell has an exported model yet, so there is nothing to hear."]
-    candidates = [cell] if cell else best_cells(run)
+    candidates = [cell] if cell else find_best_cells(run)
     if tracks == 0:
         candidates, sentences = [], ["No tracks were asked for (--tracks)."]
     elif candidates:
         sentences = []
     for heard in candidates:  # the data set of the best one may hold no audio
-        played, reason = play_tracks(run, heard, tracks)
+        played, reason = make_playable_tracks(run, heard, tracks)
         if played:
             break
         sentences.append(reason)

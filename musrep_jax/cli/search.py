@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json
+from musrep_jax.cli.common import Json, print_json
 from musrep_jax.cli.similar import Count, StorePath, describe, print_tracks
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from musrep_jax.cli.common import EXIT_USAGE, say
 from musrep_jax.cli.embed import Model
-from musrep_jax.cli.frame import EXIT_WRONG, say
 
 _MEGABYTE = 1_000_000
 
@@ -45,21 +45,21 @@ def serve(
 
     try:
         from musrep_jax.pages import server
-        from musrep_jax.pages.listening import Listener
+        from musrep_jax.pages.tagging_service import TaggingService
         from musrep_jax.pages.uploads import temporary_folder
     except ModuleNotFoundError as error:
         how = 'install it with pip install "musrep_jax[serve]"'
         say(f"error: The package {error.name} is missing: {how}.")
-        raise typer.Exit(EXIT_WRONG) from error
+        raise typer.Exit(EXIT_USAGE) from error
 
     with stopped_by_signals(), server.bind(host, port) as bound, temporary_folder() as folder:
         opened = None if store is None else Store(store)
         say(f"loading {model}")
         with stopped_while_loading():
-            listener = Listener(load_tagger(model), opened, 60 * max_minutes)
-            listener.warm_up()
-        page = server.Page(listener, folder, int(max_upload_mb * _MEGABYTE), host)
-        address = server.address_of(bound)
+            service = TaggingService(load_tagger(model), opened, 60 * max_minutes)
+            service.warm_up()
+        page = server.Page(service, folder, int(max_upload_mb * _MEGABYTE), host)
+        address = server.get_page_url(bound)
         if not server.is_loopback(bound):
             say(
                 "warning: everybody who reaches this machine can use this page, and hear what the "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json, say
+from musrep_jax.cli.common import Json, print_json, say
 
 if TYPE_CHECKING:
     from musrep_jax.store import Store
@@ -42,7 +42,11 @@ def similar(
     store at the first search, and again when the store has grown by a tenth.
     """
     from musrep_jax.store import Store, rank_by_vector
-    from musrep_jax.store.approximate import LARGE, is_available, rank_approximately
+    from musrep_jax.store.approximate import (
+        MIN_APPROXIMATE_TRACKS,
+        is_available,
+        rank_approximately,
+    )
 
     opened = Store(store)
     row = find_track(opened, query)
@@ -51,7 +55,7 @@ def similar(
     if row is not None:
         present[row] = False
     if approximate is None:
-        approximate = len(opened) >= LARGE and is_available()
+        approximate = len(opened) >= MIN_APPROXIMATE_TRACKS and is_available()
     if approximate:
         rows, scores = rank_approximately(
             opened, vector, k, metric=metric, present=present, tell=say
@@ -80,15 +84,15 @@ def find_track(store: "Store", query: str) -> int | None:
     import os
 
     from musrep_jax.data.doctor.quarantine import escape_path
-    from musrep_jax.store import StoreError, identify
+    from musrep_jax.store import StoreError, identify_file
 
     path = os.path.normpath(Path(query).expanduser().absolute())
     row = store.find(escape_path(path))
     if row is not None:
         return row
     if Path(path).is_file():
-        return store.find_content(identify(path).sha256)
-    rows = store.find_ending(query)
+        return store.find_by_content(identify_file(path).sha256)
+    rows = store.find_by_suffix(query)
     if len(rows) == 1:
         return rows[0]
     if rows:

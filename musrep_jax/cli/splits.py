@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import Json, print_json, say
+from musrep_jax.cli.common import Json, print_json, say
 
 if TYPE_CHECKING:
     from musrep_jax.data.corpora.builder import CorpusBuilder
@@ -64,9 +64,9 @@ def splits(
         for path in write_split(builder.tracks, card, out):
             say(f"wrote {path}")
     if json:
-        print_json(card | {"others": other_splits(builder)})
+        print_json(card | {"others": list_other_splits(builder)})
     else:
-        typer.echo(format_card(card, other_splits(builder)))
+        typer.echo(format_card(card, list_other_splits(builder)))
 
 
 def find_builder(
@@ -111,7 +111,7 @@ def find_builder(
     )
 
 
-def other_splits(builder: "CorpusBuilder") -> list[str]:
+def list_other_splits(builder: "CorpusBuilder") -> list[str]:
     """Returns NAME/LABELS-SPLIT of what else the corpus has."""
     own = f"{builder.label_set}-{builder.split_name}"
     every = dict.fromkeys(config.name.rpartition("-")[0] for config in builder.BUILDER_CONFIGS)
@@ -139,10 +139,10 @@ def format_card(card: Mapping[str, Any], others: Sequence[str]) -> str:
 
 def format_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the table of sizes."""
-    from musrep_jax.reporting.tables import NOTHING, Column, format_table
+    from musrep_jax.reporting.tables import EMPTY_CELL, Column, format_table
 
     def show(value: float | None, form: str) -> str:
-        return NOTHING if value is None else format(value, form)
+        return EMPTY_CELL if value is None else format(value, form)
 
     titles = ("tracks", "published", "hours", "without labels", "labels per track")
     columns = [Column("part"), *(Column(title, True) for title in titles)]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.embed import FailedFiles, Model, Places, Workers
-from musrep_jax.cli.frame import EXIT_FAILED, EXIT_WRONG, Json, say
+from musrep_jax.cli.common import EXIT_FAILED, EXIT_USAGE, Json, say
+from musrep_jax.cli.embed import FailureTable, Model, Places, Workers
 
 if TYPE_CHECKING:
-    from musrep_jax.inference.library import Heard
-    from musrep_jax.inference.tags import Tags
+    from musrep_jax.inference.folders import Heard
+    from musrep_jax.inference.tag_output import Tags
 
 
 def tag(
@@ -43,17 +43,17 @@ def tag(
     is 1; the rest goes on. For a large folder take `musrep embed`, which can be interrupted and
     keeps what it has found.
     """
-    from musrep_jax.data.build.building import count_cores
+    from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.data.doctor.quarantine import escape_path
-    from musrep_jax.inference.library import find_audio, listen_to_files
+    from musrep_jax.inference.folders import find_recordings, run_files
+    from musrep_jax.inference.tag_output import Tags, describe
     from musrep_jax.inference.tagger import BackboneError, load_tagger
-    from musrep_jax.inference.tags import Tags, describe
     from musrep_jax.runtime.progress import Progress
 
-    paths = find_audio(places)
+    paths = find_recordings(places)
     if png is not None and len(paths) != 1:
         say(f"error: --png draws one recording, and {len(paths)} were given.")
-        raise typer.Exit(EXIT_WRONG)
+        raise typer.Exit(EXIT_USAGE)
     tagger = load_tagger(model)
     if not tagger.has_head:
         raise BackboneError(
@@ -66,7 +66,7 @@ def tag(
         printer = JsonPrinter(tags) if json else None
         table = None if out is None else stack.enter_context(TableFile(out, tags, over_time))
         failed = []
-        heard_files = listen_to_files(tagger, paths, workers or count_cores(), progress=progress)
+        heard_files = run_files(tagger, paths, workers or count_cores(), progress=progress)
         for heard in heard_files:
             path = escape_path(heard.path)
             if heard.failure:
@@ -119,7 +119,7 @@ class JsonPrinter:
 
     def __init__(self, tags: "Tags") -> None:
         """Begins the object."""
-        from musrep_jax.inference.tags import about
+        from musrep_jax.inference.tag_output import about
 
         typer.echo(
             f'{json_module.dumps(about(tags), ensure_ascii=False)[:-1]}, "tracks": [', nl=False
@@ -156,7 +156,7 @@ class TableFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._tags, self._over_time = tags, over_time
         self._file = path.open("w", encoding="utf-8")
-        self.failed = FailedFiles(path.with_suffix(".failed.tsv"))
+        self.failed = FailureTable(path.with_suffix(".failed.tsv"))
         self._write("path", "start", "end", *tags.labels)
 
     def _write(self, *cells: str) -> None:

@@ -8,17 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.frame import EXIT_WRONG, Json, print_json
+from musrep_jax.cli.common import EXIT_USAGE, Json, print_json
 
-SUMMARY = ("source", "target", "model", "mode", "seed", "num_train_tracks", "roc_auc", "roc_auc_ci",
-           "pr_auc", "pr_auc_ci", "num_tracks", "seconds", "export", "error")  # fmt: skip
+SUMMARY_FIELDS = (
+    "source", "target", "model", "mode", "seed", "num_train_tracks", "roc_auc", "roc_auc_ci",
+    "pr_auc", "pr_auc_ci", "num_tracks", "seconds", "export", "error",
+)  # fmt: skip
 
 
 def complete(start: str) -> list[str]:
     """Returns the names of the package's configs that begin so, for shell completion."""
-    from musrep_jax.config import config_names
+    from musrep_jax.config import list_configs
 
-    return [name for name in config_names() if name.startswith(start)]
+    return [name for name in list_configs() if name.startswith(start)]
 
 
 def train(
@@ -39,7 +41,7 @@ def train(
     runs/NAME), --config.FIELD=VALUE sets a field, --cells=3/16 runs a share, --merge=DIR1,DIR2
     brings shares together. Stopped at any time, the same command goes on.
     """
-    from musrep_jax.command_line import default_workdir, main
+    from musrep_jax.command_line import get_default_workdir, main
     from musrep_jax.config import parse_command_line
 
     argv = ["musrep train", *(words or [])]
@@ -48,13 +50,13 @@ def train(
     # What an experiment prints on its way is no result where the result is JSON.
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         code = main(argv)
-    if json and code != EXIT_WRONG:
+    if json and code != EXIT_USAGE:
         _, workdir = parse_command_line(argv)
-        print_json(summarise(Path(workdir or default_workdir(argv))) | {"exit_code": code})
+        print_json(summarize(Path(workdir or get_default_workdir(argv))) | {"exit_code": code})
     raise typer.Exit(code)
 
 
-def summarise(workdir: Path) -> dict[str, Any]:
+def summarize(workdir: Path) -> dict[str, Any]:
     """Returns where the results of an experiment are and the main numbers, as JSON values.
 
     Args:
@@ -67,5 +69,5 @@ def summarise(workdir: Path) -> dict[str, Any]:
     return {
         "workdir": str(file.parent),
         "results": str(file) if file.is_file() else None,
-        "cells": [{name: cell.get(name) for name in SUMMARY} for cell in cells],
+        "cells": [{name: cell.get(name) for name in SUMMARY_FIELDS} for cell in cells],
     }

@@ -11,9 +11,9 @@ import pathlib
 import sys
 from typing import Any
 
+from musrep_jax.data.dataset_files import read_report, read_spec
 from musrep_jax.data.input.tracks import Tracks, TrackStore
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.stored import read_report, read_spec
 
 DATASETS = {
     "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",
@@ -179,11 +179,11 @@ def open_dataset(
     """
     builder = make_builder(name, data_dir=data_dir, sample_rate=sample_rate, seed=seed, **options)
     if not builder.is_built():
-        if not builder.CAN_BUILD_ON_THE_SPOT:
+        if not builder.CAN_BUILD_AUTOMATICALLY:
             where = f"{builder.directory} holds another state of it"
             if not builder.directory.exists():
                 where = f"it is not in {builder.directory.parent}"
-            raise DatasetError(f"data set {name!r} must be built: {where}. {builder.HOW_TO_GET}")
+            raise DatasetError(f"data set {name!r} must be built: {where}. {builder.DOWNLOAD_HINT}")
         builder.build()
     elif read_spec(builder.directory).fingerprint != builder.spec().fingerprint:
         print(

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 SPLITS = ("train", "validation", "test")
-UNLABELLED = "unlabelled"
+UNLABELED = "unlabelled"
 """A further split of some data sets: tracks without labels, for training that uses them."""
-ALL_SPLITS = (*SPLITS, UNLABELLED)
+ALL_SPLITS = (*SPLITS, UNLABELED)
 STORED_FORMS = ("pcm16", "encoded", "log_mel")
 
 

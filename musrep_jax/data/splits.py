@@ -16,7 +16,7 @@ wide, and model selection needs less than the final figure."""
 _ATTEMPTS = 12
 _MAX_GROUPS_FOR_ATTEMPTS = 3000
 _ORDER_NOISE = 0.3
-_ROOM = 1.25
+_CAPACITY_FACTOR = 1.25
 """A split may be filled this far beyond its share for the sake of a rare label."""
 
 
@@ -89,7 +89,7 @@ def _assign(
     drives = groups_left > 1
     wanted_labels = shares[:, None] * counts.sum(axis=0)
     wanted_tracks = shares * sizes.sum()
-    limits = np.ceil(np.round(_ROOM * wanted_tracks, 6))
+    limits = np.ceil(np.round(_CAPACITY_FACTOR * wanted_tracks, 6))
     has_label = np.zeros(wanted_labels.shape, bool)
     filled = np.zeros(len(shares))
     assigned = np.full(num_groups, -1)

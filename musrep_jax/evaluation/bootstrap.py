@@ -59,7 +59,7 @@ class Resamples:
     pr_auc: FloatArray
 
 
-def draw_counts(
+def draw_resample_counts(
     num_tracks: int,
     num_resamples: int,
     seed: int,
@@ -106,7 +106,7 @@ def draw_counts(
         yield counts if track_groups is None else counts[unit]
 
 
-def weighted_areas(
+def compute_weighted_areas(
     ranking: Ranking, column: int, counts: NDArray[np.int32]
 ) -> tuple[FloatArray, FloatArray]:
     """Returns ROC-AUC and average precision of one label in every resample.
@@ -163,7 +163,7 @@ def resample_metrics(
         num_resamples: number of resamples.
         seed: of the draws; the same seed and number of tracks give the same resamples, which is
             what pairs two systems.
-        track_groups: see `draw_counts`.
+        track_groups: see `draw_resample_counts`.
 
     Returns:
         A `Resamples`.
@@ -177,15 +177,15 @@ def resample_metrics(
     roc = np.empty((num_resamples, num_classes))
     pr = np.empty((num_resamples, num_classes))
     first = 0
-    for counts in draw_counts(num_tracks, num_resamples, seed, track_groups):
+    for counts in draw_resample_counts(num_tracks, num_resamples, seed, track_groups):
         rows = slice(first, first + counts.shape[1])
         first = rows.stop
         for column in range(num_classes):
-            roc[rows, column], pr[rows, column] = weighted_areas(ranking, column, counts)
+            roc[rows, column], pr[rows, column] = compute_weighted_areas(ranking, column, counts)
     return Resamples(roc, pr)
 
 
-def macro_of_resamples(
+def average_over_labels(
     resamples: Resamples, is_used: BoolArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Returns the macro metrics of every resample.
@@ -226,7 +226,7 @@ def percentile_interval(values: FloatArray, level: float = LEVEL) -> Interval:
     return float(low), float(high)
 
 
-def centred_interval(values: FloatArray, measured: float, level: float = LEVEL) -> Interval:
+def centered_interval(values: FloatArray, measured: float, level: float = LEVEL) -> Interval:
     """Returns the percentile interval moved by the bootstrap's own estimate of the bias.
 
     Args:
@@ -265,7 +265,7 @@ def metric_interval(values: FloatArray, measured: float, method: str = "centred"
         )
     if method == "percentile":
         return percentile_interval(values)
-    low, high = centred_interval(values, measured)
+    low, high = centered_interval(values, measured)
     return max(low, 0.0), min(high, 1.0)
 
 
@@ -285,7 +285,7 @@ def bootstrap_intervals(
         scores: (tracks, classes), finite.
         num_resamples: number of resamples.
         seed: of the draws.
-        track_groups: see `draw_counts`.
+        track_groups: see `draw_resample_counts`.
         method: `centred` or `percentile`, see the top of this file.
 
     Returns:
@@ -294,7 +294,7 @@ def bootstrap_intervals(
     resamples = resample_metrics(
         labels, scores, num_resamples=num_resamples, seed=seed, track_groups=track_groups
     )
-    roc, pr = macro_of_resamples(resamples)
+    roc, pr = average_over_labels(resamples)
     return {
         "roc_auc": metric_interval(roc, macro_roc_auc(labels, scores), method),
         "pr_auc": metric_interval(pr, macro_average_precision(labels, scores), method),

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from musrep_jax.evaluation.aggregation import sigmoid
 from musrep_jax.evaluation.metrics import FloatArray, check_labels_and_scores
 
-_SMALLEST = 1e-7
-_STEPS = 50
+_MIN_PROBABILITY = 1e-7
+_MAX_NEWTON_STEPS = 50
 
 
 def fit_calibration(labels: ArrayLike, scores: ArrayLike) -> FloatArray:
@@ -75,7 +75,7 @@ def calibration_error(labels: ArrayLike, scores: ArrayLike, num_bins: int = 10) 
 
 def logit(probabilities: ArrayLike) -> FloatArray:
     """Returns the logits of probabilities, which are kept 1e-7 away from 0 and 1."""
-    values = np.clip(np.asarray(probabilities, np.float64), _SMALLEST, 1 - _SMALLEST)
+    values = np.clip(np.asarray(probabilities, np.float64), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return np.log(values) - np.log1p(-values)
 
 
@@ -117,7 +117,7 @@ def _newton(
         return prior + float(np.sum(np.logaddexp(0, z) - targets * z))
 
     now, best = start, loss(start)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_NEWTON_STEPS):
         p = sigmoid(design @ now + base)
         gradient = design.T @ (p - targets) + weight * (now - start)
         curvature = (design.T * (p * (1 - p))) @ design + np.diag(weight + 1e-9)

@@ -13,7 +13,9 @@ from musrep_jax.evaluation.metrics import FloatArray
 BLOCK_ENTRIES = 2**22
 
 
-def random_scorer(labels: ArrayLike, *, num_draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+def evaluate_random_scorer(
+    labels: ArrayLike, *, num_draws: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """Returns the macro metrics of random scores on these labels: expectation and range.
 
     The interval says between which values 95 % of random scorers fall, so a tagger below its upper
@@ -43,10 +45,10 @@ def random_scorer(labels: ArrayLike, *, num_draws: int = 1000, seed: int = 0) ->
         macro_pr += pr / is_used.sum()
     return {
         "roc_auc": 0.5 if is_used.any() else float("nan"),
-        "pr_auc": metrics.mean_over(expected, is_used),
+        "pr_auc": metrics.average_selected(expected, is_used),
         "roc_auc_ci": percentile_interval(macro_roc),
         "pr_auc_ci": percentile_interval(macro_pr),
-        "prevalence": metrics.mean_over(num_positives / num_tracks, is_used),
+        "prevalence": metrics.average_selected(num_positives / num_tracks, is_used),
     }
 
 
@@ -61,14 +63,14 @@ def _random_areas(
         size = min(block, num_draws - first)
         shuffled = rng.permuted(np.broadcast_to(is_positive, (size, num_tracks)), axis=1)
         ranks = np.nonzero(shuffled)[1].reshape(size, num_positives)
-        roc[first : first + size], pr[first : first + size] = areas_of_ranks(ranks, num_tracks)
+        roc[first : first + size], pr[first : first + size] = compute_rank_areas(ranks, num_tracks)
     return roc, pr
 
 
-def areas_of_ranks(ranks: NDArray[np.int64], num_tracks: int) -> tuple[FloatArray, FloatArray]:
+def compute_rank_areas(ranks: NDArray[np.int64], num_tracks: int) -> tuple[FloatArray, FloatArray]:
     """Returns ROC-AUC and average precision from the ranks of the positives, without ties.
 
-    >>> areas_of_ranks(np.array([[0, 2]]), 4)
+    >>> compute_rank_areas(np.array([[0, 2]]), 4)
     (array([0.75]), array([0.83333333]))
 
     Args:

@@ -14,8 +14,8 @@ from musrep_jax.evaluation import metrics
 from musrep_jax.evaluation.bootstrap import (
     NUM_RESAMPLES,
     Interval,
-    centred_interval,
-    macro_of_resamples,
+    average_over_labels,
+    centered_interval,
     resample_metrics,
 )
 from musrep_jax.evaluation.metrics import (
@@ -82,7 +82,7 @@ def paired_bootstrap(
         baseline_scores: (tracks, classes) of the baseline, finite, same tracks and classes.
         num_resamples: number of resamples.
         seed: of the draws.
-        track_groups: see `draw_counts`.
+        track_groups: see `draw_resample_counts`.
 
     Returns:
         Differences system minus baseline in macro ROC-AUC and macro average precision.
@@ -90,10 +90,10 @@ def paired_bootstrap(
     Raises:
         EvaluationError: on bad labels or scores, or when no label can be evaluated.
     """
-    is_positive, systems = _check_both(labels, scores, baseline_scores)
+    is_positive, systems = _check_paired_scores(labels, scores, baseline_scores)
     is_used = metrics.is_evaluable(is_positive)
     resampled = [
-        macro_of_resamples(
+        average_over_labels(
             resample_metrics(
                 is_positive,
                 system,
@@ -108,7 +108,7 @@ def paired_bootstrap(
     differences = []
     for index, per_label in enumerate((metrics.roc_auc, metrics.average_precision)):
         change = per_label(is_positive, systems[0]) - per_label(is_positive, systems[1])
-        measured = metrics.mean_over(change, is_used)
+        measured = metrics.average_selected(change, is_used)
         differences.append(_difference(resampled[0][index] - resampled[1][index], measured))
     return PairedComparison(*differences)
 
@@ -125,8 +125,9 @@ def paired_bootstrap_per_label(
     """Returns how far a system lies above a baseline, label by label, on the same tracks.
 
     The resamples are those of `paired_bootstrap`. Many labels make some p-values small by chance:
-    correct them with `holm_adjusted`. A label with less than `MIN_EXAMPLES` positives or negatives
-    has a difference, and no interval and no p-value: resamples of a single positive all agree.
+    correct them with `apply_holm_correction`. A label with less than `MIN_EXAMPLES` positives or
+    negatives has a difference, and no interval and no p-value: resamples of a single positive all
+    agree.
 
     Args:
         labels: (tracks, classes), 0 or 1.
@@ -134,7 +135,7 @@ def paired_bootstrap_per_label(
         baseline_scores: (tracks, classes) of the baseline, finite, same tracks and classes.
         num_resamples: number of resamples.
         seed: of the draws.
-        track_groups: see `draw_counts`.
+        track_groups: see `draw_resample_counts`.
 
     Returns:
         One comparison per label, None for a label without positives or without negatives.
@@ -142,7 +143,7 @@ def paired_bootstrap_per_label(
     Raises:
         EvaluationError: on bad labels or scores, or when no label can be evaluated.
     """
-    is_positive, systems = _check_both(labels, scores, baseline_scores)
+    is_positive, systems = _check_paired_scores(labels, scores, baseline_scores)
     ours, theirs = (
         resample_metrics(
             is_positive, system, num_resamples=num_resamples, seed=seed, track_groups=track_groups
@@ -174,11 +175,11 @@ def paired_bootstrap_per_label(
     return found
 
 
-def two_sided_p_value(differences: FloatArray, measured: float) -> float:
+def compute_two_sided_p_value(differences: FloatArray, measured: float) -> float:
     """Returns how unusual zero is among resampled differences, both directions counted.
 
-    The differences are moved as in `centred_interval`, so that a p-value below 0.05 and an interval
-    without zero say the same.
+    The differences are moved as in `centered_interval`, so that a p-value below 0.05 and an
+    interval without zero say the same.
 
     Args:
         differences: float64 (resamples,); NaN values are left out.
@@ -197,10 +198,10 @@ def two_sided_p_value(differences: FloatArray, measured: float) -> float:
     return float(min(1.0, 2 * (fewer + 1) / (len(finite) + 1)))
 
 
-def holm_adjusted(p_values: ArrayLike) -> FloatArray:
+def apply_holm_correction(p_values: ArrayLike) -> FloatArray:
     """Returns p-values corrected for how many comparisons were made.
 
-    >>> holm_adjusted([0.01, 0.04, 0.03])
+    >>> apply_holm_correction([0.01, 0.04, 0.03])
     array([0.03, 0.06, 0.06])
 
     Args:
@@ -218,7 +219,7 @@ def holm_adjusted(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-def _check_both(
+def _check_paired_scores(
     labels: ArrayLike, scores: ArrayLike, baseline_scores: ArrayLike
 ) -> tuple[BoolArray, tuple[FloatArray, FloatArray]]:
     """Returns labels and the scores of system and baseline, or raises when they are no use."""
@@ -236,5 +237,7 @@ def _check_both(
 def _difference(resampled: FloatArray, measured: float) -> Difference:
     """Returns a measured difference with the interval and p-value of its resamples."""
     return Difference(
-        measured, centred_interval(resampled, measured), two_sided_p_value(resampled, measured)
+        measured,
+        centered_interval(resampled, measured),
+        compute_two_sided_p_value(resampled, measured),
     )

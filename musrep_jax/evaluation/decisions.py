@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from musrep_jax.evaluation.bootstrap import draw_counts, metric_interval
+from musrep_jax.evaluation.bootstrap import draw_resample_counts, metric_interval
 from musrep_jax.evaluation.metrics import (
     BoolArray,
     EvaluationError,
@@ -193,7 +193,7 @@ def accuracies(confusion: ArrayLike) -> Mapping[str, float]:
     }
 
 
-def single_label_report(
+def make_single_label_report(
     labels: ArrayLike,
     scores: ArrayLike,
     names: Sequence[str],
@@ -209,7 +209,7 @@ def single_label_report(
         names: of the classes.
         num_bootstrap: number of resamples.
         seed: of the resamples.
-        track_groups: see `bootstrap.draw_counts`.
+        track_groups: see `bootstrap.draw_resample_counts`.
 
     Returns:
         The entries of `accuracies`, `accuracy_ci` and `balanced_accuracy_ci` (95 % intervals over
@@ -223,7 +223,7 @@ def single_label_report(
     result: dict[str, Any] = dict(accuracies(confusion))
     is_right = is_positive[np.arange(len(score_array)), score_array.argmax(axis=1)]
     accuracy, balanced = [], []
-    for counts in draw_counts(len(score_array), num_bootstrap, seed, track_groups):
+    for counts in draw_resample_counts(len(score_array), num_bootstrap, seed, track_groups):
         weights = counts.astype(np.float64)
         support = is_positive.T.astype(np.float64) @ weights
         right = (is_positive & is_right[:, None]).T.astype(np.float64) @ weights

@@ -7,15 +7,15 @@ import numpy as np
 from musrep_jax.evaluation.metrics import BoolArray
 
 ALL_LABELS = "all labels"
-GROUP_MARK = "--"
+GROUP_SEPARATOR = "--"
 # Weaker marks, believed only where the labels behind them exclude each other.
-SET_MARKS = ("--", "_", ":", "/")
+SET_SEPARATORS = ("--", "_", ":", "/")
 
 
-def prefix_groups(names: Sequence[str]) -> dict[str, list[str]]:
+def group_by_prefix(names: Sequence[str]) -> dict[str, list[str]]:
     """Returns the label names by what stands before `--`, the custom of the real data sets.
 
-    >>> prefix_groups(["makam--rast", "instrument--ney", "makam--saba", "rock"])
+    >>> group_by_prefix(["makam--rast", "instrument--ney", "makam--saba", "rock"])
     {'makam': ['makam--rast', 'makam--saba'], 'instrument': ['instrument--ney']}
 
     Args:
@@ -24,10 +24,10 @@ def prefix_groups(names: Sequence[str]) -> dict[str, list[str]]:
     Returns:
         prefix -> names, in order of first occurrence. MTG-Jamendo's `genre---rock` works too.
     """
-    return _by_prefix(names, GROUP_MARK)
+    return _by_prefix(names, GROUP_SEPARATOR)
 
 
-def exclusive_label_sets(
+def find_exclusive_label_sets(
     is_positive: BoolArray, names: Sequence[str], groups: Mapping[str, Sequence[int]]
 ) -> dict[str, list[int]]:
     """Returns the sets of labels of which every track has exactly one, so that accuracy applies.
@@ -45,7 +45,7 @@ def exclusive_label_sets(
     """
     candidates = {ALL_LABELS: [int(i) for i in np.flatnonzero(~is_positive.all(axis=0))]}
     candidates.update({group: list(columns) for group, columns in groups.items()})
-    for mark in SET_MARKS:
+    for mark in SET_SEPARATORS:
         for prefix, members in _by_prefix(names, mark).items():
             candidates.setdefault(prefix, [list(names).index(member) for member in members])
     found: dict[str, list[int]] = {}

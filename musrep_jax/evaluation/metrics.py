@@ -205,7 +205,7 @@ def macro_roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     Returns:
         A number in [0, 1], or NaN when no label has both positives and negatives.
     """
-    return mean_over(roc_auc(labels, scores), is_evaluable(labels))
+    return average_selected(roc_auc(labels, scores), is_evaluable(labels))
 
 
 def macro_average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -220,7 +220,7 @@ def macro_average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     Returns:
         A number in [0, 1], or NaN when no label has both positives and negatives.
     """
-    return mean_over(average_precision(labels, scores), is_evaluable(labels))
+    return average_selected(average_precision(labels, scores), is_evaluable(labels))
 
 
 def micro_roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -315,7 +315,7 @@ def _divide(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
     return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
 
 
-def mean_over(values: FloatArray, is_used: BoolArray) -> float:
+def average_selected(values: FloatArray, is_used: BoolArray) -> float:
     """Returns the mean of the chosen values, NaN when none is chosen.
 
     Args:

@@ -16,12 +16,16 @@ from musrep_jax.evaluation import decisions, metrics
 from musrep_jax.evaluation.bootstrap import (
     Interval,
     Resamples,
-    macro_of_resamples,
+    average_over_labels,
     metric_interval,
     resample_metrics,
 )
-from musrep_jax.evaluation.chance import random_scorer
-from musrep_jax.evaluation.label_sets import duplicate_labels, exclusive_label_sets, prefix_groups
+from musrep_jax.evaluation.chance import evaluate_random_scorer
+from musrep_jax.evaluation.label_sets import (
+    duplicate_labels,
+    find_exclusive_label_sets,
+    group_by_prefix,
+)
 from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
 
 # Enough for the range of random scorers; more take seconds on thousands of tracks.
@@ -45,7 +49,7 @@ class TaggingReport:
             intervals `roc_auc_ci`, `pr_auc_ci`; all labels, in the order of the output units.
         skipped_labels: names left out of the means.
         skip_reasons: name -> `no positives` or `no negatives`.
-        random: what a random scorer reaches on these tracks, see `chance.random_scorer`.
+        random: what a random scorer reaches on these tracks, see `chance.evaluate_random_scorer`.
         micro: `roc_auc` and `pr_auc` of all (track, label) pairs pooled.
         f1: `macro`, `micro`, `weighted` and `samples` F1 over all labels at one `threshold`.
         f1_fitted: the same at `thresholds`, name -> threshold; None when none were given.
@@ -83,7 +87,8 @@ class TaggingReport:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data that any JSON parser reads: None stands for what is not defined."""
         return {
-            field.name: json_safe(getattr(self, field.name)) for field in dataclasses.fields(self)
+            field.name: to_json_safe(getattr(self, field.name))
+            for field in dataclasses.fields(self)
         }
 
 
@@ -167,7 +172,7 @@ def make_report(
         }
         for i, name in enumerate(names)
     }
-    groups = prefix_groups(names) if label_groups is None else label_groups
+    groups = group_by_prefix(names) if label_groups is None else label_groups
     columns = {group: _columns(names, members, group) for group, members in groups.items()}
     overall = _macro(point, resamples, is_used)
     duplicates = duplicate_labels(is_positive, is_used)
@@ -181,7 +186,7 @@ def make_report(
         per_label=per_label,
         skipped_labels=tuple(skip_reasons),
         skip_reasons=skip_reasons,
-        random=random_scorer(
+        random=evaluate_random_scorer(
             is_positive, num_draws=min(num_bootstrap, NUM_RANDOM_SCORERS), seed=seed
         ),
         micro={
@@ -195,7 +200,7 @@ def make_report(
             for group, members in columns.items()
         },
         single_label={
-            set_name: decisions.single_label_report(
+            set_name: decisions.make_single_label_report(
                 is_positive[:, members],
                 score_array[:, members],
                 [names[i] for i in members],
@@ -203,7 +208,7 @@ def make_report(
                 seed,
                 track_groups,
             )
-            for set_name, members in exclusive_label_sets(is_positive, names, columns).items()
+            for set_name, members in find_exclusive_label_sets(is_positive, names, columns).items()
         },
         duplicate_labels=tuple(tuple(names[i] for i in members) for members in duplicates),
         merged=_merged(point, is_used, duplicates),
@@ -213,10 +218,10 @@ def make_report(
     )
 
 
-def json_safe(value: Any) -> Any:
+def to_json_safe(value: Any) -> Any:
     """Returns a value as plain Python data in which None stands for numbers that are not finite.
 
-    >>> json_safe({"ci": (np.float64(0.5), float("nan")), "n": np.int64(3)})
+    >>> to_json_safe({"ci": (np.float64(0.5), float("nan")), "n": np.int64(3)})
     {'ci': [0.5, None], 'n': 3}
 
     Args:
@@ -226,9 +231,9 @@ def json_safe(value: Any) -> Any:
         dict, list, str, bool, int, float or None.
     """
     if isinstance(value, Mapping):
-        return {str(key): json_safe(item) for key, item in value.items()}
+        return {str(key): to_json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [json_safe(item) for item in value]
+        return [to_json_safe(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -241,11 +246,11 @@ def _macro(
 ) -> dict[str, Any]:
     """Returns macro metrics over the chosen labels with their intervals."""
     resampled = dict(
-        zip(("roc_auc", "pr_auc"), macro_of_resamples(resamples, is_used), strict=True)
+        zip(("roc_auc", "pr_auc"), average_over_labels(resamples, is_used), strict=True)
     )
     result: dict[str, Any] = {"num_labels": int(is_used.sum())}
     for metric, values in point.items():
-        result[metric] = metrics.mean_over(values, is_used)
+        result[metric] = metrics.average_selected(values, is_used)
         result[f"{metric}_ci"] = metric_interval(resampled[metric], result[metric])
     return result
 

@@ -19,12 +19,12 @@ from musrep_jax import __version__
 from musrep_jax.config import ConfigError, given, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
-from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.cells import EXPORT_PREFIX, Cell, Share
 from musrep_jax.experiments.merging import copy_cells, open_workdirs
 from musrep_jax.experiments.presentation import Present, present, save_cell_figures
 from musrep_jax.experiments.workdir import Workdir
-from musrep_jax.exports.cards import model_readme
+from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.models import model_class
 from musrep_jax.runtime import distributed
@@ -298,7 +298,7 @@ class _Experiment:
             calibration=trained.calibration,
         )
         out = self.folder.export_dir(cell)
-        export = save_export(out, trained.variables, card, model_readme(card))
+        export = save_export(out, trained.variables, card, format_model_readme(card))
         self.folder.write_scores(cell, trained.track_ids, trained.labels, trained.scores)
         write_filters(folder, trained.filters)
         return describe_trained(trained, dataset, settings) | {
@@ -334,7 +334,7 @@ def describe_trained(
 ) -> dict[str, Any]:
     """Returns what a result says beyond its metrics: data, size, training."""
     leaves = jax.tree.leaves(trained.variables["params"])
-    return json_safe(
+    return to_json_safe(
         {
             "is_synthetic": dataset.spec.is_synthetic,
             "loss": settings.train.loss,

@@ -36,8 +36,8 @@ def present(
     shown = [with_display_names(result) for result in results]
     synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
     notes = notes_on(shown, config)
-    print(tables.results_table(shown, style="text", notes=notes), flush=True)
-    write_report(shown, folder, tables.results_table(shown, notes=notes))
+    print(tables.make_results_table(shown, style="text", notes=notes), flush=True)
+    write_report(shown, folder, tables.make_results_table(shown, notes=notes))
     if any(result["source"] for result in shown):
         figures.save_transfer_figures(shown, folder.path / "figures", synthetic=synthetic)
     save_cell_figures(folder, cells)
@@ -54,8 +54,8 @@ def write_report(shown: Sequence[Result], folder: Workdir, table: str) -> None:
     parts = ["# Results", table]
     for result in shown:
         if result["error"] is None:
-            parts += [f"## {title_of(result)}", tables.summary_text(result)]
-            parts.append(tables.per_label_table(result))
+            parts += [f"## {title_of(result)}", tables.format_report_summary(result)]
+            parts.append(tables.make_per_label_table(result))
     write_text(folder.path / "results.md", "\n\n".join(parts) + "\n")
 
 
@@ -79,11 +79,11 @@ def save_cell_figures(folder: Workdir, cells: Sequence[Cell]) -> None:
         )
         recorded = folder.cell_dir(cell)
         if cell.source is None and not is_current(labels, recorded / "result.json"):
-            figures.save_figure(run_figures.per_label_bars(result, title=title), labels)
+            figures.save_figure(run_figures.draw_per_label_bars(result, title=title), labels)
         if not is_current(training, recorded / "metrics.jsonl"):
             rows, best = read_rows(recorded / "metrics.jsonl"), result["best_step"]
             if rows:
-                curves = run_figures.training_curves(rows, title=title, best_step=best)
+                curves = run_figures.draw_training_curves(rows, title=title, best_step=best)
                 figures.save_figure(curves, training)
         if not is_current(filters, recorded / FILTERS_FILE):
             save_filter_figure(recorded, filters, title)

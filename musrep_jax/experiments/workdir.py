@@ -25,7 +25,7 @@ import numpy as np
 
 from musrep_jax.config import ConfigError, differences, plain
 from musrep_jax.evaluation.comparison import paired_bootstrap
-from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.cells import Cell, Share
 from musrep_jax.runtime.locks import Lock
 from musrep_jax.training.logs import read_rows, run_record
@@ -54,7 +54,7 @@ NOT_IDENTITY = {
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that a reader finds either the old file or the whole new one."""
-    text = json.dumps(json_safe(value), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(to_json_safe(value), indent=1, ensure_ascii=False) + "\n"
     write_text(path, text)
 
 
@@ -236,7 +236,7 @@ class Workdir:
             ours["labels"], ours["scores"], theirs["scores"],
             num_resamples=num_resamples, seed=cell.seed,
         )  # fmt: skip
-        result["versus_scratch"] = json_safe(comparison.to_dict())
+        result["versus_scratch"] = to_json_safe(comparison.to_dict())
         return True
 
     def all_results(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from musrep_jax.models import model_settings
 
-HUB_LICENCES = (
+HUB_LICENSES = (
     "apache-2.0", "mit", "isc", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0",
     "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0",
     "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "gpl-3.0", "agpl-3.0",
@@ -20,13 +20,13 @@ HUB_LICENCES = (
 Source: the Hub's list of licence identifiers."""
 
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
-FEW_TRACKS = 100
+MIN_RELIABLE_TRACKS = 100
 """Test tracks below which a card warns of them."""
 
 Card = Mapping[str, Any]
 
 
-def load_lines(card: Card, place: str) -> tuple[str, str, str]:
+def make_usage_lines(card: Card, place: str) -> tuple[str, str, str]:
     """Returns three lines of Python that load and use a model.
 
     Args:
@@ -41,7 +41,7 @@ def load_lines(card: Card, place: str) -> tuple[str, str, str]:
     return "import musrep_jax", f'tagger = musrep_jax.load_tagger("{place}")', use
 
 
-def model_readme(card: Card, lines: Sequence[str] = ()) -> str:
+def format_model_readme(card: Card, lines: Sequence[str] = ()) -> str:
     """Returns the text of an export's README.md.
 
     Args:
@@ -50,20 +50,20 @@ def model_readme(card: Card, lines: Sequence[str] = ()) -> str:
     """
     title = f"{card['model']['name']} for {_code(card['data']['name'])}"
     sections = [
-        ("Use", _use(lines or load_lines(card, "FOLDER"))),
+        ("Use", _use(lines or make_usage_lines(card, "FOLDER"))),
         ("Data", _data(card)),
         ("Results", _results(card)),
         ("Labels", _labels(card)),
         ("Input", _input(card)),
-        ("Known limits", _bullets(known_limits(card))),
-        ("How it was made", _making(card)),
+        ("Known limits", _bullets(list_known_limits(card))),
+        ("How it was made", _make_provenance_section(card)),
         ("Citation", _citation(card)),
     ]
     body = "\n\n".join(f"## {name}\n\n{text}" for name, text in sections if text)
     return f"---\n{_front_matter(card)}---\n\n# {title}\n\n{_summary(card)}\n\n{body}\n"
 
 
-def known_limits(card: Card) -> list[str]:
+def list_known_limits(card: Card) -> list[str]:
     """Returns what a user of the model has to know, one sentence or two each.
 
     Args:
@@ -78,14 +78,14 @@ def known_limits(card: Card) -> list[str]:
         )
     if not test:
         limits.append("Nothing was measured: the card has no results.")
-    elif test.get("num_tracks", FEW_TRACKS) < FEW_TRACKS:
+    elif test.get("num_tracks", MIN_RELIABLE_TRACKS) < MIN_RELIABLE_TRACKS:
         limits.append(
             f"Only {test['num_tracks']} test tracks: the intervals are wide, and rare labels rest "
             "on a handful of them."
         )
     if training.get("num_train_tracks"):
         limits.append(f"Trained on {training['num_train_tracks']} labelled tracks.")
-    settings = changed_settings(card)
+    settings = find_changed_settings(card)
     if settings:
         listed = ", ".join(f"{_code(name)} {value}" for name, value in settings.items())
         limits.append(f"Not the published size or input: {listed}.")
@@ -105,7 +105,7 @@ def known_limits(card: Card) -> list[str]:
     return [*limits, *(_sentence(note) for note in training.get("notes", ()))]
 
 
-def changed_settings(card: Card) -> dict[str, Any]:
+def find_changed_settings(card: Card) -> dict[str, Any]:
     """Returns the settings of the model that are not the published ones, as JSON values.
 
     Args:
@@ -121,7 +121,7 @@ def _front_matter(card: Card) -> str:
     data, name = card["data"], card["model"]["name"]
     licence = data["licence"].strip().lower().replace(" ", "-")
     lines = ["library_name: musrep_jax"]
-    if licence in HUB_LICENCES:
+    if licence in HUB_LICENSES:
         lines.append(f"license: {licence}")
     else:
         lines += ["license: other", f"license_name: {_quote(data['licence'])}"]
@@ -232,7 +232,7 @@ def _input(card: Card) -> str:
     return _table(("", ""), rows)
 
 
-def _making(card: Card) -> str:
+def _make_provenance_section(card: Card) -> str:
     versions, rows = card["versions"], [("model", card["model"]["name"])]
     skipped = {"notes"}
     rows += [(key.replace("_", " "), _value(value)) for key, value in card["training"].items()

@@ -29,7 +29,7 @@ from musrep_jax.exports.onnx_graph import (
     lower_jaxpr,
 )
 from musrep_jax.exports.onnx_ops import OPERATIONS
-from musrep_jax.exports.stablehlo import tagger_function
+from musrep_jax.exports.stablehlo import make_tagger_function
 from musrep_jax.exports.writing import Written
 from musrep_jax.inference.layout import CONFIG_FILE, ONNX_FILE
 from musrep_jax.inference.tagger import LoadedTagger
@@ -105,7 +105,9 @@ def lower(tagger: LoadedTagger, onnx: Any) -> Any:
         )
     shape = jax.export.symbolic_shape(f"batch, {tagger.model.num_samples}")
     with restricted_to(frozenset()):
-        traced = jax.jit(tagger_function(tagger)).trace(jax.ShapeDtypeStruct(shape, jnp.float32))
+        traced = jax.jit(make_tagger_function(tagger)).trace(
+            jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
     graph = Graph(onnx, INPUT, shape[0])
     try:
         closed = traced.jaxpr

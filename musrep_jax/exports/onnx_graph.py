@@ -133,14 +133,14 @@ class Graph:
             if is_number(new) or not is_number(old):
                 sizes.append([int(new) if is_number(new) else 1])  # 1 keeps what is there
             elif new == self.batch:
-                sizes.append(self._size_of_batch())
+                sizes.append(self._add_batch_size())
             else:
                 raise LoweringError(f"The size {new} is not the batch's {self.batch}.")
         if all(isinstance(size, list) for size in sizes):
             return self.add("Expand", value, [n for size in sizes for n in size])
         return self.add("Expand", value, self.add("Concat", *sizes, axis=0))
 
-    def _size_of_batch(self) -> Computed:
+    def _add_batch_size(self) -> Computed:
         if self._batch_size is None:
             self._batch_size = self.add("Shape", self._waveforms, start=0, end=1)
         return self._batch_size

@@ -17,8 +17,8 @@ from flax import traverse_util
 
 from musrep_jax.dsp.harmonic import fundamental_frequencies
 from musrep_jax.dsp.spectrogram import hann_window, mel_filter_bank
-from musrep_jax.exports.cards import load_lines
-from musrep_jax.exports.writing import Written, outputs_of
+from musrep_jax.exports.cards import make_usage_lines
+from musrep_jax.exports.writing import Written, compute_outputs
 from musrep_jax.inference.layout import (
     CONFIG_FILE,
     FRONT_END_PREFIX,
@@ -26,7 +26,7 @@ from musrep_jax.inference.layout import (
     SAFETENSORS_FORMAT,
 )
 from musrep_jax.inference.reading import read_safetensors, safetensors_numpy
-from musrep_jax.inference.tagger import LoadedTagger, open_tagger
+from musrep_jax.inference.tagger import LoadedTagger, build_tagger
 from musrep_jax.models import SpectrogramTagger, Tagger
 from musrep_jax.models.harmonic_cnn import HarmonicCNN
 
@@ -45,7 +45,7 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
         ExportError: if the package safetensors is missing.
     """
     flat = traverse_util.flatten_dict(jax.device_get(tagger.variables), sep=".")
-    constants = front_end_constants(tagger.model)
+    constants = get_front_end_constants(tagger.model)
     arrays = {name: np.ascontiguousarray(value) for name, value in {**flat, **constants}.items()}
     file = folder / SAFETENSORS_FILE
     safetensors_numpy().save_file(arrays, file, metadata={"format": "flax"})
@@ -56,15 +56,15 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     }
     text = json.dumps(config, indent=1, allow_nan=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-    back = open_tagger(*read_safetensors(folder), folder)
+    back = build_tagger(*read_safetensors(folder), folder)
     return Written(
-        outputs=outputs_of(back, chunks),
-        python_lines=load_lines(tagger.card, "{path}"),
+        outputs=compute_outputs(back, chunks),
+        python_lines=make_usage_lines(tagger.card, "{path}"),
         facts={"num_arrays": len(arrays), "fingerprint": back.fingerprint},
     )
 
 
-def front_end_constants(model: Tagger) -> dict[str, np.ndarray]:
+def get_front_end_constants(model: Tagger) -> dict[str, np.ndarray]:
     """Returns the arrays that a front end uses and no setting spells out.
 
     Args:

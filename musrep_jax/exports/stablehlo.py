@@ -65,7 +65,7 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
         "batch": "any size from 1",
         "length": f"{num_samples} samples"
         + (f": {FIXED_LENGTH[name]}" if name in FIXED_LENGTH else " or more"),
-        "outputs": output_shapes(exported),
+        "outputs": get_output_shapes(exported),
         "jax": jax.__version__,
         "calling_convention": exported.calling_convention_version,
     }
@@ -100,18 +100,18 @@ def lower(tagger: LoadedTagger) -> "jax.export.Exported":
             "batch, samples", constraints=(f"samples >= {num_samples}",)
         )
     with restricted_to(frozenset()):
-        return jax.export.export(jax.jit(tagger_function(tagger)), platforms=PLATFORMS)(
+        return jax.export.export(jax.jit(make_tagger_function(tagger)), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, jnp.float32)
         )
 
 
-def output_shapes(exported: "jax.export.Exported") -> dict[str, list[str]]:
+def get_output_shapes(exported: "jax.export.Exported") -> dict[str, list[str]]:
     """Returns the shapes of a program's outputs, symbolic sizes by name."""
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     return {name: [str(size) for size in value.shape] for name, value in outputs.items()}
 
 
-def tagger_function(tagger: LoadedTagger) -> Any:
+def make_tagger_function(tagger: LoadedTagger) -> Any:
     """Returns the function of a tagger: (batch, samples) -> its outputs by name."""
 
     def tag(waveforms: jax.Array) -> dict[str, jax.Array]:

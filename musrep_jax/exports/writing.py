@@ -11,7 +11,7 @@ import numpy as np
 from musrep_jax.config import choose
 from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.exports import ALIASES, FORMATS
-from musrep_jax.exports.cards import model_readme
+from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.inference.layout import CONFIG_FILE
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.runtime.folders import whole_folder
@@ -104,8 +104,8 @@ def export_as(
     chunks = make_test_chunks(tagger)
     with whole_folder(path, ExportError, lambda folder: _names(folder) == files) as folder:
         written: Written = form_module.write(tagger, folder, chunks)
-        differences = compare(outputs_of(tagger, chunks), written.outputs)
-        text = readme or model_readme(tagger.card, _lines(written, "FOLDER"))
+        differences = compare(compute_outputs(tagger, chunks), written.outputs)
+        text = readme or format_model_readme(tagger.card, _lines(written, "FOLDER"))
         (folder / README_FILE).write_text(text, encoding="utf-8")
         write_sums(folder, without=(README_FILE,))
     return Exported(known, path, differences, _lines(written, str(path)), written.facts)
@@ -141,7 +141,7 @@ def make_test_chunks(tagger: LoadedTagger) -> np.ndarray:
     return np.stack(chunks).astype(np.float32)
 
 
-def outputs_of(tagger: LoadedTagger, chunks: np.ndarray) -> dict[str, np.ndarray]:
+def compute_outputs(tagger: LoadedTagger, chunks: np.ndarray) -> dict[str, np.ndarray]:
     """Returns what a tagger says about chunks.
 
     Args:

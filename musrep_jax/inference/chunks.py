@@ -53,7 +53,7 @@ def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray
     return resample(values, sample_rate, target_rate)
 
 
-def cut_blocks(
+def chunk_blocks(
     blocks: Iterable[np.ndarray], length: int, silence: float = 0.0
 ) -> Iterator[tuple[np.ndarray, int, int]]:
     """Yields consecutive chunks of what comes in pieces; the last ends where the recording ends.
@@ -86,7 +86,7 @@ def cut_blocks(
 
 
 def cut(values: np.ndarray, length: int, silence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the chunks of a whole recording, as `cut_blocks` does.
+    """Returns the chunks of a whole recording, as `chunk_blocks` does.
 
     Args:
         values: (samples,) or (frames, mels), not empty.
@@ -96,5 +96,5 @@ def cut(values: np.ndarray, length: int, silence: float) -> tuple[np.ndarray, np
     Returns:
         float32 (chunks, length, ...) and the start and end of each in `values`, (chunks, 2).
     """
-    chunks, starts, ends = zip(*cut_blocks([values], length, silence), strict=True)
+    chunks, starts, ends = zip(*chunk_blocks([values], length, silence), strict=True)
     return np.stack(chunks), np.stack([starts, ends], axis=1)

@@ -18,7 +18,7 @@ from musrep_jax.training.checkpoints import README_FILE, ExportError
 FILES = (README_FILE, CONFIG_FILE, SAFETENSORS_FILE, SUMS_FILE)
 
 
-def check_name(name: str) -> str:
+def check_repository_name(name: str) -> str:
     """Returns the name of a repository, if it can be one and the Hub's package is there.
 
     Args:
@@ -43,8 +43,8 @@ def pull(name: str) -> Path:
         ExportError: if there is no such repository or no way to it, or the package is missing.
     """
     repository, _, revision = name.partition("@")
-    check_name(repository)
-    with _told(f"hub:{name} cannot be downloaded"):
+    check_repository_name(repository)
+    with _translate_errors(f"hub:{name} cannot be downloaded"):
         return Path(
             _huggingface_hub().snapshot_download(
                 repository, revision=revision or None, allow_patterns=list(FILES)
@@ -64,7 +64,7 @@ def push(folder: str | Path, name: str, *, is_private: bool = False) -> str:
         ExportError: if the Hub refuses, cannot be reached, or the package is missing.
     """
     api = _huggingface_hub().HfApi()
-    with _told(f"{folder} cannot be pushed to {check_name(name)}"):
+    with _translate_errors(f"{folder} cannot be pushed to {check_repository_name(name)}"):
         api.create_repo(name, private=is_private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=name,
@@ -87,7 +87,7 @@ def _huggingface_hub() -> Any:
 
 
 @contextlib.contextmanager
-def _told(what_failed: str) -> Iterator[None]:
+def _translate_errors(what_failed: str) -> Iterator[None]:
     """Turns the errors of the Hub and of the way to it into one sentence."""
     errors = _huggingface_hub().errors
     try:

@@ -20,7 +20,7 @@ from musrep_jax.runtime.integrity import SUMS_FILE, find_damage
 from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, load_export
 from musrep_jax.types import PyTree
 
-_OWN_FIELDS = ("library_name", "safetensors_format")
+_FORMAT_FIELDS = ("library_name", "safetensors_format")
 
 
 def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
@@ -86,7 +86,9 @@ def read_safetensors(path: Path) -> tuple[PyTree, dict[str, Any]]:
             f"{SAFETENSORS_FORMAT}: open it with the version that wrote it, or a newer one."
         )
     arrays = safetensors_numpy().load_file(path / SAFETENSORS_FILE)
-    return from_flat(arrays), {key: card[key] for key in card if key not in _OWN_FIELDS}
+    return unflatten_variables(arrays), {
+        key: card[key] for key in card if key not in _FORMAT_FIELDS
+    }
 
 
 def safetensors_numpy() -> Any:
@@ -104,7 +106,7 @@ def safetensors_numpy() -> Any:
     return safetensors.numpy
 
 
-def from_flat(arrays: Mapping[str, Any]) -> PyTree:
+def unflatten_variables(arrays: Mapping[str, Any]) -> PyTree:
     """Returns variables as nested dicts of arrays on the first device.
 
     Args:

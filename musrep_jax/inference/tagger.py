@@ -25,9 +25,9 @@ from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import PyTree
 
 BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
-_BATCHES_AHEAD = 2
+_PREFETCH_BATCHES = 2
 """That are on their way through the device while the next one is put together."""
-_CARD_OF_NUMBERS = ("model", "front_end", "sample_rate", "num_samples", "labels", "aggregate",
+_NUMERIC_CARD_FIELDS = ("model", "front_end", "sample_rate", "num_samples", "labels", "aggregate",
                     "output")  # fmt: skip
 
 
@@ -50,10 +50,10 @@ def load_tagger(path: str | Path) -> "LoadedTagger":
         ExportError: if the directory is missing, damaged, or does not agree with itself.
     """
     variables, card = read_model(path)
-    return open_tagger(variables, card, path)
+    return build_tagger(variables, card, path)
 
 
-def open_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -> "LoadedTagger":
+def build_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -> "LoadedTagger":
     """Returns the tagger of variables and a card that have been read.
 
     Args:
@@ -75,7 +75,7 @@ def open_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) ->
             f"{' and '.join(OUTPUTS)}: open it with the version that wrote it."
         )
     name = card["model"]["name"]
-    settings = {key: as_tuples(value) for key, value in card["model"]["settings"].items()}
+    settings = {key: to_tuples(value) for key, value in card["model"]["settings"].items()}
     known = model_settings(name)
     unknown = sorted(set(settings) - set(known))
     if unknown:
@@ -324,16 +324,16 @@ class LoadedTagger:
         Returns:
             An iterator of float32 (classes,) and (width,).
         """
-        rest, under_way = iter(chunks), deque()
+        rest, pending = iter(chunks), deque()
         while True:
             batch = list(itertools.islice(rest, self.batch_size))
             if batch:
                 padded = batch + batch[-1:] * (self.batch_size - len(batch))
-                under_way.append((self._forward(self.variables, np.stack(padded)), len(batch)))
-            if not under_way:
+                pending.append((self._forward(self.variables, np.stack(padded)), len(batch)))
+            if not pending:
                 return
-            if len(under_way) > _BATCHES_AHEAD or not batch:
-                outputs, num_real = under_way.popleft()
+            if len(pending) > _PREFETCH_BATCHES or not batch:
+                outputs, num_real = pending.popleft()
                 logits, embeddings = (np.asarray(x, np.float32) for x in jax.device_get(outputs))
                 yield from zip(logits[:num_real], embeddings[:num_real], strict=True)
 
@@ -355,7 +355,7 @@ class LoadedTagger:
         The same model has the same fingerprint wherever it lies and whenever it was exported, also
         under another licence, name or description.
         """
-        facts = {key: self.card.get(key) for key in _CARD_OF_NUMBERS}
+        facts = {key: self.card.get(key) for key in _NUMERIC_CARD_FIELDS}
         digest = hashlib.sha256(fingerprint(facts).encode())
         leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(self.variables))
         for path, leaf in leaves:
@@ -364,14 +364,14 @@ class LoadedTagger:
         return digest.hexdigest()
 
 
-def as_tuples(value: Any) -> Any:
+def to_tuples(value: Any) -> Any:
     """Returns JSON's lists as the tuples that a model's fields are, nested ones included.
 
     Example:
-        >>> as_tuples([[4, 2], [4, 2]])
+        >>> to_tuples([[4, 2], [4, 2]])
         ((4, 2), (4, 2))
     """
-    return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value
+    return tuple(to_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _embed(model: Tagger, inputs: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ HEADERS = {
 """Of every answer. There is no CORS: no header lets another site's page read an answer."""
 
 
-class Guard:
+class RequestGuard:
     """Middleware that answers only who calls this machine by its address, and own pages.
 
     A page of another site can make a browser send requests here, but not without its own name in
@@ -51,7 +51,7 @@ class Guard:
 
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not is_own_name(host, self._host):
+        if not is_allowed_host(host, self._host):
             refusal = f"this page does not answer to the name {host!r}: use its address."
         elif origin is not None and urlsplit(origin).netloc != host:
             refusal = "a page of another site may not use this one."
@@ -62,7 +62,7 @@ class Guard:
         await response(scope, receive, send_with_headers)
 
 
-def is_own_name(host: str, own: str) -> bool:
+def is_allowed_host(host: str, own: str) -> bool:
     """Returns whether a `Host` header names this machine in a way that no other site can arrange.
 
     Args:
@@ -70,8 +70,10 @@ def is_own_name(host: str, own: str) -> bool:
         own: name that was chosen on purpose.
 
     Example:
-        >>> is_own_name("127.0.0.1:8765", "127.0.0.1"), is_own_name("evil.example", "127.0.0.1")
-        (True, False)
+        >>> is_allowed_host("127.0.0.1:8765", "127.0.0.1")
+        True
+        >>> is_allowed_host("evil.example", "127.0.0.1")
+        False
     """
     try:
         name = urlsplit(f"//{host}").hostname

@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.evaluation.tagging import to_json_safe
 
-VOID = ("meta", "link", "input", "br")
+VOID_ELEMENTS = ("meta", "link", "input", "br")
 
 
 class Markup(str):
@@ -38,7 +38,7 @@ def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
         key = key.removesuffix("_").replace("_", "-")
         written.append(f" {key}" if value is True else f' {key}="{html.escape(str(value))}"')
     opening = f"<{name}{''.join(written)}>"
-    return Markup(opening if name in VOID else f"{opening}{join(children)}</{name}>")
+    return Markup(opening if name in VOID_ELEMENTS else f"{opening}{join(children)}</{name}>")
 
 
 def join(children: Iterable[Any]) -> Markup:
@@ -123,6 +123,6 @@ def data_block(name: str, value: Any) -> Markup:
         name: `id` of the block.
         value: plain data; numbers that are not finite become null.
     """
-    text = json.dumps(json_safe(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(to_json_safe(value), ensure_ascii=False, separators=(",", ":"))
     safe = Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
     return element("script", safe, type="application/json", id=name)

@@ -22,7 +22,7 @@ from musrep_jax.experiments.presentation import notes_on, title_of, with_display
 from musrep_jax.experiments.reading import Run
 from musrep_jax.pages import read_static, report_data, report_models, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, facts, join
-from musrep_jax.pages.report_tracks import PlayedTrack
+from musrep_jax.pages.report_tracks import PlayableTrack
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.training.checkpoints import CARD_FILE
@@ -37,7 +37,7 @@ Section = tuple[str, str, Markup]
 """Its id, its title, its content."""
 
 
-def make_page(run: Run, played: Sequence[PlayedTrack], listening: str) -> str:
+def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
     """Returns the report of a run as an HTML file.
 
     Args:
@@ -50,14 +50,14 @@ def make_page(run: Run, played: Sequence[PlayedTrack], listening: str) -> str:
     sections: list[Section] = [
         *_transfer(list(shown.values())),
         *_cells(list(shown.values())),
-        *_one_cell(finished),
-        ("listen", "Listen: tags over time", _listen(played, listening)),
+        *_make_cell_section(finished),
+        ("listen", "Listen: tags over time", _make_listening_section(played, listening)),
         *_failures(shown, run.unfinished),
-        ("made", "How this was made", _making(run)),
+        ("made", "How this was made", _make_provenance_section(run)),
     ]
     data = {
         "cells": [
-            report_data.cell_details(name, result, run.rows(name))
+            report_data.make_cell_details(name, result, run.rows(name))
             for name, result in finished.items()
         ],
         "learning": report_data.learning_curves(list(shown.values()), _synthetic(shown)),
@@ -114,22 +114,22 @@ def describe_cell(run: Run, name: str) -> str:
     return title_of(with_display_names(run.results[name]))
 
 
-def for_others(text: str) -> str:
+def strip_local_paths(text: str) -> str:
     """Returns a text with the last part only of its absolute paths, because pages travel.
 
-    >>> for_others("There is nothing in /home/some/body/runs: see https://example.org/a/b.")
+    >>> strip_local_paths("There is nothing in /home/some/body/runs: see https://example.org/a/b.")
     'There is nothing in runs: see https://example.org/a/b.'
     """
     words = text.split(" ")
     return " ".join(without_folders(word) if _PATH.search(word) else word for word in words)
 
 
-def _without_folders(value: Any) -> Any:
+def _strip_folders(value: Any) -> Any:
     """Returns a config with the last part only of its absolute paths."""
     if isinstance(value, Mapping):
-        return {key: _without_folders(item) for key, item in value.items()}
+        return {key: _strip_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_folders(item) for item in value]
+        return [_strip_folders(item) for item in value]
     return without_folders(value) if isinstance(value, str) else value
 
 
@@ -163,7 +163,7 @@ def _synthetic(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _names(results: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
     """Returns the shown name of every data set."""
-    return cells_file.display_names(
+    return cells_file.make_display_names(
         [r["target"] for r in results] + [r.get("source") for r in results]
     )
 
@@ -176,7 +176,7 @@ def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
     states += [f"{failed} failed"] if failed else []
     states += [f"{len(run.unfinished)} without a result"] if run.unfinished else []
     targets, models = (cells_file.ordered(results, field) for field in ("target", "model"))
-    sources = cells_file.source_order(results)
+    sources = cells_file.order_sources(results)
     names = _names(results)
     config = ml_collections.ConfigDict({"model": {"size": None}})
     config.update(ml_collections.ConfigDict(run.config))
@@ -204,7 +204,7 @@ def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
     if not any(result.get("source") for result in results):
         return []
     synthetic = sorted({r["target"] for r in results if r.get("is_synthetic")})
-    matrices = report_tables.transfer_matrices(results, synthetic)
+    matrices = report_tables.make_transfer_matrices(results, synthetic)
     legend = element(
         "p",
         "Colour: difference to training from scratch on the same tracks, ",
@@ -227,7 +227,7 @@ def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
     )  # fmt: skip
     if len({result.get("num_train_tracks") for result in results if result.get("source")}) > 1:
         sections.append(("curves", "Learning curves", curves))
-    differences = report_tables.differences_table(results, _names(results))
+    differences = report_tables.make_differences_table(results, _names(results))
     if differences is None:
         differences = element(
             "p",
@@ -244,12 +244,12 @@ def _cells(results: Sequence[Mapping[str, Any]]) -> list[Section]:
         text = element("p", "No cell has a result yet: the page can be made again at any time.")
         return [("cells", "All cells", text)]
     names = _names(results)
-    models = report_models.model_tables(results, names)
+    models = report_models.make_model_tables(results, names)
     sections = [("models", "Models", join(models))] if models else []
-    return [*sections, ("cells", "All cells", report_tables.results_table(results, names))]
+    return [*sections, ("cells", "All cells", report_tables.make_results_table(results, names))]
 
 
-def _one_cell(finished: Mapping[str, Mapping[str, Any]]) -> list[Section]:
+def _make_cell_section(finished: Mapping[str, Mapping[str, Any]]) -> list[Section]:
     """Returns the section on labels and training of one cell, which the page's script fills."""
     if not finished:
         return []
@@ -272,7 +272,7 @@ def _one_cell(finished: Mapping[str, Mapping[str, Any]]) -> list[Section]:
     return [("labels", "One cell: training and labels", join(content))]
 
 
-def _listen(played: Sequence[PlayedTrack], listening: str) -> Markup:
+def _make_listening_section(played: Sequence[PlayableTrack], listening: str) -> Markup:
     """Returns the tracks to be heard."""
     cards = []
     for number, track in enumerate(played):
@@ -289,7 +289,9 @@ def _listen(played: Sequence[PlayedTrack], listening: str) -> Markup:
                 element("div", class_="taggram", data_track=number),
             )
         )  # fmt: skip
-    return join([element("p", for_others(listening), class_=None if played else "note"), cards])
+    return join(
+        [element("p", strip_local_paths(listening), class_=None if played else "note"), cards]
+    )
 
 
 def _failures(
@@ -297,7 +299,7 @@ def _failures(
 ) -> list[Section]:
     """Returns the section on cells without a result, none when all have one."""
     entries = [
-        (title_of(result), element("code", for_others(result.get("error") or "no result")))
+        (title_of(result), element("code", strip_local_paths(result.get("error") or "no result")))
         for result in shown.values()
         if cells_file.is_failed(result)
     ]
@@ -311,7 +313,7 @@ def _failures(
     return [("failed", "Failed and unfinished cells", element("ul", listed, class_="problems"))]
 
 
-def _making(run: Run) -> Markup:
+def _make_provenance_section(run: Run) -> Markup:
     """Returns command, versions, config, and what to cite."""
     record = run.record
     packages = ", ".join(f"{k} {v}" for k, v in (record.get("packages") or {}).items() if v)
@@ -334,7 +336,7 @@ def _making(run: Run) -> Markup:
             element("summary", "The resolved config"),
             element(
                 "pre",
-                json.dumps(_without_folders(run.config), indent=1, ensure_ascii=False),
+                json.dumps(_strip_folders(run.config), indent=1, ensure_ascii=False),
                 tabindex="0",
                 role="region",
                 aria_label="The resolved config",

@@ -7,7 +7,7 @@ from typing import Any
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, MODES
-from musrep_jax.reporting.tables import summary_text
+from musrep_jax.reporting.tables import format_report_summary
 
 Result = Mapping[str, Any]
 
@@ -31,19 +31,19 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
     found = []
     for model in cells_file.ordered(results, "model"):
         cells = [cell for cell in results if cell["model"] == model]
-        if len(captions.training_sizes(cells)) < 2:
+        if len(captions.list_training_sizes(cells)) < 2:
             continue
-        targets = captions.carried_targets(cells)
+        targets = captions.find_transfer_targets(cells)
         for metric in METRIC_TITLES:
             summaries = [
                 s
-                for s in cells_file.summarise(cells, metric).values()
+                for s in cells_file.summarize(cells, metric).values()
                 if s.num_train_tracks_used
                 and math.isfinite(s.value)
                 and s.condition.target in targets
             ]
-            pairs = captions.transfer_pairs(summaries, targets)
-            names = captions.axis_names([name for pair in pairs for name in pair], synthetic)
+            pairs = captions.list_transfer_pairs(summaries, targets)
+            names = captions.make_axis_names([name for pair in pairs for name in pair], synthetic)
             panels = []
             for source, target in pairs:
                 of_pair = [
@@ -64,7 +64,9 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
     return found
 
 
-def cell_details(name: str, result: Result, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def make_cell_details(
+    name: str, result: Result, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Returns what the page shows of one finished cell, as JSON values.
 
     Args:
@@ -93,10 +95,10 @@ def cell_details(name: str, result: Result, rows: Sequence[Mapping[str, Any]]) -
             for row in rows
             if row.get("kind") == kind
         ]
-        curves[kind] = thinned(points)
+        curves[kind] = thin_points(points)
     return {
         "name": name,
-        "summary": summary_text(result).splitlines(),
+        "summary": format_report_summary(result).splitlines(),
         "numTracks": result["num_tracks"],
         "labels": labels,
         "bestStep": result.get("best_step"),
@@ -104,10 +106,10 @@ def cell_details(name: str, result: Result, rows: Sequence[Mapping[str, Any]]) -
     }
 
 
-def thinned(points: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
+def thin_points(points: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
     """Returns evenly spaced points, first and last among them.
 
-    >>> thinned([0, 1, 2, 3, 4, 5], 3)
+    >>> thin_points([0, 1, 2, 3, 4, 5], 3)
     [0, 2, 5]
 
     Args:

@@ -6,9 +6,9 @@ from typing import Any
 
 from musrep_jax.pages.markup import Markup, element, table
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.model_table import ModelRow, Score, cost_texts, model_rows
+from musrep_jax.reporting.model_table import ModelRow, Score, format_costs, make_model_rows
 from musrep_jax.reporting.results import METRIC_TITLES
-from musrep_jax.reporting.tables import NOTHING, number_text
+from musrep_jax.reporting.tables import EMPTY_CELL, format_number
 
 Result = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ COSTS = ("Parameters", "FLOPs / chunk", "FLOPs / s of audio", "Tracks / s", "Sec
 COST_FIELDS = ("num_params", "flops_per_chunk", "flops_per_second", "tracks_per_second", "seconds")
 
 
-def model_tables(results: Sequence[Result], names: Mapping[str | None, str]) -> list[Markup]:
+def make_model_tables(results: Sequence[Result], names: Mapping[str | None, str]) -> list[Markup]:
     """Returns a table of models for every target and number of training tracks that has several.
 
     Args:
@@ -45,7 +45,7 @@ def model_tables(results: Sequence[Result], names: Mapping[str | None, str]) -> 
 
 def _table(cells: Sequence[Result]) -> Markup:
     """Returns the table of the models of one data set."""
-    rows = model_rows(cells)
+    rows = make_model_rows(cells)
     bounds = {
         metric: [
             bound
@@ -64,12 +64,12 @@ def _table(cells: Sequence[Result]) -> Markup:
 def _line(row: ModelRow, bounds: Mapping[str, Sequence[float]]) -> list[Any]:
     """Returns the cells of one model."""
     if not row.num_seeds:
-        return [row.model, "failed", *[NOTHING] * (len(METRIC_TITLES) + len(COSTS) - 1)]
+        return [row.model, "failed", *[EMPTY_CELL] * (len(METRIC_TITLES) + len(COSTS) - 1)]
     line: list[Any] = [row.model]
     for metric in METRIC_TITLES:
         score = row.scores[metric]
         line.append((_score(score, bounds[metric]), score.value))
-    for text, field in zip(cost_texts(row), COST_FIELDS, strict=True):
+    for text, field in zip(format_costs(row), COST_FIELDS, strict=True):
         cost = row.costs[field]
         line.append((text, None if math.isnan(cost) else cost))
     return line
@@ -96,5 +96,5 @@ def _score(score: Score, bounds: Sequence[float]) -> Markup:
     if math.isfinite(score.ci[0]):
         interval = element("span", f" [{score.ci[0]:.3f}, {score.ci[1]:.3f}]", class_="interval")
     mark = f" {score.mark}" if score.mark else ""
-    text = f"{number_text(score.value)}{spread}{mark}"
+    text = f"{format_number(score.value)}{spread}{mark}"
     return element("div", plot, text, interval, class_="with-plot")

@@ -5,28 +5,28 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musrep_jax.evaluation.comparison import holm_adjusted
+from musrep_jax.evaluation.comparison import apply_holm_correction
 from musrep_jax.pages.markup import Markup, element, join, table
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.model_table import si_text
+from musrep_jax.reporting.model_table import format_si
 from musrep_jax.reporting.results import (
     METRIC_TITLES,
     SIGNIFICANCE,
     Summary,
 )
-from musrep_jax.reporting.tables import number_text
+from musrep_jax.reporting.tables import format_number
 
 Result = Mapping[str, Any]
 
 NUM_SHADES = 6
-MIN_COLOUR_RANGE = 0.02
+MIN_COLOR_RANGE = 0.02
 CELLS = (
     "Brackets: 95 % bootstrap intervals over test tracks. Random: a scorer that knows nothing, on "
     "the same tracks."
 )
-BEST = " Best: the model with the highest mean over seeds; * p < 0.05, paired bootstrap."
-DIFFERENCES = (
+BEST_CAPTION = " Best: the model with the highest mean over seeds; * p < 0.05, paired bootstrap."
+DIFFERENCES_CAPTION = (
     "Brackets: 95 % intervals of the paired bootstrap over test tracks; p: of no difference, "
     "* below 0.05, ** also after Holm's correction for all rows."
 )
@@ -38,7 +38,7 @@ MINUS = "\u2212"
 """As wide as a plus sign."""
 
 
-def transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) -> list[Markup]:
+def make_transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) -> list[Markup]:
     """Returns the transfer matrix for every model, metric and number of training tracks.
 
     Each is a block with `data-model`, `data-metric` and `data-size`, of which the page shows one.
@@ -51,8 +51,8 @@ def transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) -> li
     for model in cells_file.ordered(results, "model"):
         of_model = [cell for cell in results if cell["model"] == model]
         for metric in METRIC_TITLES:
-            limit = colour_range(of_model, metric)
-            for size in sorted(captions.training_sizes(of_model), reverse=True):
+            limit = get_color_range(of_model, metric)
+            for size in sorted(captions.list_training_sizes(of_model), reverse=True):
                 blocks.append(
                     element(
                         "div",
@@ -60,21 +60,21 @@ def transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) -> li
                         class_="matrices",
                         data_model=model,
                         data_metric=metric,
-                        data_size=size_text(size),
+                        data_size=format_size(size),
                     )
                 )
     return blocks
 
 
-def colour_range(results: Sequence[Result], metric: str) -> float:
+def get_color_range(results: Sequence[Result], metric: str) -> float:
     """Returns the greatest difference to scratch, which has the strongest colour.
 
     Args:
         results: of one model.
         metric: `roc_auc` or `pr_auc`.
     """
-    found = [abs(s.difference) for s in cells_file.summarise(results, metric).values()]
-    return max([MIN_COLOUR_RANGE, *(value for value in found if math.isfinite(value))])
+    found = [abs(s.difference) for s in cells_file.summarize(results, metric).values()]
+    return max([MIN_COLOR_RANGE, *(value for value in found if math.isfinite(value))])
 
 
 def shade(difference: float, limit: float) -> str:
@@ -93,7 +93,7 @@ def shade(difference: float, limit: float) -> str:
     return f"{'down' if difference < 0 else 'up'}-{strength}"
 
 
-def size_text(size: float) -> str:
+def format_size(size: float) -> str:
     """Returns a number of training tracks in a word, "all" for infinitely many."""
     return "all" if math.isinf(size) else str(int(size))
 
@@ -102,7 +102,7 @@ def _panels(
     cells: Sequence[Result], metric: str, size: float, limit: float, synthetic: Sequence[str]
 ) -> list[Markup]:
     """Returns one table per mode."""
-    matrix = captions.transfer_matrix(cells, metric, size, synthetic)
+    matrix = captions.make_transfer_matrix(cells, metric, size, synthetic)
     names = matrix.names
     panels = []
     for mode in matrix.modes:
@@ -123,7 +123,9 @@ def _panels(
                 )
             )
         tracks = "all training tracks" if math.isinf(size) else f"{int(size)} training tracks"
-        caption = f"{_words(mode)}: {METRIC_TITLES[metric]} on the target's test tracks, {tracks}"
+        caption = (
+            f"{_format_mode(mode)}: {METRIC_TITLES[metric]} on the target's test tracks, {tracks}"
+        )
         corner = element("th", "source \u2193  target \u2192", scope="col", class_="corner")
         panels.append(
             element(
@@ -159,36 +161,38 @@ def _field(summary: Summary | None, limit: float, is_same: bool) -> Markup:
         mark = join([" *", element("span", " significant", class_="for-readers")])
         change = element(
             "span",
-            change_text(summary.difference, (math.nan, math.nan)),
+            format_change(summary.difference, (math.nan, math.nan)),
             mark if summary.is_significant else None,
             class_="change",
         )
     return element(
         "td",
-        element("span", number_text(summary.value), class_="value"),
+        element("span", format_number(summary.value), class_="value"),
         element("span", *small, class_="interval") if small else None,
         change,
         class_=f"field {shade(summary.difference, limit)}",
     )
 
 
-def differences_table(results: Sequence[Result], names: Mapping[str | None, str]) -> Markup | None:
+def make_differences_table(
+    results: Sequence[Result], names: Mapping[str | None, str]
+) -> Markup | None:
     """Returns the differences to scratch with intervals and p-values, or None without any.
 
     Args:
         results: of all cells, with display names.
         names: shown name of every data set.
     """
-    compared = [r for r in cells_file.sorted_cells(results) if r.get("versus_scratch")]
+    compared = [r for r in cells_file.sort_cells(results) if r.get("versus_scratch")]
     if not compared:
         return None
-    conditions = Conditions.of(compared, names)
+    conditions = ConditionColumns.of(compared, names)
     corrected, ranges = {}, {}
     for metric in METRIC_TITLES:
         found = [cells_file.versus_scratch(cell, metric) for cell in compared]
-        corrected[metric] = holm_adjusted([p for _, _, p in found])
+        corrected[metric] = apply_holm_correction([p for _, _, p in found])
         bounds = [abs(v) for d, ci, _ in found for v in (d, *ci) if math.isfinite(v)]
-        ranges[metric] = max([MIN_COLOUR_RANGE, *bounds])
+        ranges[metric] = max([MIN_COLOR_RANGE, *bounds])
     rows = []
     for index, cell in enumerate(compared):
         row: list[Any] = conditions.cells(cell)
@@ -198,22 +202,22 @@ def differences_table(results: Sequence[Result], names: Mapping[str | None, str]
                 (
                     element(
                         "div",
-                        interval_plot(difference, ci, ranges[metric]),
-                        change_text(difference, ci),
+                        draw_interval(difference, ci, ranges[metric]),
+                        format_change(difference, ci),
                         class_="with-plot",
                     ),
                     _sortable(difference),
                 ),
-                p_cell(p_value, float(corrected[metric][index])),
+                make_p_value_cell(p_value, float(corrected[metric][index])),
             ]
         rows.append(row)
     heads = conditions.heads
     for title in METRIC_TITLES.values():
         heads += [(f"{title} \u2212 scratch [95 %]", "number"), ("p", "number")]
-    return table(DIFFERENCES, heads, rows, class_="sortable", is_tall=True)
+    return table(DIFFERENCES_CAPTION, heads, rows, class_="sortable", is_tall=True)
 
 
-def interval_plot(value: float, ci: tuple[float, float], limit: float) -> Markup | None:
+def draw_interval(value: float, ci: tuple[float, float], limit: float) -> Markup | None:
     """Returns a small figure of a difference and its interval around zero; the text says the same.
 
     Args:
@@ -248,41 +252,41 @@ def interval_plot(value: float, ci: tuple[float, float], limit: float) -> Markup
     )
 
 
-def results_table(results: Sequence[Result], names: Mapping[str | None, str]) -> Markup:
+def make_results_table(results: Sequence[Result], names: Mapping[str | None, str]) -> Markup:
     """Returns every cell with both metrics, chance level, size and time.
 
     Args:
         results: of all cells, with display names.
         names: shown name of every data set.
     """
-    listed = cells_file.sorted_cells(results)
-    conditions = Conditions.of(listed, names)
+    listed = cells_file.sort_cells(results)
+    conditions = ConditionColumns.of(listed, names)
     has_costs = any(cell.get("flops_per_second") is not None for cell in listed)
     has_best = any(cell.get("versus_best") for cell in listed)
     rows = []
     for cell in listed:
         row: list[Any] = conditions.cells(cell)
         for metric in METRIC_TITLES:
-            value = cells_file.as_number(cell.get(metric))
-            shown = value_markup(value, cells_file.as_interval(cell.get(f"{metric}_ci")))
+            value = cells_file.parse_number(cell.get(metric))
+            shown = make_value_markup(value, cells_file.parse_interval(cell.get(f"{metric}_ci")))
             row.append(("failed" if cells_file.is_failed(cell) else shown, _sortable(value)))
         if has_best:
             for metric in METRIC_TITLES:
                 best = (cell.get("versus_best") or {}).get(metric) or {}
-                difference = cells_file.as_number(best.get("difference"))
-                text = change_text(difference, cells_file.as_interval(best.get("ci")))
-                p_value = cells_file.as_number(best.get("p_value"))
+                difference = cells_file.parse_number(best.get("difference"))
+                text = format_change(difference, cells_file.parse_interval(best.get("ci")))
+                p_value = cells_file.parse_number(best.get("p_value"))
                 mark = " *" if p_value < SIGNIFICANCE else ""
                 row.append((text + mark if text else "", _sortable(difference)))
-        chance = [cells_file.as_number((cell.get("random") or {}).get(m)) for m in METRIC_TITLES]
-        row.append(" / ".join(number_text(value) for value in chance))
-        params = cells_file.as_number(cell.get("num_params"))
+        chance = [cells_file.parse_number((cell.get("random") or {}).get(m)) for m in METRIC_TITLES]
+        row.append(" / ".join(format_number(value) for value in chance))
+        params = cells_file.parse_number(cell.get("num_params"))
         row.append(("" if math.isnan(params) else f"{params:,.0f}", _sortable(params)))
         for field in ("flops_per_second", "tracks_per_second") if has_costs else ():
-            cost = cells_file.as_number(cell.get(field))
-            row.append((si_text(cost), _sortable(cost)))
-        seconds = cells_file.as_number(cell.get("seconds"))
-        row.append((number_text(seconds)[:-2].rstrip(".") or "-", _sortable(seconds)))
+            cost = cells_file.parse_number(cell.get(field))
+            row.append((format_si(cost), _sortable(cost)))
+        seconds = cells_file.parse_number(cell.get("seconds"))
+        row.append((format_number(seconds)[:-2].rstrip(".") or "-", _sortable(seconds)))
         rows.append(row)
     heads = [
         *conditions.heads,
@@ -297,12 +301,12 @@ def results_table(results: Sequence[Result], names: Mapping[str | None, str]) ->
         *((title, "number") for title in ("FLOPs / s of audio", "Tracks / s") if has_costs),
         ("Seconds", "number"),
     ]
-    caption = CELLS + (BEST if has_best else "")
+    caption = CELLS + (BEST_CAPTION if has_best else "")
     return table(caption, heads, rows, class_="sortable", is_tall=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Conditions:
+class ConditionColumns:
     """The columns that say what a cell is: its target, and what not all cells have in common.
 
     Attributes:
@@ -314,7 +318,7 @@ class Conditions:
     fields: tuple[str, ...]
 
     @classmethod
-    def of(cls, results: Sequence[Result], names: Mapping[str | None, str]) -> "Conditions":
+    def of(cls, results: Sequence[Result], names: Mapping[str | None, str]) -> "ConditionColumns":
         """Returns the columns that tell these cells apart.
 
         Args:
@@ -342,7 +346,7 @@ class Conditions:
         tracks = str(size) if size else f"all ({used})" if used else "all"
         shown = {
             "source": "" if source is None else self.names[source],
-            "mode": _words(result["mode"]),
+            "mode": _format_mode(result["mode"]),
             "model": result["model"],
             "num_train_tracks": (tracks, size or used or 1_000_000_000),
             "seed": str(result.get("seed", "")),
@@ -350,18 +354,18 @@ class Conditions:
         return [self.names[result["target"]], *(shown[field] for field in self.fields)]
 
 
-def value_markup(value: float, ci: tuple[float, float]) -> Markup:
+def make_value_markup(value: float, ci: tuple[float, float]) -> Markup:
     """Returns a value with its interval, the interval in smaller letters."""
     bounds = None
     if math.isfinite(ci[0]):
         bounds = element("span", f" [{ci[0]:.3f}, {ci[1]:.3f}]", class_="interval")
-    return join([number_text(value), bounds])
+    return join([format_number(value), bounds])
 
 
-def change_text(difference: float, ci: tuple[float, float]) -> str:
+def format_change(difference: float, ci: tuple[float, float]) -> str:
     """Returns a difference with its sign and interval, an empty text for NaN.
 
-    >>> change_text(0.1, (0.05, 0.25))
+    >>> format_change(0.1, (0.05, 0.25))
     '+0.100 [+0.050, +0.250]'
 
     Args:
@@ -374,7 +378,7 @@ def change_text(difference: float, ci: tuple[float, float]) -> str:
     return f"{difference:+.3f}{bounds}".replace("-", MINUS)
 
 
-def p_cell(p_value: float, corrected: float) -> tuple[Any, Any]:
+def make_p_value_cell(p_value: float, corrected: float) -> tuple[Any, Any]:
     """Returns a p-value with its mark, and what to sort it by."""
     if math.isnan(p_value):
         return "", None
@@ -386,5 +390,5 @@ def _sortable(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _words(mode: str) -> str:
+def _format_mode(mode: str) -> str:
     return mode.replace("_", " ")

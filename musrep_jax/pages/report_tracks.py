@@ -11,8 +11,8 @@ from musrep_jax.config import ConfigError
 from musrep_jax.data.audio.encoders import compress
 from musrep_jax.data.datasets import Dataset, DatasetError, make_builder
 from musrep_jax.experiments.reading import Run, read_scores
+from musrep_jax.inference.tag_output import Tags
 from musrep_jax.inference.tagger import LoadedTagger, load_tagger
-from musrep_jax.inference.tags import Tags
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.tasks.settings import builder_of
 from musrep_jax.training.checkpoints import ExportError
@@ -22,7 +22,7 @@ MAX_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
-class PlayedTrack:
+class PlayableTrack:
     """A track with its tags over time.
 
     Attributes:
@@ -49,7 +49,7 @@ class PlayedTrack:
         return f"data:{self.media_type};base64,{base64.b64encode(self.audio).decode('ascii')}"
 
 
-def best_cells(run: Run) -> list[str]:
+def find_best_cells(run: Run) -> list[str]:
     """Returns the finished cell with the highest ROC-AUC of every target, the best of them first.
 
     Only cells whose model is there; where something was carried, cells that something was carried
@@ -71,7 +71,7 @@ def best_cells(run: Run) -> list[str]:
     return list(best.values())
 
 
-def play_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayedTrack], str]:
+def make_playable_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayableTrack], str]:
     """Returns test tracks of a cell, evenly spread over the split, or why there are none.
 
     No data set is built or downloaded for a report.
@@ -87,7 +87,7 @@ def play_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayedTrack]
     try:
         tagger = load_tagger(run.export_dir(name))
         test = read_scores(run, name)
-        dataset = open_built(run, run.results[name]["target"], tagger)
+        dataset = open_built_dataset(run, run.results[name]["target"], tagger)
     except (ConfigError, DatasetError, ExportError, ValueError, OSError) as error:
         return [], " ".join(str(error).split())
     tracks = dataset.tracks("test")
@@ -99,10 +99,10 @@ def play_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayedTrack]
         )
     spread = np.linspace(0, len(test.track_ids) - 1, min(num_tracks, len(test.track_ids)))
     chosen = [test.track_ids[int(place)] for place in spread]
-    return [_play(tagger, dataset, rows[track_id]) for track_id in chosen], ""
+    return [_make_playable_track(tagger, dataset, rows[track_id]) for track_id in chosen], ""
 
 
-def open_built(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
+def open_built_dataset(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
     """Returns a data set of a run that stands on this machine.
 
     Args:
@@ -139,7 +139,7 @@ def open_built(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
     return Dataset(builder.directory, sample_rate=tagger.sample_rate, cache_megabytes=0)
 
 
-def _play(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayedTrack:
+def _make_playable_track(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayableTrack:
     """Returns a track with its tags."""
     tracks = dataset.tracks("test")
     rate, num_samples = dataset.spec.sample_rate, int(tracks.num_samples[row])
@@ -150,7 +150,7 @@ def _play(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayedTrack:
     holds = np.flatnonzero(tracks.label_matrix[row] > 0)
     true_labels = tuple(dataset.spec.label_names[column] for column in holds)
     thresholds = {k: round(v, 3) for k, v in Tags(tagger, is_raw=False).thresholds.items()}
-    return PlayedTrack(
+    return PlayableTrack(
         track_id=tracks.track_ids[row],
         audio=content,
         media_type=media_type,

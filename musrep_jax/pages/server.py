@@ -49,11 +49,11 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from musrep_jax.pages import read_static
-from musrep_jax.pages.guard import Guard
-from musrep_jax.pages.listening import AbandonedError, Listener, RecordingError
+from musrep_jax.pages.guard import RequestGuard
+from musrep_jax.pages.tagging_service import RecordingError, RequestCanceledError, TaggingService
 from musrep_jax.pages.uploads import Upload, receive
 
-MAX_INSIDE = 16
+MAX_PENDING_REQUESTS = 16
 """Recordings that are being sent, computed or waiting; more are told to come again."""
 _MAX_NEAREST = 100
 _STATIC = {
@@ -69,8 +69,8 @@ _MEDIA_TYPES = {
     ".ogg": "audio/ogg", ".opus": "audio/ogg", ".wav": "audio/wav",
 }  # fmt: skip
 """What a browser is told of a file of a store; never that it is a page."""
-_PART_BYTES = 1 << 16
-_SECONDS_TO_END = 3
+_BLOCK_BYTES = 1 << 16
+_SHUTDOWN_SECONDS = 3
 
 
 class ServeError(ValueError):
@@ -85,27 +85,27 @@ class Page:
     """
 
     def __init__(
-        self, listener: Listener, folder: pathlib.Path, max_upload_bytes: int, host: str
+        self, service: TaggingService, folder: pathlib.Path, max_upload_bytes: int, host: str
     ) -> None:
         """Prepares the answers; nothing is computed yet.
 
         Args:
-            listener: model and store.
+            service: model and store.
             folder: where recordings lie while they are needed.
             max_upload_bytes: of a recording.
             host: name or address that the page is called by, beside all addresses in figures.
         """
-        self._listener, self._folder, self._max_upload_bytes = listener, folder, max_upload_bytes
-        self._turn = asyncio.Lock()
-        self._inside: set[threading.Event] = set()
+        self._service, self._folder, self._max_upload_bytes = service, folder, max_upload_bytes
+        self._compute_lock = asyncio.Lock()
+        self._active_requests: set[threading.Event] = set()
         self._is_closing = False
         statics = [
-            Route(f"/static/{name}", _static(name, media_type))
+            Route(f"/static/{name}", _make_static_handler(name, media_type))
             for name, media_type in _STATIC.items()
         ]
         self.app = Starlette(
             routes=[
-                Route("/", _static("serve.html", "text/html")),
+                Route("/", _make_static_handler("serve.html", "text/html")),
                 *statics,
                 Route("/api/model", self._about),
                 Route("/api/tag", self._tag, methods=["POST"]),
@@ -113,24 +113,24 @@ class Page:
                 Route("/api/tracks/{row:int}", self._track),
                 Route("/api/tracks/{row:int}/wav", self._track_wav),
             ],
-            middleware=[Middleware(Guard, host=host)],
+            middleware=[Middleware(RequestGuard, host=host)],
             exception_handlers={
                 HTTPException: _refused,
-                RecordingError: _unusable,
-                ClientDisconnect: _gone,
-                AbandonedError: _gone,
-                Exception: _failed,
+                RecordingError: _handle_recording_error,
+                ClientDisconnect: _handle_disconnect,
+                RequestCanceledError: _handle_disconnect,
+                Exception: _handle_internal_error,
             },
         )
 
     def about(self) -> dict[str, Any]:
         """Returns what `GET /api/model` answers."""
-        return self._listener.about() | {"max_upload_bytes": self._max_upload_bytes}
+        return self._service.about() | {"max_upload_bytes": self._max_upload_bytes}
 
     def close(self) -> None:
         """Gives up what is under way, so that the server can end."""
         self._is_closing = True
-        for is_over in self._inside:
+        for is_over in self._active_requests:
             is_over.set()
 
     async def _about(self, _: Request) -> Response:
@@ -140,18 +140,18 @@ class Page:
         asked = request.query_params.get("k", "10")
         if not (asked.isdecimal() and 1 <= int(asked) <= _MAX_NEAREST):
             raise HTTPException(400, f"k is {asked!r}; it must be 1 to {_MAX_NEAREST}.")
-        with self._place() as is_over:
+        with self._reserve_slot() as is_over:
             async with receive(request, self._folder, self._max_upload_bytes) as upload:
-                found = await self._in_turn(
+                found = await self._run_exclusively(
                     request, is_over,
-                    self._listener.tag, upload.path, upload.name, int(asked), is_over,
+                    self._service.tag, upload.path, upload.name, int(asked), is_over,
                 )  # fmt: skip
         return JSONResponse(found)
 
     async def _wav(self, request: Request) -> Response:
-        with self._place() as is_over:
+        with self._reserve_slot() as is_over:
             async with receive(request, self._folder, self._max_upload_bytes) as upload:
-                return await self._as_wav(request, upload, is_over)
+                return await self._respond_with_wav(request, upload, is_over)
 
     async def _track(self, request: Request) -> Response:
         path = self._find_track(request)
@@ -160,39 +160,41 @@ class Page:
 
     async def _track_wav(self, request: Request) -> Response:
         path = self._find_track(request)
-        with self._place() as is_over:
-            return await self._as_wav(request, Upload(str(path), path.name), is_over)
+        with self._reserve_slot() as is_over:
+            return await self._respond_with_wav(request, Upload(str(path), path.name), is_over)
 
     def _find_track(self, request: Request) -> pathlib.Path:
-        path = self._listener.find_track(request.path_params["row"])
+        path = self._service.find_track(request.path_params["row"])
         if path is None:
             raise HTTPException(404, "The store has no such track, or its file is gone or changed.")
         return path
 
-    async def _as_wav(self, request: Request, upload: Upload, is_over: threading.Event) -> Response:
+    async def _respond_with_wav(
+        self, request: Request, upload: Upload, is_over: threading.Event
+    ) -> Response:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(tempfile.TemporaryFile(dir=self._folder))
-            await self._in_turn(
-                request, is_over, self._listener.write_wav, upload.path, upload.name, file, is_over
+            await self._run_exclusively(
+                request, is_over, self._service.write_wav, upload.path, upload.name, file, is_over
             )
             stack.pop_all()  # the answer closes it
         headers = {"content-length": str(file.tell())}
-        return StreamingResponse(_read_out(file), media_type="audio/wav", headers=headers)
+        return StreamingResponse(_stream_file(file), media_type="audio/wav", headers=headers)
 
     @contextlib.contextmanager
-    def _place(self) -> Iterator[threading.Event]:
+    def _reserve_slot(self) -> Iterator[threading.Event]:
         """Yields what says that an answer is no longer wanted; refuses when there are too many."""
-        if self._is_closing or len(self._inside) >= MAX_INSIDE:
+        if self._is_closing or len(self._active_requests) >= MAX_PENDING_REQUESTS:
             raise HTTPException(503, "Too many recordings at once: try again in a moment.")
         is_over = threading.Event()
-        self._inside.add(is_over)
+        self._active_requests.add(is_over)
         try:
             yield is_over
         finally:
             is_over.set()
-            self._inside.discard(is_over)
+            self._active_requests.discard(is_over)
 
-    async def _in_turn(
+    async def _run_exclusively(
         self, request: Request, is_over: threading.Event, work: Callable[..., Any], *args: Any
     ) -> Any:
         """Returns what work returns, in a thread, after all that came before."""
@@ -204,22 +206,22 @@ class Page:
 
         watcher = asyncio.create_task(watch())
         try:
-            async with self._turn:
+            async with self._compute_lock:
                 if is_over.is_set():
-                    raise AbandonedError
+                    raise RequestCanceledError
                 return await asyncio.to_thread(work, *args)
         finally:
             watcher.cancel()
 
 
-def _read_out(file: IO[bytes]) -> Iterator[bytes]:
+def _stream_file(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         file.seek(0)
-        while part := file.read(_PART_BYTES):
+        while part := file.read(_BLOCK_BYTES):
             yield part
 
 
-def _static(name: str, media_type: str) -> Callable[[Request], Response]:
+def _make_static_handler(name: str, media_type: str) -> Callable[[Request], Response]:
     def answer(_: Request) -> Response:
         return Response(read_static(name), media_type=media_type)
 
@@ -230,16 +232,16 @@ def _refused(_: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-def _unusable(_: Request, error: RecordingError) -> Response:
+def _handle_recording_error(_: Request, error: RecordingError) -> Response:
     return JSONResponse({"error": str(error)}, 422)
 
 
-def _gone(_: Request, error: Exception) -> Response:
+def _handle_disconnect(_: Request, error: Exception) -> Response:
     """Returns what only those see who are still there when the server is being stopped."""
     return JSONResponse({"error": "The server is being stopped."}, 503)
 
 
-def _failed(_: Request, error: Exception) -> Response:
+def _handle_internal_error(_: Request, error: Exception) -> Response:
     """Returns what is said of a fault of ours, which the server's log has in full."""
     sentence = f"The server failed ({type(error).__name__}: {error}); its terminal says where."
     return JSONResponse({"error": sentence}, 500)
@@ -277,7 +279,7 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def address_of(bound: socket.socket) -> str:
+def get_page_url(bound: socket.socket) -> str:
     """Returns the address of the page that a socket serves."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -304,7 +306,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 page.app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
                 server_header=False, proxy_headers=False,
-                timeout_graceful_shutdown=_SECONDS_TO_END,
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             )
         )  # fmt: skip
         self._page = page

@@ -8,7 +8,7 @@ import numpy as np
 
 from musrep_jax.config import ConfigError, split_list
 from musrep_jax.evaluation.comparison import paired_bootstrap
-from musrep_jax.evaluation.tagging import json_safe
+from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.cells import Cell, display_name
 from musrep_jax.experiments.experiment import run_cells
 from musrep_jax.experiments.presentation import (
@@ -22,8 +22,8 @@ from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.recipes.tagging import scratch_cells
 from musrep_jax.reporting import figures
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.model_figures import comparison_figure
-from musrep_jax.reporting.model_table import best_model, comparison_table
+from musrep_jax.reporting.model_figures import draw_model_comparison
+from musrep_jax.reporting.model_table import best_model, format_comparison_table
 from musrep_jax.reporting.results import METRIC_TITLES
 
 OTHER_TRACKS = (
@@ -77,7 +77,7 @@ def present_comparison(
     notes = [*notes_on(shown, config), *([] if is_complete else [OTHER_TRACKS])]
     order = split_list(config.model.name)
     table = {
-        style: comparison_table(shown, models=order, style=style, notes=notes)
+        style: format_comparison_table(shown, models=order, style=style, notes=notes)
         for style in ("text", "markdown")
     }
     title = f"{display_name(target)}{f', {size} training tracks' if size else ''}"
@@ -87,7 +87,7 @@ def present_comparison(
     shown.sort(key=lambda r: order.index(r["model"]) if r["model"] in order else len(order))
     write_report(shown, folder, f"{title}\n\n{table['markdown']}")
     if not all(cells_file.is_failed(result) for result in shown):
-        figure = comparison_figure(shown, title=title, models=order)
+        figure = draw_model_comparison(shown, title=title, models=order)
         figures.save_figure(figure, folder.path / "figures" / "comparison.png")
     save_cell_figures(folder, cells)
 
@@ -144,7 +144,7 @@ def compare_with_best(
                 if best[metric] == model:
                     entries[metric] = {"model": model, **difference[metric]}
         if entries:
-            found[cell] = {"versus_best": json_safe(entries)}
+            found[cell] = {"versus_best": to_json_safe(entries)}
     return found, is_complete
 
 

@@ -12,12 +12,12 @@ from musrep_jax.reporting.results import MODES, SCRATCH, Cell, Condition, Summar
 SYNTHETIC_NOTE = "synthetic data"
 
 
-def axis_names(
+def make_axis_names(
     names: Sequence[str | None], synthetic: Collection[str] = ()
 ) -> dict[str | None, str]:
     """Returns short names of data sets, marked as synthetic where only some of the data is.
 
-    >>> axis_names(["a/makam", "b/fma"], synthetic=["a/makam"])
+    >>> make_axis_names(["a/makam", "b/fma"], synthetic=["a/makam"])
     {'a/makam': 'makam (synthetic)', 'b/fma': 'fma'}
 
     Args:
@@ -28,14 +28,14 @@ def axis_names(
     mixed = bool(given & set(synthetic)) and not given <= set(synthetic)
     return {
         name: f"{short} (synthetic)" if mixed and name in synthetic else short
-        for name, short in cells_file.display_names(names).items()
+        for name, short in cells_file.make_display_names(names).items()
     }
 
 
-def data_note(names: Sequence[str | None], synthetic: Collection[str] = ()) -> str:
+def make_data_note(names: Sequence[str | None], synthetic: Collection[str] = ()) -> str:
     """Returns the second line of a title: the common collection, and whether data is synthetic.
 
-    >>> data_note(["s/makam", "s/greek"], synthetic=["s/makam", "s/greek"])
+    >>> make_data_note(["s/makam", "s/greek"], synthetic=["s/makam", "s/greek"])
     's, synthetic data'
 
     Args:
@@ -43,14 +43,14 @@ def data_note(names: Sequence[str | None], synthetic: Collection[str] = ()) -> s
         synthetic: those whose audio is generated.
     """
     given = {name for name in names if name is not None}
-    collection = cells_file.collection_of(names)
+    collection = cells_file.find_common_collection(names)
     if not given & set(synthetic):
         return collection
     note = SYNTHETIC_NOTE if given <= set(synthetic) else f"partly {SYNTHETIC_NOTE}"
     return f"{collection}, {note}" if collection else note
 
 
-def wrap(text: str, num_letters: int) -> str:
+def wrap(text: str, max_characters: int) -> str:
     """Returns the text in lines; long names may break after underscores and slashes.
 
     >>> wrap("turkish_makam_music", 14)
@@ -58,19 +58,19 @@ def wrap(text: str, num_letters: int) -> str:
 
     Args:
         text: one line.
-        num_letters: longest line.
+        max_characters: longest line.
     """
     lines = [""]
     for part in re.findall(r"[^\s_/]*[\s_/]?", text):
-        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > num_letters:
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > max_characters:
             lines.append("")
         lines[-1] += part
-        while len(lines[-1].rstrip()) > num_letters:
-            lines[-1:] = [lines[-1][:num_letters], lines[-1][num_letters:]]
+        while len(lines[-1].rstrip()) > max_characters:
+            lines[-1:] = [lines[-1][:max_characters], lines[-1][max_characters:]]
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def shorten(text: str, num_letters: int) -> str:
+def shorten(text: str, max_characters: int) -> str:
     """Returns the text, its end replaced by an ellipsis when it is too long.
 
     >>> shorten("instrument", 5)
@@ -78,9 +78,9 @@ def shorten(text: str, num_letters: int) -> str:
 
     Args:
         text: one line.
-        num_letters: longest result.
+        max_characters: longest result.
     """
-    return text if len(text) <= num_letters else text[: num_letters - 1] + "…"
+    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
 def spaced(values: Sequence[int]) -> list[int]:
@@ -100,7 +100,7 @@ def spaced(values: Sequence[int]) -> list[int]:
     return kept[::-1]
 
 
-def carried_targets(cells: Sequence[Cell]) -> list[str]:
+def find_transfer_targets(cells: Sequence[Cell]) -> list[str]:
     """Returns the data sets that something was carried to, or all when nothing was carried.
 
     Args:
@@ -110,7 +110,7 @@ def carried_targets(cells: Sequence[Cell]) -> list[str]:
     return cells_file.ordered(carried or cells, "target")
 
 
-def training_size(cell: Cell) -> float:
+def get_training_size(cell: Cell) -> float:
     """Returns the number of training tracks of a cell, infinite for all.
 
     Args:
@@ -119,7 +119,7 @@ def training_size(cell: Cell) -> float:
     return cell.get("num_train_tracks") or math.inf
 
 
-def training_sizes(cells: Sequence[Cell]) -> set[float]:
+def list_training_sizes(cells: Sequence[Cell]) -> set[float]:
     """Returns the training set sizes of the transfers, or of all cells when nothing was carried.
 
     The trainings that only provide a source see all of its tracks, whatever size is asked of the
@@ -129,10 +129,10 @@ def training_sizes(cells: Sequence[Cell]) -> set[float]:
         cells: of `results.json`, at least one.
     """
     carried = [cell for cell in cells if cell.get("source") is not None]
-    return {training_size(cell) for cell in carried or cells}
+    return {get_training_size(cell) for cell in carried or cells}
 
 
-def transfer_pairs(
+def list_transfer_pairs(
     summaries: Sequence[Summary], targets: Sequence[str]
 ) -> list[tuple[str | None, str]]:
     """Returns every source and target that something was carried between, ordered by target.
@@ -140,7 +140,7 @@ def transfer_pairs(
     Without any, every target stands alone, its source None.
 
     Args:
-        summaries: from `cells.summarise`.
+        summaries: from `cells.summarize`.
         targets: in their order.
     """
     conditions = [summary.condition for summary in summaries]
@@ -179,7 +179,7 @@ class TransferMatrix:
         )
 
 
-def transfer_matrix(
+def make_transfer_matrix(
     cells: Sequence[Cell], metric: str, size: float, synthetic: Collection[str] = ()
 ) -> TransferMatrix:
     """Returns the transfer matrix of one training size.
@@ -189,26 +189,26 @@ def transfer_matrix(
     Args:
         cells: of one model.
         metric: `roc_auc` or `pr_auc`.
-        size: one of `training_sizes`.
+        size: one of `list_training_sizes`.
         synthetic: names of the data sets whose audio is generated.
     """
-    shown = [cell for cell in cells if training_size(cell) == size]
-    targets = carried_targets(shown)
+    shown = [cell for cell in cells if get_training_size(cell) == size]
+    targets = find_transfer_targets(shown)
     shown = [cell for cell in shown if cell["target"] in targets]
-    sources: list[str | None] = [None, *cells_file.source_order(shown)]
+    sources: list[str | None] = [None, *cells_file.order_sources(shown)]
     modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in shown)]
     return TransferMatrix(
         targets=targets,
         sources=sources,
         modes=[mode for mode in modes if mode != SCRATCH] or modes,
-        names=axis_names([*targets, *sources], synthetic),
-        summaries=cells_file.summarise(shown, metric),
+        names=make_axis_names([*targets, *sources], synthetic),
+        summaries=cells_file.summarize(shown, metric),
         model=cells[0]["model"],
         num_train_tracks=next((cell.get("num_train_tracks") for cell in shown), None),
     )
 
 
-def only_model(cells: Sequence[Cell]) -> str:
+def get_single_model(cells: Sequence[Cell]) -> str:
     """Returns the model of the cells.
 
     Args:
@@ -230,6 +230,6 @@ def has_seeds(summaries: Mapping[Condition, Summary]) -> bool:
     """Returns whether any condition was trained with several seeds.
 
     Args:
-        summaries: from `cells.summarise`.
+        summaries: from `cells.summarize`.
     """
     return any(len(summary.seed_values) > 1 for summary in summaries.values())

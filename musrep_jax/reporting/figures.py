@@ -53,14 +53,14 @@ STYLE = {
     # Names of data sets and labels are text: a dollar sign starts no formula.
     "text.parse_math": False,
 }
-MODE_LOOKS = {
+MODE_STYLES = {
     "scratch": ("#000000", "o", "--"),
     "output_layer": ("#D55E00", "s", "-"),
     "all_layers": ("#0072B2", "^", "-"),
 }
-EXTRA_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-CHANCE_COLOUR = "#777777"
-MIN_COLOUR_RANGE = 0.02
+EXTRA_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+CHANCE_COLOR = "#777777"
+MIN_COLOR_RANGE = 0.02
 
 
 @contextlib.contextmanager
@@ -106,12 +106,12 @@ def add_title(figure: Figure, first: str, second: str) -> None:
         first: what is shown.
         second: a further line, or an empty text.
     """
-    num_letters = int(figure.get_figwidth() * 10.5)
-    lines = [captions.wrap(first, num_letters), captions.wrap(second, num_letters)]
+    max_characters = int(figure.get_figwidth() * 10.5)
+    lines = [captions.wrap(first, max_characters), captions.wrap(second, max_characters)]
     figure.suptitle("\n".join(line for line in lines if line), fontsize=12)
 
 
-def on_white() -> dict[str, Any]:
+def make_white_outline() -> dict[str, Any]:
     """Returns text settings that keep a word readable over hatching or a grid."""
     return {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}, "color": "#444444"}
 
@@ -134,9 +134,9 @@ def save_transfer_figures(
         of_model = [cell for cell in cells if cell["model"] == model]
         if all(cells_file.is_failed(cell) for cell in of_model):
             continue
-        sizes = captions.training_sizes(of_model)
+        sizes = captions.list_training_sizes(of_model)
         for metric in METRIC_TITLES:
-            heat_map = transfer_heat_map(of_model, metric=metric, synthetic=synthetic)
+            heat_map = draw_transfer_heat_map(of_model, metric=metric, synthetic=synthetic)
             name = f"transfer_{model}_{metric}.png"
             paths.append(save_figure(heat_map, Path(folder) / name))
             if len(sizes) > 1:
@@ -146,7 +146,7 @@ def save_transfer_figures(
     return paths
 
 
-def transfer_heat_map(
+def draw_transfer_heat_map(
     cells: Sequence[Cell],
     *,
     metric: str = "roc_auc",
@@ -170,16 +170,16 @@ def transfer_heat_map(
     Raises:
         EvaluationError: when there are no cells, or of several models.
     """
-    model = captions.only_model(cells)
+    model = captions.get_single_model(cells)
     if num_train_tracks is None:
-        wanted = max(captions.training_sizes(cells))
+        wanted = max(captions.list_training_sizes(cells))
     else:
         wanted = num_train_tracks or math.inf
-    matrix = captions.transfer_matrix(cells, metric, wanted, synthetic)
+    matrix = captions.make_transfer_matrix(cells, metric, wanted, synthetic)
     targets, sources, names = matrix.targets, matrix.sources, matrix.names
     summaries, modes = matrix.summaries, matrix.modes
     differences = [abs(s.difference) for s in summaries.values() if math.isfinite(s.difference)]
-    limit = max([MIN_COLOUR_RANGE, *differences])
+    limit = max([MIN_COLOR_RANGE, *differences])
     mapped = ScalarMappable(Normalize(-limit, limit), matplotlib.colormaps["RdBu"])
 
     num_columns = 1 if len(targets) > 3 else len(modes)
@@ -201,7 +201,7 @@ def transfer_heat_map(
         add_title(
             figure,
             f"Transfer, {METRIC_TITLES[metric]} on the target: {model}, {size}",
-            captions.data_note([*targets, *sources], synthetic),
+            captions.make_data_note([*targets, *sources], synthetic),
         )
         spread = (
             "standard deviation over seeds" if captions.has_seeds(summaries) else "95 % interval"
@@ -233,11 +233,11 @@ def learning_curves(
     Raises:
         EvaluationError: when no cell can be drawn, or cells are of several models.
     """
-    model = captions.only_model(cells)
-    targets = captions.carried_targets(cells)
+    model = captions.get_single_model(cells)
+    targets = captions.find_transfer_targets(cells)
     summaries = [
         s
-        for s in cells_file.summarise(cells, metric).values()
+        for s in cells_file.summarize(cells, metric).values()
         if s.num_train_tracks_used and math.isfinite(s.value) and s.condition.target in targets
     ]
     if not summaries:
@@ -245,13 +245,13 @@ def learning_curves(
             "there is no learning curve to draw: no finished cell says how many tracks it was "
             "trained on (num_train_tracks, or num_train_tracks_used when it is 0)."
         )
-    pairs = captions.transfer_pairs(summaries, targets)
+    pairs = captions.list_transfer_pairs(summaries, targets)
     per_target = max(sum(target == pair[1] for pair in pairs) for target in targets)
     num_columns = 2 if len(pairs) == 4 else min(3, len(pairs))  # four are two by two
     if per_target > 1:
         num_columns = per_target
     num_rows = math.ceil(len(pairs) / num_columns)
-    names = captions.axis_names([name for pair in pairs for name in pair], synthetic)
+    names = captions.make_axis_names([name for pair in pairs for name in pair], synthetic)
     with canvas(max(6.0, 3.1 * num_columns + 0.6), 2.6 * num_rows + 1.5) as figure:
         panels = list(figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat)
         for panel, (source, target) in zip(panels, pairs, strict=False):
@@ -272,7 +272,7 @@ def learning_curves(
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-        note = captions.data_note(list(names), synthetic)
+        note = captions.make_data_note(list(names), synthetic)
         add_title(figure, f"Learning curves, {METRIC_TITLES[metric]}: {model}", note)
     return figure
 
@@ -291,7 +291,9 @@ def _draw_field(
         panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, lw=0, **look))
         text = "same" if is_same else "failed" if summary is not None else ""
         if text:
-            panel.text(column, row, text, ha="center", va="center", fontsize=9, **on_white())
+            panel.text(
+                column, row, text, ha="center", va="center", fontsize=9, **make_white_outline()
+            )
         return
     colour = "#E6E6E6"
     if math.isfinite(summary.difference):
@@ -338,8 +340,8 @@ def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
     modes = [*(m for m in MODES if m in lines), *(m for m in lines if m not in MODES)]
     for number, mode in enumerate(modes):
         points = sorted(lines[mode], key=lambda s: s.num_train_tracks_used)
-        extra = (EXTRA_COLOURS[number % len(EXTRA_COLOURS)], "D", "-.")
-        colour, marker, style = MODE_LOOKS.get(mode, extra)
+        extra = (EXTRA_COLORS[number % len(EXTRA_COLORS)], "D", "-.")
+        colour, marker, style = MODE_STYLES.get(mode, extra)
         # Single points would lie on each other.
         shift = 1.0 if len(points) > 1 else 1 + 0.05 * number
         x = shift * np.array([s.num_train_tracks_used for s in points])
@@ -359,7 +361,7 @@ def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
         places.update(s.num_train_tracks_used for s in points)
         chances += [s.chance for s in points if math.isfinite(s.chance)]
     if chances:
-        panel.axhline(np.mean(chances), color=CHANCE_COLOUR, ls=":", label="random scorer")
+        panel.axhline(np.mean(chances), color=CHANCE_COLOR, ls=":", label="random scorer")
     panel.set_xscale("log")
     ticks = captions.spaced(sorted(places))
     panel.xaxis.set_major_locator(FixedLocator(ticks))

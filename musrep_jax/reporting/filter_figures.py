@@ -8,20 +8,20 @@ from numpy.typing import ArrayLike
 
 from musrep_jax.evaluation.metrics import FloatArray
 from musrep_jax.reporting.figures import (
-    CHANCE_COLOUR,
-    EXTRA_COLOURS,
+    CHANCE_COLOR,
+    EXTRA_COLORS,
     Axes,
     Figure,
     add_title,
     canvas,
-    on_white,
+    make_white_outline,
 )
 
 Shapes = Mapping[str, FloatArray]
 
-HARMONIC_COLOURS = ("#0072B2", "#D55E00", *EXTRA_COLOURS, "#000000")
-BEFORE_LOOK = {"color": CHANCE_COLOUR, "ls": "--", "lw": 1.1}
-AFTER_COLOUR = "#0072B2"
+HARMONIC_COLORS = ("#0072B2", "#D55E00", *EXTRA_COLORS, "#000000")
+BEFORE_STYLE = {"color": CHANCE_COLOR, "ls": "--", "lw": 1.1}
+AFTER_COLOR = "#0072B2"
 NUM_SHOWN_BANDS = 4
 CENTS_PER_OCTAVE = 1200
 FREQUENCY_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
@@ -29,7 +29,7 @@ SYMBOLS = {"quality": "Q", "alpha": "alpha", "beta": "beta (Hz)"}
 MIN_SHIFT_CENTS = 1.0
 
 
-def filter_figure(
+def draw_filters(
     before: Mapping[str, ArrayLike],
     after: Mapping[str, ArrayLike],
     *,
@@ -62,14 +62,14 @@ def filter_figure(
         for place, band in enumerate(rows):
             panel = figure.add_subplot(grid[place, 0])
             for harmonic in range(num_harmonics):
-                colour = HARMONIC_COLOURS[harmonic % len(HARMONIC_COLOURS)]
+                colour = HARMONIC_COLORS[harmonic % len(HARMONIC_COLORS)]
                 corners = _triangle(new, band, harmonic)
                 panel.plot(corners, (0, 1, 0), color=colour, lw=1.6, label=f"{harmonic + 1}")
                 panel.fill(corners, (0, 1, 0), color=colour, alpha=0.15, lw=0)
                 label = "before learning" if harmonic == 0 else None
                 if mode != "fixed":
                     panel.plot(
-                        _triangle(old, band, harmonic), (0, 1, 0), label=label, **BEFORE_LOOK
+                        _triangle(old, band, harmonic), (0, 1, 0), label=label, **BEFORE_STYLE
                     )
             panel.set_title(f"band {band + 1} of {num_bands}", loc="left", fontsize=9, pad=3)
             panel.set_ylim(0, 1.08)
@@ -103,9 +103,9 @@ def _triangle(shapes: Shapes, band: int, harmonic: int) -> tuple[float, ...]:
 def _draw_bandwidths(panel: Axes, old: Shapes, new: Shapes, mode: str, bin_hz: float) -> None:
     """Draws bandwidth against centre frequency, and says what was learned."""
     if mode != "fixed":
-        panel.plot(*_sorted_pairs(old), label="before learning", **BEFORE_LOOK)
+        panel.plot(*_sorted_pairs(old), label="before learning", **BEFORE_STYLE)
     label = "fixed" if mode == "fixed" else "after learning"
-    panel.plot(*_sorted_pairs(new), color=AFTER_COLOUR, lw=2, label=label)
+    panel.plot(*_sorted_pairs(new), color=AFTER_COLOR, lw=2, label=label)
     panel.axhline(bin_hz, color="#D55E00", ls=":", lw=1.4, label=f"FFT bins, {bin_hz:.4g} Hz apart")
     panel.set_xscale("log")
     panel.set_yscale("log")
@@ -125,7 +125,7 @@ def _draw_bandwidths(panel: Axes, old: Shapes, new: Shapes, mode: str, bin_hz: f
         else:
             lines.append(f"{symbol}: {now:.4g}, not learned")
     place = {"ha": "left", "va": "top", "transform": panel.transAxes}
-    panel.text(0.03, 0.97, "\n".join(lines), fontsize=9.5, **place, **on_white())
+    panel.text(0.03, 0.97, "\n".join(lines), fontsize=9.5, **place, **make_white_outline())
     panel.legend(loc="lower right", fontsize=9)
 
 
@@ -133,8 +133,8 @@ def _draw_shifts(panel: Axes, old: Shapes, new: Shapes) -> None:
     """Draws how far the bands moved in pitch."""
     fundamentals = old["centres"][:, 0]
     cents = CENTS_PER_OCTAVE * np.log2(new["centres"][:, 0] / fundamentals)
-    panel.axhline(0, **BEFORE_LOOK)
-    panel.plot(fundamentals, cents, color=AFTER_COLOUR, lw=2)
+    panel.axhline(0, **BEFORE_STYLE)
+    panel.plot(fundamentals, cents, color=AFTER_COLOR, lw=2)
     limit = max(MIN_SHIFT_CENTS, 1.15 * float(np.abs(cents).max()))
     panel.set_ylim(-limit, limit)
     panel.set_xscale("log")

@@ -7,26 +7,28 @@ from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.figures import (
-    CHANCE_COLOUR,
+    CHANCE_COLOR,
     Axes,
     Figure,
     add_title,
     canvas,
-    on_white,
+    make_white_outline,
 )
-from musrep_jax.reporting.model_table import COSTS, ModelRow, cost_texts, model_rows
+from musrep_jax.reporting.model_table import COSTS, ModelRow, format_costs, make_model_rows
 from musrep_jax.reporting.results import METRIC_TITLES, Cell
 
-METRIC_COLOURS = {"roc_auc": "#0072B2", "pr_auc": "#D55E00"}
+METRIC_COLORS = {"roc_auc": "#0072B2", "pr_auc": "#D55E00"}
 COST_TITLES = {
     "num_params": "parameters",
     "flops_per_second": "FLOPs per\nsecond of audio",
     "tracks_per_second": "tracks per second",
 }
-COST_COLOUR = "#C9DDE8"
+COST_COLOR = "#C9DDE8"
 
 
-def comparison_figure(cells: Sequence[Cell], *, title: str, models: Sequence[str] = ()) -> Figure:
+def draw_model_comparison(
+    cells: Sequence[Cell], *, title: str, models: Sequence[str] = ()
+) -> Figure:
     """Returns quality beside cost, one row per model.
 
     Dots are means over seeds with their 95 % intervals over test tracks, small dots single seeds;
@@ -44,7 +46,7 @@ def comparison_figure(cells: Sequence[Cell], *, title: str, models: Sequence[str
     Raises:
         EvaluationError: when no model has a result.
     """
-    rows = model_rows(cells, models)
+    rows = make_model_rows(cells, models)
     if not any(row.num_seeds for row in rows):
         raise EvaluationError("there is no comparison to draw: no model has a result.")
     num_panels = len(METRIC_TITLES) + len(COST_TITLES)
@@ -69,7 +71,7 @@ def comparison_figure(cells: Sequence[Cell], *, title: str, models: Sequence[str
 
 def _draw_metric(panel: Axes, rows: Sequence[ModelRow], cells: Sequence[Cell], metric: str) -> None:
     """Draws values with intervals, and the chance level."""
-    colour = METRIC_COLOURS[metric]
+    colour = METRIC_COLORS[metric]
     values = [row.scores[metric].value for row in rows]
     best = max((v for v in values if math.isfinite(v)), default=math.nan)
     labelled: set[str] = set()
@@ -84,7 +86,9 @@ def _draw_metric(panel: Axes, rows: Sequence[ModelRow], cells: Sequence[Cell], m
         if not math.isfinite(score.value):
             across = panel.get_yaxis_transform()
             text = "failed" if row.errors else "not defined"
-            panel.text(0.5, place, text, transform=across, ha="center", va="center", **on_white())
+            panel.text(
+                0.5, place, text, transform=across, ha="center", va="center", **make_white_outline()
+            )
             continue
         if math.isfinite(score.ci[0]):
             label = once("95 % interval over test tracks")
@@ -103,9 +107,9 @@ def _draw_metric(panel: Axes, rows: Sequence[ModelRow], cells: Sequence[Cell], m
             text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8.5
         )
     random = [cell.get("random") or {} for cell in cells if not cells_file.is_failed(cell)]
-    chances = [cells_file.as_number(r.get(metric)) for r in random]
+    chances = [cells_file.parse_number(r.get(metric)) for r in random]
     for chance in sorted({c for c in chances if math.isfinite(c)}):
-        panel.axvline(chance, color=CHANCE_COLOUR, ls="--", lw=1.2, label=once("random scorer"))
+        panel.axvline(chance, color=CHANCE_COLOR, ls="--", lw=1.2, label=once("random scorer"))
     panel.set_title(METRIC_TITLES[metric])
     panel.set_xlabel("higher is better")
     # Room for the numbers at the right of the intervals.
@@ -126,15 +130,15 @@ def _draw_cost(panel: Axes, rows: Sequence[ModelRow], cost: str) -> None:
     panel.spines["bottom"].set_visible(False)
     if not finite:
         across = {"transform": panel.transAxes, "ha": "center", "va": "center"}
-        panel.text(0.5, 0.5, "not recorded", **across, **on_white())
+        panel.text(0.5, 0.5, "not recorded", **across, **make_white_outline())
         return
     start = math.log10(min(finite)) - 0.35 * max(0.5, math.log10(max(finite) / min(finite)))
     span = max(math.log10(max(finite)) - start, 1e-6)
     for place, (row, value) in enumerate(zip(rows, values, strict=True)):
         if not (math.isfinite(value) and value > 0):
             continue
-        panel.barh(place, (math.log10(value) - start) / span, color=COST_COLOUR, height=0.75)
-        text = cost_texts(row)[COSTS.index(cost)]
+        panel.barh(place, (math.log10(value) - start) / span, color=COST_COLOR, height=0.75)
+        text = format_costs(row)[COSTS.index(cost)]
         panel.text(0.03, place, text, va="center", fontsize=9)
     panel.set_xlim(0, 1)
     panel.set_xlabel("higher is better" if cost == "tracks_per_second" else "lower is cheaper")

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from musrep_jax.evaluation.comparison import holm_adjusted
+from musrep_jax.evaluation.comparison import apply_holm_correction
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, SIGNIFICANCE, Cell
 from musrep_jax.reporting.tables import (
-    NOTHING,
+    EMPTY_CELL,
     Column,
+    format_number,
     format_table,
+    format_value,
     join_paragraphs,
-    number_text,
-    value_text,
 )
 
 RANDOM_SCORER = "random scorer"
@@ -69,7 +69,7 @@ class ModelRow:
     num_seeds: int
 
 
-def model_rows(cells: Sequence[Cell], models: Sequence[str] = ()) -> list[ModelRow]:
+def make_model_rows(cells: Sequence[Cell], models: Sequence[str] = ()) -> list[ModelRow]:
     """Returns one row per model.
 
     Args:
@@ -101,12 +101,12 @@ def best_model(cells: Sequence[Cell], metric: str) -> str | None:
         cells: of `results.json`.
         metric: `roc_auc` or `pr_auc`.
     """
-    values = {row.model: row.scores[metric].value for row in model_rows(cells)}
+    values = {row.model: row.scores[metric].value for row in make_model_rows(cells)}
     finite = {model: value for model, value in values.items() if math.isfinite(value)}
     return max(finite, key=finite.__getitem__) if finite else None
 
 
-def comparison_table(
+def format_comparison_table(
     cells: Sequence[Cell],
     *,
     models: Sequence[str] = (),
@@ -125,7 +125,7 @@ def comparison_table(
         The table with a random scorer as its last row, what its marks mean, and the error sentence
         of every model that failed.
     """
-    rows = model_rows(cells, models)
+    rows = make_model_rows(cells, models)
     if not rows:
         return "There are no results yet."
     has_seeds = any(row.num_seeds > 1 for row in rows)
@@ -139,14 +139,14 @@ def comparison_table(
             first = len(errors) - len(row.errors) + 1
             mark = f"failed ({', '.join(str(n) for n in range(first, len(errors) + 1))})"
         if not row.num_seeds:
-            lines.append([row.model, mark, *[NOTHING] * (len(COSTS) + 1)])
+            lines.append([row.model, mark, *[EMPTY_CELL] * (len(COSTS) + 1)])
             continue
-        scores = [_score_text(row.scores[metric]) for metric in METRIC_TITLES]
+        scores = [_format_score(row.scores[metric]) for metric in METRIC_TITLES]
         model = f"{row.model}, {mark}" if mark else row.model
-        lines.append([model, *scores, *cost_texts(row)])
+        lines.append([model, *scores, *format_costs(row)])
     if any(row.num_seeds for row in rows):
-        chance = [value_text(*_mean_random(cells, metric)) for metric in METRIC_TITLES]
-        lines.append([RANDOM_SCORER, *chance, *[NOTHING] * len(COSTS)])
+        chance = [format_value(*_mean_random(cells, metric)) for metric in METRIC_TITLES]
+        lines.append([RANDOM_SCORER, *chance, *[EMPTY_CELL] * len(COSTS)])
     columns = [
         Column("Model"),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
@@ -161,29 +161,29 @@ def comparison_table(
     return join_paragraphs(text, style)
 
 
-def cost_texts(row: ModelRow) -> list[str]:
+def format_costs(row: ModelRow) -> list[str]:
     """Returns the costs of a row as texts, in the order of `COSTS`."""
     params, per_chunk, per_second, tracks, seconds = (row.costs[name] for name in COSTS)
     return [
-        NOTHING if math.isnan(params) else f"{params:,.0f}",
-        si_text(per_chunk),
-        si_text(per_second),
-        NOTHING if math.isnan(tracks) else f"{tracks:.3g}" if tracks < 100 else f"{tracks:.0f}",
-        NOTHING if math.isnan(seconds) else f"{seconds:.0f}",
+        EMPTY_CELL if math.isnan(params) else f"{params:,.0f}",
+        format_si(per_chunk),
+        format_si(per_second),
+        EMPTY_CELL if math.isnan(tracks) else f"{tracks:.3g}" if tracks < 100 else f"{tracks:.0f}",
+        EMPTY_CELL if math.isnan(seconds) else f"{seconds:.0f}",
     ]
 
 
-def si_text(value: float) -> str:
+def format_si(value: float) -> str:
     """Returns a number with three digits and a prefix, a dash for NaN.
 
-    >>> si_text(213_200_000.0), si_text(7.0), si_text(999_900.0)
+    >>> format_si(213_200_000.0), format_si(7.0), format_si(999_900.0)
     ('213 M', '7', '1 M')
 
     Args:
         value: not negative.
     """
     if math.isnan(value):
-        return NOTHING
+        return EMPTY_CELL
     rounded = float(f"{value:.3g}")
     for size, prefix in PREFIXES:
         if rounded >= size:
@@ -198,7 +198,7 @@ def _row(model: str, cells: Sequence[Cell]) -> ModelRow:
     return ModelRow(
         model=model,
         scores={metric: _score(good, metric) for metric in METRIC_TITLES},
-        costs={name: _mean([cells_file.as_number(c.get(name)) for c in good]) for name in COSTS},
+        costs={name: _mean([cells_file.parse_number(c.get(name)) for c in good]) for name in COSTS},
         errors=tuple(dict.fromkeys(sentences)),
         num_seeds=len(good),
     )
@@ -206,8 +206,8 @@ def _row(model: str, cells: Sequence[Cell]) -> ModelRow:
 
 def _score(good: Sequence[Cell], metric: str) -> Score:
     """Returns one metric over the seeds of a model."""
-    values = [cells_file.as_number(cell.get(metric)) for cell in good]
-    intervals = [cells_file.as_interval(cell.get(f"{metric}_ci")) for cell in good]
+    values = [cells_file.parse_number(cell.get(metric)) for cell in good]
+    intervals = [cells_file.parse_interval(cell.get(f"{metric}_ci")) for cell in good]
     compared = [(cell.get("versus_best") or {}).get(metric) or {} for cell in good]
     p_values = [c["p_value"] for c in compared if c.get("p_value") is not None]
     signs = {np.sign(c["difference"]) for c in compared if c.get("difference") is not None}
@@ -222,7 +222,7 @@ def _score(good: Sequence[Cell], metric: str) -> Score:
 
 def _marks(p_values: Sequence[float]) -> list[str]:
     """Returns the mark of every p-value."""
-    corrected = holm_adjusted(np.array(p_values, dtype=np.float64))
+    corrected = apply_holm_correction(np.array(p_values, dtype=np.float64))
     return [
         "**" if strict < SIGNIFICANCE else "*" if plain < SIGNIFICANCE else ""
         for plain, strict in zip(p_values, corrected, strict=True)
@@ -238,16 +238,16 @@ def _mean(values: Sequence[float]) -> float:
 def _mean_random(cells: Sequence[Cell], metric: str) -> tuple[float, tuple[float, float]]:
     """Returns what a random scorer reaches, with its range."""
     recorded = [cell.get("random") or {} for cell in cells if not cells_file.is_failed(cell)]
-    bounds = [cells_file.as_interval(r.get(f"{metric}_ci")) for r in recorded]
-    value = _mean([cells_file.as_number(r.get(metric)) for r in recorded])
+    bounds = [cells_file.parse_interval(r.get(f"{metric}_ci")) for r in recorded]
+    value = _mean([cells_file.parse_number(r.get(metric)) for r in recorded])
     return value, (_mean([low for low, _ in bounds]), _mean([high for _, high in bounds]))
 
 
-def _score_text(score: Score) -> str:
+def _format_score(score: Score) -> str:
     """Returns a value with spread, interval and mark."""
     spread = "" if math.isnan(score.spread) else f" ± {score.spread:.3f}"
-    bounds = value_text(score.value, score.ci).removeprefix(number_text(score.value))
-    return f"{number_text(score.value)}{spread}{bounds}{' ' + score.mark if score.mark else ''}"
+    bounds = format_value(score.value, score.ci).removeprefix(format_number(score.value))
+    return f"{format_number(score.value)}{spread}{bounds}{' ' + score.mark if score.mark else ''}"
 
 
 def _legend(rows: Sequence[ModelRow], has_seeds: bool) -> list[str]:

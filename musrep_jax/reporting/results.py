@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.evaluation.comparison import holm_adjusted
+from musrep_jax.evaluation.comparison import apply_holm_correction
 
 Cell = Mapping[str, Any]
 
@@ -80,7 +80,7 @@ class Summary:
     num_failed: int
 
 
-def condition_of(cell: Cell) -> Condition:
+def get_condition(cell: Cell) -> Condition:
     """Returns what a cell was trained as.
 
     Args:
@@ -107,7 +107,7 @@ def is_failed(cell: Cell) -> bool:
     return cell.get("error") is not None or cell.get("roc_auc") is None
 
 
-def sorted_cells(cells: Iterable[Cell]) -> list[Cell]:
+def sort_cells(cells: Iterable[Cell]) -> list[Cell]:
     """Returns the cells by target, model, number of training tracks (all last), mode, source, seed.
 
     Targets, models and sources keep the order in which they first occur.
@@ -117,7 +117,7 @@ def sorted_cells(cells: Iterable[Cell]) -> list[Cell]:
     """
     listed = list(cells)
     targets, models = ordered(listed, "target"), ordered(listed, "model")
-    sources = source_order(listed)
+    sources = order_sources(listed)
 
     def place(cell: Cell) -> tuple[float, ...]:
         mode, tracks = cell["mode"], cell.get("num_train_tracks") or math.inf
@@ -143,7 +143,7 @@ def ordered(cells: Iterable[Cell], field: str) -> list[Any]:
     return [value for value in dict.fromkeys(c.get(field) for c in cells) if value is not None]
 
 
-def source_order(cells: Sequence[Cell]) -> list[str]:
+def order_sources(cells: Sequence[Cell]) -> list[str]:
     """Returns the sources, those that are targets too in the order of the targets, then the others.
 
     Args:
@@ -154,7 +154,7 @@ def source_order(cells: Sequence[Cell]) -> list[str]:
     return both + [source for source in sources if source not in both]
 
 
-def summarise(cells: Iterable[Cell], metric: str) -> dict[Condition, Summary]:
+def summarize(cells: Iterable[Cell], metric: str) -> dict[Condition, Summary]:
     """Returns one summary per condition, seeds put together.
 
     Args:
@@ -162,13 +162,13 @@ def summarise(cells: Iterable[Cell], metric: str) -> dict[Condition, Summary]:
         metric: `roc_auc` or `pr_auc`.
 
     Returns:
-        Condition -> `Summary`, in the order of `sorted_cells`.
+        Condition -> `Summary`, in the order of `sort_cells`.
     """
     by_condition: dict[Condition, list[Cell]] = {}
-    for cell in sorted_cells(cells):
-        by_condition.setdefault(condition_of(cell), []).append(cell)
+    for cell in sort_cells(cells):
+        by_condition.setdefault(get_condition(cell), []).append(cell)
     means = {
-        condition: _mean([as_number(c.get(metric)) for c in members if not is_failed(c)])
+        condition: _mean([parse_number(c.get(metric)) for c in members if not is_failed(c)])
         for condition, members in by_condition.items()
     }
     return {
@@ -189,13 +189,13 @@ def versus_scratch(cell: Cell, metric: str) -> tuple[float, tuple[float, float],
     """
     recorded = ((cell.get("versus_scratch") or {}).get(metric)) or {}
     return (
-        as_number(recorded.get("difference")),
-        as_interval(recorded.get("ci")),
-        as_number(recorded.get("p_value")),
+        parse_number(recorded.get("difference")),
+        parse_interval(recorded.get("ci")),
+        parse_number(recorded.get("p_value")),
     )
 
 
-def significance_marks(cells: Sequence[Cell], metric: str) -> list[str]:
+def mark_significance(cells: Sequence[Cell], metric: str) -> list[str]:
     """Returns a mark per cell: `**` significant after Holm's correction over all cells, `*` alone.
 
     Args:
@@ -206,17 +206,17 @@ def significance_marks(cells: Sequence[Cell], metric: str) -> list[str]:
         `**`, `*` or an empty text per cell.
     """
     p_values = np.array([versus_scratch(cell, metric)[2] for cell in cells], dtype=np.float64)
-    corrected = holm_adjusted(p_values)
+    corrected = apply_holm_correction(p_values)
     return [
         "**" if strict < SIGNIFICANCE else "*" if plain < SIGNIFICANCE else ""
         for plain, strict in zip(p_values, corrected, strict=True)
     ]
 
 
-def display_names(names: Iterable[str | None]) -> dict[str | None, str]:
+def make_display_names(names: Iterable[str | None]) -> dict[str | None, str]:
     """Returns short names of data sets for tables and axes, all different.
 
-    >>> display_names(["synthetic_cultures/makam", "audio_folder:/data/fsdd", None])
+    >>> make_display_names(["synthetic_cultures/makam", "audio_folder:/data/fsdd", None])
     {'synthetic_cultures/makam': 'makam', 'audio_folder:/data/fsdd': 'fsdd', None: 'scratch'}
 
     Args:
@@ -241,10 +241,10 @@ def _short_name(name: str) -> str:
     return name.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
 
 
-def collection_of(names: Iterable[str | None]) -> str:
+def find_common_collection(names: Iterable[str | None]) -> str:
     """Returns what data set names have in common before the slash, or an empty text.
 
-    >>> collection_of(["synthetic_cultures/makam", "synthetic_cultures/greek", None])
+    >>> find_common_collection(["synthetic_cultures/makam", "synthetic_cultures/greek", None])
     'synthetic_cultures'
 
     Args:
@@ -255,7 +255,7 @@ def collection_of(names: Iterable[str | None]) -> str:
     return heads.pop() if len(heads) == 1 and not has_folder else ""
 
 
-def as_number(value: Any) -> float:
+def parse_number(value: Any) -> float:
     """Returns a number of a JSON file, NaN for None.
 
     Args:
@@ -264,13 +264,13 @@ def as_number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def as_interval(value: Any) -> tuple[float, float]:
+def parse_interval(value: Any) -> tuple[float, float]:
     """Returns an interval of a JSON file, NaN bounds for None.
 
     Args:
         value: two numbers or None, or None.
     """
-    return (float("nan"), float("nan")) if value is None else tuple(as_number(v) for v in value)
+    return (float("nan"), float("nan")) if value is None else tuple(parse_number(v) for v in value)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -287,8 +287,8 @@ def _summary(
 ) -> Summary:
     """Returns the summary of one condition's cells."""
     good = [cell for cell in members if not is_failed(cell)]
-    values = [as_number(cell.get(metric)) for cell in good]
-    intervals = [as_interval(cell.get(f"{metric}_ci")) for cell in good]
+    values = [parse_number(cell.get(metric)) for cell in good]
+    intervals = [parse_interval(cell.get(f"{metric}_ci")) for cell in good]
     compared = [versus_scratch(cell, metric) for cell in good]
     difference = _mean([item[0] for item in compared])
     if math.isnan(difference) and condition.mode != SCRATCH:
@@ -306,7 +306,7 @@ def _summary(
         seed_values=tuple(values),
         difference=difference,
         is_significant=len(signs) == 1 and all(item[2] < SIGNIFICANCE for item in compared),
-        chance=_mean([as_number((cell.get("random") or {}).get(metric)) for cell in good]),
+        chance=_mean([parse_number((cell.get("random") or {}).get(metric)) for cell in good]),
         num_train_tracks_used=used.pop() if len(used) == 1 else None,
         num_failed=len(members) - len(good),
     )

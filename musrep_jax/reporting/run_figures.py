@@ -7,11 +7,11 @@ from typing import Any
 from musrep_jax.evaluation.metrics import EvaluationError, expected_random_average_precision
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.figures import CHANCE_COLOUR, Figure, add_title, canvas, on_white
+from musrep_jax.reporting.figures import CHANCE_COLOR, Figure, add_title, canvas, make_white_outline
 from musrep_jax.reporting.results import METRIC_TITLES
 
 
-def training_curves(
+def draw_training_curves(
     rows: Sequence[Mapping[str, Any]],
     *,
     title: str,
@@ -61,12 +61,12 @@ def training_curves(
                     panel.plot(steps, values, label=kind, **look)
             if not panel.lines:
                 middle = {"ha": "center", "va": "center", "transform": panel.transAxes}
-                panel.text(0.5, 0.5, "not recorded", **middle, **on_white())
+                panel.text(0.5, 0.5, "not recorded", **middle, **make_white_outline())
             panel.set_ylabel(label)
             panel.grid(alpha=0.3)
             for number, step in enumerate(switch_steps):
                 name = "optimiser switch" if number == 0 else None
-                panel.axvline(step, color=CHANCE_COLOUR, ls="--", lw=1, label=name)
+                panel.axvline(step, color=CHANCE_COLOR, ls="--", lw=1, label=name)
             if best_step is not None:
                 panel.axvline(best_step, color="#009E73", ls=":", lw=2, label="best model")
         rates = [row["learning_rate"] for row in rows if row.get("learning_rate") is not None]
@@ -83,7 +83,7 @@ def training_curves(
     return figure
 
 
-def per_label_bars(
+def draw_per_label_bars(
     report: Mapping[str, Any], *, title: str, metric: str = "pr_auc", max_labels: int = 60
 ) -> Figure:
     """Returns one bar per label, the commonest label first, with interval and chance level.
@@ -104,14 +104,16 @@ def per_label_bars(
     with canvas(8.0, 1.8 + 0.27 * len(shown)) as figure:
         panel = figure.subplots()
         for row, (name, entry) in enumerate(shown):
-            value = cells_file.as_number(entry.get(metric))
+            value = cells_file.parse_number(entry.get(metric))
             if math.isnan(value):
                 panel.barh(row, 1.0, color="none", edgecolor="#BBBBBB", hatch="///", lw=0)
                 reason = reasons.get(name, "not evaluated")
-                panel.text(0.5, row, reason, ha="center", va="center", fontsize=9, **on_white())
+                panel.text(
+                    0.5, row, reason, ha="center", va="center", fontsize=9, **make_white_outline()
+                )
                 continue
             panel.barh(row, value, color="#56B4E9")
-            low, high = cells_file.as_interval(entry.get(f"{metric}_ci"))
+            low, high = cells_file.parse_interval(entry.get(f"{metric}_ci"))
             if math.isfinite(low):
                 panel.plot([low, high], [row, row], color="#000000", lw=1.2)
             chance = 0.5

@@ -11,7 +11,7 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
 
 STYLES = ("markdown", "text")
-NOTHING = "-"
+EMPTY_CELL = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def format_table(
     is_markdown = style == "markdown"
     clean: Callable[[str], str] = _escape if is_markdown else _one_line
     grid = [[clean(text) for text in row] for row in [[c.title for c in columns], *rows]]
-    widths = [max(3, *(display_width(row[i]) for row in grid)) for i in range(len(columns))]
+    widths = [max(3, *(measure_display_width(row[i]) for row in grid)) for i in range(len(columns))]
     lines = []
     for row in grid:
         padded = [
@@ -64,7 +64,7 @@ def format_table(
     return "\n".join(lines)
 
 
-def results_table(
+def make_results_table(
     cells: Sequence[Cell], *, style: str = "markdown", notes: Sequence[str] = ()
 ) -> str:
     """Returns the table of a transfer experiment: one row per cell, with means over seeds.
@@ -77,37 +77,37 @@ def results_table(
     Returns:
         The table, what its marks mean, and the error sentence of every failed cell.
     """
-    listed = cells_file.sorted_cells(cells)
+    listed = cells_file.sort_cells(cells)
     if not listed:
         return "There are no results yet."
-    names = cells_file.display_names(
+    names = cells_file.make_display_names(
         [c["target"] for c in listed] + [c.get("source") for c in listed]
     )
     has_seeds = len(cells_file.ordered(listed, "seed")) > 1
-    marks = {metric: cells_file.significance_marks(listed, metric) for metric in METRIC_TITLES}
-    summaries = {metric: cells_file.summarise(listed, metric) for metric in METRIC_TITLES}
+    marks = {metric: cells_file.mark_significance(listed, metric) for metric in METRIC_TITLES}
+    summaries = {metric: cells_file.summarize(listed, metric) for metric in METRIC_TITLES}
     errors: list[str] = []
     rows: list[list[str]] = []
     for index, cell in enumerate(listed):
-        condition = cells_file.condition_of(cell)
-        start = _condition_texts(condition, cell, names)
-        seed = [str(cell.get("seed", NOTHING))] if has_seeds else []
+        condition = cells_file.get_condition(cell)
+        start = _format_condition(condition, cell, names)
+        seed = [str(cell.get("seed", EMPTY_CELL))] if has_seeds else []
         if cells_file.is_failed(cell):
             errors.append(f"{_describe(condition, names)}: {cell.get('error') or 'no result'}")
-            rows.append([*start, *seed, f"failed ({len(errors)})", *[NOTHING] * 4])
+            rows.append([*start, *seed, f"failed ({len(errors)})", *[EMPTY_CELL] * 4])
         else:
             values = [
-                value_text(cells_file.as_number(cell.get(m)), cell.get(f"{m}_ci"))
+                format_value(cells_file.parse_number(cell.get(m)), cell.get(f"{m}_ci"))
                 for m in METRIC_TITLES
             ]
-            changes = [_change_text(cell, m, marks[m][index]) for m in METRIC_TITLES]
-            rows.append([*start, *seed, *values, *changes, _random_text(cell)])
+            changes = [_format_change(cell, m, marks[m][index]) for m in METRIC_TITLES]
+            rows.append([*start, *seed, *values, *changes, _format_chance(cell)])
         is_last = (
-            index + 1 == len(listed) or cells_file.condition_of(listed[index + 1]) != condition
+            index + 1 == len(listed) or cells_file.get_condition(listed[index + 1]) != condition
         )
         group = [summaries[metric][condition] for metric in METRIC_TITLES]
         if is_last and len(group[0].seed_values) > 1:
-            rows.append([*start, f"mean of {len(group[0].seed_values)}", *_mean_texts(group)])
+            rows.append([*start, f"mean of {len(group[0].seed_values)}", *_format_means(group)])
     columns = [
         *(Column(title) for title in ("Source", "Target", "Model", "Mode")),
         Column("Train tracks", is_number=True),
@@ -121,7 +121,7 @@ def results_table(
     return join_paragraphs(text, style)
 
 
-def per_label_table(
+def make_per_label_table(
     report: Mapping[str, Any], *, style: str = "markdown", sort_by_support: bool = False
 ) -> str:
     """Returns one row per label with its support.
@@ -142,13 +142,13 @@ def per_label_table(
     for name, entry in entries:
         row = [name, str(entry["positives"])]
         if entry.get("roc_auc") is None:
-            row += [reasons.get(name, "not evaluated"), *[NOTHING] * 4]
+            row += [reasons.get(name, "not evaluated"), *[EMPTY_CELL] * 4]
         else:
             row += [
-                value_text(cells_file.as_number(entry.get(m)), entry.get(f"{m}_ci"))
+                format_value(cells_file.parse_number(entry.get(m)), entry.get(f"{m}_ci"))
                 for m in METRIC_TITLES
             ]
-            row += [number_text(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
+            row += [format_number(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
         rows.append(row)
     columns = [
         Column("Label"),
@@ -161,7 +161,7 @@ def per_label_table(
     return format_table(columns, rows, style)
 
 
-def summary_text(report: Mapping[str, Any]) -> str:
+def format_report_summary(report: Mapping[str, Any]) -> str:
     """Returns a report in a few lines for a terminal.
 
     Args:
@@ -174,26 +174,28 @@ def summary_text(report: Mapping[str, Any]) -> str:
     random = report.get("random") or {}
     lines = [f"{report['num_tracks']} tracks, {report['num_labels']} labels evaluated"]
     for metric, title in METRIC_TITLES.items():
-        value = value_text(cells_file.as_number(report.get(metric)), report.get(f"{metric}_ci"))
-        lines.append(f"{title} {value}, random {number_text(random.get(metric))}")
+        value = format_value(
+            cells_file.parse_number(report.get(metric)), report.get(f"{metric}_ci")
+        )
+        lines.append(f"{title} {value}, random {format_number(random.get(metric))}")
     for field in ("f1", "f1_fitted"):
         f1 = report.get(field)
         if f1:
-            values = ", ".join(f"{kind} {number_text(f1[kind])}" for kind in ("macro", "samples"))
+            values = ", ".join(f"{kind} {format_number(f1[kind])}" for kind in ("macro", "samples"))
             where = f"{f1['threshold']:g}" if "threshold" in f1 else "thresholds of validation data"
             lines.append(f"F1 at {where}: {values}")
     for name, entry in (report.get("single_label") or {}).items():
-        balanced = value_text(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
+        balanced = format_value(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
         lines.append(
             f"balanced accuracy over {name} {balanced}, "
-            f"chance {number_text(entry['chance_balanced_accuracy'])}"
+            f"chance {format_number(entry['chance_balanced_accuracy'])}"
         )
     for name, entry in (report.get("label_groups") or {}).items():
-        values = [f"{title} {number_text(entry.get(m))}" for m, title in METRIC_TITLES.items()]
+        values = [f"{title} {format_number(entry.get(m))}" for m, title in METRIC_TITLES.items()]
         lines.append(f"{name} ({entry['num_labels']} labels): {', '.join(values)}")
     if report.get("merged"):
         merged = report["merged"]
-        values = [f"{title} {number_text(merged.get(m))}" for m, title in METRIC_TITLES.items()]
+        values = [f"{title} {format_number(merged.get(m))}" for m, title in METRIC_TITLES.items()]
         lines.append(
             f"identical labels counted once ({merged['num_labels']} labels): {', '.join(values)}"
         )
@@ -202,10 +204,10 @@ def summary_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def display_width(text: str) -> int:
+def measure_display_width(text: str) -> int:
     """Returns how many terminal columns a text takes.
 
-    >>> display_width("Uşşak"), display_width("三味線")
+    >>> measure_display_width("Uşşak"), measure_display_width("三味線")
     (5, 6)
 
     Args:
@@ -220,15 +222,15 @@ def display_width(text: str) -> int:
     )
 
 
-def _condition_texts(
+def _format_condition(
     condition: Condition, cell: Cell, names: Mapping[str | None, str]
 ) -> list[str]:
     """Returns the first five columns of a row."""
-    tracks = NOTHING if condition.num_train_tracks is None else str(condition.num_train_tracks)
+    tracks = EMPTY_CELL if condition.num_train_tracks is None else str(condition.num_train_tracks)
     if condition.num_train_tracks == 0:
         used = cell.get("num_train_tracks_used")
         tracks = f"all ({used})" if used else "all"
-    source = NOTHING if condition.source is None else names[condition.source]
+    source = EMPTY_CELL if condition.source is None else names[condition.source]
     return [source, names[condition.target], condition.model, condition.mode, tracks]
 
 
@@ -238,42 +240,42 @@ def _describe(condition: Condition, names: Mapping[str | None, str]) -> str:
     return f"{arrow}{names[condition.target]}, {condition.model}, {condition.mode}"
 
 
-def value_text(value: float, interval: Any) -> str:
+def format_value(value: float, interval: Any) -> str:
     """Returns a metric with its interval where it is known.
 
-    >>> value_text(0.5, [0.25, 0.75]), value_text(0.5, None)
+    >>> format_value(0.5, [0.25, 0.75]), format_value(0.5, None)
     ('0.500 [0.250, 0.750]', '0.500')
 
     Args:
         value: NaN where it is not defined.
         interval: two numbers or None, or None.
     """
-    low, high = cells_file.as_interval(interval)
-    return number_text(value) + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+    low, high = cells_file.parse_interval(interval)
+    return format_number(value) + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
-def _change_text(cell: Cell, metric: str, mark: str) -> str:
+def _format_change(cell: Cell, metric: str, mark: str) -> str:
     """Returns a difference to scratch with interval and mark."""
     difference, (low, high), _ = cells_file.versus_scratch(cell, metric)
     if math.isnan(difference):
-        return NOTHING
+        return EMPTY_CELL
     bounds = "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
     return f"{difference:+.3f}{bounds}{' ' + mark if mark else ''}"
 
 
-def _random_text(cell: Cell) -> str:
+def _format_chance(cell: Cell) -> str:
     """Returns the chance levels of both metrics."""
     random = cell.get("random") or {}
     if not random:
-        return NOTHING
-    return " / ".join(number_text(random.get(metric)) for metric in METRIC_TITLES)
+        return EMPTY_CELL
+    return " / ".join(format_number(random.get(metric)) for metric in METRIC_TITLES)
 
 
-def _mean_texts(group: Sequence[Summary]) -> list[str]:
+def _format_means(group: Sequence[Summary]) -> list[str]:
     """Returns the metric columns of a mean over seeds."""
     values = [f"{s.value:.3f} ± {s.spread:.3f}" for s in group]
-    changes = [NOTHING if math.isnan(s.difference) else f"{s.difference:+.3f}" for s in group]
-    return [*values, *changes, NOTHING]
+    changes = [EMPTY_CELL if math.isnan(s.difference) else f"{s.difference:+.3f}" for s in group]
+    return [*values, *changes, EMPTY_CELL]
 
 
 def _legend(listed: Sequence[Cell], has_seeds: bool, notes: Sequence[str]) -> list[str]:
@@ -302,13 +304,13 @@ def join_paragraphs(lines: Sequence[str], style: str) -> str:
     return "\n".join([head, blank, *(f"- {_escape(sentence)}" for sentence in sentences)])
 
 
-def number_text(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Returns a number with three decimals, a dash for None and NaN.
 
     Args:
         value: a number or None.
     """
-    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}"
+    return EMPTY_CELL if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _one_line(text: str) -> str:
@@ -326,5 +328,5 @@ def _escape(text: str) -> str:
 
 def _pad(text: str, width: int, is_number: bool) -> str:
     """Returns a text filled up with spaces to a display width."""
-    space = " " * (width - display_width(text))
+    space = " " * (width - measure_display_width(text))
     return space + text if is_number else text + space

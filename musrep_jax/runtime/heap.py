@@ -3,7 +3,7 @@
 glibc gives large blocks back to the system when they are freed, and takes new ones, page by page,
 when they are wanted again. The temporary arrays of every training step are such blocks, and on two
 CPU cores a third of a forward pass can be spent on pages. The command lines call
-`keep_freed_memory` once, at their start; a library that is imported leaves the heap alone.
+`retain_freed_memory` once, at their start; a library that is imported leaves the heap alone.
 
 Their memory then stays at its peak until they end. `MALLOC_...` variables and `GLIBC_TUNABLES` of
 the user come first; under another allocator (preloaded, or another C library) nothing changes.
@@ -26,7 +26,7 @@ SETTINGS = {
 }
 
 
-def keep_freed_memory() -> bool:
+def retain_freed_memory() -> bool:
     """Tells glibc to keep freed memory; returns whether it does.
 
     Returns:

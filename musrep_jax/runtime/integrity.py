@@ -9,7 +9,7 @@ from typing import Any
 
 SUMS_FILE = "SHA256SUMS"
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -29,8 +29,8 @@ def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
     except error_type:
         raise
     except (OSError, ValueError) as error:
-        codes = [f"os_error_code='{code}'" for code in _NO_ROOM]
-        is_full = getattr(error, "errno", None) in _NO_ROOM
+        codes = [f"os_error_code='{code}'" for code in _DISK_FULL_ERRNOS]
+        is_full = getattr(error, "errno", None) in _DISK_FULL_ERRNOS
         if is_full or any(code in str(error) for code in codes):
             raise error_type(
                 f"No room left on the disk while {doing}; free some space and run the same "

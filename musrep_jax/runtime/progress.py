@@ -6,9 +6,9 @@ import time
 from typing import TextIO
 
 _MEGABYTE = 1e6
-_EVERY_ON_TERMINAL, _EVERY_ELSEWHERE = 0.2, 30.0
+_TERMINAL_INTERVAL_SECONDS, _LOG_INTERVAL_SECONDS = 0.2, 30.0
 """Seconds between two lines."""
-_QUIET = 2.0
+_INITIAL_DELAY_SECONDS = 2.0
 """Seconds before the first: what takes no longer needs no telling."""
 
 
@@ -29,19 +29,21 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._is_terminal = self._stream.isatty()
         self._start = self._last = time.monotonic()
-        self._had: int | None = None
+        self._initial_count: int | None = None
         self._width = 0
 
     def __call__(self, have: int, total: int | None, note: str = "") -> None:
         """Takes the count so far and in all, and what else there is to say."""
         now = time.monotonic()
-        self._had = have if self._had is None else self._had
-        if now - self._start < _QUIET:
+        self._initial_count = have if self._initial_count is None else self._initial_count
+        if now - self._start < _INITIAL_DELAY_SECONDS:
             return
-        if now - self._last < (_EVERY_ON_TERMINAL if self._is_terminal else _EVERY_ELSEWHERE):
+        if now - self._last < (
+            _TERMINAL_INTERVAL_SECONDS if self._is_terminal else _LOG_INTERVAL_SECONDS
+        ):
             return
         self._last = now
-        rate = (have - self._had) / (now - self._start)
+        rate = (have - self._initial_count) / (now - self._start)
         line = f"{self._name}: {self._show(have)} {self._unit}"
         if total:
             line = f"{self._name}: {self._show(have)} of {self._show(total)} {self._unit}"

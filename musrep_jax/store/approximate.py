@@ -33,19 +33,19 @@ from musrep_jax.store.search import METRICS, check_query, rank_by_vector, top
 from musrep_jax.store.store import Store
 
 INDEX_FORMAT = 1
-LARGE = 1_000_000
+MIN_APPROXIMATE_TRACKS = 1_000_000
 """Tracks from which a search is approximate unless it is told otherwise."""
 
-TAIL = 0.1
+MAX_UNINDEXED_SHARE = 0.1
 """Share of rows after the indexed ones above which the index is made anew."""
 
 POINTS_PER_CELL = 50
 """From which the centres are learned: more than faiss asks for (39)."""
 
-SHARE_OF_CELLS, FEWEST_CELLS = 1 / 32, 32
+PROBED_CELL_SHARE, MIN_PROBED_CELLS = 1 / 32, 32
 """That are looked into for a query."""
 
-CANDIDATES = 10
+CANDIDATES_PER_RESULT = 10
 """Rows that the index proposes for every one that is asked for."""
 
 
@@ -86,7 +86,7 @@ def rank_approximately(
     found = _open_index(faiss, store, metric)
     if found is None:
         tell(f"Making the index of {len(store):,} tracks, once ...")
-        make_index(store, metric)
+        build_index(store, metric)
         found = _open_index(faiss, store, metric)
         if found is None:
             raise StoreError(f"{store.path} was changed while its index was made: ask again.")
@@ -95,12 +95,12 @@ def rank_approximately(
     bits = np.packbits(present[:num_rows], bitorder="little")
     settings = faiss.SearchParametersIVF(
         sel=faiss.IDSelectorBitmap(bits),
-        nprobe=max(FEWEST_CELLS, int(index.nlist * SHARE_OF_CELLS)),
+        nprobe=max(MIN_PROBED_CELLS, int(index.nlist * PROBED_CELL_SHARE)),
     )
     asked, num_threads = _prepare(query[None], metric), faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # one query is too little to share: threads would wait for others
     try:
-        proposed = index.search(asked, max(100, CANDIDATES * k), params=settings)[1][0]
+        proposed = index.search(asked, max(100, CANDIDATES_PER_RESULT * k), params=settings)[1][0]
     finally:
         faiss.omp_set_num_threads(num_threads)
     tail = num_rows + np.flatnonzero(present[num_rows:])
@@ -111,7 +111,7 @@ def rank_approximately(
     return rows[best], scores
 
 
-def make_index(store: Store, metric: str) -> None:
+def build_index(store: Store, metric: str) -> None:
     """Makes the index of a store and a metric; an earlier one is replaced.
 
     Args:
@@ -132,7 +132,7 @@ def make_index(store: Store, metric: str) -> None:
     block = 1 << 16
     for start in range(0, num_rows, block):
         index.add(_prepare(store.embeddings[start : start + block], metric))
-    about, old = _about_path(store.path, metric), _old_files(store.path, metric)
+    about, old = _get_metadata_path(store.path, metric), _list_index_files(store.path, metric)
     file = store.path / f"nearest-{metric}-{uuid.uuid4().hex[:12]}.faiss"
     try:
         faiss.write_index(index, str(file))
@@ -151,7 +151,7 @@ def make_index(store: Store, metric: str) -> None:
 def _open_index(faiss: Any, store: Store, metric: str) -> tuple[Any, int] | None:
     """Returns the index and how many rows it knows; None if there is none that fits the store."""
     try:
-        facts = json.loads(_about_path(store.path, metric).read_text(encoding="utf-8"))
+        facts = json.loads(_get_metadata_path(store.path, metric).read_text(encoding="utf-8"))
         num_rows, file = facts["rows"], store.path / facts["file"]
         is_whole = file.stat().st_size == facts["bytes"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -159,7 +159,7 @@ def _open_index(faiss: Any, store: Store, metric: str) -> tuple[Any, int] | None
     known = {key: value for key, value in facts.items() if key not in ("file", "bytes")}
     if not is_whole or not 0 < num_rows <= len(store) or known != _identity(store, num_rows):
         return None
-    if len(store) - num_rows > TAIL * len(store):
+    if len(store) - num_rows > MAX_UNINDEXED_SHARE * len(store):
         return None
     return faiss.read_index(str(file), faiss.IO_FLAG_MMAP), num_rows
 
@@ -184,11 +184,11 @@ def _prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
     return vectors
 
 
-def _about_path(path: pathlib.Path, metric: str) -> pathlib.Path:
+def _get_metadata_path(path: pathlib.Path, metric: str) -> pathlib.Path:
     return path / f"nearest-{metric}.json"
 
 
-def _old_files(path: pathlib.Path, metric: str) -> list[pathlib.Path]:
+def _list_index_files(path: pathlib.Path, metric: str) -> list[pathlib.Path]:
     return sorted(path.glob(f"nearest-{metric}-*.faiss"))
 
 

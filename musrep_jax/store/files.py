@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 FORMAT = 1
-ABOUT_FILE, TRACKS_FILE, PLACES_FILE = "store.json", "tracks.jsonl", "places.jsonl"
+STORE_METADATA_FILE, TRACKS_FILE, LOCATIONS_FILE = "store.json", "tracks.jsonl", "places.jsonl"
 
 
 class StoreError(ValueError):
     """A store cannot be opened or does not fit; the message is one sentence."""
 
 
-def read_about(path: pathlib.Path) -> dict[str, Any]:
+def read_store_metadata(path: pathlib.Path) -> dict[str, Any]:
     """Returns `store.json` of a store.
 
     Args:
@@ -28,13 +28,13 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
         StoreError: if it is none, or of a later format.
     """
     try:
-        about = json.loads((path / ABOUT_FILE).read_text(encoding="utf-8"))
+        about = json.loads((path / STORE_METADATA_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(
             f"{path} is no store: make one with `musrep embed MODEL FOLDER --store {path}`."
         ) from error
     except ValueError as error:
-        raise StoreError(f"{path / ABOUT_FILE} is damaged: {error}.") from error
+        raise StoreError(f"{path / STORE_METADATA_FILE} is damaged: {error}.") from error
     if about.get("format") != FORMAT:
         raise StoreError(
             f"{path} has format {about.get('format')!r}; this version of musrep_jax reads {FORMAT}."
@@ -42,7 +42,7 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
     return about
 
 
-def array_rows(about: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+def get_array_layouts(about: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
     """Returns the name of every array of a store, with the shape of its rows and their type."""
     width, num_labels = int(about["width"]), len(about["labels"])
     rows = {"embeddings": ((width,), "<f4"), "probabilities": ((num_labels,), "<f4")}
@@ -52,12 +52,12 @@ def array_rows(about: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str
     return rows
 
 
-def to_json(value: Any) -> str:
+def format_json_line(value: Any) -> str:
     """Returns a value as the JSON of a line; `Store.find` relies on there being one form only."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def whole_lines(path: pathlib.Path) -> list[bytes]:
+def read_complete_lines(path: pathlib.Path) -> list[bytes]:
     """Returns the lines of a file without what follows the last line break; [] without a file."""
     if not path.exists():
         return []
@@ -86,7 +86,7 @@ class Lines:
         """Returns a line without its line break."""
         return self._text[self._starts[row] : self._starts[row + 1] - 1]
 
-    def containing(self, text: bytes) -> Iterator[int]:
+    def find_containing(self, text: bytes) -> Iterator[int]:
         """Yields the numbers of the lines that hold some text without line breaks, in order."""
         position, end = 0, int(self._starts[-1])
         while position < end and (position := self._text.find(text, position, end)) >= 0:
@@ -94,12 +94,12 @@ class Lines:
             yield row
             position = int(self._starts[row + 1])
 
-    def starting_with(self, text: bytes) -> Iterator[int]:
+    def find_starting_with(self, text: bytes) -> Iterator[int]:
         """Yields the numbers of the lines that begin with some text."""
-        return (row for row in self.containing(text) if self[row].startswith(text))
+        return (row for row in self.find_containing(text) if self[row].startswith(text))
 
 
-def cut_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
+def truncate_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
     """Drops what follows the first lines of a file; makes the file if there is none.
 
     Args:
@@ -125,7 +125,7 @@ class Identity:
     mtime_ns: int
 
 
-def identify(path: str) -> Identity:
+def identify_file(path: str) -> Identity:
     """Returns which file it is; raises OSError if it cannot be read.
 
     Args:
@@ -149,7 +149,7 @@ class Places:
         """
         self.added: dict[int, dict[str, tuple[int, int]]] = {}
         self.gone: dict[int, set[str]] = {}
-        for line in whole_lines(path / PLACES_FILE):
+        for line in read_complete_lines(path / LOCATIONS_FILE):
             event = json.loads(line)
             row = event["row"]
             if "gone" in event:

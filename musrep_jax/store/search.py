@@ -15,7 +15,7 @@ import numpy as np
 
 from musrep_jax.store.files import StoreError
 
-_BLOCK_NUMBERS = 1 << 18
+_MAX_BLOCK_VALUES = 1 << 18
 """In a block of rows: 1 MB stays in a core's cache while it is read a second time."""
 _SEPARATOR = re.compile(r",|\s+AND\s+")
 _TERM = re.compile(r"(?P<absent>-|!|NOT\s+)?(?P<label>.*?)(?:\^(?P<weight>\d+(?:\.\d+)?))?")
@@ -147,7 +147,7 @@ def rank_by_vector(
     """
     query = check_query(embeddings, query, metric)
     scores = np.empty(len(embeddings), np.float32)
-    num_rows = max(1, _BLOCK_NUMBERS // max(1, len(query)))
+    num_rows = max(1, _MAX_BLOCK_VALUES // max(1, len(query)))
     for start in range(0, len(embeddings), num_rows):
         block = np.asarray(embeddings[start : start + num_rows])
         scores[start : start + len(block)] = METRICS[metric](block, query)

@@ -26,19 +26,19 @@ import numpy as np
 
 from musrep_jax.store.arrays import ArrayFileError, GrowingArray, open_array
 from musrep_jax.store.files import (
-    ABOUT_FILE,
     FORMAT,
-    PLACES_FILE,
+    LOCATIONS_FILE,
+    STORE_METADATA_FILE,
     TRACKS_FILE,
     Lines,
     Places,
     StoreError,
-    array_rows,
-    cut_lines,
-    read_about,
+    format_json_line,
+    get_array_layouts,
+    read_complete_lines,
+    read_store_metadata,
     sync_folder,
-    to_json,
-    whole_lines,
+    truncate_lines,
 )
 
 
@@ -62,8 +62,8 @@ class Store:
             StoreError: if it is none, or of a later format.
         """
         self.path = pathlib.Path(path)
-        self.about = read_about(self.path)
-        arrays = {name: self._open(name) for name in array_rows(self.about)}
+        self.about = read_store_metadata(self.path)
+        arrays = {name: self._open(name) for name in get_array_layouts(self.about)}
         per_track = [array for name, array in arrays.items() if not name.startswith("chunk_")]
         self._lines = Lines(self.path / TRACKS_FILE, min(map(len, per_track)))
         self.embeddings = arrays["embeddings"][: len(self)]
@@ -117,27 +117,27 @@ class Store:
         for row, places in self._places.added.items():
             if path in places and row < len(self):
                 return row
-        start = f'{{"path": {to_json(path)}, '.encode()
-        row = max(self._lines.starting_with(start), default=None)
+        start = f'{{"path": {format_json_line(path)}, '.encode()
+        row = max(self._lines.find_starting_with(start), default=None)
         return row if row is not None and path in self._places.of(row, path) else None
 
-    def find_content(self, sha256: str) -> int | None:
+    def find_by_content(self, sha256: str) -> int | None:
         """Returns the row of a file with this content, or None.
 
         Args:
             sha256: of the content.
         """
         key = f'"sha256": "{sha256}"'.encode()
-        return next(self._lines.containing(key), None)
+        return next(self._lines.find_containing(key), None)
 
-    def find_ending(self, ending: str) -> list[int]:
+    def find_by_suffix(self, ending: str) -> list[int]:
         """Returns the rows whose path ends in some names, such as "ney/taksim_01.flac".
 
         Args:
             ending: whole names, with or without the folders before and the suffix after.
         """
-        asked = to_json(ending)[1:-1].encode()
-        likely = set(self._lines.containing(asked))
+        asked = format_json_line(ending)[1:-1].encode()
+        likely = set(self._lines.find_containing(asked))
         likely |= {row for row in self._places.added if row < len(self)}
         found = []
         for row in sorted(likely):
@@ -193,8 +193,8 @@ class StoreWriter:
         """
         self.path = pathlib.Path(path)
         self.about = {"format": FORMAT, **about}
-        self._make()
-        arrays = array_rows(self.about)
+        self._create()
+        arrays = get_array_layouts(self.about)
         try:
             self._arrays = {
                 name: GrowingArray(self.path / f"{name}.npy", row, dtype)
@@ -204,11 +204,11 @@ class StoreWriter:
             raise StoreError(str(error)) from error
         self._recover()
         self._tracks = open(self.path / TRACKS_FILE, "ab")  # noqa: SIM115
-        self._more = open(self.path / PLACES_FILE, "ab")  # noqa: SIM115
+        self._locations = open(self.path / LOCATIONS_FILE, "ab")  # noqa: SIM115
 
-    def _make(self) -> None:
-        if (self.path / ABOUT_FILE).exists():
-            found = read_about(self.path)
+    def _create(self) -> None:
+        if (self.path / STORE_METADATA_FILE).exists():
+            found = read_store_metadata(self.path)
             for key, what in (("model", "was made with another model"),
                               ("per_chunk", "was made with another --per-chunk")):  # fmt: skip
                 if found.get(key) != self.about[key]:
@@ -223,13 +223,13 @@ class StoreWriter:
         self.path.mkdir(parents=True, exist_ok=True)
         # Last of all, so that a store is one only when it is whole.
         text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
-        temporary = self.path / f"{ABOUT_FILE}.tmp{os.getpid()}"
+        temporary = self.path / f"{STORE_METADATA_FILE}.tmp{os.getpid()}"
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / ABOUT_FILE)
+        os.replace(temporary, self.path / STORE_METADATA_FILE)
 
     def _recover(self) -> None:
         """Brings lines and rows to the same number."""
-        lines = whole_lines(self.path / TRACKS_FILE)
+        lines = read_complete_lines(self.path / TRACKS_FILE)
         per_track = [a for name, a in self._arrays.items() if not name.startswith("chunk_")]
         per_chunk = [a for name, a in self._arrays.items() if name.startswith("chunk_")]
         num = min(len(lines), *(array.num_rows for array in per_track))
@@ -242,8 +242,8 @@ class StoreWriter:
             array.cut(num)
         for array in per_chunk:
             array.cut(self._num_chunks)
-        cut_lines(self.path / TRACKS_FILE, lines[:num])
-        cut_lines(self.path / PLACES_FILE, whole_lines(self.path / PLACES_FILE))
+        truncate_lines(self.path / TRACKS_FILE, lines[:num])
+        truncate_lines(self.path / LOCATIONS_FILE, read_complete_lines(self.path / LOCATIONS_FILE))
         places = Places(self.path)
         self._by_sha256 = {track["sha256"]: row for row, track in enumerate(tracks)}
         self._by_path: dict[str, tuple[int, int, int]] = {}
@@ -271,13 +271,13 @@ class StoreWriter:
         """Returns whether a file of this content is there, under whatever name."""
         return sha256 in self._by_sha256
 
-    def settle(
+    def record_location(
         self,
         path: str,
         sha256: str,
         size: int,
         mtime_ns: int,
-        is_there: Callable[[str], bool] = os.path.exists,
+        path_exists: Callable[[str], bool] = os.path.exists,
     ) -> None:
         """Notes that content which is in the store has been met at a place, or moved to it.
 
@@ -286,15 +286,15 @@ class StoreWriter:
             sha256: of its content.
             size: in bytes.
             mtime_ns: when it was written.
-            is_there: whether a path still leads to a file; other places that do not are dropped.
+            path_exists: whether a path still leads to a file; other places that do not are dropped.
         """
         row = self._by_sha256[sha256]
-        self._leave(path)
+        self._record_removal(path)
         for place in list(self._paths.get(row, ())):
-            if not is_there(place):
-                self._leave(place)
+            if not path_exists(place):
+                self._record_removal(place)
         self._take(path, row, size, mtime_ns)
-        self._note({"row": row, "path": path, "size": size, "mtime_ns": mtime_ns})
+        self._write_event({"row": row, "path": path, "size": size, "mtime_ns": mtime_ns})
 
     def add(
         self,
@@ -338,26 +338,26 @@ class StoreWriter:
         track = {"path": path, "sha256": sha256, "size": size, "mtime_ns": mtime_ns}
         track |= {"seconds": seconds, "chunks": len(spans), "first_chunk": self._num_chunks}
         self._num_chunks += len(spans)
-        self._leave(path)
-        self._tracks.write(to_json(track).encode() + b"\n")
+        self._record_removal(path)
+        self._tracks.write(format_json_line(track).encode() + b"\n")
         self._tracks.flush()
         self._by_sha256[sha256] = row
         self._take(path, row, size, mtime_ns)
 
-    def _leave(self, path: str) -> None:
+    def _record_removal(self, path: str) -> None:
         """Notes that a path no longer holds what it held."""
         if path in self._by_path:
             row = self._by_path.pop(path)[0]
             self._paths[row].remove(path)
-            self._note({"row": row, "gone": path})
+            self._write_event({"row": row, "gone": path})
 
-    def _note(self, event: Mapping[str, Any]) -> None:
-        self._more.write(to_json(event).encode() + b"\n")
-        self._more.flush()
+    def _write_event(self, event: Mapping[str, Any]) -> None:
+        self._locations.write(format_json_line(event).encode() + b"\n")
+        self._locations.flush()
 
     def close(self) -> None:
         """Waits until everything is on the disk, and closes the files."""
-        for file in (self._tracks, self._more):
+        for file in (self._tracks, self._locations):
             os.fsync(file.fileno())
             file.close()
         for array in self._arrays.values():

@@ -8,7 +8,7 @@ import numpy as np
 
 from musrep_jax.models import Tagger
 from musrep_jax.reporting.figures import save_figure
-from musrep_jax.reporting.filter_figures import filter_figure
+from musrep_jax.reporting.filter_figures import draw_filters
 from musrep_jax.types import PyTree
 
 FILE = "filters.npz"
@@ -66,7 +66,7 @@ def save_filter_figure(folder: Path, path: Path, title: str) -> Path | None:
             {n.removeprefix(prefix): record[n] for n in record.files if n.startswith(prefix)}
             for prefix in (BEFORE, AFTER)
         )
-        figure = filter_figure(
+        figure = draw_filters(
             before, after, title=title, mode=str(record["mode"]), bin_hz=float(record["bin_hz"])
         )
     return save_figure(figure, path)

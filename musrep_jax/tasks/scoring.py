@@ -44,7 +44,7 @@ class SplitScorer:
         self.settings = settings
         self.mesh = sharding.make_mesh(settings.train.num_devices)
         self.output = binding.output_of(settings.train.loss)
-        self.table = pipeline.chunk_table(
+        self.table = pipeline.make_chunk_table(
             tracks,
             self.chunk,
             num_chunks=num_chunks,
@@ -128,8 +128,8 @@ class SplitScorer:
         guesses = decisions.predict(scores, self.settings.evaluation.threshold)
         return {
             "loss": self.loss_of(labels, scores),
-            "roc_auc": metrics.mean_over(metrics.roc_auc(labels, scores), used),
-            "pr_auc": metrics.mean_over(metrics.average_precision(labels, scores), used),
+            "roc_auc": metrics.average_selected(metrics.roc_auc(labels, scores), used),
+            "pr_auc": metrics.average_selected(metrics.average_precision(labels, scores), used),
             "f1_samples": decisions.f1_scores(labels, guesses)["samples"],
         }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from musrep_jax.config import ConfigError, did_you_mean, given
+from musrep_jax.config import ConfigError, given, suggest_name
 from musrep_jax.data.specs import ChunkSpec
 from musrep_jax.experiments.cells import Cell
 from musrep_jax.models import ALIASES, Tagger, create_model, model_settings
@@ -31,7 +31,7 @@ def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> N
     """
     for key, value in deviations.items():
         if key not in settings:
-            known = did_you_mean(key, list(settings))
+            known = suggest_name(key, list(settings))
             raise ConfigError(f"{where}.{key} is not a setting.{known}")
         if isinstance(settings[key], ml_collections.ConfigDict):
             merge(settings[key], value, f"{where}.{key}")

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from musrep_jax.config import ConfigError, choose, did_you_mean
+from musrep_jax.config import ConfigError, choose, suggest_name
 from musrep_jax.types import Array, PyTree
 
 Schedule = Callable[[int | Array], float | Array]
@@ -345,7 +345,7 @@ def make_optimizer(
         if field not in defaults:
             raise ConfigError(
                 f"optimizer.{field} is not a setting of {name!r}."
-                f"{did_you_mean(field, list(defaults))} Its settings: {', '.join(defaults)}."
+                f"{suggest_name(field, list(defaults))} Its settings: {', '.join(defaults)}."
             )
         fields[field] = _check_value(field, value, defaults[field])
     built = entry(**fields)

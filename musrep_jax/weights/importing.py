@@ -12,8 +12,8 @@ import numpy as np
 from musrep_jax.config import ConfigError, choose
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS
-from musrep_jax.exports.cards import load_lines, model_readme
-from musrep_jax.inference.tagger import LoadedTagger, as_tuples, load_tagger, make_card
+from musrep_jax.exports.cards import format_model_readme, make_usage_lines
+from musrep_jax.inference.tagger import LoadedTagger, load_tagger, make_card, to_tuples
 from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
 from musrep_jax.training.checkpoints import save_export
@@ -82,14 +82,14 @@ class ImportedModel:
     @property
     def python_lines(self) -> tuple[str, str, str]:
         """Three lines of Python that load and use the model."""
-        return load_lines(self.card, str(self.path))
+        return make_usage_lines(self.card, str(self.path))
 
     @property
     def transfer_line(self) -> str:
         """The command that trains from here, without the target."""
         model = self.card["model"]
         defaults = model_settings(model["name"])
-        settings = {key: as_tuples(value) for key, value in model["settings"].items()}
+        settings = {key: to_tuples(value) for key, value in model["settings"].items()}
         fields = [f"--config.model.{k}={v}" for k, v in settings.items() if v != defaults[k]]
         words = ["python", "main.py", "--config=configs/transfer.py",
                  f"--config.source=export:{self.path}", f"--config.model.name={model['name']}",
@@ -232,7 +232,7 @@ def import_weights(
         aggregate=aggregate,
         output=output,
     )
-    path = save_export(out, variables, card, model_readme(card))
+    path = save_export(out, variables, card, format_model_readme(card))
     opened = load_tagger(path)
     tone, embedding_width = try_out(opened)
     return ImportedModel(

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.config import ConfigError, did_you_mean
-from musrep_jax.inference.tagger import as_tuples
+from musrep_jax.config import ConfigError, suggest_name
+from musrep_jax.inference.tagger import to_tuples
 from musrep_jax.models import ALIASES, model_class, model_settings
 from musrep_jax.models.spectrogram_transformer import VARIANTS
 
@@ -183,7 +183,7 @@ def parse_settings(name: str, texts: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"A setting is written field=value; {text!r} has no '='.")
         if field not in known:
             raise ConfigError(
-                f"Model {name!r} has no setting {field!r}.{did_you_mean(field, list(known))} "
+                f"Model {name!r} has no setting {field!r}.{suggest_name(field, list(known))} "
                 f"It has: {', '.join(sorted(known))}."
             )
         settings[field] = _parse(field, value, hints[field])
@@ -222,4 +222,4 @@ def _as_json(text: str, *, is_list: bool) -> Any:
         value = json.loads(text.lower())
     except ValueError:
         return None
-    return as_tuples(value)
+    return to_tuples(value)

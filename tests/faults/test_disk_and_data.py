@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from experiments import NUM_STEPS, Experiment, acting, assert_same_outcome
 
-from musrep_jax.runtime.compiled import keep_compiled_programs
+from musrep_jax.runtime.compilation_cache import enable_compilation_cache
 
 
 def mount(*words):
@@ -157,7 +157,7 @@ def test_a_read_only_data_folder(own_data, whole, tmp_path, capsys, can_be_read_
     set_read_only(own_data.data_dir, True)
     cache = jax.config.jax_compilation_cache_dir  # of this process
     jax.config.update("jax_compilation_cache_dir", None)
-    keep_compiled_programs(own_data.data_dir)
+    enable_compilation_cache(own_data.data_dir)
     is_kept = jax.config.jax_compilation_cache_dir is not None
     jax.config.update("jax_compilation_cache_dir", cache)
     code = own_data.run(tmp_path / "w")
@@ -267,8 +267,8 @@ def make_folder(folder, spoiled):
 
 COMPILE = """
 import pathlib, sys, jax
-from musrep_jax.runtime.compiled import keep_compiled_programs
-keep_compiled_programs(pathlib.Path(sys.argv[1]))
+from musrep_jax.runtime.compilation_cache import enable_compilation_cache
+enable_compilation_cache(pathlib.Path(sys.argv[1]))
 jax.jit(lambda x: x + 1)(1.0)
 """
 

@@ -31,9 +31,9 @@ from tfds_builders.audio_folder.label_table import (
     TABLE_NAME,
     Row,
     TableError,
+    find_unlisted_files,
     locate,
     read_label_table,
-    unlisted_files,
 )
 
 _NUM_DECODERS = 2
@@ -42,7 +42,7 @@ _NUM_SAMPLED = 5
 _MIN_BYTES_PER_SECOND = 500.0
 """Of audio: a header that claims more seconds is not believed."""
 _MAX_LICENCES = 5
-_MAX_NAMED = 5
+_MAX_LISTED_NAMES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Builder(TrackBuilder):
             "min_positives": int(min_positives),
         }
         self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
-        self._quarantined = _quarantined_rows(
+        self._quarantined = _find_quarantined_paths(
             self.folder, self.rows, read_quarantine(quarantine_path(data_dir, self.folder))
         )
         self._planned: dict[str, list[Recording]] = {}
@@ -212,7 +212,7 @@ class Builder(TrackBuilder):
             seconds += sum(_seconds(path, size) for path, size in few) / max(share, 1e-9)
         return int(2 * self.sample_rate * seconds)
 
-    def report_facts(self) -> dict[str, Any]:
+    def extra_report_fields(self) -> dict[str, Any]:
         """Returns leakage between splits, labels missing from one, and notes in words."""
         self.split_names()
         return self._facts
@@ -237,7 +237,7 @@ class Builder(TrackBuilder):
         for index, row in enumerate(rows):
             matrix[index, [column[name] for name in row.labels if name in column]] = 1.0
         splits, notes = _complete_splits(rows, hashes, matrix, self.seed)
-        _check_every_split_has_a_label(self.folder / TABLE_NAME, matrix, splits)
+        _check_split_label_coverage(self.folder / TABLE_NAME, matrix, splits)
         self._planned = {
             split: [
                 Recording(row.path, tuple(name for name in row.labels if name in column), row.group)
@@ -253,10 +253,11 @@ class Builder(TrackBuilder):
         )
         missing = missing_labels(matrix, self.label_names, splits)
         notes += _describe(leakage, missing, matrix, self.label_names, splits)
-        unlisted = unlisted_files(self.folder, self.rows)
+        unlisted = find_unlisted_files(self.folder, self.rows)
         if unlisted:
             notes.append(
-                f"audio files that {TABLE_NAME} does not list: {len(unlisted)} ({_some(unlisted)})."
+                f"audio files that {TABLE_NAME} does not list: {len(unlisted)} "
+                f"({_abbreviate_names(unlisted)})."
             )
             if any("\ufffd" in name for name in unlisted):
                 notes.append("file names that are not UTF-8 cannot be listed: rename those files.")
@@ -278,7 +279,7 @@ class Builder(TrackBuilder):
             return RefusedTrack(row.path, f"cannot be read: {error.strerror}.")
 
 
-def _quarantined_rows(
+def _find_quarantined_paths(
     folder: pathlib.Path, rows: Sequence[Row], listed: Mapping[str, str]
 ) -> dict[str, str]:
     """Returns the paths of the table that a quarantine list has, and why they are refused."""
@@ -311,7 +312,7 @@ def _choose_labels(
     for pattern in labels:
         if not fnmatch.filter(counts, pattern) and pattern not in counts:
             raise TableError(
-                f"{table} has no label {pattern!r}; it has {_some(sorted(counts), 10)}."
+                f"{table} has no label {pattern!r}; it has {_abbreviate_names(sorted(counts), 10)}."
             )
     chosen = [
         name
@@ -323,7 +324,7 @@ def _choose_labels(
     if not chosen:
         raise TableError(
             f"no label of {table} begins with {label_prefix!r} and is held by {min_positives} "
-            f"recordings or more; it has {_some(sorted(counts), 10)}."
+            f"recordings or more; it has {_abbreviate_names(sorted(counts), 10)}."
         )
     return tuple(sorted(chosen, key=lambda name: (-counts[name], name)))
 
@@ -353,7 +354,7 @@ def _complete_splits(
     return splits, [note]
 
 
-def _check_every_split_has_a_label(
+def _check_split_label_coverage(
     table: pathlib.Path, matrix: np.ndarray, splits: Sequence[str]
 ) -> None:
     """Raises when nothing could be learned, chosen or measured on a split."""
@@ -378,20 +379,22 @@ def _describe(
     notes = []
     shared, identical = leakage["shared_groups"], leakage["identical_audio"]
     if shared:
-        names = _some([row["group"] for row in shared])
+        names = _abbreviate_names([row["group"] for row in shared])
         notes.append(f"LEAKAGE: groups that lie in more than one split: {len(shared)} ({names}).")
     if identical:
-        names = _some([" = ".join(row["tracks"]) for row in identical])
+        names = _abbreviate_names([" = ".join(row["tracks"]) for row in identical])
         notes.append(f"LEAKAGE: files with a copy in another split: {len(identical)} ({names}).")
     for split, names in missing.items():
         if names:
-            notes.append(f"labels without a recording in {split}: {len(names)} ({_some(names)}).")
+            notes.append(
+                f"labels without a recording in {split}: {len(names)} ({_abbreviate_names(names)})."
+            )
     in_training = matrix[np.array([split == "train" for split in splits])].all(axis=0)
     everywhere = [name for name, on in zip(label_names, in_training, strict=True) if on]
     if everywhere:
         notes.append(
             f"labels on every training recording, from which nothing can be learned: "
-            f"{len(everywhere)} ({_some(everywhere)})."
+            f"{len(everywhere)} ({_abbreviate_names(everywhere)})."
         )
     unlabelled = int((~matrix.any(axis=1)).sum())
     if unlabelled:
@@ -399,7 +402,7 @@ def _describe(
     return notes
 
 
-def _some(names: Sequence[str], limit: int = _MAX_NAMED) -> str:
+def _abbreviate_names(names: Sequence[str], limit: int = _MAX_LISTED_NAMES) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 

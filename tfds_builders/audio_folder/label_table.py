@@ -20,7 +20,7 @@ from musrep_jax.data.specs import SPLITS
 
 TABLE_NAME = "labels.tsv"
 SPLIT_ALIASES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
-_MAX_NAMED = 3
+_MAX_LISTED_NAMES = 3
 
 
 class TableError(ValueError):
@@ -67,7 +67,7 @@ def read_label_table(folder: pathlib.Path) -> list[Row]:
         raise TableError(f"{folder} {what}; give the folder that holds {TABLE_NAME}.")
     table = folder / TABLE_NAME
     if not table.is_file():
-        raise TableError(_advice_without_table(folder))
+        raise TableError(_format_missing_table_hint(folder))
     rows, has_split = _parse(table)
     if not rows:
         raise TableError(f"{table} lists no recordings: it has a header and no rows.")
@@ -78,7 +78,7 @@ def read_label_table(folder: pathlib.Path) -> list[Row]:
     return rows
 
 
-def unlisted_files(folder: pathlib.Path, rows: Iterable[Row]) -> list[str]:
+def find_unlisted_files(folder: pathlib.Path, rows: Iterable[Row]) -> list[str]:
     """Returns the audio files in a folder that its table does not list, sorted.
 
     A name that is not UTF-8 cannot be listed; its foreign bytes are shown as U+FFFD.
@@ -170,8 +170,8 @@ def _check_paths(table: pathlib.Path, rows: Sequence[Row]) -> None:
     repeated = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
     if repeated:
         raise TableError(
-            f"{table} lists {_name_some(repeated)} more than once; keep one line per file, with "
-            "all of its labels."
+            f"{table} lists {_abbreviate_names(repeated)} more than once; keep one line per file, "
+            "with all of its labels."
         )
 
 
@@ -185,7 +185,7 @@ def _check_labels(table: pathlib.Path, rows: Sequence[Row]) -> None:
     for names in spellings.values():
         if len(names) > 1:
             raise TableError(
-                f"{table} has labels that differ only by case: {_name_some(sorted(names))}; "
+                f"{table} has labels that differ only by case: {_abbreviate_names(sorted(names))}; "
                 "write them alike."
             )
 
@@ -202,15 +202,16 @@ def _check_splits(table: pathlib.Path, rows: Sequence[Row]) -> None:
         raise TableError(f"{table} puts no recording into the split 'train'; put some there.")
 
 
-def _advice_without_table(folder: pathlib.Path) -> str:
+def _format_missing_table_hint(folder: pathlib.Path) -> str:
     others = sorted(path.name for path in folder.iterdir() if path.name.startswith("labels."))
     if others:
         return f"{folder} has {others[0]} but no {TABLE_NAME}: save it under that name, with tabs."
     classes = sorted({path.parent.name for path in _audio_files(folder) if path.parent != folder})
     if classes:
         return (
-            f"{folder} has no {TABLE_NAME}; where its sub-folders ({_name_some(classes)}) are the "
-            f"labels, make one with: python -m tfds_builders.audio_folder.label_table {folder}"
+            f"{folder} has no {TABLE_NAME}; where its sub-folders "
+            f"({_abbreviate_names(classes)}) are the labels, make one with: "
+            f"python -m tfds_builders.audio_folder.label_table {folder}"
         )
     if any(True for _ in _audio_files(folder)):
         return (
@@ -224,9 +225,9 @@ def _audio_files(folder: pathlib.Path) -> Iterable[pathlib.Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
-def _name_some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(map(repr, names[:_MAX_NAMED])) + more
+def _abbreviate_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED_NAMES} more" if len(names) > _MAX_LISTED_NAMES else ""
+    return ", ".join(map(repr, names[:_MAX_LISTED_NAMES])) + more
 
 
 def write_table_from_subfolders(folder: pathlib.Path) -> pathlib.Path:

@@ -19,7 +19,7 @@ EVENTS = (
 )
 """In the order of the task's list, `sound_event_list_17_classes.txt`."""
 
-_SHARE_OF_VALIDATION = 0.1
+_VALIDATION_SHARE = 0.1
 _SAMPLING_SEED = 123
 
 _FOLDERS = {
@@ -29,7 +29,7 @@ _FOLDERS = {
 }
 """Part of the task -> folder of its excerpts, as in the organisers' archives."""
 
-_OFFICIAL = {"training": "train", "testing": "validation", "evaluation": "test"}
+_OFFICIAL_SPLITS = {"training": "train", "testing": "validation", "evaluation": "test"}
 _LISTS_URL = (
     "https://raw.githubusercontent.com/ankitshah009/"
     "Task-4-Large-scale-weakly-supervised-sound-event-detection-for-smart-cars/"
@@ -128,7 +128,7 @@ class Builder(CorpusBuilder):
             for file, event in of_part:
                 events.setdefault(file, []).append(event)
             for file, names in events.items():
-                split = _OFFICIAL[part]
+                split = _OFFICIAL_SPLITS[part]
                 if is_harmonic and split != "test":
                     split = "validation" if file in for_validation else "train"
                 tracks.append(
@@ -179,6 +179,6 @@ def _draw_validation(rows: Sequence[tuple[str, str]]) -> set[str]:
     for event in EVENTS:
         files = [file for file, name in rows if name == event]
         rng = np.random.RandomState(_SAMPLING_SEED)
-        size = round(_SHARE_OF_VALIDATION * len(files))
+        size = round(_VALIDATION_SHARE * len(files))
         chosen |= {files[row] for row in rng.choice(len(files), size=size, replace=False)}
     return chosen

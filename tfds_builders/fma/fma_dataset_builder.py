@@ -2,7 +2,7 @@
 
 The genres of a track are those of `split/metadata.npy` of the cross-cultural code: the track's own
 and all their parents. That file is a pickle; it is read as plain data, and nothing in it can be
-called (`musrep_jax/data/corpora/plain_pickle.py`).
+called (`musrep_jax/data/corpora/restricted_pickle.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
-from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
+from musrep_jax.data.corpora.builder import GENERATED_SPLIT, CorpusBuilder
+from musrep_jax.data.corpora.restricted_pickle import load_restricted_pickle
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.download.files import SourceFile
 
@@ -26,7 +26,7 @@ TOP20 = (
 )  # fmt: skip
 """The most frequent genres of the training part of `crosscultural`, equals by code point."""
 
-CUT_WRONGLY = (
+TRUNCATED_TRACK_IDS = (
     1486, 5574, 65753, 80391, 98558, 98559, 98560, 98565, 98566, 98567, 98568, 98569, 98571, 99134,
     105247, 108925, 126981, 127336, 133297, 143992,
 )  # fmt: skip
@@ -41,12 +41,12 @@ _LISTS = {
 }
 _SUBSETS = {"small", "medium"}
 """What `tracks.csv` calls them: the medium subset contains the small one."""
-_OFFICIAL = {"training": "train", "validation": "validation", "test": "test"}
+_OFFICIAL_SPLITS = {"training": "train", "validation": "validation", "test": "test"}
 _SECONDS = 30.0
-_NO_ALBUM = "-1"
+_UNKNOWN_ALBUM_ID = "-1"
 """What `tracks.csv` gives a track of no album; source: `creation.ipynb` of mdeff/fma."""
-_LISTS_AT = "https://raw.githubusercontent.com/pxaris/ccml/1f20c2f3df38ad0ef6ae774ca6a280ed9d23e04e/data/fma"
-_ARCHIVES_AT = "https://os.unil.cloud.switch.ch/fma"
+_LISTS_URL = "https://raw.githubusercontent.com/pxaris/ccml/1f20c2f3df38ad0ef6ae774ca6a280ed9d23e04e/data/fma"
+_ARCHIVES_URL = "https://os.unil.cloud.switch.ch/fma"
 _TRACK_COLUMNS = (("set", "subset"), ("set", "split"), ("artist", "id"), ("album", "id"))
 
 
@@ -84,31 +84,31 @@ class Builder(CorpusBuilder):
     FILES = (
         SourceFile(
             "split/train.npy",
-            f"{_LISTS_AT}/split/train.npy",
+            f"{_LISTS_URL}/split/train.npy",
             419_792,
             "2696415293bfc7003219c969f2b50c80fef37c44d9e3981be28635ac514ce7d4",
         ),
         SourceFile(
             "split/valid.npy",
-            f"{_LISTS_AT}/split/valid.npy",
+            f"{_LISTS_URL}/split/valid.npy",
             60_080,
             "8cfc237e989e43996352acf67ccad548db4620ad26840c5e593a19664e907f45",
         ),
         SourceFile(
             "split/test.npy",
-            f"{_LISTS_AT}/split/test.npy",
+            f"{_LISTS_URL}/split/test.npy",
             120_032,
             "ad05773b1156b29662f35cc1f7ad58ff592f17ef3fe39b213455221bf40ff137",
         ),
         SourceFile(
             GENRES,
-            f"{_LISTS_AT}/split/metadata.npy",
+            f"{_LISTS_URL}/split/metadata.npy",
             776_729,
             "506f9b51e0f39c49193b18ca8eb91dcbea754776eac6c4d34feac8e1c78b187d",
         ),
         SourceFile(
             "fma_metadata.zip",
-            f"{_ARCHIVES_AT}/fma_metadata.zip",
+            f"{_ARCHIVES_URL}/fma_metadata.zip",
             358_412_441,
             "d9527a5297a65da31c5676484d5047c3e2b8a8060ce72a46e26158be736bf265",
             unpack=True,
@@ -117,7 +117,7 @@ class Builder(CorpusBuilder):
         ),
         SourceFile(
             "fma_medium.zip",
-            f"{_ARCHIVES_AT}/fma_medium.zip",
+            f"{_ARCHIVES_URL}/fma_medium.zip",
             23_825_005_356,
             None,
             unpack=True,
@@ -130,7 +130,7 @@ class Builder(CorpusBuilder):
         f"{prefix}{f'{number:06d}'[:3]}/{number:06d}.mp3": "was cut by a wrong length and is short "
         "or empty (mdeff/fma#8)."
         for prefix in _PREFIXES
-        for number in CUT_WRONGLY
+        for number in TRUNCATED_TRACK_IDS
     }
 
     def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
@@ -139,15 +139,15 @@ class Builder(CorpusBuilder):
         needs_tracks = split_name != "crosscultural"
         facts = self._read_facts() if needs_tracks or (self.folder / TRACKS).exists() else {}
         if split_name == "official":
-            splits = {track_id: _OFFICIAL[fact["split"]] for track_id, fact in facts.items()}
+            splits = {track_id: _OFFICIAL_SPLITS[fact["split"]] for track_id, fact in facts.items()}
         else:
             splits = {
-                track_id: MADE if split_name == "artist" else split
+                track_id: GENERATED_SPLIT if split_name == "artist" else split
                 for split, file in _LISTS.items()
                 for track_id in self.read_list(file)
             }
         paths = {track_id: f"{track_id[:3]}/{track_id}.mp3" for track_id in splits}
-        prefix = self.find_folder(_PREFIXES, list(paths.values()))
+        prefix = self.find_prefix(_PREFIXES, list(paths.values()))
         unknown = [track_id for track_id in splits if track_id not in genres]
         if unknown:
             raise BuildError(f"{self.folder / GENRES} has no genres of track {unknown[0]!r}.")
@@ -168,7 +168,7 @@ class Builder(CorpusBuilder):
     def _read_genres(self) -> Mapping[str, Sequence[str]]:
         """Returns track id -> names of its genres, parents included."""
         path = self.need(GENRES)
-        genres = read_plain_pickle(path)
+        genres = load_restricted_pickle(path)
         if not isinstance(genres, dict) or not all(
             isinstance(key, str) and isinstance(value, list) for key, value in genres.items()
         ):
@@ -178,7 +178,7 @@ class Builder(CorpusBuilder):
     def _read_facts(self) -> dict[str, dict[str, str]]:
         """Returns track id -> split, artist and album of the medium subset, from `tracks.csv`."""
         source = self.folder / TRACKS
-        rows = self.iterate_rows(TRACKS, delimiter=",")
+        rows = self.iter_rows(TRACKS, delimiter=",")
         columns = list(zip(next(rows, []), next(rows, []), strict=False))
         missing = [name for name in _TRACK_COLUMNS if name not in columns]
         if missing:
@@ -190,11 +190,11 @@ class Builder(CorpusBuilder):
         facts = {}
         for row in rows:
             if row[0].isdigit() and row[subset] in _SUBSETS:
-                if row[split] not in _OFFICIAL:
+                if row[split] not in _OFFICIAL_SPLITS:
                     raise BuildError(f"{source} gives track {row[0]} the split {row[split]!r}.")
                 facts[f"{int(row[0]):06d}"] = {
                     "split": row[split],
                     "artist": row[artist],
-                    "album": "" if row[album] == _NO_ALBUM else row[album],
+                    "album": "" if row[album] == _UNKNOWN_ALBUM_ID else row[album],
                 }
         return facts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
+from musrep_jax.data.corpora.builder import GENERATED_SPLIT, CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.download.files import SourceFile
 
@@ -92,7 +92,7 @@ class Builder(CorpusBuilder):
                 for name in self._read_list(path)
             ]
         return [
-            self._track(f"{genre}/{genre}.{number:05d}", MADE)
+            self._track(f"{genre}/{genre}.{number:05d}", GENERATED_SPLIT)
             for genre in GENRES
             for number in range(_EXCERPTS_PER_GENRE)
         ]

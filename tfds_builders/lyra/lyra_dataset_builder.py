@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
+from musrep_jax.data.corpora.builder import GENERATED_SPLIT, CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.download.files import SourceFile
 
@@ -29,7 +29,7 @@ TOP30 = (
 )  # fmt: skip
 """The most frequent labels of `training.tsv`, validation part included, equals by code point."""
 
-TWINS = {
+DUPLICATE_LABELS = {
     "place--Aegean-sea": "genres--Aegean",
     "place--Epirus": "genres--Epirotic",
     "place--Asia-minor": "genres--Mikrasiatiko",
@@ -38,13 +38,13 @@ TWINS = {
 }
 """Places that exactly the pieces of one genre have: the same label twice."""
 
-MERGED25 = tuple(name for name in TOP30 if name not in TWINS)
+MERGED25 = tuple(name for name in TOP30 if name not in DUPLICATE_LABELS)
 
 _FIELDS = ("instruments", "genres", "place")
 _COLUMNS = ("id", *_FIELDS, "youtube-id", "start-ts", "end-ts")
 _VALIDATION_SEED, _VALIDATION_SHARE = 10, 0.1
 _PREFIXES = ("mel-spectrograms/", "")
-_LISTS_AT = (
+_LISTS_URL = (
     "https://raw.githubusercontent.com/pxaris/lyra-dataset/"
     "55f84a2c3b93feb34e3043edb61591f299240f82/data"
 )
@@ -80,13 +80,13 @@ class Builder(CorpusBuilder):
     FILES = (
         SourceFile(
             TRAINING,
-            f"{_LISTS_AT}/split/training.tsv",
+            f"{_LISTS_URL}/split/training.tsv",
             172_392,
             "7df7d9637ae91a15d4a465b18160aa73e4a147166441194eb72605c079f90dbd",
         ),
         SourceFile(
             TEST,
-            f"{_LISTS_AT}/split/test.tsv",
+            f"{_LISTS_URL}/split/test.tsv",
             46_007,
             "849cc544b88e852efc4c6a3a96df6b511435a322e1f5b62825f2ee82bc5d552f",
         ),
@@ -109,7 +109,7 @@ class Builder(CorpusBuilder):
         training = self.read_table(TRAINING, _COLUMNS)
         test = self.read_table(TEST, _COLUMNS)
         if split_name == "source":
-            splits = [MADE] * len(training)
+            splits = [GENERATED_SPLIT] * len(training)
         else:
             validation = set(draw_validation(len(training)))
             splits = [
@@ -117,7 +117,7 @@ class Builder(CorpusBuilder):
             ]
         splits += ["test"] * len(test)
         rows = [*training, *test]
-        prefix = self.find_folder(_PREFIXES, [f"{row['id']}.npy" for row in rows])
+        prefix = self.find_prefix(_PREFIXES, [f"{row['id']}.npy" for row in rows])
         return [
             self._track(prefix, row, split, is_merged=label_set == "merged25")
             for row, split in zip(rows, splits, strict=True)
@@ -126,7 +126,7 @@ class Builder(CorpusBuilder):
     def _track(self, prefix: str, row: dict[str, str], split: str, is_merged: bool) -> CorpusTrack:
         labels = [f"{field}--{name}" for field in _FIELDS for name in row[field].split("|")]
         if is_merged:
-            labels = [TWINS.get(name, name) for name in labels]
+            labels = [DUPLICATE_LABELS.get(name, name) for name in labels]
         try:
             seconds = float(row["end-ts"]) - float(row["start-ts"])
         except ValueError as error:

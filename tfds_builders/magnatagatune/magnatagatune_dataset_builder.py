@@ -12,7 +12,7 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
+from musrep_jax.data.corpora.builder import GENERATED_SPLIT, CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.download.files import SourceFile
 
@@ -30,12 +30,12 @@ TOP50 = (
 
 _PREFIXES = ("", "mp3/")
 """Of the clips: the zip unpacks into the folders 0 to f; some keep these in a folder `mp3`."""
-_SPLIT_OF_FOLDER = {
+_FOLDER_SPLITS = {
     **dict.fromkeys("0123456789ab", "train"),
     "c": "validation",
     **dict.fromkeys("def", "test"),
 }
-KNOWN_EMPTY = (
+EMPTY_CLIPS = (
     "6/norine_braun-now_and_zen-08-gently-117-146.mp3",
     "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233.mp3",
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-"
@@ -45,9 +45,9 @@ _PATH = re.compile(
     r"(?P<folder>[0-9a-f])/(?P<artist>[^/-]+)-(?P<album>[^/-]+)-(?P<number>\d+)-(?P<title>[^/-]*)"
     r"-(?P<start>\d+)-(?P<end>\d+)\.mp3"
 )
-_SITE = "https://mirg.city.ac.uk/datasets/magnatagatune"
+_BASE_URL = "https://mirg.city.ac.uk/datasets/magnatagatune"
 _PAGE = "https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset"
-_HOW = f"The page {_PAGE} links it."
+_DOWNLOAD_INSTRUCTIONS = f"The page {_PAGE} links it."
 _PARTS = (
     (
         "mp3.zip.001",
@@ -97,9 +97,13 @@ class Builder(CorpusBuilder):
         ),
     }
     FILES = (
-        SourceFile(ANNOTATIONS, f"{_SITE}/{ANNOTATIONS}", 21_517_373, None, how=_HOW),
+        SourceFile(
+            ANNOTATIONS, f"{_BASE_URL}/{ANNOTATIONS}", 21_517_373, None, how=_DOWNLOAD_INSTRUCTIONS
+        ),
         *(
-            SourceFile(name, f"{_SITE}/{name}", size, sha256, unpack=True, how=_HOW)
+            SourceFile(
+                name, f"{_BASE_URL}/{name}", size, sha256, unpack=True, how=_DOWNLOAD_INSTRUCTIONS
+            )
             for name, size, sha256 in _PARTS
         ),
     )
@@ -107,23 +111,23 @@ class Builder(CorpusBuilder):
     KNOWN_BAD: ClassVar = {
         f"{prefix}{path}": "is empty (0 bytes) as it is distributed."
         for prefix in _PREFIXES
-        for path in KNOWN_EMPTY
+        for path in EMPTY_CLIPS
     }
 
     def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
         """Returns the clips of a split; the rows of the annotations that the split's rule takes."""
         rows = list(self._rows())
-        prefix = self.find_folder(_PREFIXES, [path for path, _ in rows])
+        prefix = self.find_prefix(_PREFIXES, [path for path, _ in rows])
         return [
             self._track(prefix, path, labels, split_name)
             for path, labels in rows
-            if split_name == "all" or (labels and path not in KNOWN_EMPTY)
+            if split_name == "all" or (labels and path not in EMPTY_CLIPS)
         ]
 
     def _rows(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yields (path of the clip, its labels) of each row of the annotations."""
         source = self.folder / ANNOTATIONS
-        rows = self.iterate_rows(ANNOTATIONS)
+        rows = self.iter_rows(ANNOTATIONS)
         header = next(rows, [])
         missing = [name for name in (*TOP50, "mp3_path") if name not in header]
         if missing:
@@ -140,7 +144,7 @@ class Builder(CorpusBuilder):
                     "file is damaged; download it anew."
                 )
             path = row[path_column]
-            if path[:1] not in _SPLIT_OF_FOLDER:
+            if path[:1] not in _FOLDER_SPLITS:
                 raise BuildError(f"row {number} of {source} names no clip but {path!r}.")
             yield path, tuple(name for name, column in columns if row[column] == "1")
 
@@ -157,7 +161,7 @@ class Builder(CorpusBuilder):
             track_id=path.removesuffix(".mp3"),
             path=f"{prefix}{path}",
             labels=labels,
-            split=MADE if split_name == "artist" else _SPLIT_OF_FOLDER[path[0]],
+            split=GENERATED_SPLIT if split_name == "artist" else _FOLDER_SPLITS[path[0]],
             sources=sources,
             seconds=float(found["end"]) - float(found["start"]) if found else None,
         )

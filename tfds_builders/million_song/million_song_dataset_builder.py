@@ -13,10 +13,10 @@ import numpy as np
 from musrep_jax.data.build.builder import BuildError
 from musrep_jax.data.corpora.audio_index import index_audio
 from musrep_jax.data.corpora.builder import CorpusBuilder
-from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
+from musrep_jax.data.corpora.restricted_pickle import load_restricted_pickle
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.download.files import SourceFile
-from musrep_jax.data.specs import UNLABELLED
+from musrep_jax.data.specs import UNLABELED
 
 CONVENTIONAL_TAGS = (
     *("rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s"),
@@ -44,7 +44,7 @@ _CONVENTIONAL = "MSD_split"
 _VECTORS = "msd_id_to_tag_vector.cP"
 _CALS = "data/splits"
 _CALS_PARTS = {"train": "train", "validation": "valid", "test": "test"}
-_SHORTEST_SECONDS = 29.1
+_MIN_SECONDS = 29.1
 """Of the clips in the conventional lists."""
 _ARTISTS = "unique_tracks.txt"
 _ARTISTS_URL = f"http://millionsongdataset.com/sites/default/files/AdditionalFiles/{_ARTISTS}"
@@ -57,12 +57,12 @@ _CALS_URL = (
     "https://raw.githubusercontent.com/minzwon/semi-supervised-music-tagging-transformer/"
     "ca6a68741cdc962358a88955114fb879956a5f70"
 )
-_GET_AUDIO = (
+_AUDIO_INSTRUCTIONS = (
     "What people use are 7digital's previews of 30 s, which are no longer public and may not be "
     "passed on. If your group has them, put them below audio/ in any folders, named by MSD id: "
     "audio/A/B/C/TRABC....mp3 (letters three to five of the id), or .wav, .flac, .ogg, .opus, .m4a."
 )
-_GET_ARTISTS = (
+_ARTISTS_INSTRUCTIONS = (
     "It is an additional file of the data set (millionsongdataset.com, getting the dataset); "
     "without it all works, but artists in two parts are not seen."
 )
@@ -111,7 +111,7 @@ class Builder(CorpusBuilder):
             rule="cleaned and artist-level stratified split, with unlabelled tracks of other "
             "artists for training.",
             source="minzwon/semi-supervised-music-tagging-transformer, data/splits",
-            sizes={"train": 163_504, "validation": 34_730, "test": 34_913, UNLABELLED: 516_415},
+            sizes={"train": 163_504, "validation": 34_730, "test": 34_913, UNLABELED: 516_415},
             disjoint_by="artist",
             labels=("cals50",),
         ),
@@ -142,8 +142,8 @@ class Builder(CorpusBuilder):
         ),
         _cals("test_binaries.npy", None, None),
         _cals("student_ids.npy", None, None),
-        SourceFile(_ARTISTS, _ARTISTS_URL, None, None, how=_GET_ARTISTS),
-        SourceFile("audio", None, None, None, how=_GET_AUDIO),
+        SourceFile(_ARTISTS, _ARTISTS_URL, None, None, how=_ARTISTS_INSTRUCTIONS),
+        SourceFile("audio", None, None, None, how=_AUDIO_INSTRUCTIONS),
     )
 
     def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
@@ -160,7 +160,7 @@ class Builder(CorpusBuilder):
                 labels=tuple(names[column] for column in columns),
                 split=split,
                 sources={"artist": artists[track_id]} if track_id in artists else {},
-                seconds=None if is_cals else _SHORTEST_SECONDS,
+                seconds=None if is_cals else _MIN_SECONDS,
             )
             for track_id, split, columns in rows
         ]
@@ -188,7 +188,7 @@ class Builder(CorpusBuilder):
 
     def _read_pickle(self, name: str, kind: type) -> Any:
         path = self.need(f"{_CONVENTIONAL}/{name}")
-        content = read_plain_pickle(path)
+        content = load_restricted_pickle(path)
         if not isinstance(content, kind) or not all(isinstance(key, str) for key in content):
             raise BuildError(f"{path} is no {kind.__name__} of track ids; download it anew.")
         return content
@@ -213,7 +213,7 @@ class Builder(CorpusBuilder):
                 (name, split, np.flatnonzero(row)) for name, row in zip(names, matrix, strict=True)
             ]
         nothing = np.zeros(0, np.int64)
-        rows += [(name, UNLABELLED, nothing) for name in self.read_list(f"{_CALS}/student_ids.npy")]
+        rows += [(name, UNLABELED, nothing) for name in self.read_list(f"{_CALS}/student_ids.npy")]
         return rows
 
     def _read_artists(self, wanted: Set[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from musrep_jax.data.corpora.audio_index import index_audio
 from musrep_jax.data.corpora.builder import CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.download.files import SourceFile
-from tfds_builders.mtg_jamendo.published import (
+from tfds_builders.mtg_jamendo.published_splits import (
     COMMIT,
     GENRES,
     INSTRUMENTS,
@@ -40,8 +40,8 @@ _NUM_TRACKS_ALL = {
     4: {"train": 31509, "validation": 11893, "test": 12123},
 }
 _CHECKSUMS = "data/download/raw_30s_audio_sha256_tracks.txt"
-_RAW = f"https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/{COMMIT}"
-_GET_AUDIO = (
+_RAW_URL = f"https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/{COMMIT}"
+_AUDIO_INSTRUCTIONS = (
     "Clone https://github.com/MTG/mtg-jamendo-dataset and run its own `python "
     "scripts/download/download.py --dataset raw_30s --type audio --unpack --remove FOLDER/audio` "
     "(508 GB; --type audio-low: 156 GB, mono; --dataset autotagging_moodtheme: the mood/theme "
@@ -76,9 +76,12 @@ class Builder(CorpusBuilder):
     FORMS = ("encoded", "pcm16", "log_mel")
     GROUP = "artist"
     FILES = (
-        *(SourceFile(row.path, f"{_RAW}/{row.path}", row.size, row.sha256) for row in SPLIT_FILES),
-        SourceFile(_CHECKSUMS, f"{_RAW}/{_CHECKSUMS}", None, None),
-        SourceFile("audio", None, None, None, how=_GET_AUDIO),
+        *(
+            SourceFile(row.path, f"{_RAW_URL}/{row.path}", row.size, row.sha256)
+            for row in SPLIT_FILES
+        ),
+        SourceFile(_CHECKSUMS, f"{_RAW_URL}/{_CHECKSUMS}", None, None),
+        SourceFile("audio", None, None, None, how=_AUDIO_INSTRUCTIONS),
     )
 
     @property
@@ -119,7 +122,7 @@ class Builder(CorpusBuilder):
 
     def _read_rows(self, path: str) -> Iterator[tuple[str, str, str, str, float, list[str]]]:
         """Yields the rows of a split file; every field from the sixth on is a tag."""
-        rows = self.iterate_rows(path)
+        rows = self.iter_rows(path)
         if next(rows, None) != _COLUMNS:
             raise BuildError(
                 f"{self.folder / path} does not begin with the columns {', '.join(_COLUMNS)}; "

@@ -17,7 +17,7 @@ WORDS = (
 """In alphabetical order, as in minzwon/data-driven-harmonic-filters; the corpus states none."""
 
 _LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
-_SPEAKER_END = "_nohash_"
+_SPEAKER_SEPARATOR = "_nohash_"
 
 
 class Builder(CorpusBuilder):
@@ -70,6 +70,6 @@ class Builder(CorpusBuilder):
 
     def _track(self, path: str, split: str) -> CorpusTrack:
         word, name = path.split("/")
-        speaker, found, _ = name.partition(_SPEAKER_END)
+        speaker, found, _ = name.partition(_SPEAKER_SEPARATOR)
         sources = {"speaker": speaker} if found else {}
         return CorpusTrack(path.removesuffix(".wav"), path, (word,), split, sources)

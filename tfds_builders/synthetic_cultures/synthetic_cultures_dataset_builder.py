@@ -69,9 +69,9 @@ class Builder(TrackBuilder):
         self.seconds = float(seconds)
         super().__init__(data_dir=data_dir, config=config, sample_rate=sample_rate, seed=seed)
 
-    def _variant(self, config: str | tfds.core.BuilderConfig | None) -> Any:
+    def _select_config(self, config: str | tfds.core.BuilderConfig | None) -> Any:
         """Returns the config that names the directory of these settings."""
-        variant = super()._variant(config)
+        variant = super()._select_config(config)
         if (self.num_tracks, self.seconds) == (NUM_TRACKS, TRACK_SECONDS):
             return variant
         name = variant if isinstance(variant, str) else variant.name
@@ -122,9 +122,9 @@ class Builder(TrackBuilder):
         """Returns the tracks of a split."""
         return self.corpus.of_split(split)
 
-    def track_loader(self) -> "TrackMaker":
+    def track_loader(self) -> "TrackRenderer":
         """Returns the synthesis."""
-        return TrackMaker(dataclasses.replace(self.corpus, tracks=()))
+        return TrackRenderer(dataclasses.replace(self.corpus, tracks=()))
 
     def estimate_bytes(self) -> int:
         """Returns about how large the data set will be."""
@@ -134,7 +134,7 @@ class Builder(TrackBuilder):
             return int(2 * per_second * seconds)
         return int(2 * self.sample_rate * seconds)
 
-    def report_facts(self) -> Mapping[str, Any]:
+    def extra_report_fields(self) -> Mapping[str, Any]:
         """Returns the support of every label, and what a reader of scores should know."""
         counts = label_counts(self.corpus)
         unlabelled = {
@@ -154,7 +154,7 @@ class Builder(TrackBuilder):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrackMaker:
+class TrackRenderer:
     """Makes planned tracks sound; the group of a track is its performer.
 
     Attributes:

@@ -27,7 +27,7 @@ SUFFIXES = {
 }
 """Format -> suffixes that such a file may have."""
 AUDIO_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-NEEDS_FFMPEG = ("mp4", "adts", "asf")
+FFMPEG_FORMATS = ("mp4", "adts", "asf")
 """Formats that libsndfile does not read."""
 MAGIC_BYTES = 16
 """From the start of a file, that tell what it is."""
@@ -38,7 +38,7 @@ _MAGIC = (
     (b"riff\x2e\x91\xcf\x11", b"", "w64"), (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"", "asf"),
 )  # fmt: skip
 """(first bytes, bytes 8 to 12, format)."""
-_FOREIGN = (
+_NON_AUDIO_SIGNATURES = (
     (b"<!DOCTYPE", "a web page, as servers send in place of a file"),
     (b"<!doctype", "a web page, as servers send in place of a file"),
     (b"<html", "a web page, as servers send in place of a file"),
@@ -55,9 +55,9 @@ _FOREIGN = (
     (b"MThd", "a MIDI file: notes, not sound"),
     (b"\x00\x05\x16\x07", "what macOS keeps about a file, not the file"),
 )
-_STREAMED = 0x7FFFF000
+_UNKNOWN_SIZE = 0x7FFFF000
 """A data size from here on stands for "not known" (ffmpeg and sox write such into pipes)."""
-_LIBERTY_BYTES = 64
+_SIZE_TOLERANCE_BYTES = 64
 """Headers that count themselves in are common; what they promise too much is no loss."""
 _JUNK_WINDOW = 1 << 16
 
@@ -99,13 +99,15 @@ def read_container(data: bytes) -> Container:
         data: the file's content, not empty; a memory map will do.
     """
     tagged = start = skip_id3(data)
-    name = _recognise(data, start)
+    name = _detect_format(data, start)
     if not name:
         head = bytes(data[:32]).lstrip()
-        foreign = next((words for magic, words in _FOREIGN if head.startswith(magic)), "")
+        foreign = next(
+            (words for magic, words in _NON_AUDIO_SIGNATURES if head.startswith(magic)), ""
+        )
         if foreign:
             return Container("", foreign)
-        start, name = _search(data, start)
+        start, name = _find_audio_after_junk(data, start)
     if not name:
         return Container("", "nothing but zeros" if not any(data[:4096]) else "")
     if name == "mpeg":
@@ -115,7 +117,7 @@ def read_container(data: bytes) -> Container:
     return dataclasses.replace(found, junk=start - tagged)
 
 
-def is_plainly_audio(head: bytes) -> bool:
+def has_audio_signature(head: bytes) -> bool:
     """Returns whether the first `MAGIC_BYTES` of a file can be of nothing but audio."""
     return head.startswith(b"ID3") or _match_magic(head) not in ("", "au", "asf")
 
@@ -127,7 +129,7 @@ def _match_magic(head: bytes) -> str:
     return ""
 
 
-def _recognise(data: bytes, start: int) -> str:
+def _detect_format(data: bytes, start: int) -> str:
     head = bytes(data[start : start + MAGIC_BYTES])
     name = _match_magic(head)
     if name:
@@ -141,7 +143,7 @@ def _recognise(data: bytes, start: int) -> str:
     return ""
 
 
-def _search(data: bytes, start: int) -> tuple[int, str]:
+def _find_audio_after_junk(data: bytes, start: int) -> tuple[int, str]:
     """Returns where audio begins behind junk, and its format; (start, "") if nowhere near."""
     window = bytes(data[start : start + _JUNK_WINDOW])
     found = []
@@ -166,20 +168,20 @@ def _read_mpeg(data: bytes) -> Container:
     held = stream.num_frames * frame
     per_second = stream.stream_bytes / held if held else 0.0
     cut = ""
-    if stream.cut_bytes:
-        cut = f"its last frame is cut: {stream.cut_bytes} bytes of it are missing"
+    if stream.missing_bytes:
+        cut = f"its last frame is cut: {stream.missing_bytes} bytes of it are missing"
     broken = ""
     if per_second and stream.inner_junk > 0.5 * per_second:
         broken = f"{stream.inner_junk} bytes inside it are no audio"
     return Container(
         "mpeg",
-        promised=None if stream.promised_frames is None else stream.promised_frames * frame,
+        promised=None if stream.header_frames is None else stream.header_frames * frame,
         held=held,
         # Some encoders count their own header frame.
-        slack=0.0 if stream.cut_bytes else 1.5 * frame,
+        slack=0.0 if stream.missing_bytes else 1.5 * frame,
         cut=cut,
         broken=broken,
-        is_estimate=stream.is_variable and stream.promised_frames is None,
+        is_estimate=stream.is_variable and stream.header_frames is None,
         junk=stream.leading_junk,
         trimmed=stream.trimmed / stream.sample_rate,
     )
@@ -198,8 +200,10 @@ def _read_riff(data: bytes, start: int) -> Container:
             (per_second,) = struct.unpack_from(f"{order}I", data, body + 8)
         elif name == b"data":
             if long_size is not None and size == 0xFFFFFFFF:
-                return _sized("wav", long_size, len(data) - body, per_second)
-            return _sized("wav", size if size < _STREAMED else 0, len(data) - body, per_second)
+                return _make_sized_container("wav", long_size, len(data) - body, per_second)
+            return _make_sized_container(
+                "wav", size if size < _UNKNOWN_SIZE else 0, len(data) - body, per_second
+            )
         position = body + size + size % 2
     return Container("wav", cut="it ends before its audio data begin")
 
@@ -213,13 +217,15 @@ def _read_aiff(data: bytes, start: int) -> Container:
         body = position + 8
         if name == b"COMM" and body + 18 <= len(data):
             (frames,) = struct.unpack_from(">I", data, body + 2)
-            rate = _extended(data[body + 8 : body + 18])
-        elif name == b"SSND" and length < _STREAMED:
+            rate = _parse_extended_float(data[body + 8 : body + 18])
+        elif name == b"SSND" and length < _UNKNOWN_SIZE:
             there, size = max(0, len(data) - body - 8), length - 8
         position = body + length + length % 2
     if size is None:
         return Container("aiff", cut="it ends before its audio data begin")
-    return _sized("aiff", size, there, size * rate / frames if frames and rate else 0)
+    return _make_sized_container(
+        "aiff", size, there, size * rate / frames if frames and rate else 0
+    )
 
 
 def _read_au(data: bytes, start: int) -> Container:
@@ -227,28 +233,28 @@ def _read_au(data: bytes, start: int) -> Container:
         return Container("au", cut="it ends within its header")
     offset, size, encoding, rate, channels = struct.unpack_from(">5I", data, start + 4)
     width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0)
-    size = size if size < _STREAMED else 0
-    return _sized("au", size, len(data) - start - offset, width * rate * channels)
+    size = size if size < _UNKNOWN_SIZE else 0
+    return _make_sized_container("au", size, len(data) - start - offset, width * rate * channels)
 
 
-def _sized(name: str, size: int, there: int, per_second: float) -> Container:
+def _make_sized_container(name: str, size: int, there: int, per_second: float) -> Container:
     """Returns the facts of a container that states the size of its data; 0 states nothing."""
     there = max(0, there)
     if not size:
         return Container(name)
     cut = f"{size - there} of its {size} bytes of audio are missing" if there < size else ""
     if not per_second:
-        return Container(name, cut=cut if size - there > _LIBERTY_BYTES else "")
+        return Container(name, cut=cut if size - there > _SIZE_TOLERANCE_BYTES else "")
     return Container(
         name,
         promised=size / per_second,
         held=min(size, there) / per_second,
-        slack=min(_LIBERTY_BYTES, 0.01 * size) / per_second,
+        slack=min(_SIZE_TOLERANCE_BYTES, 0.01 * size) / per_second,
         cut=cut,
     )
 
 
-def _extended(number: bytes) -> float:
+def _parse_extended_float(number: bytes) -> float:
     """Returns the value of an 80-bit IEEE number, in which AIFF writes its sample rate."""
     exponent, mantissa = struct.unpack(">HQ", number)
     return mantissa * 2.0 ** ((exponent & 0x7FFF) - 16446)

@@ -29,7 +29,7 @@ from musrep_jax.data.audio.reading import (
     read_blocks,
 )
 
-_BLOCKS_AHEAD = 16
+_PREFETCH_BLOCKS = 16
 """Of one file, a quarter of a million frames each: some minutes."""
 _END = None
 
@@ -102,7 +102,7 @@ def decode_files(
             if path is None:
                 return None
             about: queue.Queue = queue.Queue(1)
-            blocks: queue.Queue = queue.Queue(_BLOCKS_AHEAD)
+            blocks: queue.Queue = queue.Queue(_PREFETCH_BLOCKS)
             put(ready, (os.fspath(path), about, blocks))
             return os.fspath(path), about, blocks
 
@@ -211,7 +211,7 @@ class _Decoder:
         except (BrokenPipeError, ValueError):  # half a line
             line = b""
         if not line:
-            raise AudioError(path, self._last_words())
+            raise AudioError(path, self._describe_crash())
         if "reason" in answer:
             raise AudioError(path, answer["reason"])
         if "errno" in answer:
@@ -240,7 +240,7 @@ class _Decoder:
         )
         return self._process
 
-    def _last_words(self) -> str:
+    def _describe_crash(self) -> str:
         """Returns what is said of a file that ended the process."""
         code = self._process.wait()
         self.close()

@@ -24,7 +24,7 @@ _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 
 _VBRI_OFFSET = 36
 _LAME_OFFSET = 120
 """From the word Xing or Info, when all optional fields are there."""
-_SURE = 3
+_MIN_CONSECUTIVE_FRAMES = 3
 """Frames in a row that make it certain that what looks like a frame header is one."""
 
 
@@ -53,10 +53,10 @@ class MpegStream:
         sample_rate: in Hz.
         samples_per_frame: per channel.
         num_frames: whole frames of audio that are there; the encoder's own header frame is none.
-        promised_frames: what that header says, or None.
+        header_frames: what that header says, or None.
         is_variable: whether frames differ in bit rate.
         trimmed: samples of delay and padding that a decoder leaves out, as the header says.
-        cut_bytes: what the last frame lacks; 0 when it is whole.
+        missing_bytes: what the last frame lacks; 0 when it is whole.
         leading_junk: bytes before the first frame that are no tag.
         inner_junk: bytes between and after the frames that are neither frame nor tag.
         stream_bytes: from the first frame to the last byte that is no tag.
@@ -65,10 +65,10 @@ class MpegStream:
     sample_rate: int
     samples_per_frame: int
     num_frames: int
-    promised_frames: int | None
+    header_frames: int | None
     is_variable: bool
     trimmed: int
-    cut_bytes: int
+    missing_bytes: int
     leading_junk: int
     inner_junk: int
     stream_bytes: int
@@ -80,29 +80,29 @@ def read_mpeg(data: bytes) -> MpegStream | None:
     Args:
         data: the file's content; a memory map will do.
     """
-    end = _end_of_audio(data)
+    end = _find_audio_end(data)
     start = skip_id3(data)
     first = find_frame(data, start, end)
     if first is None:
         return None
     header = read_frame_header(data[first : first + 4])
-    promised, trimmed = _read_promise(data[first : first + header.length])
+    promised, trimmed = _read_encoder_header(data[first : first + header.length])
     position = first if promised is None else first + header.length
     bit_rates: set[int] = set()
-    num_frames, inner_junk, cut_bytes = 0, 0, 0
+    num_frames, inner_junk, missing_bytes = 0, 0, 0
     while position < end:
         head = data[position : position + 4]
         frame = read_frame_header(head) if position + 4 <= end else None
         if frame is not None and frame.kind == header.kind:
             if position + frame.length > end:
-                cut_bytes = position + frame.length - end
+                missing_bytes = position + frame.length - end
                 break
             num_frames += 1
             bit_rates.add(head[2] >> 4)
             position += frame.length
             continue
         if position + 4 > end and head[:2] == data[first : first + 2][: len(head)]:
-            cut_bytes = header.length - len(head)
+            missing_bytes = header.length - len(head)
             break
         after_tag = skip_id3(data, position)
         found = find_frame(data, after_tag, end, header.kind)
@@ -112,10 +112,10 @@ def read_mpeg(data: bytes) -> MpegStream | None:
         sample_rate=header.sample_rate,
         samples_per_frame=header.samples,
         num_frames=num_frames,
-        promised_frames=promised or None,
+        header_frames=promised or None,
         is_variable=len(bit_rates) > 1,
         trimmed=trimmed,
-        cut_bytes=cut_bytes,
+        missing_bytes=missing_bytes,
         leading_junk=first - start,
         inner_junk=inner_junk,
         stream_bytes=end - first,
@@ -178,7 +178,7 @@ def skip_id3(data: bytes, position: int = 0) -> int:
 
 def _is_frame(data: bytes, position: int, end: int, kind: tuple[int, int, int] | None) -> bool:
     """Returns whether frames of one kind follow one another from here, to the end if it is near."""
-    for count in range(_SURE):
+    for count in range(_MIN_CONSECUTIVE_FRAMES):
         frame = read_frame_header(data[position : position + 4])
         if frame is None or (kind is not None and frame.kind != kind):
             return False
@@ -190,7 +190,7 @@ def _is_frame(data: bytes, position: int, end: int, kind: tuple[int, int, int] |
     return True
 
 
-def _end_of_audio(data: bytes) -> int:
+def _find_audio_end(data: bytes) -> int:
     """Returns where the tags at the end of a file begin: ID3v1, Lyrics3v2, APEv2."""
     end = len(data)
     if data[max(0, end - 128) : end][:3] == b"TAG":
@@ -203,7 +203,7 @@ def _end_of_audio(data: bytes) -> int:
     return end
 
 
-def _read_promise(frame: bytes) -> tuple[int | None, int]:
+def _read_encoder_header(frame: bytes) -> tuple[int | None, int]:
     """Returns the number of frames in an encoder's header frame, and the samples to be trimmed.
 
     The number is None if the frame is no such header, and 0 if it does not state one.

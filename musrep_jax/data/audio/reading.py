@@ -27,8 +27,8 @@ _OGG_TAIL_BYTES = 2 * 65307
 _MAX_LEADING_JUNK_BYTES = 1 << 16
 _MAGIC = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"FORM", b".snd")
 _FFMPEG_TIMEOUT_SECONDS = 600
-_CODE_FORMAT_NOT_RECOGNISED = 1
-_CODE_NOT_A_REGULAR_FILE = 7
+_SF_ERR_UNRECOGNISED_FORMAT = 1
+_SFE_BAD_FILE = 7
 """What libsndfile 1.2.2 also answers to an mp3 without a whole frame."""
 
 
@@ -86,8 +86,8 @@ def read_audio(
         if start == 0 and num_frames is None:
             audio = resample(_read(file, name, 0, 0, None, mono), rate, wanted)
         else:
-            seekable_to = _seekable_to(file, source) if file.seekable() else 0
-            audio = _read_excerpt(file, name, seekable_to, wanted, start, num_frames, mono)
+            last_seekable_frame = _last_seekable_frame(file, source) if file.seekable() else 0
+            audio = _read_excerpt(file, name, last_seekable_frame, wanted, start, num_frames, mono)
     if num_frames is None and start == 0 and not len(audio):
         raise no_audio(name)
     if not np.isfinite(audio).all():
@@ -191,7 +191,7 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 def _read_excerpt(
     file: Any,
     name: str,
-    seekable_to: int,
+    last_seekable_frame: int,
     wanted: int,
     start: int,
     num_frames: int | None,
@@ -202,7 +202,9 @@ def _read_excerpt(
     warm_up = _WARM_UP_FRAMES.get(file.format, _WARM_UP_FRAMES.get(file.subtype, 0))
 
     def read(first: int, length: int | None) -> np.ndarray:
-        return _read(file, name, min(max(0, first - warm_up), seekable_to), first, length, mono)
+        return _read(
+            file, name, min(max(0, first - warm_up), last_seekable_frame), first, length, mono
+        )
 
     if wanted == rate:
         return read(start, num_frames)
@@ -259,7 +261,7 @@ def mix_down(audio: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _seekable_to(file: Any, source: pathlib.Path | bytes) -> int:
+def _last_seekable_frame(file: Any, source: pathlib.Path | bytes) -> int:
     """Returns the last frame that seeking finds exactly.
 
     libsndfile 1.2.2 is up to a block off when it seeks into the last page of an Ogg stream, whose
@@ -287,7 +289,7 @@ def _open(source: pathlib.Path | bytes, name: str) -> Any:
     import soundfile
 
     try:
-        return soundfile.SoundFile(_for_libsndfile(source))
+        return soundfile.SoundFile(_to_libsndfile_source(source))
     except soundfile.LibsndfileError as error:
         first_error = error
     content = source if isinstance(source, bytes) else source.read_bytes()
@@ -302,13 +304,13 @@ def _open(source: pathlib.Path | bytes, name: str) -> Any:
     if shutil.which("ffmpeg"):
         return _open_with_ffmpeg(source, name, reason)
     hint = " (m4a, mp4, aac and wma need the ffmpeg program)"
-    is_unknown = first_error.code == _CODE_FORMAT_NOT_RECOGNISED
+    is_unknown = first_error.code == _SF_ERR_UNRECOGNISED_FORMAT
     raise AudioError(
         name, f"cannot be read: {reason}{hint if is_unknown else ''}."
     ) from first_error
 
 
-def _for_libsndfile(source: pathlib.Path | bytes) -> Any:
+def _to_libsndfile_source(source: pathlib.Path | bytes) -> Any:
     """Returns what soundfile can open; a name that is not UTF-8 only as the bytes that it is."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
@@ -384,6 +386,6 @@ def not_finite(name: str) -> AudioError:
 
 def _reason(error: Any) -> str:
     """Returns what libsndfile says of an error, as a clause."""
-    if error.code == _CODE_NOT_A_REGULAR_FILE:
+    if error.code == _SFE_BAD_FILE:
         return "it is too short or damaged, no whole frame of audio was found"
     return str(error.error_string).strip().rstrip(".") or f"libsndfile error {error.code}"

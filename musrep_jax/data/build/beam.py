@@ -7,8 +7,8 @@ that failed goes on. All workers must see the building folder under the same pat
 import pathlib
 from collections.abc import Sequence
 
-from musrep_jax.data.build.lock import BuildStopped
-from musrep_jax.data.build.shards import Recipe, Shard, ShardFacts, make_shard, read_facts
+from musrep_jax.data.build.lock import BuildInterruptedError
+from musrep_jax.data.build.shards import ShardRecipe, Shard, ShardStats, make_shard, read_shard_stats
 
 LOCAL_RUNNER = "FnApiRunner"
 """What runs in this process. The `DirectRunner` of Beam 2.68 and later may choose Prism instead,
@@ -20,8 +20,8 @@ class BeamError(ValueError):
 
 
 def make_shards_on_beam(
-    shards: Sequence[Shard], recipe: Recipe, options: Sequence[str]
-) -> list[ShardFacts]:
+    shards: Sequence[Shard], recipe: ShardRecipe, options: Sequence[str]
+) -> list[ShardStats]:
     """Makes what is missing of the shards and returns what they hold.
 
     Args:
@@ -32,7 +32,7 @@ def make_shards_on_beam(
 
     Raises:
         BeamError: if Beam is not installed or does not accept the options.
-        BuildStopped: if the pipeline fails, or its workers do not see the folder.
+        BuildInterruptedError: if the pipeline fails, or its workers do not see the folder.
     """
     try:
         import apache_beam as beam
@@ -52,29 +52,29 @@ def make_shards_on_beam(
         raise BeamError(
             f"Beam does not accept {' '.join(options)!r}: {str(error).rstrip('.')}."
         ) from error
-    todo = [shard for shard in shards if read_facts(folder, shard) is None]
+    todo = [shard for shard in shards if read_shard_stats(folder, shard) is None]
     if todo:
         # One bundle each, so that a runner can spread them.
         shares = pipeline | beam.Create(todo) | beam.Reshuffle()
-        shares | beam.Map(_make_where_it_is_seen, recipe) | beam.combiners.Count.Globally()
+        shares | beam.Map(_make_shard_in_worker, recipe) | beam.combiners.Count.Globally()
         try:
             pipeline.run().wait_until_finish()
         except Exception as error:
             last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise BuildStopped(
+            raise BuildInterruptedError(
                 f"the Beam pipeline failed ({last[0]}); what was made is kept, and the same "
                 "command goes on."
             ) from error
-    facts = [read_facts(folder, shard) for shard in shards]
+    facts = [read_shard_stats(folder, shard) for shard in shards]
     if None in facts:
-        raise BuildStopped(
+        raise BuildInterruptedError(
             f"shard {shards[facts.index(None)].name} did not arrive in {folder}; all workers of "
             "the pipeline must see that folder, on a shared disk."
         )
     return facts
 
 
-def _make_where_it_is_seen(shard: Shard, recipe: Recipe) -> int:
+def _make_shard_in_worker(shard: Shard, recipe: ShardRecipe) -> int:
     """Makes a shard in a worker of Beam; returns how many records it holds."""
     if not pathlib.Path(recipe.folder).is_dir():
         raise FileNotFoundError(

@@ -23,13 +23,13 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from musrep_jax.data.build.lock import hold_folder, remove_folder, say
-from musrep_jax.data.build.building import (
+from musrep_jax.data.build.lock import lock_build_folder, remove_stale_build_folder, say
+from musrep_jax.data.build.shard_builds import (
     check_space,
     count_cores,
-    empty_folder,
+    prepare_build_folder,
     make_shards,
-    told_of_full_disk,
+    reraise_disk_full_as_build_error,
 )
 from musrep_jax.data.build.records import (
     BuildError,
@@ -40,17 +40,17 @@ from musrep_jax.data.build.records import (
     track_features,
 )
 from musrep_jax.data.build.shards import (
-    Recipe,
+    ShardRecipe,
     Shard,
-    ShardFacts,
-    adopt_shard,
-    forget_shards,
-    join_facts,
+    ShardStats,
+    install_shard,
+    invalidate_shards,
+    merge_shard_stats,
     plan_shards,
-    write_atomically,
+    write_bytes_atomically,
 )
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.stored import METADATA_FILE, REPORT_FILE, format_report, read_report, read_spec
+from musrep_jax.data.dataset_files import METADATA_FILE, REPORT_FILE, format_report, read_report, read_spec
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -77,9 +77,9 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    CAN_BUILD_ON_THE_SPOT = True
+    CAN_BUILD_AUTOMATICALLY = True
     """Whether `open_dataset` may build the data set: its material is generated or at hand."""
-    HOW_TO_GET = ""
+    DOWNLOAD_HINT = ""
     """One sentence with the command that fetches and builds the data set, where it may not."""
     DEFAULT_SAMPLE_RATE = 16000
     DEFAULT_SEED = 0
@@ -116,14 +116,14 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if config is None and self.BUILDER_CONFIGS:
             config = self.BUILDER_CONFIGS[0].name
         self.config_name = config.name if isinstance(config, tfds.core.BuilderConfig) else config
-        with _quiet_tfds():
+        with _silence_tfds():
             super().__init__(
                 data_dir=str(data_dir),
-                config=self._variant(config),
+                config=self._select_config(config),
                 file_format="array_record",
             )
 
-    def _variant(self, config: str | tfds.core.BuilderConfig | None) -> Any:
+    def _select_config(self, config: str | tfds.core.BuilderConfig | None) -> Any:
         """Returns the config that names the directory of this sample rate and seed."""
         if not isinstance(config, str):
             return config
@@ -170,7 +170,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Returns the splits that the data set has."""
         return SPLITS
 
-    def report_facts(self) -> Mapping[str, Any]:
+    def extra_report_fields(self) -> Mapping[str, Any]:
         """Returns what else belongs in the build report; `notes` (list of sentences) is printed."""
         return {}
 
@@ -226,9 +226,9 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def is_built(self) -> bool:
         """Returns whether the data set stands, with the content that it has now."""
-        return self._has(self.spec().fingerprint)
+        return self._is_built_with(self.spec().fingerprint)
 
-    def _has(self, fingerprint: str) -> bool:
+    def _is_built_with(self, fingerprint: str) -> bool:
         stored = read_spec(self.directory)
         return stored is not None and stored.fingerprint == fingerprint
 
@@ -247,17 +247,17 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         Raises:
             BuildError: if a split has no usable track, or a track id occurs twice.
-            BuildStopped: if the build cannot go on now: the disk is full, a worker was killed.
+            BuildInterruptedError: if the build cannot go on now: the disk is full, a worker was killed.
         """
         spec = self.spec()
-        if self._has(spec.fingerprint):
-            remove_folder(self._building)
+        if self._is_built_with(spec.fingerprint):
+            remove_stale_build_folder(self._building)
             return self.directory
         if self.directory.exists():
             print(f"{spec.name} has changed since it was built: building it again", flush=True)
         print(f"building {spec.name} in {self.directory}", flush=True)
         try:
-            with _quiet_tfds():
+            with _silence_tfds():
                 self._build(spec, num_workers, beam_options)
         except KeyboardInterrupt:
             say("stopped; what was made is kept, and the same command goes on")
@@ -288,17 +288,17 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         old = list(self.directory.parent.glob("incomplete.*"))
         if old:
             say(f"{old[0]} is left of a build by an earlier version; it can be removed")
-        with hold_folder(folder, spec.name, lambda: self._has(spec.fingerprint)) as lock:
+        with lock_build_folder(folder, spec.name, lambda: self._is_built_with(spec.fingerprint)) as lock:
             if lock is not None:
-                with told_of_full_disk(folder):
-                    empty_folder(
+                with reraise_disk_full_as_build_error(folder):
+                    prepare_build_folder(
                         folder, keep=_digest(dataclasses.asdict(spec), self.track_loader(), *every)
                     )
                     check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
-                    recipe = Recipe(str(folder), self.track_loader(), TrackCodec(spec))
+                    recipe = ShardRecipe(str(folder), self.track_loader(), TrackCodec(spec))
                     if beam_options is None:
                         held = (lock.fileno(),)
-                        made = make_shards(every, recipe, num_workers=num_workers, keep_open=held)
+                        made = make_shards(every, recipe, num_workers=num_workers, inherited_fds=held)
                     else:
                         from musrep_jax.data.build.beam import make_shards_on_beam
 
@@ -311,7 +311,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self,
         folder: pathlib.Path,
         plan: Mapping[str, Sequence[Shard]],
-        facts: Mapping[str, ShardFacts],
+        facts: Mapping[str, ShardStats],
     ) -> None:
         """Gives the shards their final names, writes what stands beside them, renames the folder.
 
@@ -322,7 +322,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if not any(facts[shard.name].num_records for shard in shards):
                 refused = [row for shard in shards for row in facts[shard.name].refused]
                 last = f" The last reason: {refused[-1][1]}" if refused else ""
-                forget_shards(folder, shards)  # The files may be mended before the next build.
+                invalidate_shards(folder, shards)  # The files may be mended before the next build.
                 raise BuildError(
                     f"split {split!r} of data set {self.spec().name!r} has no usable track: "
                     f"{len(refused)} were refused.{last}"
@@ -342,14 +342,14 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for info in infos:
             kept = [shard for shard in plan[info.name] if facts[shard.name].num_records]
             for shard, path in zip(kept, info.filepaths, strict=True):
-                adopt_shard(folder, shard, facts[shard.name], whole / path.name)
+                install_shard(folder, shard, facts[shard.name], whole / path.name)
         sizes = {info.name: int(info.num_examples) for info in infos}
         report = {
             "format": 1,
             "name": self.spec().name,
             "num_tracks": sizes,
-            **join_facts(facts.values()),
-            **self.report_facts(),
+            **merge_shard_stats(facts.values()),
+            **self.extra_report_fields(),
         }
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         # A file name that is no text must not end a build of many hours.
@@ -367,7 +367,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             default = json.dumps({"default_config_name": self.BUILDER_CONFIGS[0].name})
             (self.directory.parents[1] / ".config").mkdir(exist_ok=True)
             path = self.directory.parents[1] / ".config" / METADATA_FILE
-            write_atomically(path, default.encode("utf-8"))
+            write_bytes_atomically(path, default.encode("utf-8"))
         shutil.rmtree(folder, ignore_errors=True)  # One that waits may just look into it.
 
 
@@ -380,7 +380,7 @@ def _digest(*facts: Any) -> str:
     return digest.hexdigest()
 
 
-def open_source(directory: pathlib.Path, split: str) -> Sequence[Mapping[str, Any]]:
+def open_record_source(directory: pathlib.Path, split: str) -> Sequence[Mapping[str, Any]]:
     """Returns random access to the records of a split; `audio` is left as bytes.
 
     Args:
@@ -392,7 +392,7 @@ def open_source(directory: pathlib.Path, split: str) -> Sequence[Mapping[str, An
 
 
 @contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
+def _silence_tfds() -> Iterator[None]:
     """Silences the progress bars and remarks of TFDS, which speak of downloads that are none."""
     verbosity = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)

@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO
 
-LOCK = "lock"
+BUILD_LOCK_FILE = "lock"
 _POLL_SECONDS = 0.2
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LOCK_UNSUPPORTED_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class BuildStopped(OSError):
+class BuildInterruptedError(OSError):
     """A build could not go on, and can be continued; the message is one sentence that says how."""
 
 
 @contextlib.contextmanager
-def hold_folder(
+def lock_build_folder(
     folder: pathlib.Path, name: str, is_built: Callable[[], bool]
 ) -> Iterator[IO[bytes] | None]:
     """Holds a building folder, waiting while another build does; makes it if there is none.
@@ -40,7 +40,7 @@ def hold_folder(
         The open lock, or None when the data set has been finished meanwhile.
 
     Raises:
-        BuildStopped: if the folder was held by a process of another machine, of which this one
+        BuildInterruptedError: if the folder was held by a process of another machine, of which this one
             cannot know whether it lives.
     """
     has_told = False
@@ -51,7 +51,7 @@ def hold_folder(
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             try:
-                lock = stack.enter_context(open(folder / LOCK, "a+b"))
+                lock = stack.enter_context(open(folder / BUILD_LOCK_FILE, "a+b"))
             except FileNotFoundError:
                 continue  # The other build has just finished and removed its folder.
             holder = _read_holder(lock)
@@ -62,14 +62,14 @@ def hold_folder(
                 has_told = True
                 time.sleep(_POLL_SECONDS)
                 continue
-            if not _is_same_file(lock, folder / LOCK):
+            if not _is_same_file(lock, folder / BUILD_LOCK_FILE):
                 continue
             holder = _read_holder(lock)
             if holder is not None and holder[0] != socket.gethostname():
-                raise BuildStopped(
+                raise BuildInterruptedError(
                     f"{name} was being built by process {holder[1]} on {holder[0]}, and whether "
                     f"that still runs cannot be seen from here; when it has ended, delete "
-                    f"{folder / LOCK} and run the same command again."
+                    f"{folder / BUILD_LOCK_FILE} and run the same command again."
                 )
             if is_built():
                 # Finished after we last asked: this folder is a new one, or what was left of it.
@@ -92,7 +92,7 @@ def _take(lock: IO[bytes], holder: tuple[str, int] | None) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in _LOCK_UNSUPPORTED_ERRNOS:
             raise
         # A file system without locks: what the file says must do.
         return holder is None or holder[0] != socket.gethostname() or not _is_alive(holder[1])
@@ -122,10 +122,10 @@ def _read_holder(lock: IO[bytes]) -> tuple[str, int] | None:
     return tuple(json.loads(content)) if content else None
 
 
-def remove_folder(folder: pathlib.Path) -> None:
+def remove_stale_build_folder(folder: pathlib.Path) -> None:
     """Removes what a build left when it was interrupted after its data set had been finished."""
     if folder.is_dir():
-        with hold_folder(folder, folder.name, is_built=lambda: not folder.is_dir()):
+        with lock_build_folder(folder, folder.name, is_built=lambda: not folder.is_dir()):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -17,10 +17,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from musrep_jax.data.build.shards import Recipe, Shard, make_shard
+from musrep_jax.data.build.shards import ShardRecipe, Shard, make_shard
 
 
-class WorkerDied(Exception):
+class WorkerDiedError(Exception):
     """A worker has ended without an answer; the message says how."""
 
 
@@ -32,12 +32,12 @@ class ShardWorker:
         shard: that it makes.
     """
 
-    def __init__(self, recipe: bytes, keep_open: tuple[int, ...] = ()) -> None:
+    def __init__(self, recipe: bytes, inherited_fds: tuple[int, ...] = ()) -> None:
         """Starts the process.
 
         Args:
-            recipe: a pickled `Recipe`.
-            keep_open: file descriptors that the process holds as long as it lives.
+            recipe: a pickled `ShardRecipe`.
+            inherited_fds: file descriptors that the process holds as long as it lives.
         """
         self.line, theirs = Pipe()
         self.shard: Shard | None = None
@@ -46,7 +46,7 @@ class ShardWorker:
             command,
             stdin=subprocess.DEVNULL,
             stdout=2,  # What a library prints is no result of ours.
-            pass_fds=(theirs.fileno(), *keep_open),
+            pass_fds=(theirs.fileno(), *inherited_fds),
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
         )
@@ -60,28 +60,28 @@ class ShardWorker:
 
     def receive(self) -> tuple[str, Any]:
         """Returns the next answer: ("track", whether it was refused) for each track,
-        ("shard", `ShardFacts`) when the shard is done, ("error", exception).
+        ("shard", `ShardStats`) when the shard is done, ("error", exception).
 
         Raises:
-            WorkerDied: if there is none and never will be.
+            WorkerDiedError: if there is none and never will be.
         """
         try:
             return self.line.recv()
         except (EOFError, ConnectionError) as error:
-            raise self._death() from error
+            raise self._make_worker_died_error() from error
 
     def _send(self, send: Callable[[Any], None], what: Any) -> None:
         try:
             send(what)
         except ConnectionError as error:
-            raise self._death() from error
+            raise self._make_worker_died_error() from error
 
-    def _death(self) -> WorkerDied:
+    def _make_worker_died_error(self) -> WorkerDiedError:
         code = self._process.wait()
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         if code == -signal.SIGKILL:
             how += ", as the system does it when memory runs out,"
-        return WorkerDied(f"{how} while it made {self.shard.name if self.shard else 'ready'}")
+        return WorkerDiedError(f"{how} while it made {self.shard.name if self.shard else 'ready'}")
 
     def stop(self) -> None:
         """Ends the process, whatever it does."""
@@ -96,7 +96,7 @@ def main(line: Connection) -> None:
     Args:
         line: to the parent.
     """
-    recipe: Recipe = pickle.loads(line.recv_bytes())
+    recipe: ShardRecipe = pickle.loads(line.recv_bytes())
     shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
 
     def receive() -> None:
@@ -112,12 +112,12 @@ def main(line: Connection) -> None:
         try:
             facts = make_shard(shard, recipe, lambda piece: line.send(("track", piece.is_refused)))
         except Exception as error:
-            line.send(("error", _portable(error)))
+            line.send(("error", _to_picklable_error(error)))
         else:
             line.send(("shard", facts))
 
 
-def _portable(error: Exception) -> Exception:
+def _to_picklable_error(error: Exception) -> Exception:
     """Returns an error that can be sent, the same where that is possible."""
     try:
         pickle.loads(pickle.dumps(error))

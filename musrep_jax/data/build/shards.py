@@ -10,7 +10,7 @@ sees the same folder. In the building folder lie
 |-----------------------------|-----------------------------------------------------------------|
 | `pieces/SPLIT-00003/000014` | an encoded track, or why it was refused                         |
 | `done/SPLIT-00003.records`  | a finished shard                                                |
-| `done/SPLIT-00003.json`     | its `ShardFacts`; where this stands, the shard is done          |
+| `done/SPLIT-00003.json`     | its `ShardStats`; where this stands, the shard is done          |
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from musrep_jax.data.build.lock import BuildStopped
+from musrep_jax.data.build.lock import BuildInterruptedError
 
 MIN_SHARD_TRACKS = 16
 MAX_SHARDS = 128
@@ -65,7 +65,7 @@ class Codec(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class ShardRecipe:
     """What is the same for all shards of a data set; picklable.
 
     Attributes:
@@ -100,7 +100,7 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardFacts:
+class ShardStats:
     """What a finished shard holds.
 
     Attributes:
@@ -118,7 +118,7 @@ class ShardFacts:
     scaled: tuple[tuple[str, float], ...]
 
 
-def hash_of_id(split: str, track_id: str) -> str:
+def hash_track_id(split: str, track_id: str) -> str:
     """Returns what records are ordered by: the hash that TFDS takes, salted with the split."""
     key = split + track_id.replace("\\", "/")
     return hashlib.md5(key.encode("utf-8"), usedforsecurity=False).hexdigest()
@@ -131,7 +131,7 @@ def plan_shards(split: str, tracks: Sequence[Any]) -> list[Shard]:
         split: name of the split.
         tracks: planned tracks in any order; each has a `track_id`.
     """
-    ordered = sorted(tracks, key=lambda track: hash_of_id(split, track.track_id))
+    ordered = sorted(tracks, key=lambda track: hash_track_id(split, track.track_id))
     size = max(MIN_SHARD_TRACKS, -(-len(ordered) // MAX_SHARDS))
     return [
         Shard(split, index, tuple(ordered[start : start + size]))
@@ -140,8 +140,8 @@ def plan_shards(split: str, tracks: Sequence[Any]) -> list[Shard]:
 
 
 def make_shard(
-    shard: Shard, recipe: Recipe, on_track: Callable[[Piece], None] = lambda piece: None
-) -> ShardFacts:
+    shard: Shard, recipe: ShardRecipe, on_track: Callable[[Piece], None] = lambda piece: None
+) -> ShardStats:
     """Makes a shard, or what is missing of it, and returns what it holds.
 
     Args:
@@ -151,7 +151,7 @@ def make_shard(
             raises ends the work, and nothing is lost.
     """
     folder = pathlib.Path(recipe.folder)
-    facts = read_facts(folder, shard)
+    facts = read_shard_stats(folder, shard)
     if facts is not None:
         return facts
     pieces = folder / "pieces" / shard.name
@@ -164,14 +164,14 @@ def make_shard(
     return _join(shard, recipe, pieces)
 
 
-def read_facts(folder: pathlib.Path, shard: Shard) -> ShardFacts | None:
+def read_shard_stats(folder: pathlib.Path, shard: Shard) -> ShardStats | None:
     """Returns what a finished shard holds, or None when it is not finished."""
-    path = _facts_path(folder, shard)
+    path = _shard_stats_path(folder, shard)
     if not path.is_file():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
     pairs = {name: tuple(map(tuple, stored[name])) for name in ("refused", "scaled")}
-    return ShardFacts(**{**stored, **pairs})
+    return ShardStats(**{**stored, **pairs})
 
 
 def count_pieces(folder: pathlib.Path, shard: Shard) -> int:
@@ -180,8 +180,8 @@ def count_pieces(folder: pathlib.Path, shard: Shard) -> int:
     return sum(path.suffix == "" for path in pieces.iterdir()) if pieces.is_dir() else 0
 
 
-def adopt_shard(
-    folder: pathlib.Path, shard: Shard, facts: ShardFacts, target: pathlib.Path
+def install_shard(
+    folder: pathlib.Path, shard: Shard, facts: ShardStats, target: pathlib.Path
 ) -> None:
     """Moves the file of a finished shard to its final place, unless it is there already.
 
@@ -192,27 +192,27 @@ def adopt_shard(
         target: its final path, on the same disk.
 
     Raises:
-        BuildStopped: if the file is not there, or not as long as it was; it is then made again by
+        BuildInterruptedError: if the file is not there, or not as long as it was; it is then made again by
             the next build.
     """
     path = _records_path(folder, shard)
     if path.exists():
         os.replace(path, target)
     if not target.exists() or target.stat().st_size != facts.file_bytes:
-        forget_shards(folder, [shard])
-        raise BuildStopped(
+        invalidate_shards(folder, [shard])
+        raise BuildInterruptedError(
             f"the file of the finished shard {shard.name} in {folder} was lost or damaged; run the "
             "same command again, which makes it anew."
         )
 
 
-def forget_shards(folder: pathlib.Path, shards: Iterable[Shard]) -> None:
+def invalidate_shards(folder: pathlib.Path, shards: Iterable[Shard]) -> None:
     """Has finished shards made anew by the next build."""
     for shard in shards:
-        _facts_path(folder, shard).unlink()
+        _shard_stats_path(folder, shard).unlink()
 
 
-def join_facts(facts: Iterable[ShardFacts]) -> dict[str, Any]:
+def merge_shard_stats(facts: Iterable[ShardStats]) -> dict[str, Any]:
     """Returns what a build report says of the shards: which tracks were refused, which scaled."""
     facts = list(facts)
     refused = sorted(row for entry in facts for row in entry.refused)
@@ -222,7 +222,7 @@ def join_facts(facts: Iterable[ShardFacts]) -> dict[str, Any]:
     }
 
 
-def _facts_path(folder: pathlib.Path, shard: Shard) -> pathlib.Path:
+def _shard_stats_path(folder: pathlib.Path, shard: Shard) -> pathlib.Path:
     return folder / "done" / f"{shard.name}.json"
 
 
@@ -230,7 +230,7 @@ def _records_path(folder: pathlib.Path, shard: Shard) -> pathlib.Path:
     return folder / "done" / f"{shard.name}.records"
 
 
-def _join(shard: Shard, recipe: Recipe, pieces: pathlib.Path) -> ShardFacts:
+def _join(shard: Shard, recipe: ShardRecipe, pieces: pathlib.Path) -> ShardStats:
     """Joins the pieces of a shard into its file, then removes them."""
     refused, scaled, sizes = [], [], []
 
@@ -248,13 +248,13 @@ def _join(shard: Shard, recipe: Recipe, pieces: pathlib.Path) -> ShardFacts:
     folder = pathlib.Path(recipe.folder)
     target = _records_path(folder, shard)
     target.parent.mkdir(exist_ok=True)
-    temporary = _temporary(target)
+    temporary = _temporary_path(target)
     recipe.codec.write(temporary, records())
     _publish(temporary, target)
     size = target.stat().st_size
-    facts = ShardFacts(len(sizes), sum(sizes), size, tuple(refused), tuple(scaled))
+    facts = ShardStats(len(sizes), sum(sizes), size, tuple(refused), tuple(scaled))
     text = json.dumps(dataclasses.asdict(facts))
-    write_atomically(_facts_path(folder, shard), text.encode("ascii"))
+    write_bytes_atomically(_shard_stats_path(folder, shard), text.encode("ascii"))
     shutil.rmtree(pieces)
     return facts
 
@@ -263,7 +263,7 @@ def _write_piece(path: pathlib.Path, piece: Piece) -> None:
     header = {**dataclasses.asdict(piece), "record": len(piece.record)}
     header["crc"] = zlib.crc32(piece.record)
     line = json.dumps(header).encode("ascii") + b"\n"
-    temporary = _temporary(path)
+    temporary = _temporary_path(path)
     with open(temporary, "wb") as file:
         file.write(line)
         file.write(piece.record)
@@ -286,14 +286,14 @@ def read_piece(path: pathlib.Path, track_id: str) -> Piece | None:
     return Piece(**{**header, "record": record})
 
 
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
+def write_bytes_atomically(path: pathlib.Path, content: bytes) -> None:
     """Writes a file that is there as a whole or not at all, also after a power cut."""
-    temporary = _temporary(path)
+    temporary = _temporary_path(path)
     temporary.write_bytes(content)
     _publish(temporary, path)
 
 
-def _temporary(path: pathlib.Path) -> pathlib.Path:
+def _temporary_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 

@@ -36,19 +36,19 @@ from musrep_jax.data.corpora.tracks import (
     find_shared_sources,
     label_matrix,
 )
+from musrep_jax.data.dataset_files import read_spec
 from musrep_jax.data.datasets import default_data_dir
 from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.download.files import SourceFile
-from musrep_jax.data.specs import ALL_SPLITS, UNLABELLED, DatasetSpec
+from musrep_jax.data.specs import ALL_SPLITS, UNLABELED, DatasetSpec
 from musrep_jax.data.splits import FRACTIONS, make_splits, missing_labels
-from musrep_jax.data.stored import read_spec
 
-MADE = "made"
+GENERATED_SPLIT = "made"
 """What `read_tracks` gives as the split of a track whose split is made here, by groups. Parts that
 it gives itself (a published test part, say) stay as they are; the others are made of the rest."""
 
-_MOST_MISSING = 0.5
-_MAX_NAMED = 3
+_MAX_MISSING_SHARE = 0.5
+_MAX_LISTED_NAMES = 3
 
 
 class CorpusBuilder(CorpusFiles, TrackBuilder):
@@ -63,7 +63,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         stored_form: of this config.
     """
 
-    CAN_BUILD_ON_THE_SPOT = False
+    CAN_BUILD_AUTOMATICALLY = False
 
     NAME = ""
     """As in `DATASETS`."""
@@ -132,11 +132,11 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             data_dir=data_dir,
             config=config,
             sample_rate=sample_rate if self.stored_form == "pcm16" else None,
-            seed=seed if card is not None and card.is_made else None,
+            seed=seed if card is not None and card.is_generated else None,
         )
-        self.HOW_TO_GET = self._how_to_get(config, data_dir)
+        self.DOWNLOAD_HINT = self._format_download_hint(config, data_dir)
 
-    def _how_to_get(self, config: Any, data_dir: str | pathlib.Path) -> str:
+    def _format_download_hint(self, config: Any, data_dir: str | pathlib.Path) -> str:
         """Returns the sentence with the two commands, for just this config, rate, seed and root."""
         root = pathlib.Path(data_dir).expanduser()
         options = "" if root == default_data_dir() else f" --data-dir {shlex.quote(str(root))}"
@@ -157,7 +157,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         Args:
             label_set: a key of `LABEL_SETS`.
             split_name: a key of `SPLIT_CARDS`. For one that is made here, the split of a track is
-                `MADE`, and it must have the source that the card names.
+                `GENERATED_SPLIT`, and it must have the source that the card names.
 
         Raises:
             BuildError: if the metadata are not there or not as they should be; `read_text` and
@@ -193,7 +193,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             stored_form=self.stored_form,
             split_sizes={},
             licence=self.LICENCE,
-            citation=self._read_beside("CITATIONS.bib"),
+            citation=self._read_sibling_file("CITATIONS.bib"),
             description=f"{self.TITLE} Split {self.split_name}: {self.card.rule}",
             front_end=dict(FRONT_END) if is_log_mel else None,
             fingerprint=f"{choice}-{_digest(quarantined)[:8]}" if quarantined else choice,
@@ -208,7 +208,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         wanted = self.spec().fingerprint.partition("-")[0]
         return stored is not None and stored.fingerprint.partition("-")[0] == wanted
 
-    def _read_beside(self, name: str) -> str:
+    def _read_sibling_file(self, name: str) -> str:
         folder = pathlib.Path(inspect.getfile(type(self))).parent
         return (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
 
@@ -231,16 +231,16 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         found.sort(key=lambda track: track.track_id)
         if not found:
             raise BuildError(f"the metadata of {self.NAME} in {self.folder} list no track.")
-        if self.card.is_made:
-            found = self._with_made_splits(found)
+        if self.card.is_generated:
+            found = self._assign_generated_splits(found)
         return tuple(found)
 
-    def _with_made_splits(self, tracks: Sequence[CorpusTrack]) -> list[CorpusTrack]:
+    def _assign_generated_splits(self, tracks: Sequence[CorpusTrack]) -> list[CorpusTrack]:
         """Returns the tracks with a split each: those that none was given get one of the parts
         that are not given, by groups."""
         given = {track.split for track in tracks}
         fractions = {split: share for split, share in FRACTIONS.items() if split not in given}
-        made = [track for track in tracks if track.split == MADE]
+        made = [track for track in tracks if track.split == GENERATED_SPLIT]
         splits = make_splits(
             [self._group_for_split(track) for track in made],
             label_matrix(made, self.label_names),
@@ -272,7 +272,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         Raises:
             BuildError: if most of the corpus' files are missing.
         """
-        self._check_files_are_there()
+        self._check_files_exist()
         return [track for track in self.tracks if track.split == split]
 
     def track_loader(self) -> "CorpusLoader":
@@ -310,7 +310,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             return int(2 * per_second * sum(seconds))
         return int(2 * self.sample_rate * sum(seconds))
 
-    def report_facts(self) -> dict[str, Any]:
+    def extra_report_fields(self) -> dict[str, Any]:
         """Returns the split's card, label counts and leakage, and notes in words."""
         return {
             "split": {"name": self.split_name, **dataclasses.asdict(self.card)},
@@ -331,27 +331,29 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
             notes.append(f"sizes differ from the published ones: {', '.join(differing)}.")
         for kind, shared in find_shared_sources(self.tracks).items():
             if shared:
-                names = _some([row["group"] for row in shared])
+                names = _abbreviate_names([row["group"] for row in shared])
                 notes.append(f"LEAKAGE by {kind}: {len(shared)} in more than one split ({names}).")
         matrix = label_matrix(self.tracks, self.label_names)
         splits = [track.split for track in self.tracks]
         for split, names in missing_labels(matrix, self.label_names, splits).items():
-            if names and split != UNLABELLED:
-                notes.append(f"labels without a track in {split}: {len(names)} ({_some(names)}).")
+            if names and split != UNLABELED:
+                notes.append(
+                    f"labels without a track in {split}: {len(names)} ({_abbreviate_names(names)})."
+                )
         return notes
 
-    def _check_files_are_there(self) -> None:
+    def _check_files_exist(self) -> None:
         missing = [t.path for t in self.tracks if not (self.folder / t.path).is_file()]
-        if len(missing) > _MOST_MISSING * len(self.tracks):
+        if len(missing) > _MAX_MISSING_SHARE * len(self.tracks):
             raise BuildError(
                 f"{len(missing)} of the {len(self.tracks)} files of {self.NAME} are not in "
-                f"{self.folder} ({', '.join(missing[:_MAX_NAMED])}, ...). `musrep download "
+                f"{self.folder} ({', '.join(missing[:_MAX_LISTED_NAMES])}, ...). `musrep download "
                 f"{self.NAME}` says how to get them; give another place with --folder."
             )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_NAMED]) + ", ..." * (len(names) > _MAX_NAMED)
+def _abbreviate_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_LISTED_NAMES]) + ", ..." * (len(names) > _MAX_LISTED_NAMES)
 
 
 def corpus_folder(data_dir: str | pathlib.Path, name: str) -> pathlib.Path:

@@ -34,10 +34,10 @@ SPLIT_LISTS = {
 }
 """Split -> file in the corpus' folder with the ids of its recordings."""
 
-_LISTS_AT = (
+_LISTS_URL = (
     "https://raw.githubusercontent.com/pxaris/ccml/1f20c2f3df38ad0ef6ae774ca6a280ed9d23e04e/data/"
 )
-_LIST_FACTS = {
+_LIST_SIZES_AND_HASHES = {
     "makam": {
         "train": (534224, "f96ec5d8a0c542038e9a2cf97ec4f5f32b74428d8f477e5635c4cffdf5143b52"),
         "validation": (76304, "444e64a42f932671ac6eac846f28d1a2d861e80d5782a264ef664e21d870f478"),
@@ -112,7 +112,7 @@ def labels_of(tradition: str, recording: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def sources_of(tradition: str, recording: Mapping[str, Any]) -> dict[str, str]:
+def extract_sources(tradition: str, recording: Mapping[str, Any]) -> dict[str, str]:
     """Returns what a recording shares with others: `album` and `artist`, where they are known.
 
     Args:
@@ -131,7 +131,7 @@ def sources_of(tradition: str, recording: Mapping[str, Any]) -> dict[str, str]:
     return {kind: mbid for kind, mbid in found.items() if mbid}
 
 
-def seconds_of(recording: Mapping[str, Any]) -> float | None:
+def extract_seconds(recording: Mapping[str, Any]) -> float | None:
     """Returns the length of a recording in seconds (the API has milliseconds), None if unknown."""
     length = recording.get("length")
     is_number = isinstance(length, int | float) and not isinstance(length, bool)
@@ -182,9 +182,9 @@ def split_files(tradition: str) -> tuple[SourceFile, ...]:
     return tuple(
         SourceFile(
             path=path,
-            url=f"{_LISTS_AT}{tradition}/{path}",
-            size=_LIST_FACTS[tradition][split][0],
-            sha256=_LIST_FACTS[tradition][split][1],
+            url=f"{_LISTS_URL}{tradition}/{path}",
+            size=_LIST_SIZES_AND_HASHES[tradition][split][0],
+            sha256=_LIST_SIZES_AND_HASHES[tradition][split][1],
             how=f"It is data/{tradition}/{path} of github.com/pxaris/ccml.",
         )
         for split, path in SPLIT_LISTS.items()

@@ -5,21 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.builder import MADE, CorpusBuilder
+from musrep_jax.data.corpora.builder import GENERATED_SPLIT, CorpusBuilder
 from musrep_jax.data.corpora.dunya import (
     AUDIO_FILE,
     RECORDING_FILE,
     SPLIT_LISTS,
     DunyaError,
+    extract_seconds,
+    extract_sources,
     labels_of,
     read_recording,
-    seconds_of,
-    sources_of,
 )
 from musrep_jax.data.corpora.tracks import CorpusLoader, CorpusTrack, SplitCard
 from musrep_jax.data.download.dunya_api import HOST, TOKEN_VARIABLE, read_refused
 
-_MAX_NAMED = 3
+_MAX_LISTED_NAMES = 3
 
 
 def dunya_split_cards(*, train: int, validation: int, test: int) -> Mapping[str, SplitCard]:
@@ -67,7 +67,7 @@ class DunyaBuilder(CorpusBuilder):
     def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
         """Returns the recordings of the published lists that there are metadata of."""
         del label_set  # All labels are given; those of another set are dropped.
-        is_made = self.SPLIT_CARDS[split_name].is_made
+        is_generated = self.SPLIT_CARDS[split_name].is_generated
         tracks = []
         for split, path in SPLIT_LISTS.items():
             for mbid in self.read_list(path):
@@ -83,9 +83,9 @@ class DunyaBuilder(CorpusBuilder):
                         track_id=mbid,
                         path=AUDIO_FILE.format(mbid=mbid),
                         labels=labels_of(self.TRADITION, recording),
-                        split=MADE if is_made else split,
-                        sources=sources_of(self.TRADITION, recording),
-                        seconds=seconds_of(recording),
+                        split=GENERATED_SPLIT if is_generated else split,
+                        sources=extract_sources(self.TRADITION, recording),
+                        seconds=extract_seconds(recording),
                     )
                 )
         if not tracks:
@@ -101,27 +101,27 @@ class DunyaBuilder(CorpusBuilder):
         loader = super().track_loader()
         refused = {
             path: f"is not there: Dunya refused it ({reason})."
-            for mbid, reason in self._refused_by_dunya().items()
+            for mbid, reason in self._read_refusals().items()
             if not (self.folder / (path := AUDIO_FILE.format(mbid=mbid))).is_file()
         }
         return dataclasses.replace(loader, refused={**refused, **loader.refused})
 
-    def report_facts(self) -> dict[str, Any]:
+    def extra_report_fields(self) -> dict[str, Any]:
         """Adds the recordings that are left out because nothing is known of them."""
-        facts = super().report_facts()
+        facts = super().extra_report_fields()
         there = {track.track_id for track in self.tracks}
         listed = (mbid for path in SPLIT_LISTS.values() for mbid in self.read_list(path))
-        refused = self._refused_by_dunya()
+        refused = self._read_refusals()
         missing = {mbid: refused.get(mbid, "not fetched") for mbid in listed if mbid not in there}
         if missing:
-            named = ", ".join(list(missing)[:_MAX_NAMED])
+            named = ", ".join(list(missing)[:_MAX_LISTED_NAMES])
             facts["notes"].append(
                 f"{len(missing)} recordings of the published lists are left out, because there are "
                 f"no metadata of them ({named}, ...); `musrep download {self.NAME}` tries again."
             )
         return {**facts, "without_metadata": missing}
 
-    def _refused_by_dunya(self) -> dict[str, str]:
+    def _read_refusals(self) -> dict[str, str]:
         """Returns mbid -> status and reason of what Dunya would not give."""
         try:
             rows = read_refused(self.folder)

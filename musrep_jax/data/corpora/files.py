@@ -9,7 +9,7 @@ import numpy as np
 from musrep_jax.data.build.builder import BuildError
 from musrep_jax.data.download.files import SourceFile
 
-_LONGEST_FIELD = 1 << 24
+_MAX_FIELD_LENGTH = 1 << 24
 """In characters; the biographies of some tables exceed what Python's csv module reads unasked."""
 
 
@@ -70,7 +70,7 @@ class CorpusFiles:
         Raises:
             BuildError: if it is not there, lacks a column, or a row has another number of fields.
         """
-        rows = self.iterate_rows(relative, delimiter)
+        rows = self.iter_rows(relative, delimiter)
         header = next(rows, [])
         missing = [name for name in columns if name not in header]
         if missing:
@@ -88,7 +88,7 @@ class CorpusFiles:
             table.append(dict(zip(header, row, strict=True)))
         return table
 
-    def iterate_rows(self, relative: str, delimiter: str = "\t") -> Iterator[list[str]]:
+    def iter_rows(self, relative: str, delimiter: str = "\t") -> Iterator[list[str]]:
         """Yields the fields of each row of a table, the header included; empty lines are passed.
 
         Args:
@@ -99,7 +99,7 @@ class CorpusFiles:
             BuildError: if it is not there, or no table in UTF-8.
         """
         path = self.need(relative)
-        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+        csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_LENGTH))
         try:
             with open(path, encoding="utf-8-sig", newline="") as file:
                 yield from (row for row in csv.reader(file, delimiter=delimiter) if row)
@@ -128,7 +128,7 @@ class CorpusFiles:
             raise BuildError(f"{path} is not a list of texts; download it anew.")
         return [str(text) for text in array.astype(str)]
 
-    def find_folder(self, candidates: Sequence[str], paths: Sequence[str]) -> str:
+    def find_prefix(self, candidates: Sequence[str], paths: Sequence[str]) -> str:
         """Returns the prefix under which a corpus' files lie, for archives that unpack so or so.
 
         Args:

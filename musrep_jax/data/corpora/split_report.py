@@ -13,7 +13,7 @@ from typing import Any
 
 from musrep_jax.data.corpora.builder import CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, count_labels, find_shared_sources
-from musrep_jax.data.download.partial_files import write_whole
+from musrep_jax.data.download.partial_files import write_text_atomically
 from musrep_jax.data.specs import ALL_SPLITS
 from musrep_jax.data.splits import content_hash, find_leakage
 
@@ -44,7 +44,7 @@ def describe_split(builder: CorpusBuilder) -> dict[str, Any]:
         "rule": card.rule,
         "source": card.source,
         "disjoint_by": card.disjoint_by,
-        "seed": builder.seed if card.is_made else None,
+        "seed": builder.seed if card.is_generated else None,
         "licence": builder.LICENCE,
         "parts": {
             split: _describe_part(tracks, split, builder)
@@ -122,7 +122,7 @@ def find_identical_audio(
     num_there = sum(map(len, by_size.values()))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         paths = [folder / track.path for _, track in alike]
-        for (size, track), digest in zip(alike, pool.map(_hash_if_readable, paths), strict=True):
+        for (size, track), digest in zip(alike, pool.map(_try_hash_file, paths), strict=True):
             hashes[track.track_id] = digest
             num_there -= not digest
             have += size
@@ -142,7 +142,7 @@ def find_identical_audio(
     }
 
 
-def _hash_if_readable(path: pathlib.Path) -> str:
+def _try_hash_file(path: pathlib.Path) -> str:
     """Returns the hash of a file; "" for one that may not be read, which is counted as missing."""
     try:
         return content_hash(path)
@@ -178,6 +178,6 @@ def write_split(
     stem = f"{card['name']}-{card['labels']}-{card['split']}{seed}"
     out.mkdir(parents=True, exist_ok=True)
     table, described = out / f"{stem}.tsv", out / f"{stem}.json"
-    write_whole(table, text.getvalue())
-    write_whole(described, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    write_text_atomically(table, text.getvalue())
+    write_text_atomically(described, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return table, described

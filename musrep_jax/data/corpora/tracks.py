@@ -39,7 +39,7 @@ class SplitCard:
     labels: tuple[str, ...] = ()
 
     @property
-    def is_made(self) -> bool:
+    def is_generated(self) -> bool:
         """Whether the split is made here, by groups, and depends on the seed."""
         return not self.source
 
@@ -164,7 +164,9 @@ def count_labels(
     return {split: counts[split] for split in ALL_SPLITS if split in counts}
 
 
-def most_frequent_labels(labels_of_tracks: Iterable[Sequence[str]], number: int) -> tuple[str, ...]:
+def select_most_frequent_labels(
+    labels_of_tracks: Iterable[Sequence[str]], number: int
+) -> tuple[str, ...]:
     """Returns the labels that most tracks have, the most frequent first, equals by code point.
 
     Args:
@@ -175,7 +177,7 @@ def most_frequent_labels(labels_of_tracks: Iterable[Sequence[str]], number: int)
     MagnaTagATune.
 
     Example:
-        >>> most_frequent_labels([["lyra", "voice"], ["voice"], ["laouto"]], 2)
+        >>> select_most_frequent_labels([["lyra", "voice"], ["voice"], ["laouto"]], 2)
         ('voice', 'laouto')
     """
     counts = Counter(name for labels in labels_of_tracks for name in labels)

@@ -14,19 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from musrep_jax.data.audio.containers import AUDIO_SUFFIXES, MAGIC_BYTES, is_plainly_audio
-from musrep_jax.data.doctor.examine import Facts
-from musrep_jax.data.doctor.examiners import examine_files
+from musrep_jax.data.audio.containers import AUDIO_SUFFIXES, MAGIC_BYTES, has_audio_signature
 from musrep_jax.data.doctor.findings import (
     FAULTS,
     NOTES,
     Finding,
     fault,
     find_duplicates,
-    find_odd_ones,
+    find_outliers,
     judge,
     note,
 )
+from musrep_jax.data.doctor.measurement_workers import measure_files
+from musrep_jax.data.doctor.measurements import Facts
 from musrep_jax.data.doctor.quarantine import (
     escape_path,
     quarantine_path,
@@ -34,9 +34,9 @@ from musrep_jax.data.doctor.quarantine import (
     write_quarantine,
 )
 
-_MEASURES = 2
+_MEASUREMENT_VERSION = 2
 """Goes up when `Facts` are measured otherwise: what was kept then counts no more."""
-_READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+_READ_PERMISSION_BITS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
 class DoctorError(ValueError):
@@ -44,7 +44,7 @@ class DoctorError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class ExpectedFile:
     """A file that should be looked at.
 
     Attributes:
@@ -68,7 +68,7 @@ class Diagnosis:
         facts: of every file that could be read, by its path.
         findings: sorted by path.
         num_files: that were looked for.
-        num_known: of those whose measurements were there from an earlier run.
+        num_cached: of those whose measurements were there from an earlier run.
         quarantine: the list, or None if none was asked for.
     """
 
@@ -77,7 +77,7 @@ class Diagnosis:
     facts: Mapping[str, Facts]
     findings: Sequence[Finding]
     num_files: int
-    num_known: int
+    num_cached: int
     quarantine: pathlib.Path | None
 
     @property
@@ -85,7 +85,7 @@ class Diagnosis:
         """Whether there is no fault."""
         return not any(finding.is_fault for finding in self.findings)
 
-    def by_kind(self) -> dict[str, list[Finding]]:
+    def group_by_kind(self) -> dict[str, list[Finding]]:
         """Returns kind -> findings, for the kinds that occur, faults first."""
         found: dict[str, list[Finding]] = {kind: [] for kind in (*FAULTS, *NOTES)}
         for finding in self.findings:
@@ -117,7 +117,7 @@ class Diagnosis:
             "name": self.name,
             "folder": escape_path(str(self.folder)),
             "summary": self.summary(),
-            "counts": {kind: len(members) for kind, members in self.by_kind().items()},
+            "counts": {kind: len(members) for kind, members in self.group_by_kind().items()},
             "findings": [
                 {
                     "path": escape_path(finding.path),
@@ -133,7 +133,7 @@ class Diagnosis:
 
 def examine(
     folder: pathlib.Path,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[ExpectedFile],
     *,
     data_dir: pathlib.Path,
     name: str | pathlib.Path,
@@ -147,7 +147,7 @@ def examine(
 
     Args:
         folder: that the paths are relative to; nothing in it is changed.
-        wanted: the files, as `list_audio` or a corpus gives them.
+        wanted: the files, as `find_audio_files` or a corpus gives them.
         data_dir: root of the data sets, where the list goes.
         name: of a corpus, or the path of a folder; see `quarantine_path`.
         known_bad: path or track id -> reason.
@@ -168,18 +168,18 @@ def examine(
         raise DoctorError(f"there is no audio file in {folder}.")
     wanted = list({entry.path: entry for entry in wanted}.values())
     list_path = quarantine_path(data_dir, name)
-    findings, present = _look(folder, wanted)
+    findings, present = _stat_files(folder, wanted)
     memory = _Memory(list_path.with_suffix(".checked.jsonl"))
     facts = {}
     for path, status in present.items():
         known = memory.recall(path, status)
         if known is not None:
             facts[path] = known
-    num_known = num_done = len(facts)
+    num_cached = num_done = len(facts)
     progress(num_done, len(present))
     paths = {os.fspath(folder / path): path for path in present if path not in facts}
     with memory:
-        for absolute, found in examine_files(list(paths), num_workers) if paths else ():
+        for absolute, found in measure_files(list(paths), num_workers) if paths else ():
             path = paths[absolute]
             if isinstance(found, OSError):
                 findings.append(_unreadable(path, found))
@@ -196,24 +196,24 @@ def examine(
     bad = {finding.path for finding in findings if finding.is_fault}
     usable = {path: entry for path, entry in facts.items() if path not in bad}
     findings += find_duplicates(usable, is_fault=quarantine_duplicates)
-    findings += find_odd_ones({p: entry for p, entry in usable.items() if entry.num_frames})
+    findings += find_outliers({p: entry for p, entry in usable.items() if entry.num_frames})
     findings.sort()
     if write_list:
         listed = [(entry.path, entry.kind, entry.reason) for entry in findings if entry.is_listed]
         seen = {entry.path for entry in wanted}
-        write_quarantine(list_path, [*_rows_to_keep(list_path, name, seen), *listed])
+        write_quarantine(list_path, [*_select_retained_rows(list_path, name, seen), *listed])
     return Diagnosis(
         name=name if isinstance(name, str) else escape_path(name.name),
         folder=folder,
         facts=dict(sorted(facts.items())),
         findings=findings,
         num_files=len(wanted),
-        num_known=num_known,
+        num_cached=num_cached,
         quarantine=list_path if write_list else None,
     )
 
 
-def list_audio(folder: pathlib.Path) -> list[Wanted]:
+def find_audio_files(folder: pathlib.Path) -> list[ExpectedFile]:
     """Returns the audio files below a folder, sorted: by their names, or by how they begin.
 
     Links to folders are followed, but not in a circle. A folder that may not be read stands in the
@@ -222,7 +222,7 @@ def list_audio(folder: pathlib.Path) -> list[Wanted]:
     Args:
         folder: to look through.
     """
-    return [Wanted(path) for path in sorted(_walk(pathlib.Path(folder)))]
+    return [ExpectedFile(path) for path in sorted(_walk(pathlib.Path(folder)))]
 
 
 def _walk(folder: pathlib.Path) -> Iterator[str]:
@@ -231,16 +231,18 @@ def _walk(folder: pathlib.Path) -> Iterator[str]:
         folder, followlinks=True, onerror=lambda error: closed.append(error.filename)
     ):
         here = os.path.realpath(place)
-        folders[:] = [name for name in folders if not _is_circle(place, name, here)]
+        folders[:] = [name for name in folders if not _is_symlink_cycle(place, name, here)]
         for name in names:
             path = os.path.join(place, name)
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES or _begins_like_audio(path):
+            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES or _starts_with_audio_signature(
+                path
+            ):
                 yield pathlib.Path(path).relative_to(folder).as_posix()
     for path in closed:
         yield pathlib.Path(path).relative_to(folder).as_posix()
 
 
-def _is_circle(place: str, name: str, here: str) -> bool:
+def _is_symlink_cycle(place: str, name: str, here: str) -> bool:
     path = os.path.join(place, name)
     if not os.path.islink(path):
         return False
@@ -248,18 +250,18 @@ def _is_circle(place: str, name: str, here: str) -> bool:
     return here == target or here.startswith(target + os.sep)
 
 
-def _begins_like_audio(path: str) -> bool:
+def _starts_with_audio_signature(path: str) -> bool:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return is_plainly_audio(file.read(MAGIC_BYTES))
+            return has_audio_signature(file.read(MAGIC_BYTES))
     except OSError:
         return False  # neither its name nor its content tells that it is audio
 
 
-def _look(
-    folder: pathlib.Path, wanted: Sequence[Wanted]
+def _stat_files(
+    folder: pathlib.Path, wanted: Sequence[ExpectedFile]
 ) -> tuple[list[Finding], dict[str, os.stat_result]]:
     """Returns what can be said without opening a file, and the files that can be opened."""
     findings, present = [], {}
@@ -279,7 +281,7 @@ def _look(
             else:
                 findings.append(_unreadable(entry.path, error))
             continue
-        if not status.st_mode & _READABLE:
+        if not status.st_mode & _READ_PERMISSION_BITS:
             mode = f"nobody may read it (mode {stat.S_IMODE(status.st_mode):03o})"
             findings.append(fault(entry.path, "unreadable", f"{mode}."))
         elif stat.S_ISDIR(status.st_mode):
@@ -300,7 +302,7 @@ def _unreadable(path: str, error: OSError) -> Finding:
 
 
 def _known_bad(
-    wanted: Sequence[Wanted], reasons: Mapping[str, str], findings: list[Finding]
+    wanted: Sequence[ExpectedFile], reasons: Mapping[str, str], findings: list[Finding]
 ) -> list[Finding]:
     """Returns a fault for each file that the corpus knows to be bad; such may well be missing."""
     known = {entry.path: reasons.get(entry.path) or reasons.get(entry.track_id) for entry in wanted}
@@ -309,7 +311,7 @@ def _known_bad(
     return [fault(path, "known_bad", reason) for path, reason in known.items()]
 
 
-def _rows_to_keep(
+def _select_retained_rows(
     list_path: pathlib.Path, name: str | pathlib.Path, seen: Collection[str]
 ) -> list[tuple[str, str, str]]:
     """Returns the lines of a list that this run knows nothing of: those that a person wrote, with a
@@ -336,7 +338,7 @@ class _Memory:
 
     @staticmethod
     def _header() -> str:
-        return json.dumps({"measures": _MEASURES}) + "\n"
+        return json.dumps({"measures": _MEASUREMENT_VERSION}) + "\n"
 
     def recall(self, path: str, status: os.stat_result) -> Facts | None:
         """Returns what is known of a file that has not changed since."""

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from musrep_jax.data.audio.containers import SUFFIXES
-from musrep_jax.data.doctor.examine import SILENCE, Facts
+from musrep_jax.data.doctor.measurements import SILENCE_LEVEL, Facts
 from musrep_jax.data.doctor.quarantine import escape_path
 
 FAULTS = {
@@ -57,17 +57,17 @@ NOTES = {
 }
 """Kind -> what it means."""
 
-_TOLERANCE_SECONDS, _TOLERANCE_SHARE, _MOST_TOLERANCE = 0.1, 0.05, 1.0
-_FLAT_SHARE = 0.01
-_HIGH_SHARE, _HIGH_OF_MEDIUM = 0.05, 0.65
-_OFFSET, _OFFSET_SECONDS = 0.05, 0.1
-_CONSTANT = 0.8
+_TOLERANCE_SECONDS, _TOLERANCE_SHARE, _MAX_TOLERANCE_SECONDS = 0.1, 0.05, 1.0
+_MIN_FLAT_TOP_SHARE = 0.01
+_HIGH_SHARE, _MIN_HIGH_TO_MEDIUM_RATIO = 0.05, 0.65
+_MIN_DC_OFFSET, _MIN_DC_OFFSET_SECONDS = 0.05, 0.1
+_MIN_CONSTANT_SHARE = 0.8
 """Of the time; lossy codecs ring for a while where the constant begins."""
-_MOSTLY_SILENT, _HALF_SILENT, _LONG_SILENCE_SECONDS = 0.95, 0.5, 10.0
+_MOSTLY_SILENT_SHARE, _HALF_SILENT_SHARE, _LONG_SILENCE_SECONDS = 0.95, 0.5, 10.0
 """Single sounds padded to the length of a clip (ESC-50: up to 0.86) are meant so; half a track of
 silence that lasts is not."""
-_TOO_LOUD = 8.0
-_MAJORITY, _FEWEST = 0.75, 4
+_MAX_PEAK = 8.0
+_MAJORITY_SHARE, _MIN_FILES = 0.75, 4
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -125,17 +125,17 @@ def judge(path: str, facts: Facts, expected: float | None = None) -> list[Findin
     if facts.error and not facts.encoding:
         what = f"it is {container.foreign}." if container.foreign else facts.error
         return [fault(path, "dead", what)]
-    found = list(_about_name(path, facts))
+    found = list(_find_name_issues(path, facts))
     if facts.error:
         return [*found, fault(path, "damaged", facts.error)]
     if not facts.num_frames:
         return [*found, fault(path, "no_audio", "no frame of audio could be decoded from it.")]
-    found += _about_length(path, facts, expected)
-    found += _about_sound(path, facts)
+    found += _find_length_issues(path, facts, expected)
+    found += _find_sound_issues(path, facts)
     return found
 
 
-def _about_name(path: str, facts: Facts) -> Iterator[Finding]:
+def _find_name_issues(path: str, facts: Facts) -> Iterator[Finding]:
     container = facts.container
     suffix = "." + path.rpartition(".")[2].lower()
     if container.format and suffix not in SUFFIXES[container.format]:
@@ -146,11 +146,11 @@ def _about_name(path: str, facts: Facts) -> Iterator[Finding]:
         yield note(path, "no_header", "its bit rate varies, and no header states its length.")
 
 
-def _about_length(path: str, facts: Facts, expected: float | None) -> Iterator[Finding]:
+def _find_length_issues(path: str, facts: Facts, expected: float | None) -> Iterator[Finding]:
     container, seconds = facts.container, facts.seconds
     trouble = _missing(facts)
     if expected is not None:
-        tolerance = _TOLERANCE_SECONDS + min(_MOST_TOLERANCE, _TOLERANCE_SHARE * expected)
+        tolerance = _TOLERANCE_SECONDS + min(_MAX_TOLERANCE_SECONDS, _TOLERANCE_SHARE * expected)
         told = f"{seconds:.2f} s of the {expected:.2f} s that the metadata tell"
         if seconds < expected - tolerance:
             yield fault(path, "truncated", f"it holds {told}.")
@@ -190,39 +190,39 @@ def _missing(facts: Facts) -> tuple[str, str] | None:
     return None
 
 
-def _about_sound(path: str, facts: Facts) -> Iterator[Finding]:
+def _find_sound_issues(path: str, facts: Facts) -> Iterator[Finding]:
     if facts.num_not_finite:
         share = facts.num_not_finite / (facts.num_frames * facts.channels)
         told = f"{facts.num_not_finite} samples ({share:.2%}) are NaN or infinite"
         yield fault(path, "not_finite", f"{told}.")
-    if facts.spread < 2 * SILENCE and abs(facts.offset) < SILENCE:
+    if facts.spread < 2 * SILENCE_LEVEL and abs(facts.offset) < SILENCE_LEVEL:
         yield fault(path, "silent", f"its peak is {facts.peak:.6f} of full scale.")
         return
-    if facts.still >= _CONSTANT or facts.spread < 2 * SILENCE:
+    if facts.still >= _MIN_CONSTANT_SHARE or facts.spread < 2 * SILENCE_LEVEL:
         yield fault(path, "constant", f"its value is {facts.offset:.3f} throughout.")
         return
-    if abs(facts.offset) >= _OFFSET and facts.seconds >= _OFFSET_SECONDS:
+    if abs(facts.offset) >= _MIN_DC_OFFSET and facts.seconds >= _MIN_DC_OFFSET_SECONDS:
         yield note(path, "offset", f"its mean is {facts.offset:+.3f} of full scale.")
     if _is_clipped(facts):
         told = f"{max(facts.flat, facts.high):.1%} of its samples are at the top"
         yield note(path, "clipped", f"{told}.")
-    if facts.silent >= _MOSTLY_SILENT or (
-        facts.silent >= _HALF_SILENT and facts.longest_silence >= _LONG_SILENCE_SECONDS
+    if facts.silent >= _MOSTLY_SILENT_SHARE or (
+        facts.silent >= _HALF_SILENT_SHARE and facts.longest_silence >= _LONG_SILENCE_SECONDS
     ):
         told = f"{facts.silent:.0%} of it, {facts.longest_silence:.1f} s at a stretch"
         yield note(path, "mostly_silent", f"{told}.")
     if facts.mute_channels:
         told = f"{facts.mute_channels} of its {facts.channels} channels"
         yield note(path, "mute_channel", f"{told}.")
-    if facts.peak >= _TOO_LOUD:
+    if facts.peak >= _MAX_PEAK:
         yield note(path, "too_loud", f"its peak is {facts.peak:.4g} times full scale.")
 
 
 def _is_clipped(facts: Facts) -> bool:
     """Returns whether the waveform is cut off at the top; the head of this file says when."""
     if not facts.is_coarse:
-        return facts.flat >= _FLAT_SHARE
-    return facts.high >= _HIGH_SHARE and facts.high >= _HIGH_OF_MEDIUM * facts.medium
+        return facts.flat >= _MIN_FLAT_TOP_SHARE
+    return facts.high >= _HIGH_SHARE and facts.high >= _MIN_HIGH_TO_MEDIUM_RATIO * facts.medium
 
 
 def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> list[Finding]:
@@ -245,7 +245,7 @@ def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> li
     return found
 
 
-def find_odd_ones(facts: Mapping[str, Facts]) -> list[Finding]:
+def find_outliers(facts: Mapping[str, Facts]) -> list[Finding]:
     """Returns a note for each file whose rate or channels differ from those of nearly all others.
 
     Args:
@@ -254,10 +254,10 @@ def find_odd_ones(facts: Mapping[str, Facts]) -> list[Finding]:
     found = []
     for kind, unit in (("sample_rate", " Hz"), ("channels", " channel(s)")):
         counts = Counter(getattr(entry, kind) for entry in facts.values())
-        if len(facts) < _FEWEST or len(counts) < 2:
+        if len(facts) < _MIN_FILES or len(counts) < 2:
             continue
         usual, count = counts.most_common(1)[0]
-        if count >= _MAJORITY * len(facts):
+        if count >= _MAJORITY_SHARE * len(facts):
             found += [
                 note(path, kind, f"{getattr(entry, kind)}{unit}; most have {usual}{unit}.")
                 for path, entry in facts.items()

@@ -25,16 +25,16 @@ from typing import IO, Any
 
 from musrep_jax.data.download.partial_files import (
     DownloadError,
-    check_room,
-    room_in_one_sentence,
-    write_whole,
+    check_free_space,
+    reraise_disk_full_as_download_error,
+    write_text_atomically,
 )
 
 _PART = re.compile(r"\.(\d{3})$")
 _BUFFER_BYTES = 1 << 20
 _REGULAR_FILE = 0o10
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
-_UNREADABLE = (RuntimeError, NotImplementedError)
+_UNSUPPORTED_ARCHIVE_ERRORS = (RuntimeError, NotImplementedError)
 """What zipfile raises for encrypted members and for compressions that it does not know."""
 
 Member = tuple[str, int, Callable[[], IO[bytes]]]
@@ -92,10 +92,10 @@ def unpack(
         with _open_archive(archive, sorted(paths)) as list_members:
             sizes = {name: size for name, size, _ in list_members()}
             for name in sizes:
-                _refuse_escape(archive, name)
+                _reject_path_traversal(archive, name)
             there = {name for name, size in sizes.items() if _has_size(folder / name, size)}
             total = sum(sizes.values())
-            check_room(
+            check_free_space(
                 folder,
                 sum(size for name, size in sizes.items() if name not in there),
                 f"unpacking {archive.name}",
@@ -109,10 +109,10 @@ def unpack(
                     show(written, total)
     except _BROKEN as error:
         raise DownloadError(f"{archive} is damaged ({error}); fetch it anew.") from error
-    except _UNREADABLE as error:
+    except _UNSUPPORTED_ARCHIVE_ERRORS as error:
         raise DownloadError(f"{archive} cannot be unpacked here: {error}.") from error
     content = {"parts": rows, "num_files": len(sizes), "num_bytes": total}
-    write_whole(_marker_path(archive), json.dumps(content, indent=1))
+    write_text_atomically(_marker_path(archive), json.dumps(content, indent=1))
     return len(sizes)
 
 
@@ -125,11 +125,11 @@ def _open_archive(
     if numbers and numbers != list(range(1, len(paths) + 1)):
         raise DownloadError(f"{archive} lacks parts: there are only {numbers}.")
     if archive.suffix.lower() == ".zip":
-        joined = io.BufferedReader(_Joined(paths), _BUFFER_BYTES)
+        joined = io.BufferedReader(_ConcatenatedFile(paths), _BUFFER_BYTES)
         with joined, zipfile.ZipFile(joined) as opened:
             yield lambda: _zip_members(archive, opened)
     elif archive.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
-        joined = io.BufferedReader(_Joined(paths), _BUFFER_BYTES)
+        joined = io.BufferedReader(_ConcatenatedFile(paths), _BUFFER_BYTES)
         with joined:
             yield lambda: _tar_members(archive, joined)
     else:
@@ -164,7 +164,7 @@ def _tar_members(archive: pathlib.Path, file: IO[bytes]) -> Iterator[Member]:
             opened.members = []  # or the headers of all files stay in memory
 
 
-def _refuse_escape(archive: pathlib.Path, name: str) -> None:
+def _reject_path_traversal(archive: pathlib.Path, name: str) -> None:
     parts = re.split(r"[/\\]", name)
     if not name or name[0] in "/\\" or ".." in parts or re.match(r"[A-Za-z]:[/\\]", name):
         raise DownloadError(
@@ -178,7 +178,7 @@ def _has_size(path: pathlib.Path, size: int) -> bool:
 
 def _write(source: IO[bytes], path: pathlib.Path) -> None:
     temporary = path.with_name(f"{path.name}.part")
-    with room_in_one_sentence(path):
+    with reraise_disk_full_as_download_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             shutil.copyfileobj(source, file, _BUFFER_BYTES)
@@ -190,7 +190,7 @@ def _marker_path(path: pathlib.Path) -> pathlib.Path:
     return archive.with_name(f"{archive.name}.unpacked")
 
 
-class _Joined(io.RawIOBase):
+class _ConcatenatedFile(io.RawIOBase):
     """Several files, read as one."""
 
     def __init__(self, paths: Sequence[pathlib.Path]) -> None:

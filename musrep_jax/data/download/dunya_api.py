@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from musrep_jax.data.corpora.dunya import AUDIO_FILE, RECORDING_FILE, REFUSED_FILE, DunyaError
-from musrep_jax.data.download.partial_files import DownloadError, write_whole
-from musrep_jax.data.download.web import Web
+from musrep_jax.data.download.http_client import HttpClient
+from musrep_jax.data.download.partial_files import DownloadError, write_text_atomically
 from musrep_jax.runtime.progress import Progress
 
 HOST = "https://dunya.compmusic.upf.edu"
@@ -30,13 +30,13 @@ LISTING_FILE = "recordings/.listing.json"
 
 _HEADER = ("mbid", "status", "reason", "date")
 _MBID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NOT_ALLOWED = {401, 403}
-_GONE = {400, 404, 410}
-_PATIENCE = 10
+_FORBIDDEN_STATUSES = {401, 403}
+_GONE_STATUSES = {400, 404, 410}
+_MAX_CONSECUTIVE_REFUSALS = 10
 """Refusals in a row, before anything was given, after which no more is asked."""
-_MOST_FAILURES = 3
+_MAX_CONSECUTIVE_FAILURES = 3
 """Failures of the server in a row after which no more is asked."""
-_WORTH_LISTING = 100
+_MIN_IDS_FOR_LISTING = 100
 """Recordings; fewer are asked for one by one."""
 
 
@@ -63,13 +63,15 @@ class DunyaState:
         return tuple(mbid for mbid in self.wanted if mbid not in done)
 
 
-def make_web(token: str | None, *, pause_seconds: float = 1.0, **settings: Any) -> Web:
+def make_dunya_http_client(
+    token: str | None, *, pause_seconds: float = 1.0, **settings: Any
+) -> HttpClient:
     """Returns what asks Dunya.
 
     Args:
         token: of the user's account.
         pause_seconds: between two requests.
-        **settings: of `Web`.
+        **settings: of `HttpClient`.
 
     Raises:
         DunyaError: if there is no token, or it cannot be one.
@@ -79,7 +81,9 @@ def make_web(token: str | None, *, pause_seconds: float = 1.0, **settings: Any) 
         raise DunyaError(f"the environment variable {TOKEN_VARIABLE} is not set: {where} into it.")
     if not re.fullmatch(r"[\x21-\x7e]+", token.strip()):
         raise DunyaError(f"{TOKEN_VARIABLE} holds more than a token: {where}, and nothing else.")
-    return Web(authorization=f"Token {token.strip()}", pause_seconds=pause_seconds, **settings)
+    return HttpClient(
+        authorization=f"Token {token.strip()}", pause_seconds=pause_seconds, **settings
+    )
 
 
 def look(folder: pathlib.Path, ids: Collection[str] | None) -> DunyaState:
@@ -132,7 +136,7 @@ class Dunya:
         self,
         tradition: str,
         folder: pathlib.Path,
-        web: Web,
+        web: HttpClient,
         *,
         host: str | None = None,
         say: Callable[[str], None] | None = None,
@@ -143,7 +147,7 @@ class Dunya:
         Args:
             tradition: "makam", "hindustani" or "carnatic".
             folder: of the corpus; it is made.
-            web: as `make_web` makes it.
+            web: as `make_dunya_http_client` makes it.
             host: where Dunya is; None for `HOST`.
             say: takes a line about what goes wrong on the way.
             make_progress: makes what shows the progress, from a name and a unit.
@@ -171,22 +175,22 @@ class Dunya:
         (self._folder / "recordings").mkdir(parents=True, exist_ok=True)
         self._refused = {} if retry_refused else read_refused(self._folder)
         state = look(self._folder, ids)
-        lacking = self._askable(state.wanted, state.described)
+        lacking = self._select_pending(state.wanted, state.described)
         if retry_refused:
             (self._folder / LISTING_FILE).unlink(missing_ok=True)
-        if ids is None or lacking or self._askable(state.described, state.heard):
-            self._prove_token()
-        if ids is None or len(lacking) > _WORTH_LISTING:
+        if ids is None or lacking or self._select_pending(state.described, state.heard):
+            self._verify_token()
+        if ids is None or len(lacking) > _MIN_IDS_FOR_LISTING:
             self._list_recordings(is_all=ids is None)
             state = look(self._folder, ids)
-            lacking = self._askable(state.wanted, state.described)
-        self._each("metadata", lacking, self._describe, has_given=True)
+            lacking = self._select_pending(state.wanted, state.described)
+        self._fetch_each("metadata", lacking, self._describe, has_succeeded=True)
         described = look(self._folder, ids).described
-        unheard = self._askable(described, state.heard)
-        self._each("audio", unheard, self._hear, has_given=bool(state.heard))
+        unheard = self._select_pending(described, state.heard)
+        self._fetch_each("audio", unheard, self._fetch_audio, has_succeeded=bool(state.heard))
         return look(self._folder, ids)
 
-    def _askable(self, wanted: Collection[str], there: Collection[str]) -> list[str]:
+    def _select_pending(self, wanted: Collection[str], there: Collection[str]) -> list[str]:
         done = {*there, *self._refused}
         return [mbid for mbid in wanted if mbid not in done]
 
@@ -200,7 +204,7 @@ class Dunya:
         with contextlib.closing(self._make_progress("listing", "recordings")) as show:
             while following:
                 try:
-                    page = self._ask(f"{self._host}{following}")
+                    page = self._get_json(f"{self._host}{following}")
                 except DownloadError as error:
                     if is_all or error.status is None:
                         raise
@@ -216,28 +220,28 @@ class Dunya:
                 # Only path and query: behind its proxy Dunya may name itself otherwise.
                 parts = urlsplit(page.get("next") or "")
                 following = f"{parts.path}?{parts.query}" if page.get("next") else None
-                write_whole(path, json.dumps({"next": following}))
+                write_text_atomically(path, json.dumps({"next": following}))
 
     def _describe(self, mbid: str) -> None:
-        self._keep(mbid, self._ask(f"{self._api}/{mbid}"))
+        self._keep(mbid, self._get_json(f"{self._api}/{mbid}"))
 
-    def _hear(self, mbid: str) -> None:
+    def _fetch_audio(self, mbid: str) -> None:
         path = self._folder / AUDIO_FILE.format(mbid=mbid)
         self._web.save(f"{self._host}/document/by-id/{mbid}/mp3", path)
 
-    def _prove_token(self) -> None:
+    def _verify_token(self) -> None:
         """Asks for what every account may see, so that later refusals are not the token's."""
         try:
-            self._ask(self._api)
+            self._get_json(self._api)
         except DownloadError as error:
-            if error.status not in _NOT_ALLOWED and not error.is_page:
+            if error.status not in _FORBIDDEN_STATUSES and not error.is_html_page:
                 raise
             raise DunyaError(
                 f"Dunya does not accept the token in {TOKEN_VARIABLE}: {error} Your profile page "
                 f"at {HOST} shows the right one."
             ) from error
 
-    def _ask(self, url: str) -> dict[str, Any]:
+    def _get_json(self, url: str) -> dict[str, Any]:
         """Returns an answer of the API."""
         try:
             answer = json.loads(self._web.read(url))
@@ -249,15 +253,15 @@ class Dunya:
 
     def _keep(self, mbid: str, recording: dict[str, Any]) -> None:
         text = json.dumps(recording, ensure_ascii=False, indent=1)
-        write_whole(self._folder / RECORDING_FILE.format(mbid=mbid), text)
+        write_text_atomically(self._folder / RECORDING_FILE.format(mbid=mbid), text)
 
-    def _each(
+    def _fetch_each(
         self,
         what: str,
         ids: Collection[str],
         fetch: Callable[[str], None],
         *,
-        has_given: bool,
+        has_succeeded: bool,
     ) -> None:
         """Fetches one after the other; what is refused is written down once it is believed."""
         doubted: dict[str, DownloadError] = {}
@@ -267,23 +271,23 @@ class Dunya:
                 try:
                     fetch(mbid)
                 except DownloadError as error:
-                    if error.is_local or (error.status is None and not error.is_page):
+                    if error.is_local or (error.status is None and not error.is_html_page):
                         raise
-                    if error.status in _GONE:
+                    if error.status in _GONE_STATUSES:
                         self._refuse({mbid: error})
-                    elif error.status in _NOT_ALLOWED or error.is_page:
+                    elif error.status in _FORBIDDEN_STATUSES or error.is_html_page:
                         doubted[mbid] = error
                     else:
                         num_failures += 1
                         self._say(f"{error} It is left for another time.")
-                        if num_failures >= _MOST_FAILURES:
+                        if num_failures >= _MAX_CONSECUTIVE_FAILURES:
                             raise
                 else:
-                    has_given, num_failures = True, 0
-                if doubted and has_given:
+                    has_succeeded, num_failures = True, 0
+                if doubted and has_succeeded:
                     self._refuse(doubted)
                     doubted = {}
-                if len(doubted) >= _PATIENCE:
+                if len(doubted) >= _MAX_CONSECUTIVE_REFUSALS:
                     break
                 show(number, len(ids))
         if doubted:
@@ -301,4 +305,4 @@ class Dunya:
             self._refused[mbid] = (str(error.status or "page"), " ".join(str(error).split()), date)
         rows = [_HEADER, *((mbid, *row) for mbid, row in sorted(self._refused.items()))]
         text = "".join("\t".join(row) + "\n" for row in rows)
-        write_whole(self._folder / REFUSED_FILE, text)
+        write_text_atomically(self._folder / REFUSED_FILE, text)

@@ -15,15 +15,15 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 from musrep_jax.data.download import archives
-from musrep_jax.data.download.partial_files import DownloadError, write_whole
-from musrep_jax.data.download.web import Show, Web
+from musrep_jax.data.download.http_client import HttpClient, Show
+from musrep_jax.data.download.partial_files import DownloadError, write_text_atomically
 from musrep_jax.runtime.progress import Progress
 
 SUMS_FILE = ".musrep-sums.json"
 """In the corpus' folder: what is remembered of sums."""
 
 _CHUNK_BYTES = 1 << 20
-_MOVE_AWAY = "Move it away and run the same command again."
+_MOVE_FILE_HINT = "Move it away and run the same command again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FileState:
         return self.is_unpacked and not self.is_absent
 
 
-class SumBook:
+class ChecksumCache:
     """The sha256 of files of a folder, each read once for every size and time of change."""
 
     def __init__(
@@ -130,14 +130,14 @@ class SumBook:
 
     def _keep(self) -> None:
         if os.access(self._folder, os.W_OK):
-            write_whole(self._path, json.dumps(self._rows, indent=1, ensure_ascii=False))
+            write_text_atomically(self._path, json.dumps(self._rows, indent=1, ensure_ascii=False))
 
 
 def check_file(
     file: SourceFile,
     folder: str | os.PathLike,
     *,
-    sums: SumBook | None = None,
+    sums: ChecksumCache | None = None,
     is_quick: bool = False,
 ) -> FileState:
     """Returns what is there of a file.
@@ -153,20 +153,22 @@ def check_file(
     unpacked = archives.read_marker(path) if file.unpack else {}
     if path.is_dir():
         state = "present" if any(path.iterdir()) else "missing"
-        return FileState(file, state, "" if state == "present" else by_hand(file, folder))
+        return FileState(
+            file, state, "" if state == "present" else format_manual_instructions(file, folder)
+        )
     if not path.exists():
         if unpacked and file.sha256 in (None, unpacked["sha256"]):
             return FileState(file, "present", "It is unpacked; the archive itself has gone.")
-        return FileState(file, "missing", _how_to_get(file, folder), not file.unpack)
+        return FileState(file, "missing", _format_download_hint(file, folder), not file.unpack)
     size = path.stat().st_size
     if file.size not in (None, size):
-        note = f"It has {size} bytes instead of {file.size}. {_MOVE_AWAY}"
+        note = f"It has {size} bytes instead of {file.size}. {_MOVE_FILE_HINT}"
         return FileState(file, "wrong size", note, not file.unpack)
     is_same = bool(unpacked) and unpacked["size"] == size
     if not is_quick and (file.sha256 or file.unpack):
-        found = (sums or SumBook(folder)).sha256(file.path)
+        found = (sums or ChecksumCache(folder)).sha256(file.path)
         if file.sha256 not in (None, found):
-            note = f"Its sha256 is {found} instead of {file.sha256}. {_MOVE_AWAY}"
+            note = f"Its sha256 is {found} instead of {file.sha256}. {_MOVE_FILE_HINT}"
             return FileState(file, "wrong checksum", note, not file.unpack)
         is_same = is_same and unpacked["sha256"] == found
     if file.unpack and not is_same:
@@ -181,11 +183,11 @@ def check_files(folder: str | os.PathLike, files: Iterable[SourceFile]) -> list[
         folder: of the corpus.
         files: what should be there.
     """
-    sums = SumBook(folder)
+    sums = ChecksumCache(folder)
     return [check_file(file, folder, sums=sums) for file in files]
 
 
-def missing_files(folder: str | os.PathLike, files: Iterable[SourceFile]) -> list[SourceFile]:
+def find_missing_files(folder: str | os.PathLike, files: Iterable[SourceFile]) -> list[SourceFile]:
     """Returns the files that are not there, of the wrong size, or archives not yet unpacked.
 
     No content is read, so that a builder can ask every time.
@@ -197,14 +199,14 @@ def missing_files(folder: str | os.PathLike, files: Iterable[SourceFile]) -> lis
     return [file for file in files if not check_file(file, folder, is_quick=True).is_ready]
 
 
-def _how_to_get(file: SourceFile, folder: pathlib.Path) -> str:
+def _format_download_hint(file: SourceFile, folder: pathlib.Path) -> str:
     if not file.url:
-        return by_hand(file, folder)
+        return format_manual_instructions(file, folder)
     part = folder / f"{file.path}.part"
     return f"{part.stat().st_size / 1e6:,.1f} MB of it have come." if part.is_file() else ""
 
 
-def by_hand(file: SourceFile, folder: str | os.PathLike) -> str:
+def format_manual_instructions(file: SourceFile, folder: str | os.PathLike) -> str:
     """Returns how a file is got without this program: where it is, and where it belongs.
 
     Args:
@@ -222,8 +224,8 @@ def fetch_file(
     file: SourceFile,
     folder: str | os.PathLike,
     *,
-    web: Web | None = None,
-    sums: SumBook | None = None,
+    web: HttpClient | None = None,
+    sums: ChecksumCache | None = None,
     show: Show | None = None,
 ) -> FileState:
     """Returns what is there of a file, after fetching it if it is missing; nothing is unpacked.
@@ -239,7 +241,7 @@ def fetch_file(
         DownloadError: if it cannot be had; the message ends with the manual way. A file that is
             there and wrong is left alone.
     """
-    sums = sums or SumBook(folder)
+    sums = sums or ChecksumCache(folder)
     state = check_file(file, folder, sums=sums)
     if state.state == "present":
         return state
@@ -248,24 +250,28 @@ def fetch_file(
     if not file.url:
         raise DownloadError(state.note)
 
-    def find_fault(part: pathlib.Path) -> str:
+    def find_error(part: pathlib.Path) -> str:
         found = sums.sha256(part.relative_to(folder).as_posix())
         is_right = file.sha256 in (None, found)
         return "" if is_right else f"the sha256 of {file.url} is {found} instead of {file.sha256}"
 
     path = pathlib.Path(folder) / file.path
     try:
-        (web or Web()).save(
+        (web or HttpClient()).save(
             file.url,
             path,
             size=file.size,
-            find_fault=find_fault if file.sha256 else None,
+            find_error=find_error if file.sha256 else None,
             show=show,
         )
     except DownloadError as error:
-        text = str(error) if error.is_local else f"{error} By hand: {by_hand(file, folder)}"
+        text = (
+            str(error)
+            if error.is_local
+            else f"{error} By hand: {format_manual_instructions(file, folder)}"
+        )
         raise DownloadError(
-            text, status=error.status, is_page=error.is_page, is_local=error.is_local
+            text, status=error.status, is_html_page=error.is_html_page, is_local=error.is_local
         ) from error
     sums.rename(f"{file.path}.part", file.path)
     return dataclasses.replace(check_file(file, folder, sums=sums), state="downloaded")
@@ -275,7 +281,7 @@ def fetch_files(
     folder: str | os.PathLike,
     files: Sequence[SourceFile],
     *,
-    web: Web | None = None,
+    web: HttpClient | None = None,
     make_progress: Callable[[str], Progress] = Progress,
 ) -> list[FileState]:
     """Fetches and unpacks what is missing of a corpus; returns what is there then.
@@ -288,7 +294,7 @@ def fetch_files(
         web: how requests are made; None for the usual patience.
         make_progress: makes what shows the progress of a file with this name.
     """
-    web, sums = web or Web(), SumBook(folder, make_progress)
+    web, sums = web or HttpClient(), ChecksumCache(folder, make_progress)
     states = []
     for file in files:
         with contextlib.closing(make_progress(file.path)) as show:

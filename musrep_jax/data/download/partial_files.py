@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOCK_UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEGABYTE = 1e6
 
 
@@ -22,7 +22,7 @@ class DownloadError(OSError):
 
     Attributes:
         status: of the server's answer; None if there was none, or it was not to blame.
-        is_page: whether a web page came instead of the file.
+        is_html_page: whether a web page came instead of the file.
         is_local: whether the reason lies on this machine, such as a full disk.
     """
 
@@ -31,17 +31,17 @@ class DownloadError(OSError):
         text: str,
         *,
         status: int | None = None,
-        is_page: bool = False,
+        is_html_page: bool = False,
         is_local: bool = False,
     ) -> None:
         """Keeps what is known of the failure."""
         super().__init__(text)
         self.status = status
-        self.is_page = is_page
+        self.is_html_page = is_html_page
         self.is_local = is_local
 
 
-class BrokeOffError(Exception):
+class TransferInterruptedError(Exception):
     """The transfer ended early and may go on; the message says how it ended."""
 
 
@@ -66,7 +66,7 @@ class Part:
         self.size = 0
 
     def __enter__(self) -> "Part":
-        with room_in_one_sentence(self.path):
+        with reraise_disk_full_as_download_error(self.path):
             self._file = open(self.path, "ab")
         if not self._lock():
             self._file.close()
@@ -87,7 +87,7 @@ class Part:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in _LOCK_UNSUPPORTED_ERRNOS:
                 raise
             return True  # a file system without locks is trusted; what comes is checked anyway
         # Whoever had the lock may have renamed the file that we opened.
@@ -111,10 +111,10 @@ class Part:
         total = int(extent[2]) if extent and extent[2] != "*" else None
         if not extent or int(extent[1]) != self.size or self.note.get("size", total) != total:
             self.restart()
-            raise BrokeOffError("the server continues another file")
+            raise TransferInterruptedError("the server continues another file")
         return total
 
-    def write_note(self, url: str, headers: Any, total: int | None) -> None:
+    def write_metadata(self, url: str, headers: Any, total: int | None) -> None:
         """Keeps what is needed to continue later."""
         etag = headers.get("ETag", "")
         self.note = {
@@ -123,18 +123,18 @@ class Part:
             "modified": headers.get("Last-Modified"),
             **({} if total is None else {"size": total}),
         }
-        write_whole(self._note_path, json.dumps(self.note))
+        write_text_atomically(self._note_path, json.dumps(self.note))
 
     def append(self, chunk: bytes) -> None:
         """Writes a further piece, so that it survives this process."""
-        with room_in_one_sentence(self.path):
+        with reraise_disk_full_as_download_error(self.path):
             self._file.write(chunk)
             self._file.flush()
         self.size += len(chunk)
 
     def sync(self) -> None:
         """Waits until everything is on the disk."""
-        with room_in_one_sentence(self.path):
+        with reraise_disk_full_as_download_error(self.path):
             os.fsync(self._file.fileno())
 
     def restart(self) -> None:
@@ -153,7 +153,7 @@ class Part:
         self._note_path.unlink(missing_ok=True)
 
 
-def check_room(folder: pathlib.Path, need: int, name: str) -> None:
+def check_free_space(folder: pathlib.Path, need: int, name: str) -> None:
     """Refuses what does not fit on the disk of a folder.
 
     Args:
@@ -174,12 +174,12 @@ def check_room(folder: pathlib.Path, need: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def room_in_one_sentence(path: pathlib.Path) -> Iterator[None]:
+def reraise_disk_full_as_download_error(path: pathlib.Path) -> Iterator[None]:
     """Says in one sentence that the disk is full, when writing a file fails for this reason."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
         raise DownloadError(
             f"no room left on the disk while writing {path}; free some space and run the same "
@@ -188,7 +188,7 @@ def room_in_one_sentence(path: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
+def write_text_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a text file in one step: a reader sees the old one or the new one.
 
     Args:
@@ -197,7 +197,7 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     """
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     try:
-        with room_in_one_sentence(path):
+        with reraise_disk_full_as_download_error(path):
             temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_BATCHES_AHEAD = 3
+_PREFETCH_BATCHES = 3
 """Prepared by a thread while the accelerator works; Grain's own default of 500 fills the memory."""
 _MAX_RESTARTS = 3
 
@@ -45,7 +45,7 @@ class BatchStream(Iterator[Batch]):
         """Returns a Grain iterator over the batches that are left."""
         import grain
 
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_BATCHES_AHEAD)
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH_BATCHES)
         batches = self._dataset[self._num_done :].to_iter_dataset(options)
         if self._num_workers:
             from absl import flags
@@ -55,7 +55,7 @@ class BatchStream(Iterator[Batch]):
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             workers = grain.MultiprocessingOptions(num_workers=self._num_workers)
-            batches = batches.mp_prefetch(workers, worker_init_fn=_live_with_parent)
+            batches = batches.mp_prefetch(workers, worker_init_fn=_exit_with_parent)
         return iter(batches)
 
     def __next__(self) -> Batch:
@@ -89,7 +89,7 @@ class BatchStream(Iterator[Batch]):
         self._held.append(self._start())
 
 
-def _live_with_parent(index: int, num_workers: int) -> None:
+def _exit_with_parent(index: int, num_workers: int) -> None:
     """Prepares a worker process: its parent alone decides when it ends, and takes it with it."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a terminal sends them to workers too
         if hasattr(signal, name):  # there is no SIGHUP on Windows

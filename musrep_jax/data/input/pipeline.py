@@ -18,7 +18,7 @@ from musrep_jax.data.input.batch_stream import Batch, BatchStream
 from musrep_jax.data.input.tracks import Tracks
 from musrep_jax.data.specs import ChunkSpec, DatasetSpec
 
-_MOSTLY_NEEDED = 0.5
+_MIN_READ_SHARE = 0.5
 
 
 class ChunkError(ValueError):
@@ -46,7 +46,7 @@ def check_compatible(spec: DatasetSpec, chunk: ChunkSpec) -> None:
             f"{name} is {spec.front_end[name]!r} in the data set and "
             f"{chunk.front_end.get(name, 'not stated')!r} in the model"
             for name in spec.front_end
-            if not _same(spec.front_end[name], chunk.front_end.get(name))
+            if not _is_close(spec.front_end[name], chunk.front_end.get(name))
         ]
         if differing:
             raise ChunkError(
@@ -60,7 +60,7 @@ def check_compatible(spec: DatasetSpec, chunk: ChunkSpec) -> None:
         )
 
 
-def _same(first: Any, second: Any) -> bool:
+def _is_close(first: Any, second: Any) -> bool:
     """Returns whether two settings are equal; numbers to within rounding."""
     if isinstance(first, int | float) and isinstance(second, int | float):
         return bool(np.isclose(first, second, rtol=1e-9, atol=0.0))
@@ -203,7 +203,7 @@ def train_batches(
     return BatchStream(dataset[start_step:], num_workers)
 
 
-def chunk_table(
+def make_chunk_table(
     tracks: Tracks,
     chunk: ChunkSpec,
     *,
@@ -313,7 +313,7 @@ def chunk_batches(
     Args:
         tracks: that the table was made for.
         chunk: what the model sees.
-        table: of `chunk_table`, or rows of it.
+        table: of `make_chunk_table`, or rows of it.
         batch_size: chunks per batch. The last batch is filled up with zeros, mask 0 and
             track_index 0, so that a compiled step sees one shape only.
         rows: of every batch, what this one of several processes reads; None for all. Rows from
@@ -334,7 +334,7 @@ def chunk_batches(
     table = np.asarray(table, np.int64).reshape(-1, 2)
     # Where most of an encoded track is wanted, decoding it once is cheaper than chunk by chunk.
     per_track = np.bincount(table[:, 0], minlength=len(tracks))
-    is_whole = (per_track > 1) & (per_track * length > _MOSTLY_NEEDED * tracks.num_samples)
+    is_whole = (per_track > 1) & (per_track * length > _MIN_READ_SHARE * tracks.num_samples)
     rows = range(batch_size) if rows is None else rows
     make = _TableChunks(tracks, table, length, batch_size, is_whole, rows, as_stored)
     steps = grain.MapDataset.source(range(-(-len(table) // batch_size)))

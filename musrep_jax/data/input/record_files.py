@@ -40,7 +40,7 @@ class RecordFile:
         """
         self.path = pathlib.Path(path)
         self._sums = sums
-        self._is_sound = bytearray(0 if sums is None else len(sums))
+        self._is_verified = bytearray(0 if sums is None else len(sums))
         self._file: int | None = None
         self._lock = threading.Lock()
 
@@ -65,7 +65,7 @@ class RecordFile:
                 if self._file is None:
                     self._file = os.open(self.path, os.O_RDONLY)
         first, end = _offset(place), _offset(place + length - 1) + 1
-        self._compare(first // BLOCK_BYTES, -(-end // BLOCK_BYTES))
+        self._verify_blocks(first // BLOCK_BYTES, -(-end // BLOCK_BYTES))
         raw = os.pread(self._file, end - first, first)
         head = BLOCK_BYTES - first % BLOCK_BYTES
         if len(raw) <= head:
@@ -76,10 +76,10 @@ class RecordFile:
             [view[:head], *(view[at + _BLOCK_HEADER_BYTES : at + BLOCK_BYTES] for at in rest)]
         )
 
-    def _compare(self, first: int, end: int) -> None:
+    def _verify_blocks(self, first: int, end: int) -> None:
         """Raises if one of the blocks [first, end) is not what it was."""
-        for block in range(first, min(end, len(self._is_sound))):
-            if not self._is_sound[block]:
+        for block in range(first, min(end, len(self._is_verified))):
+            if not self._is_verified[block]:
                 raw = os.pread(self._file, BLOCK_BYTES, block * BLOCK_BYTES)
                 if zlib.crc32(raw) != self._sums[block]:
                     raise OSError(
@@ -87,7 +87,7 @@ class RecordFile:
                         f"those that were written; remove {self.path.parent} and build the data "
                         "set again, or copy it again."
                     )
-                self._is_sound[block] = 1
+                self._is_verified[block] = 1
 
     def block_sums(self) -> np.ndarray:
         """Returns the CRC-32 of every block of the file, uint32 (blocks,)."""

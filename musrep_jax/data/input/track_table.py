@@ -46,11 +46,11 @@ class TrackTable:
     sums: list[np.ndarray]
 
 
-def read_or_scan(
+def load_or_scan_table(
     directory: pathlib.Path,
     split: str,
     spec: DatasetSpec,
-    open_source: Callable[[], Sequence[Mapping[str, Any]]],
+    open_record_source: Callable[[], Sequence[Mapping[str, Any]]],
 ) -> TrackTable:
     """Returns the table of a split: from its `.npz` when that is there and belongs to the data.
 
@@ -58,11 +58,11 @@ def read_or_scan(
         directory: of the built data set.
         split: name of the split.
         spec: of the data set.
-        open_source: gives random access to the records; called only if they must be scanned.
+        open_record_source: gives random access to the records; called only if they must be scanned.
     """
     path = directory / f"tracks-{split}.npz"
     paths = sorted(directory.glob(f"*-{split}.array_record*"))
-    stamp = json.dumps([_FORMAT, spec.fingerprint, [_layout_of(file) for file in paths]])
+    stamp = json.dumps([_FORMAT, spec.fingerprint, [_make_layout_stamp(file) for file in paths]])
     if path.is_file():
         with np.load(path, allow_pickle=False) as table:
             if str(table["stamp"]) == stamp:
@@ -75,7 +75,7 @@ def read_or_scan(
                     **{name: table[name] for name in names},
                 )
     try:
-        table = _scan(open_source(), paths)
+        table = _scan(open_record_source(), paths)
     except RuntimeError as error:  # the library's only error, for what its own checksums find
         raise OSError(
             f"a record of split {split!r} in {directory} is damaged: {error}; remove the folder "
@@ -94,7 +94,7 @@ def read_or_scan(
     return table
 
 
-def _layout_of(path: pathlib.Path) -> tuple[str, int, int]:
+def _make_layout_stamp(path: pathlib.Path) -> tuple[str, int, int]:
     """Returns what tells whether records still lie where they did: the end of a file lists them."""
     size = path.stat().st_size
     first = max(0, size - 2 * BLOCK_BYTES)
@@ -106,7 +106,7 @@ def _layout_of(path: pathlib.Path) -> tuple[str, int, int]:
 def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> TrackTable:
     """Returns the table of records that are read one by one."""
     track_ids, groups, num_samples, rows, columns, places = [], [], [], [], [], []
-    chunks = _chunks_of(paths)
+    chunks = _iter_chunks(paths)
     for row in range(len(source)):
         record = source[row]
         track_ids.append(_text(record["track_id"]))
@@ -115,7 +115,7 @@ def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> Tra
         for column in record["labels"]:
             rows.append(row)
             columns.append(int(column))
-        places.append(_place_of(record["audio"], chunks))
+        places.append(_locate_audio(record["audio"], chunks))
     return TrackTable(
         track_ids=track_ids,
         groups=groups,
@@ -128,7 +128,7 @@ def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> Tra
     )
 
 
-def _place_of(audio: bytes, chunks: Iterator[tuple[int, RecordFile, int, int]]) -> list[int]:
+def _locate_audio(audio: bytes, chunks: Iterator[tuple[int, RecordFile, int, int]]) -> list[int]:
     """Returns where the next chunk that holds the audio has it; nothing is believed unseen."""
     for number, file, place, size in chunks:
         found = file.read(place, size).find(audio)
@@ -137,7 +137,7 @@ def _place_of(audio: bytes, chunks: Iterator[tuple[int, RecordFile, int, int]]) 
     return [0, -1, len(audio)]
 
 
-def _chunks_of(paths: list[pathlib.Path]) -> Iterator[tuple[int, RecordFile, int, int]]:
+def _iter_chunks(paths: list[pathlib.Path]) -> Iterator[tuple[int, RecordFile, int, int]]:
     """Yields (index of the file, file, place, size) of all chunks with a record, in order."""
     for number, path in enumerate(paths):
         file = RecordFile(path)

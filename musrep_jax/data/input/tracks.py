@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from musrep_jax.data.dataset_files import PCM16_SCALE
 from musrep_jax.data.input.record_files import RecordFile
-from musrep_jax.data.input.track_table import read_or_scan
+from musrep_jax.data.input.track_table import load_or_scan_table
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.data.stored import PCM16_SCALE
 
 SILENCE_DECIBELS = -100.0
 """What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
@@ -49,7 +49,7 @@ class TrackStore:
         self.directory, self.split, self.spec = pathlib.Path(directory), split, spec
         self.cache_megabytes = cache_megabytes
         self._open()
-        table = read_or_scan(self.directory, split, spec, lambda: self._source)
+        table = load_or_scan_table(self.directory, split, spec, lambda: self._source)
         self.track_ids, self.groups = table.track_ids, table.groups
         self.num_samples = table.num_samples
         self.label_matrix = np.zeros((len(self.track_ids), len(spec.label_names)), np.float32)
@@ -76,9 +76,9 @@ class TrackStore:
     @functools.cached_property
     def _source(self) -> Sequence[Mapping[str, Any]]:
         # Imported here: a data set whose table stands beside it needs no TFDS to be read.
-        from musrep_jax.data.build.builder import open_source
+        from musrep_jax.data.build.builder import open_record_source
 
-        return open_source(self.directory, self.split)
+        return open_record_source(self.directory, self.split)
 
     @functools.cached_property
     def _files(self) -> list[RecordFile]:

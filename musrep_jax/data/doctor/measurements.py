@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.audio.containers import NEEDS_FFMPEG, Container, read_container
+from musrep_jax.data.audio.containers import FFMPEG_FORMATS, Container, read_container
 from musrep_jax.data.audio.log_mel import FRONT_END
 from musrep_jax.data.audio.reading import AudioError, open_audio, read_blocks
 
-SILENCE = 1e-4
+SILENCE_LEVEL = 1e-4
 """-80 dBFS: three steps of 16 bits, which holds dither and what lossy decoders make of silence."""
 WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
-_LOUD, _HIGH, _MEDIUM = 0.9, 0.85, 0.6
-_RIPPLE = 0.05
+_FLAT_TOP_LEVEL, _HIGH, _MEDIUM = 0.9, 0.85, 0.6
+_MAX_RIPPLE_SHARE = 0.05
 """What dither and lossy codecs add to a constant, as a share of it."""
-_COARSE = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
-_LOSSLESS = ("PCM", "FLOAT", "DOUBLE", "ALAC")
+_COARSE_SUBTYPES = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
+_LOSSLESS_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ALAC")
 """How the encodings begin whose samples come back exactly."""
 
 
@@ -102,7 +102,7 @@ class Facts:
         return cls(**{**fields, "container": Container(**fields["container"])})
 
 
-def examine_file(path: str | os.PathLike) -> Facts:
+def measure_file(path: str | os.PathLike) -> Facts:
     """Returns what a file is and holds; it is decoded whole, in bounded memory.
 
     Args:
@@ -137,15 +137,15 @@ def _measure_audio(path: pathlib.Path, kind: str) -> dict[str, Any]:
     try:
         file = open_audio(path, "it")
     except AudioError as error:
-        return {"error": error.reason, "lacks_ffmpeg": kind in NEEDS_FFMPEG and not has_ffmpeg}
+        return {"error": error.reason, "lacks_ffmpeg": kind in FFMPEG_FORMATS and not has_ffmpeg}
     with file:
-        is_lossless = file.subtype.startswith(_LOSSLESS) and kind not in NEEDS_FFMPEG
+        is_lossless = file.subtype.startswith(_LOSSLESS_SUBTYPES) and kind not in FFMPEG_FORMATS
         found = {
-            "encoding": f"{file.format}/{file.subtype}" if kind not in NEEDS_FFMPEG else kind,
+            "encoding": f"{file.format}/{file.subtype}" if kind not in FFMPEG_FORMATS else kind,
             "sample_rate": file.samplerate,
             "channels": file.channels,
             "declared_frames": file.frames if file.format in ("FLAC", "OGG") else None,
-            "is_coarse": not is_lossless or file.subtype in _COARSE,
+            "is_coarse": not is_lossless or file.subtype in _COARSE_SUBTYPES,
         }
         meter = _Meter(file.samplerate, file.channels, found["is_coarse"])
         try:
@@ -215,14 +215,16 @@ class _Meter:
             levels = np.abs(rows)
             self.num_high += int((levels >= _HIGH).sum())
             self.num_medium += int((levels >= _MEDIUM).sum())
-        elif not self.is_coarse and peak >= _LOUD:
-            self.num_flat += sum(map(_count_flat, rows))
+        elif not self.is_coarse and peak >= _FLAT_TOP_LEVEL:
+            self.num_flat += sum(map(_count_flat_top_samples, rows))
         whole = len(block) // self.window * self.window
         windows = block[:whole].reshape(-1, self.window * block.shape[1])
         low, high = windows.min(axis=1), windows.max(axis=1)
-        self.silent_windows.append((high < SILENCE) & (low > -SILENCE))
+        self.silent_windows.append((high < SILENCE_LEVEL) & (low > -SILENCE_LEVEL))
         level = np.maximum(np.abs(low), np.abs(high))
-        self.num_still += int((high - low < np.maximum(2 * SILENCE, _RIPPLE * level)).sum())
+        self.num_still += int(
+            (high - low < np.maximum(2 * SILENCE_LEVEL, _MAX_RIPPLE_SHARE * level)).sum()
+        )
 
     def result(self) -> dict[str, Any]:
         """Returns the measurements by the names of `Facts`."""
@@ -237,7 +239,7 @@ class _Meter:
             "peak": float(max(self.high.max(), -self.low.min())),
             "spread": float((self.high - self.low).max()),
             "offset": float(means[np.abs(means).argmax()]),
-            "mute_channels": int(((self.high < SILENCE) & (self.low > -SILENCE)).sum()),
+            "mute_channels": int(((self.high < SILENCE_LEVEL) & (self.low > -SILENCE_LEVEL)).sum()),
             "flat": self.num_flat / num_samples,
             "high": self.num_high / num_samples,
             "medium": self.num_medium / num_samples,
@@ -247,9 +249,9 @@ class _Meter:
         }
 
 
-def _count_flat(row: np.ndarray) -> int:
+def _count_flat_top_samples(row: np.ndarray) -> int:
     """Returns how many samples lie, near full scale, between two that equal them."""
-    same = (row[1:] == row[:-1]) & (np.abs(row[1:]) >= _LOUD)
+    same = (row[1:] == row[:-1]) & (np.abs(row[1:]) >= _FLAT_TOP_LEVEL)
     return int((same[1:] & same[:-1]).sum())
 
 

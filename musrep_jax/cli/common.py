@@ -8,10 +8,10 @@ import typer
 from typer.core import TyperGroup
 
 from musrep_jax import __version__
-from musrep_jax.runtime.heap import keep_freed_memory
+from musrep_jax.runtime.heap import retain_freed_memory
 from musrep_jax.runtime.signals import exit_code
 
-EXIT_FAILED, EXIT_WRONG = 1, 2
+EXIT_FAILED, EXIT_USAGE = 1, 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -37,7 +37,7 @@ class CommandGroup(TyperGroup):
                 raise
             say(f"error: {sentence(error)}")
             is_wrong = isinstance(error, ValueError | FileNotFoundError)
-            raise typer.Exit(EXIT_WRONG if is_wrong else EXIT_FAILED) from error
+            raise typer.Exit(EXIT_USAGE if is_wrong else EXIT_FAILED) from error
         except KeyboardInterrupt as error:
             say("Stopped.")
             raise typer.Exit(exit_code(error)) from error
@@ -66,7 +66,7 @@ def start(
     Exit codes: 0 all is done; 1 something failed on the way; 2 the command, or what it was given,
     is wrong; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
     """
-    keep_freed_memory()
+    retain_freed_memory()
 
 
 def sentence(error: Exception) -> str:

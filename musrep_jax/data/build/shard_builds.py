@@ -11,28 +11,28 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
-from musrep_jax.data.build.lock import LOCK, BuildStopped, say
+from musrep_jax.data.build.lock import BUILD_LOCK_FILE, BuildInterruptedError, say
 from musrep_jax.runtime.progress import Progress
-from musrep_jax.data.build.shard_worker import ShardWorker, WorkerDied
+from musrep_jax.data.build.shard_worker import ShardWorker, WorkerDiedError
 from musrep_jax.data.build.shards import (
     Piece,
-    Recipe,
+    ShardRecipe,
     Shard,
-    ShardFacts,
+    ShardStats,
     count_pieces,
     make_shard,
-    read_facts,
+    read_shard_stats,
 )
 
-ALONE_SECONDS = 2.0
+SERIAL_SECONDS = 2.0
 """How long a build goes on in this process before it may start others."""
-WORTH_SECONDS = 6.0
+MIN_PARALLEL_SECONDS = 6.0
 """What must be left to do for that: a worker takes over a second to start."""
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _GIGABYTE = 1e9
 
 
-def empty_folder(folder: pathlib.Path, keep: str) -> None:
+def prepare_build_folder(folder: pathlib.Path, keep: str) -> None:
     """Prepares a held building folder: what belongs to other tracks goes, and half-written files.
 
     Args:
@@ -41,7 +41,7 @@ def empty_folder(folder: pathlib.Path, keep: str) -> None:
     """
     mark = folder / f"plan-{keep}"
     if not mark.exists():
-        others = [path for path in folder.iterdir() if path.name != LOCK]
+        others = [path for path in folder.iterdir() if path.name != BUILD_LOCK_FILE]
         if others:
             say("what an interrupted build had made is of other tracks or files: starting anew")
         # The marks first: what is half removed must belong to no tracks at all.
@@ -67,18 +67,18 @@ def check_space(
         num_workers: each of which keeps the tracks of one shard twice, while it joins them.
 
     Raises:
-        BuildStopped: if it cannot fit.
+        BuildInterruptedError: if it cannot fit.
     """
     num_tracks = sum(len(shard.tracks) for shard in shards)
     if estimate is None or not num_tracks:
         return
-    left = num_tracks - sum(count_made(folder, shard) for shard in shards)
+    left = num_tracks - sum(count_finished_tracks(folder, shard) for shard in shards)
     largest = max(len(shard.tracks) for shard in shards)
     temporary = min(left, largest * num_workers)
     need, free = estimate * (left + temporary) / num_tracks, shutil.disk_usage(folder).free
     numbers = f"about {_size(need)}, and {_size(free)} are free in {folder.parent}"
     if need > free:
-        raise BuildStopped(
+        raise BuildInterruptedError(
             f"the disk is too small: the build needs {numbers}; make room, or build elsewhere "
             "(--data-dir, or MUSREP_DATA)."
         )
@@ -86,25 +86,25 @@ def check_space(
         say(f"the build needs {numbers}")
 
 
-def count_made(folder: pathlib.Path, shard: Shard) -> int:
+def count_finished_tracks(folder: pathlib.Path, shard: Shard) -> int:
     """Returns how many tracks of a shard need not be made any more."""
-    done = read_facts(folder, shard) is not None
+    done = read_shard_stats(folder, shard) is not None
     return len(shard.tracks) if done else count_pieces(folder, shard)
 
 
 @contextlib.contextmanager
-def told_of_full_disk(folder: pathlib.Path) -> Iterator[None]:
+def reraise_disk_full_as_build_error(folder: pathlib.Path) -> Iterator[None]:
     """Turns the error of a full disk into a sentence.
 
     Raises:
-        BuildStopped: in place of that error.
+        BuildInterruptedError: in place of that error.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
-        raise BuildStopped(
+        raise BuildInterruptedError(
             f"the disk is full ({_size(shutil.disk_usage(folder).free)} are free in {folder}); "
             "what was made is kept: make room, and the same command goes on."
         ) from error
@@ -120,11 +120,11 @@ def _size(num_bytes: float) -> str:
 
 def make_shards(
     shards: Sequence[Shard],
-    recipe: Recipe,
+    recipe: ShardRecipe,
     *,
     num_workers: int | None = None,
-    keep_open: tuple[int, ...] = (),
-) -> list[ShardFacts]:
+    inherited_fds: tuple[int, ...] = (),
+) -> list[ShardStats]:
     """Makes what is missing of the shards and returns what they hold.
 
     Args:
@@ -133,24 +133,24 @@ def make_shards(
         num_workers: processes; 1 makes all in this one, as does what the main script defines, which
             no other process knows. None takes one for each core, but only when the build has gone
             on for some seconds and there is more to come.
-        keep_open: file descriptors that workers hold as long as they live.
+        inherited_fds: file descriptors that workers hold as long as they live.
 
     Raises:
-        BuildStopped: if a worker is killed.
+        BuildInterruptedError: if a worker is killed.
     """
     folder = pathlib.Path(recipe.folder)
     tally = Tally(
         sum(len(shard.tracks) for shard in shards),
-        sum(count_made(folder, shard) for shard in shards),
+        sum(count_finished_tracks(folder, shard) for shard in shards),
     )
     wanted = num_workers or count_cores()
-    todo = [shard for shard in shards if read_facts(folder, shard) is None]
+    todo = [shard for shard in shards if read_shard_stats(folder, shard) is None]
     with contextlib.closing(tally):
-        if wanted == 1 or num_workers is None or not _can_travel(recipe, shards):
-            todo = _make_alone(todo, recipe, tally, may_pause=wanted > 1)
+        if wanted == 1 or num_workers is None or not _can_send_to_workers(recipe, shards):
+            todo = _make_serially(todo, recipe, tally, may_switch=wanted > 1)
         if todo:
-            _make_in_workers(todo, recipe, tally, min(wanted, len(todo)), keep_open)
-    return [read_facts(folder, shard) for shard in shards]
+            _make_in_parallel(todo, recipe, tally, min(wanted, len(todo)), inherited_fds)
+    return [read_shard_stats(folder, shard) for shard in shards]
 
 
 def count_cores() -> int:
@@ -160,48 +160,48 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Pause(Exception):
+class _SwitchToWorkers(Exception):
     """It is worth while to go on with workers."""
 
 
-def _can_travel(recipe: Recipe, shards: Sequence[Shard]) -> bool:
+def _can_send_to_workers(recipe: ShardRecipe, shards: Sequence[Shard]) -> bool:
     """Returns whether another process can know what is sent to it: not what the main script or a
     notebook defines."""
     return b"__main__" not in pickle.dumps((recipe, shards[:1]))
 
 
-def _make_alone(
-    shards: Sequence[Shard], recipe: Recipe, tally: "Tally", may_pause: bool
+def _make_serially(
+    shards: Sequence[Shard], recipe: ShardRecipe, tally: "Tally", may_switch: bool
 ) -> Sequence[Shard]:
     """Makes shards in this process; returns those that are left, if it paused."""
 
     def on_track(piece: Piece) -> None:
         tally.add(piece.is_refused)
-        is_slow = tally.seconds > ALONE_SECONDS and tally.seconds_left > WORTH_SECONDS
-        if is_slow and may_pause and number + 1 < len(shards) and _can_travel(recipe, shards):
-            raise _Pause
+        is_slow = tally.seconds > SERIAL_SECONDS and tally.seconds_left > MIN_PARALLEL_SECONDS
+        if is_slow and may_switch and number + 1 < len(shards) and _can_send_to_workers(recipe, shards):
+            raise _SwitchToWorkers
 
     for number, shard in enumerate(shards):
         try:
             make_shard(shard, recipe, on_track)
-        except _Pause:
+        except _SwitchToWorkers:
             return shards[number:]
     return []
 
 
-def _make_in_workers(
+def _make_in_parallel(
     shards: Sequence[Shard],
-    recipe: Recipe,
+    recipe: ShardRecipe,
     tally: "Tally",
     num_workers: int,
-    keep_open: tuple[int, ...],
+    inherited_fds: tuple[int, ...],
 ) -> None:
     waiting = collections.deque(shards)
     content = pickle.dumps(recipe)
     workers: dict = {}
     try:
         for _ in range(num_workers):
-            worker = ShardWorker(content, keep_open)
+            worker = ShardWorker(content, inherited_fds)
             workers[worker.line] = worker
             worker.make(waiting.popleft())
         while workers:
@@ -216,8 +216,8 @@ def _make_in_workers(
                     worker.make(waiting.popleft())
                 else:
                     workers.pop(line).stop()
-    except WorkerDied as death:
-        raise BuildStopped(
+    except WorkerDiedError as death:
+        raise BuildInterruptedError(
             f"a worker process ended {death}; what was made is kept: run the same command again, "
             "with fewer workers (--workers 1) if memory is short."
         ) from death

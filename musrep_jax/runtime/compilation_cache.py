@@ -27,7 +27,7 @@ class Compression(NamedTuple):
     error: type[Exception]
 
 
-def keep_compiled_programs(data_dir: Path) -> None:
+def enable_compilation_cache(data_dir: Path) -> None:
     """Turns on the cache, so that a program is compiled once per machine; says where it is.
 
     Nothing is done where a cache is set already, as by `JAX_COMPILATION_CACHE_DIR`.
@@ -48,14 +48,14 @@ def keep_compiled_programs(data_dir: Path) -> None:
         )
         return
     if folder.exists():
-        remove_half_written(folder, compression)
+        remove_incomplete_programs(folder, compression)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     print(f"compiled programs are kept in {folder}", file=sys.stderr)
 
 
-def remove_half_written(folder: Path, compression: Compression) -> None:
+def remove_incomplete_programs(folder: Path, compression: Compression) -> None:
     """Removes the programs that cannot be read, of those that were written since the last look.
 
     Args:

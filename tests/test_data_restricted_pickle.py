@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.plain_pickle import read_plain_pickle
+from musrep_jax.data.corpora.restricted_pickle import load_restricted_pickle
 
 IDS = ["TRAADIN128F931D672", "TRAADQW128F427CE68"]
 
@@ -22,13 +22,13 @@ def python_2_list(names: list[str]) -> bytes:
 def test_list_of_python_2(tmp_path):
     path = tmp_path / "list.cP"
     path.write_bytes(python_2_list(IDS))
-    assert read_plain_pickle(path) == IDS
+    assert load_restricted_pickle(path) == IDS
 
 
 def test_table_of_vectors(tmp_path):
     path = tmp_path / "table.pkl"
     path.write_bytes(pickle.dumps({IDS[0]: np.eye(3)[1], IDS[1]: [0, np.float64(1.0), 1]}))
-    found = read_plain_pickle(path)
+    found = load_restricted_pickle(path)
     np.testing.assert_array_equal(found[IDS[0]], [0, 1, 0])
     assert found[IDS[1]] == [0, 1.0, 1]
 
@@ -42,13 +42,13 @@ def test_array_of_python_2(tmp_path):
         b"(I1\n(I3\ntcnumpy\ndtype\np5\n(S'f8'\nI0\nI1\ntRp6\n(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\n"
         b"S'" + content.encode() + b"'\ntb."
     )
-    np.testing.assert_array_equal(read_plain_pickle(path), [0.0, 1.0, 254.5])
+    np.testing.assert_array_equal(load_restricted_pickle(path), [0.0, 1.0, 254.5])
 
 
 def test_dictionary_in_an_npy_file(tmp_path):
     path = tmp_path / "metadata.npy"
     np.save(path, np.array({"000002": ["Hip-Hop"]}, object), allow_pickle=True)
-    assert read_plain_pickle(path) == {"000002": ["Hip-Hop"]}
+    assert load_restricted_pickle(path) == {"000002": ["Hip-Hop"]}
 
 
 class Trap:
@@ -62,7 +62,7 @@ def test_nothing_is_called(tmp_path):
     path = tmp_path / "trap.pkl"
     path.write_bytes(pickle.dumps(trap))
     with pytest.raises(BuildError, match=r"wants to call (posix|nt)\.mkdir"):
-        read_plain_pickle(path)
+        load_restricted_pickle(path)
     assert not pathlib.Path(trap.path).exists()
 
 
@@ -71,4 +71,4 @@ def test_damaged(tmp_path):
     for content in (b"", python_2_list(IDS)[:-9], b"<html>404</html>"):
         path.write_bytes(content)
         with pytest.raises(BuildError, match="cannot be read as a pickle of plain data"):
-            read_plain_pickle(path)
+            load_restricted_pickle(path)

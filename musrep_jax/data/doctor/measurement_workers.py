@@ -15,16 +15,16 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from musrep_jax.data.audio.containers import Container
-from musrep_jax.data.doctor.examine import Facts, examine_file
+from musrep_jax.data.doctor.measurements import Facts, measure_file
 
 _READY = "ready"
 
 
-class ExaminerError(RuntimeError):
+class MeasurementWorkerError(RuntimeError):
     """An examining process cannot be started; the message says what it said."""
 
 
-def examine_files(
+def measure_files(
     paths: Sequence[str | os.PathLike], num_workers: int
 ) -> Iterator[tuple[str, Facts | OSError]]:
     """Yields (path, facts) of each file, in the order in which they are done.
@@ -37,15 +37,15 @@ def examine_files(
         An iterator; an `OSError` stands for the facts of a file that could not be read.
 
     Raises:
-        ExaminerError: if a process cannot be started.
+        MeasurementWorkerError: if a process cannot be started.
     """
     todo: queue.SimpleQueue[str] = queue.SimpleQueue()
     for path in paths:
         todo.put(os.fspath(path))
     done: queue.SimpleQueue[tuple[str, Facts | Exception]] = queue.SimpleQueue()
-    examiners = [_Examiner() for _ in range(max(1, min(num_workers, len(paths))))]
+    examiners = [_MeasurementWorker() for _ in range(max(1, min(num_workers, len(paths))))]
 
-    def work(examiner: "_Examiner") -> None:
+    def work(examiner: "_MeasurementWorker") -> None:
         try:
             while True:
                 path = todo.get_nowait()
@@ -74,7 +74,7 @@ def examine_files(
             examiner.close()
 
 
-class _Examiner:
+class _MeasurementWorker:
     """A process that examines files, seen from its parent; started when it is needed."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class _Examiner:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            return self._crashed(status)
+            return self._make_crash_measurements(status)
         found = json.loads(answer)
         if "errno" in found:
             return OSError(found["errno"], found["strerror"], path)
@@ -121,22 +121,24 @@ class _Examiner:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
         )
         if self._process.stdout.readline().strip() != _READY:
-            raise ExaminerError(
+            raise MeasurementWorkerError(
                 "a process that examines files did not start; "
                 f"`{sys.executable} -m {__name__}` shows why."
             )
         return self._process
 
-    def _crashed(self, status: os.stat_result) -> Facts:
+    def _make_crash_measurements(self, status: os.stat_result) -> Facts:
         """Returns the facts of a file that ended the process."""
         code = self._process.wait()
         self.close()
         self._process = None
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return _unexamined(status, f"cannot be read: the decoder crashes on it ({how}).")
+        return _make_failed_measurements(
+            status, f"cannot be read: the decoder crashes on it ({how})."
+        )
 
 
-def _unexamined(status: os.stat_result, error: str) -> Facts:
+def _make_failed_measurements(status: os.stat_result, error: str) -> Facts:
     return Facts(
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
@@ -153,13 +155,13 @@ def main() -> None:
     for line in sys.stdin:
         path = json.loads(line)
         try:
-            found = examine_file(path).to_dict()
+            found = measure_file(path).to_dict()
         except OSError as error:
             found = {"errno": error.errno, "strerror": error.strerror or str(error)}
         except Exception as error:
             # One file must not stop the others; what happened stands in the report.
             told = f"cannot be read: {type(error).__name__} ({' '.join(str(error).split())})."
-            found = _unexamined(os.stat(path), told).to_dict()
+            found = _make_failed_measurements(os.stat(path), told).to_dict()
         print(json.dumps(found), flush=True)
 
 

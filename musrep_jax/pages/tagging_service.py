@@ -12,21 +12,21 @@ import numpy as np
 from musrep_jax.data.audio.decoders import DecodedFile, decode_files
 from musrep_jax.data.audio.reading import AudioError
 from musrep_jax.data.doctor.quarantine import unescape_path
-from musrep_jax.inference.library import Heard, listen
+from musrep_jax.inference.folders import Heard, listen
+from musrep_jax.inference.tag_output import Tags, about, describe
 from musrep_jax.inference.tagger import LoadedTagger
-from musrep_jax.inference.tags import Tags, about, describe
-from musrep_jax.store import Store, StoreError, identify, rank_by_vector
+from musrep_jax.store import Store, StoreError, identify_file, rank_by_vector
 
 
 class RecordingError(ValueError):
     """A recording cannot be used; the message is one sentence that names it."""
 
 
-class AbandonedError(Exception):
+class RequestCanceledError(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Listener:
+class TaggingService:
     """A tagger, and perhaps a store of the same tagger, that answer for one recording at a time.
 
     Attributes:
@@ -99,15 +99,15 @@ class Listener:
 
         Raises:
             RecordingError: if it cannot be read, or is too long.
-            AbandonedError: when it was given up.
+            RequestCanceledError: when it was given up.
         """
         files = decode_files([path], self.tagger.sample_rate, 1)
         try:
-            (heard,) = listen(self.tagger, [_Bounded(next(files), self, is_over)])
+            (heard,) = listen(self.tagger, [_LimitedFile(next(files), self, is_over)])
         finally:
             files.close()
         if heard.failure:
-            raise _refusal(path, name, heard.failure)
+            raise _make_recording_error(path, name, heard.failure)
         found = describe(self.tags, name, heard, over_time=True)
         found = {"name": found.pop("path"), **found}
         if self.store is not None:
@@ -116,7 +116,7 @@ class Listener:
 
     def _nearest(self, store: Store, path: str, heard: Heard, k: int) -> list[dict[str, Any]]:
         present = store.is_present()
-        own = store.find_content(identify(path).sha256)
+        own = store.find_by_content(identify_file(path).sha256)
         if own is not None:
             present[own] = False
         embedding = heard.embeddings.mean(axis=0)
@@ -160,35 +160,37 @@ class Listener:
 
         Raises:
             RecordingError: if it cannot be read, or is too long.
-            AbandonedError: when it was given up.
+            RequestCanceledError: when it was given up.
         """
         files = decode_files([path], self.tagger.sample_rate, 1)
         try:
             with wave.open(wav, "wb") as out:
                 out.setparams((1, 2, self.tagger.sample_rate, 0, "NONE", ""))
-                for block in _Bounded(next(files), self, is_over).blocks():
+                for block in _LimitedFile(next(files), self, is_over).blocks():
                     out.writeframes((np.clip(block, -1, 1) * 32767).astype("<i2").tobytes())
         except AudioError as error:
-            raise _refusal(path, name, error.reason) from error
+            raise _make_recording_error(path, name, error.reason) from error
         finally:
             files.close()
 
 
-class _Bounded:
+class _LimitedFile:
     """A `DecodedFile` whose audio ends in an error when it is too long or no longer wanted."""
 
-    def __init__(self, file: DecodedFile, listener: Listener, is_over: threading.Event) -> None:
+    def __init__(
+        self, file: DecodedFile, service: TaggingService, is_over: threading.Event
+    ) -> None:
         self.path, self.known = file.path, file.known
-        self._file, self._listener, self._is_over = file, listener, is_over
+        self._file, self._service, self._canceled = file, service, is_over
 
     def blocks(self) -> Iterator[np.ndarray]:
-        left = self._listener.max_seconds * self._listener.tagger.sample_rate
+        left = self._service.max_seconds * self._service.tagger.sample_rate
         for block in self._file.blocks():
-            if self._is_over.is_set():
-                raise AbandonedError
+            if self._canceled.is_set():
+                raise RequestCanceledError
             left -= len(block)
             if left < 0:
-                minutes = self._listener.max_seconds / 60
+                minutes = self._service.max_seconds / 60
                 raise AudioError(
                     self.path,
                     f"cannot be used: it is longer than {minutes:g} minutes; cut it, or start the "
@@ -197,6 +199,6 @@ class _Bounded:
             yield block
 
 
-def _refusal(path: str, name: str, reason: str) -> RecordingError:
+def _make_recording_error(path: str, name: str, reason: str) -> RecordingError:
     """Returns an error that calls a file by its name, not by where it lies for the moment."""
     return RecordingError(f"{name} {reason.replace(path, name)}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.evaluation.aggregation import probabilities
-from musrep_jax.inference.library import Heard
+from musrep_jax.inference.folders import Heard
 from musrep_jax.inference.tagger import LoadedTagger
 
 

@@ -13,23 +13,23 @@ import numpy as np
 from musrep_jax.data.build.builder import BuildError
 
 _ARRAY_MODULES = {"numpy.core.multiarray", "numpy._core.multiarray"}
-_ARRAY_MAKERS = {
+_ARRAY_CONSTRUCTORS = {
     maker.__name__: maker
     for maker in (np.zeros((), object).__reduce__()[0], np.float64(0).__reduce__()[0])
 }
 """What numpy itself writes into a pickle of an array, and of a number."""
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module in _ARRAY_MODULES and name in _ARRAY_MAKERS:
-            return _ARRAY_MAKERS[name]
+        if module in _ARRAY_MODULES and name in _ARRAY_CONSTRUCTORS:
+            return _ARRAY_CONSTRUCTORS[name]
         if module == "numpy" and name in {"ndarray", "dtype"}:
             return getattr(np, name)
         raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which no data need")
 
 
-def read_plain_pickle(path: str | os.PathLike) -> Any:
+def load_restricted_pickle(path: str | os.PathLike) -> Any:
     """Returns the content of a pickle, of Python 2 as well, or of an `.npy` file that holds one.
 
     Args:
@@ -52,7 +52,7 @@ def read_plain_pickle(path: str | os.PathLike) -> Any:
                     np.lib.format.read_array_header_2_0(file)
             else:
                 file.seek(0)
-            content = _PlainUnpickler(file, encoding="latin1").load()
+            content = _RestrictedUnpickler(file, encoding="latin1").load()
     # A damaged pickle can fail in any of these ways.
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError) as error:
         raise BuildError(f"{path} cannot be read as a pickle of plain data: {error}.") from error

@@ -12,13 +12,13 @@ import numpy as np
 
 from musrep_jax.data.audio.decoders import DecodedFile, decode_files
 from musrep_jax.data.audio.reading import AudioError
-from musrep_jax.data.doctor.diagnosis import list_audio
+from musrep_jax.data.doctor.diagnosis import find_audio_files
 from musrep_jax.data.doctor.quarantine import escape_path, unescape_path
 from musrep_jax.evaluation.aggregation import probabilities
-from musrep_jax.inference.chunks import AudioInputError, cut_blocks
+from musrep_jax.inference.chunks import AudioInputError, chunk_blocks
 from musrep_jax.inference.layout import HUB_PREFIX
 from musrep_jax.inference.tagger import LoadedTagger
-from musrep_jax.store import Identity, StoreWriter, identify
+from musrep_jax.store import Identity, StoreWriter, identify_file
 
 
 @dataclasses.dataclass
@@ -47,7 +47,7 @@ class Heard:
         return float(self.spans[-1, 1]) if len(self.spans) else 0.0
 
 
-class _Open:
+class _PendingFile:
     """A file that is on its way."""
 
     def __init__(self, file: DecodedFile) -> None:
@@ -84,15 +84,15 @@ def listen(
     Returns:
         An iterator with an entry for every file, also for those that fail.
     """
-    order: deque[_Open] = deque()
-    owners: deque[_Open] = deque()
+    order: deque[_PendingFile] = deque()
+    owners: deque[_PendingFile] = deque()
 
     def chunks() -> Iterator[np.ndarray]:
         for file in files:
-            opened = _Open(file)
+            opened = _PendingFile(file)
             order.append(opened)
             try:
-                for chunk, start, end in cut_blocks(file.blocks(), tagger.model.num_samples):
+                for chunk, start, end in chunk_blocks(file.blocks(), tagger.model.num_samples):
                     opened.spans.append((start, end))
                     owners.append(opened)
                     yield chunk
@@ -115,7 +115,7 @@ def _reason(error: Exception) -> str:
     return error.reason
 
 
-def listen_to_files(
+def run_files(
     tagger: LoadedTagger,
     paths: Sequence[str],
     num_workers: int,
@@ -147,7 +147,7 @@ def listen_to_files(
         files.close()
 
 
-def find_audio(places: Iterable[str | os.PathLike]) -> list[str]:
+def find_recordings(places: Iterable[str | os.PathLike]) -> list[str]:
     """Returns the absolute paths of files and of the audio files below folders, each once.
 
     Args:
@@ -160,7 +160,7 @@ def find_audio(places: Iterable[str | os.PathLike]) -> list[str]:
     for place in map(pathlib.Path, places):
         path = place.expanduser().absolute()
         if path.is_dir():
-            inside = [os.path.join(path, wanted.path) for wanted in list_audio(path)]
+            inside = [os.path.join(path, wanted.path) for wanted in find_audio_files(path)]
             if not inside:
                 raise AudioInputError(f"There is no audio file in the folder {place}.")
             found |= dict.fromkeys(map(os.path.normpath, inside))
@@ -214,7 +214,7 @@ def describe_model(tagger: LoadedTagger, export: str | os.PathLike) -> dict[str,
     }
 
 
-def embed_into(
+def embed_files(
     writer: StoreWriter,
     tagger: LoadedTagger,
     paths: Sequence[str],
@@ -242,7 +242,7 @@ def embed_into(
     failures: dict[str, str] = {}
 
     def look(path: str) -> tuple[Identity, bool]:
-        identity = identify(path)
+        identity = identify_file(path)
         with turn:
             is_new = not writer.has_content(identity.sha256) and identity.sha256 not in claimed
             claimed.add(identity.sha256)
@@ -252,7 +252,7 @@ def embed_into(
         progress(tally.known + done, len(paths))
 
     progress(tally.known, len(paths))
-    for heard in listen_to_files(tagger, todo, num_workers, look=look, progress=tell):
+    for heard in run_files(tagger, todo, num_workers, look=look, progress=tell):
         identity: Identity | None = heard.known
         path = escape_path(heard.path)
         facts = {} if identity is None else {"path": path, **dataclasses.asdict(identity)}
@@ -278,7 +278,9 @@ def embed_into(
             tally.added += 1
             tally.seconds += heard.seconds
         else:
-            writer.settle(**facts, is_there=lambda place: os.path.exists(unescape_path(place)))
+            writer.record_location(
+                **facts, path_exists=lambda place: os.path.exists(unescape_path(place))
+            )
             tally.met += 1
     return tally
 

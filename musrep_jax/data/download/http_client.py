@@ -21,7 +21,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from musrep_jax import __version__
-from musrep_jax.data.download.partial_files import BrokeOffError, DownloadError, Part, check_room
+from musrep_jax.data.download.partial_files import (
+    DownloadError,
+    Part,
+    TransferInterruptedError,
+    check_free_space,
+)
 
 Result = TypeVar("Result")
 Show = Callable[[int, int | None], None]
@@ -29,13 +34,13 @@ Show = Callable[[int, int | None], None]
 
 CHUNK_BYTES = 1 << 18
 
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 """Statuses of an answer that may be another one a moment later."""
-_AWAY = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
-_LONGEST_WAIT = 900.0
+_UNREACHABLE_ERRNOS = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
+_MAX_WAIT_SECONDS = 900.0
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     """Follows redirections; the authorisation goes along to the same host only."""
 
     def redirect_request(self, req: Any, *args: Any) -> Any:
@@ -46,7 +51,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return new
 
 
-class Web:
+class HttpClient:
     """Makes requests, with patience and politeness."""
 
     def __init__(
@@ -75,9 +80,9 @@ class Web:
         self._backoff_seconds = backoff_seconds
         self._pause_seconds = pause_seconds
         self._say = say or (lambda text: None)
-        self._next_turn = 0.0
-        self._answered: set[str] = set()
-        self._opener = urllib.request.build_opener(_Redirects)
+        self._next_request_time = 0.0
+        self._reached_origins: set[str] = set()
+        self._opener = urllib.request.build_opener(_RedirectHandler)
 
     def read(self, url: str) -> bytes:
         """Returns a small answer as a whole.
@@ -91,10 +96,10 @@ class Web:
 
         def attempt() -> bytes:
             with self._open(url, {}) as response:
-                _refuse_page(url, response)
+                _reject_html_page(url, response)
                 return response.read()
 
-        return self._insist(url, attempt, lambda: 0)
+        return self._retry(url, attempt, lambda: 0)
 
     def save(
         self,
@@ -102,7 +107,7 @@ class Web:
         path: pathlib.Path,
         *,
         size: int | None = None,
-        find_fault: Callable[[pathlib.Path], str] | None = None,
+        find_error: Callable[[pathlib.Path], str] | None = None,
         show: Show | None = None,
     ) -> None:
         """Fetches a file; it stands under its name only when it is whole.
@@ -111,7 +116,7 @@ class Web:
             url: http or https.
             path: of the file; its folder is made.
             size: expected, in bytes.
-            find_fault: returns what is wrong with the content of a file, "" if nothing. With it,
+            find_error: returns what is wrong with the content of a file, "" if nothing. With it,
                 what is there is continued also where the server names no version of the file.
             show: takes the progress.
 
@@ -123,15 +128,15 @@ class Web:
         with Part(path) as part:
             for is_last in (False, True):
                 had = part.size
-                self._insist(
+                self._retry(
                     url,
-                    lambda: self._continue(url, part, size, find_fault is not None, show),
+                    lambda: self._resume_download(url, part, size, find_error is not None, show),
                     lambda: part.size,
                 )
                 if size is not None and part.size != size:
                     fault = f"{url} has {part.size} bytes instead of {size}"
                 else:
-                    fault = find_fault(part.path) if find_fault else ""
+                    fault = find_error(part.path) if find_error else ""
                 if not fault:
                     part.rename(path)
                     return
@@ -141,7 +146,7 @@ class Web:
                     raise DownloadError(f"{fault}; nothing was kept.")
                 self._say(f"{path.name}: {fault}; beginning anew")
 
-    def _continue(
+    def _resume_download(
         self, url: str, part: "Part", size: int | None, is_checked: bool, show: Show | None
     ) -> None:
         """Fetches what is missing of a file."""
@@ -160,30 +165,30 @@ class Web:
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.size:
                 raise
             part.restart()
-            raise BrokeOffError("the server has less than what had come") from error
+            raise TransferInterruptedError("the server has less than what had come") from error
         with response:
-            _refuse_page(url, response)
+            _reject_html_page(url, response)
             total = part.accept(response)
             if None not in (size, total) and size != total:
                 raise DownloadError(
                     f"{url} has {total} bytes instead of {size}: it is not the file it was."
                 )
-            part.write_note(url, response.headers, total)
+            part.write_metadata(url, response.headers, total)
             total = size if total is None else total
             if total is not None:
-                check_room(part.path.parent, total - part.size, part.path.name)
+                check_free_space(part.path.parent, total - part.size, part.path.name)
             while total is None or part.size < total:
                 limit = CHUNK_BYTES if total is None else min(CHUNK_BYTES, total - part.size)
                 chunk = response.read1(limit)
                 if not chunk:
                     break
                 if not part.size and re.match(rb"\s*<(!doctype html|html)", chunk.lower()):
-                    raise _page_error(url)
+                    raise _make_html_page_error(url)
                 part.append(chunk)
                 if show:
                     show(part.size, total)
             if total is not None and part.size < total:
-                raise BrokeOffError(f"after {part.size} of {total} bytes")
+                raise TransferInterruptedError(f"after {part.size} of {total} bytes")
             part.sync()
 
     def _open(self, url: str, headers: dict[str, str]) -> Any:
@@ -194,13 +199,13 @@ class Web:
         request.add_header("Accept-Encoding", "identity")
         if self._authorization:
             request.add_unredirected_header("Authorization", self._authorization)
-        time.sleep(max(0.0, self._next_turn - time.monotonic()))
-        self._next_turn = time.monotonic() + self._pause_seconds
+        time.sleep(max(0.0, self._next_request_time - time.monotonic()))
+        self._next_request_time = time.monotonic() + self._pause_seconds
         response = self._opener.open(request, timeout=self._timeout_seconds)
-        self._answered.add(_origin(url))
+        self._reached_origins.add(_origin(url))
         return response
 
-    def _insist(self, url: str, attempt: Callable[[], Result], gained: Callable[[], int]) -> Result:
+    def _retry(self, url: str, attempt: Callable[[], Result], gained: Callable[[], int]) -> Result:
         """Returns what `attempt` returns, after as many failures as patience allows."""
         num_failures, most = 0, gained()
         while True:
@@ -212,16 +217,16 @@ class Web:
                 ConnectionError,
                 TimeoutError,
                 ssl.SSLError,
-                BrokeOffError,
+                TransferInterruptedError,
             ) as error:
-                reason, may_pass = self._judge(url, error)
+                reason, may_pass = self._classify_error(url, error)
                 status = getattr(error, "code", None)
                 wait = _retry_after(error)
                 num_failures = 1 if gained() > most else num_failures + 1
                 most = max(most, gained())
                 if not may_pass or num_failures >= self._num_attempts:
                     raise DownloadError(f"{reason}.", status=status) from error
-            if wait is not None and wait > _LONGEST_WAIT:
+            if wait is not None and wait > _MAX_WAIT_SECONDS:
                 raise DownloadError(
                     f"{reason} and asks to wait {wait / 60:.0f} minutes; run the same command "
                     "again then.",
@@ -231,35 +236,38 @@ class Web:
             self._say(f"{reason}; trying again in {seconds:.0f} s")
             time.sleep(seconds)
 
-    def _judge(self, url: str, error: Exception) -> tuple[str, bool]:
+    def _classify_error(self, url: str, error: Exception) -> tuple[str, bool]:
         """Returns what happened in words, and whether it may pass by itself."""
         host = urlsplit(url).hostname
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-            return f"{url} was answered with {error.code} ({error.reason})", error.code in _PASSING
+            return (
+                f"{url} was answered with {error.code} ({error.reason})",
+                error.code in _TRANSIENT_STATUSES,
+            )
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        has_answered = _origin(url) in self._answered
+        has_answered = _origin(url) in self._reached_origins
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the certificate of {host} is not valid ({cause.verify_message})", False
         if isinstance(cause, socket.gaierror):
             return f"{host} is not known: the host has gone, or there is no network", has_answered
-        if isinstance(cause, OSError) and cause.errno in _AWAY:
+        if isinstance(cause, OSError) and cause.errno in _UNREACHABLE_ERRNOS:
             return f"{host} cannot be reached ({cause.strerror})", has_answered
         if isinstance(cause, TimeoutError):
             return f"{host} says nothing", True
         return f"the transfer from {host} broke off ({cause})", True
 
 
-def _refuse_page(url: str, response: Any) -> None:
-    is_page = response.headers.get_content_type() in {"text/html", "application/xhtml+xml"}
-    if is_page and not urlsplit(url).path.endswith((".html", ".htm")):
-        raise _page_error(url)
+def _reject_html_page(url: str, response: Any) -> None:
+    is_html_page = response.headers.get_content_type() in {"text/html", "application/xhtml+xml"}
+    if is_html_page and not urlsplit(url).path.endswith((".html", ".htm")):
+        raise _make_html_page_error(url)
 
 
-def _page_error(url: str) -> DownloadError:
+def _make_html_page_error(url: str) -> DownloadError:
     return DownloadError(
         f"{url} sent a web page instead of the file: a login, a confirmation or an error page.",
-        is_page=True,
+        is_html_page=True,
     )
 
 
