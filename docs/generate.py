@@ -18,9 +18,9 @@ NOTE = "<!-- Written by `python docs/generate.py`; change the code and run it ag
 
 API = {
     "Use a model": {
-        "tagger": ("load_tagger", "LoadedTagger"),
-        "data/audio": ("read_audio",),
-        "chunks": ("AudioInputError",),
+        "inference/tagger": ("load_tagger", "LoadedTagger"),
+        "data/audio/reading": ("read_audio",),
+        "inference/chunks": ("AudioInputError",),
         "exports/writing": ("export_as",),
     },
     "Search": {
@@ -30,7 +30,7 @@ API = {
     "Data": {
         "data/datasets": ("open_dataset", "Dataset"),
         "data/specs": ("DatasetSpec",),
-        "data/tracks": ("Tracks",),
+        "data/input/tracks": ("Tracks",),
     },
     "Models": {
         "models/__init__": ("create_model", "model_settings"),
