@@ -307,7 +307,8 @@ KILLED = """
 
     with TrainCheckpoints(sys.argv[1], {}) as checkpoints:
         result = fit(state, train_step, batches, key=jax.random.key(1), num_steps=30,
-                     eval_every=4, evaluate=evaluate, checkpointer=checkpoints)
+                     eval_every=4, evaluate=evaluate, select_by=("roc_auc", "max"),
+                     checkpointer=checkpoints)
     digest = [float(abs(leaf).sum()) for leaf in jax.tree.leaves((result.state, result.best_state))]
     print(digest, result.history)
 """

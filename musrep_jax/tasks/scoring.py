@@ -16,8 +16,16 @@ from musrep_jax.models import Tagger
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.settings import chunk_of
 from musrep_jax.training import sharding
+from musrep_jax.training.objective import Direction
 from musrep_jax.types import Batch, PyTree, model_inputs
 
+SELECTABLE: dict[str, Direction] = {
+    "roc_auc": "max",
+    "pr_auc": "max",
+    "f1_samples": "max",
+    "loss": "min",
+}
+"""Metric of `SplitScorer.summary` -> which value of it is the best."""
 _BATCHES_IN_FLIGHT = 2
 """More would wait, with their audio, in the device's memory."""
 

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from musrep_jax.config import ConfigError, given, plain
+from musrep_jax.config import ConfigError, choose, given, plain
 from musrep_jax.data.datasets import Dataset, Tracks
 from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
@@ -26,7 +26,7 @@ from musrep_jax.tasks.cached import cached_batches
 from musrep_jax.tasks.filters import FilterRecord, record_filters
 from musrep_jax.tasks.initial import initial_variables
 from musrep_jax.tasks.profiling import profile_scoring
-from musrep_jax.tasks.scoring import SplitScorer
+from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
 from musrep_jax.tasks.settings import chunk_of, duration, model_deviations, model_of
 from musrep_jax.training import checkpoints, loop, sharding
 from musrep_jax.training.logs import MetricsLog, Progress
@@ -101,6 +101,7 @@ def train_cell(
         train_tracks = train_tracks.subset(cell.num_train_tracks, seed=cell.seed)
     train_tracks = train_tracks.capped(settings.train.max_seconds)
     plan = Plan.make(cell, settings, len(train_tracks))
+    selecting = choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
     variables = initial_variables(model, settings, cell, train_tracks, source)
     before = jax.device_get(variables)
     validation = SplitScorer(
@@ -169,7 +170,7 @@ def train_cell(
             num_steps=plan.num_steps,
             eval_every=plan.evaluate_every,
             evaluate=evaluate,
-            select_by=settings.train.select_by,
+            select_by=(selecting, SELECTABLE[selecting]),
             learning_rate=optimizer.learning_rate,
             patience=settings.train.patience,
             reload_best_at=optimizer.switch_steps if settings.train.reload_best_at_switch else (),

@@ -22,8 +22,10 @@ from musrep_jax.runtime import distributed
 from musrep_jax.runtime.signals import Stopped, StopRequest, stop_on_signals
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.meter import Meter
+from musrep_jax.training.objective import Direction, check_select_by
+from musrep_jax.training.plateau import Plateau
 from musrep_jax.training.prefetch import Prefetch
-from musrep_jax.training.sharding import shard_batch, widened
+from musrep_jax.training.sharding import place_batch, shard_batch
 from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 
@@ -36,7 +38,7 @@ class FitResult(NamedTuple):
 
     Attributes:
         state: the state after the last step.
-        best_state: the state with the best validation value, without optimiser state (None);
+        best_state: the state with the best validation value, without optimizer state (None);
             None if a training was interrupted before its first evaluation.
         best_step: the step of `best_state`.
         best_metrics: its validation metrics.
@@ -102,15 +104,6 @@ class Checkpointer(Protocol):
         ...
 
 
-def is_smaller_better(metric: str) -> bool:
-    """Returns whether a validation metric improves by falling: `loss` and names ending in `_loss`.
-
-    >>> is_smaller_better("loss"), is_smaller_better("roc_auc")
-    (True, False)
-    """
-    return metric == "loss" or metric.endswith("_loss")
-
-
 def is_due(step: int, every: int, num_steps: int) -> bool:
     """Returns whether something done every `every` steps, and at the last, is done at `step`."""
     return step % every == 0 or step == num_steps
@@ -126,32 +119,43 @@ class _Memory:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     stopped_early: bool = False
+    num_drops: int = 0
+    restart_step: int = 0
 
-    def add(self, step: int, metrics: dict[str, float], select_by: str) -> bool:
-        """Keeps an evaluation; returns whether it is the best so far (a NaN beats nothing)."""
+    def add(self, step: int, metrics: dict[str, float], select_by: tuple[str, Direction]) -> bool:
+        """Keeps an evaluation; returns whether it is the best so far.
+
+        Of equal values of the selecting metric the one with the lower validation `loss` is better,
+        and of those equal in both the later; only what is strictly better counts as an improvement
+        for patience. A NaN beats nothing.
+        """
         self.history.append({"step": step, **metrics})
-        is_best = self.best_metrics is None or (
-            _score(metrics, select_by) > _score(self.best_metrics, select_by)
-        )
+        new, old = _score(metrics, select_by), _score(self.best_metrics, select_by)
+        is_best = self.best_metrics is None or (new >= old and new[0] > -math.inf)
         if is_best:
             self.best_step, self.best_metrics = step, metrics
-        self.num_bad_evaluations = 0 if is_best else self.num_bad_evaluations + 1
+        is_improved = len(self.history) == 1 or (is_best and new > old)
+        self.num_bad_evaluations = 0 if is_improved else self.num_bad_evaluations + 1
         return is_best
 
 
-def _score(metrics: Mapping[str, float], select_by: str) -> float:
-    """Returns a number that is larger for the better of two evaluations, lowest for NaN."""
-    value = metrics[select_by]
-    if math.isnan(value):
-        return -math.inf
-    return -value if is_smaller_better(select_by) else value
+def _score(
+    metrics: Mapping[str, float] | None, select_by: tuple[str, Direction]
+) -> tuple[float, float]:
+    """Returns a pair that is larger for the better of two evaluations, lowest for NaN or none."""
+    if metrics is None:
+        return -math.inf, -math.inf
+    name, direction = select_by
+    values = metrics[name] if direction == "max" else -metrics[name], -metrics.get("loss", 0.0)
+    main, tie = (-math.inf if math.isnan(value) else value for value in values)
+    return main, tie
 
 
-def _to_numbers(metrics: Mapping[str, Any], select_by: str) -> dict[str, float]:
+def _to_numbers(metrics: Mapping[str, Any], selecting: str) -> dict[str, float]:
     """Returns evaluation metrics as plain numbers, or says that the selecting one is missing."""
-    if select_by not in metrics:
+    if selecting not in metrics:
         raise ValueError(
-            f"select_by is {select_by!r}, which the evaluation does not return; "
+            f"select_by is {selecting!r}, which the evaluation does not return; "
             f"choose one of {', '.join(sorted(metrics))}."
         )
     return {name: float(value) for name, value in metrics.items()}
@@ -192,10 +196,11 @@ def fit(
     num_steps: int,
     eval_every: int,
     evaluate: Callable[[TrainState], Mapping[str, float]],
-    select_by: str = "roc_auc",
+    select_by: tuple[str, Direction],
     learning_rate: Callable[[int], float | Array] | None = None,
     patience: int | None = None,
     reload_best_at: Sequence[int] = (),
+    plateau: Plateau | None = None,
     mesh: Mesh | None = None,
     log_every: int = 20,
     log: MetricsLog | None = None,
@@ -207,8 +212,9 @@ def fit(
     """Returns the result of training until `num_steps` updates are made or patience ends.
 
     At each evaluation, in this order: the weights are compared with the best so far; at a step of
-    `reload_best_at` the best weights and model state are put back (the optimiser's state goes on:
-    the momentum of an SGD phase survives its drops, as published); all is saved if that is due.
+    `reload_best_at` the best weights and model state are put back (the optimizer's state goes on:
+    the momentum of an SGD phase survives its drops, as published); the rate drops if there is a
+    `plateau` and validation has not improved for long enough; all is saved if that is due.
     With a checkpointer that holds a state, training goes on from there with the same batches, keys
     and selection, and gives the same numbers bit for bit.
 
@@ -224,11 +230,15 @@ def fit(
         num_steps: updates in the whole training.
         eval_every: updates between evaluations; the last step is always evaluated.
         evaluate: state -> validation metrics by name, as numbers. It must not donate the state.
-        select_by: the metric that chooses the best weights, see `is_smaller_better`.
+        select_by: (metric, "max" or "min"): what chooses the best weights, and which value of it
+            is the best. Ties are broken by the lower validation `loss` if the evaluation returns
+            one, then by the later step.
         learning_rate: `Optimizer.learning_rate`, for the log.
         patience: evaluations without improvement that end the training; None never ends it.
         reload_best_at: steps, evaluated too, after which training goes on from the best weights,
             such as `Optimizer.switch_steps`. Patience starts anew there.
+        plateau: `Optimizer.plateau`: when the rate drops. Patience starts anew at each drop; after
+            the last, the next plateau ends the training.
         mesh: devices over which batches are split; the state must be replicated over them. None
             uses the default device.
         log_every: updates between rows of the log.
@@ -242,8 +252,10 @@ def fit(
     Raises:
         NonFiniteLossError: when the loss or its gradient is not finite.
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP.
-        ValueError: for counts below 1, a metric that evaluation lacks, or batches that run out.
+        ValueError: for counts below 1, a metric that evaluation lacks, or batches that run out or
+            have arrays of different length in one stream.
     """
+    selecting, _ = check_select_by(select_by)
     _check_counts(
         num_steps=num_steps, eval_every=eval_every, log_every=log_every, patience=patience
     )
@@ -262,7 +274,7 @@ def fit(
     def place(batch: Mapping[str, Any]) -> Batch:
         if mesh is not None:
             return shard_batch(batch, mesh)
-        return jax.tree.map(widened, jax.device_put(dict(batch)))
+        return place_batch(batch)
 
     def result() -> FitResult:
         return FitResult(
@@ -280,6 +292,11 @@ def fit(
     start = time.perf_counter() - memory.seconds
     last_save = time.perf_counter()
     metrics: Metrics | None = None
+    if plateau is not None:
+
+        def learning_rate(made: int) -> float | Array:
+            return plateau.learning_rate(made - memory.restart_step, memory.num_drops)
+
     meter = Meter(learning_rate, log, progress)
     with (
         stop_on_signals() as stop,
@@ -309,15 +326,26 @@ def fit(
 
             if is_evaluated:
                 eval_start = time.perf_counter()
-                values = _to_numbers(evaluate(state), select_by)
+                values = _to_numbers(evaluate(state), selecting)
                 if memory.add(step, values, select_by):
                     best_state = _copy(state.replace(opt_state=None))
-                if step in reload_best_at:
+                has_plateau = plateau is not None and (
+                    memory.num_bad_evaluations >= plateau.drop_after
+                )
+                has_drop = has_plateau and memory.num_drops < plateau.num_drops and step < num_steps
+                if step in reload_best_at or (has_drop and plateau.reload_best):
                     best = _copy(best_state)
                     state = state.replace(params=best.params, model_state=best.model_state)
                     memory.num_bad_evaluations = 0
-                memory.stopped_early = patience is not None and (
-                    memory.num_bad_evaluations >= patience
+                if has_drop:
+                    state = state.replace(opt_state=plateau.lower_rate(state.opt_state))
+                    memory.num_drops, memory.num_bad_evaluations = memory.num_drops + 1, 0
+                    memory.restart_step = step if plateau.reload_best else memory.restart_step
+                    say(
+                        f"no improvement: the learning rate is {float(learning_rate(step)):.2g} now"
+                    )
+                memory.stopped_early = (has_plateau and not has_drop) or (
+                    patience is not None and memory.num_bad_evaluations >= patience
                 )
                 write(
                     kind="validation",
@@ -326,7 +354,7 @@ def fit(
                     **values,
                 )
                 if progress is not None:
-                    progress.validated(select_by, values[select_by], memory.best_step == step)
+                    progress.validated(selecting, values[selecting], memory.best_step == step)
                 memory.seconds = time.perf_counter() - start
                 is_last = step == num_steps or memory.stopped_early
                 least = save_every_seconds * (LAST_SAVE_SHARE if is_last else 1)

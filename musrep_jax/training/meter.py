@@ -61,7 +61,10 @@ class Meter:
             jax.block_until_ready(self._pending[-1 - _STEPS_IN_FLIGHT][1])
 
     def drain(self, wait_seconds: float, best_step: int | None) -> None:
-        """Fetches what is pending, checks that it is finite, and writes one row of its means."""
+        """Fetches what is pending, checks that it is finite, and writes one row of its means.
+
+        A metric that some steps lack is averaged over the steps that have it.
+        """
         if not self._pending:
             return
         fetched = jax.device_get([metrics for _, metrics in self._pending])
@@ -70,11 +73,12 @@ class Meter:
             if not metrics["is_finite"]:
                 raise self._error(step, metrics, best_step)
         last_step = self._pending[-1][0]
-        means = {
-            name: sum(float(metrics[name]) for metrics in fetched) / len(fetched)
-            for name in fetched[0]
-            if name != "is_finite"
-        }
+        values: dict[str, list[float]] = {}
+        for metrics in fetched:
+            for name, value in metrics.items():
+                values.setdefault(name, []).append(float(value))
+        del values["is_finite"]
+        means = {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
         row = {
             "step": last_step,
             **means,

@@ -13,6 +13,9 @@ from musrep_jax.types import Array, Batch, LossFn, PyTree, TrainState
 Direction = Literal["max", "min"]
 """Whether the larger or the smaller value of a metric is the better one."""
 
+IsTrainable = Callable[[tuple[str, ...]], bool]
+"""Path of a parameter, such as `("head", "kernel")` -> whether the optimizer moves it."""
+
 UpdateState = Callable[[TrainState, Batch, Array], TrainState]
 """`(state, batch, key) -> state`, called inside the compiled step after the optimizer's update."""
 
@@ -38,8 +41,7 @@ class Objective:
         select_by: (metric, "max" or "min"): the metric of `evaluate` that chooses the best weights,
             and whether the largest or the smallest value is the best.
         steps_per_epoch: updates in one pass over the data, for what is counted in epochs.
-        is_trainable: path of a parameter, such as `("head", "kernel")` -> whether the optimizer
-            moves it; None trains every parameter.
+        is_trainable: which parameters the optimizer moves; None trains every parameter.
         update_state: `(state, batch, key) -> state` inside the compiled step, after the
             optimizer's update: averaged weights, projections of weights, queues. It sees the new
             parameters, the model state that the loss returned, and the number of updates made as
@@ -53,7 +55,7 @@ class Objective:
     evaluate: Callable[[TrainState], Mapping[str, float]]
     select_by: tuple[str, Direction]
     steps_per_epoch: int
-    is_trainable: Callable[[tuple[str, ...]], bool] | None = None
+    is_trainable: IsTrainable | None = None
     update_state: UpdateState | None = None
 
     def __post_init__(self) -> None:

@@ -4,16 +4,19 @@ With `jax.jit` and shardings the compiled step is that of one large batch: Batch
 and dropout masks are those of the global batch, so results do not depend on the number of devices.
 Large arrays of the state may be split over the devices too, see `Layout`. With several processes
 the mesh spans the devices of all, each process reads its rows of every batch (`local_rows`), and
-nothing else changes.
+nothing else changes. A batch of several streams is padded, split and widened stream by stream.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from musrep_jax.runtime.rows import RowShare
+from musrep_jax.training.streams import map_streams, stream_length
 from musrep_jax.types import Array, Batch, PyTree
 
 DATA_AXIS = "data"
@@ -61,77 +64,118 @@ def _devices_of(process: int) -> list[jax.Device]:
     return [device for device in jax.devices() if device.process_index == process]
 
 
-def pad_batch(batch: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """Returns the batch with its first axis grown to a multiple, padding marked by mask 0.
+def pad_batch(batch: Mapping[str, Any], multiple: int) -> dict[str, Any]:
+    """Returns the batch with the length of every stream grown to a multiple, marked by mask 0.
 
-    Padding repeats examples of the batch, so that no model meets values it could not meet in
+    Padding repeats examples of the stream, so that no model meets values it could not meet in
     data; losses, scores and BatchNorm statistics leave them out by their mask.
 
     Args:
-        batch: arrays (batch, ...); `mask` is added when it is missing.
-        multiple: what must divide the batch.
+        batch: one stream of arrays (examples, ...), or named streams; `mask` is added to a stream
+            where it is missing.
+        multiple: what must divide the length of a stream.
 
     Returns:
-        The batch as numpy arrays, with `mask` float32 (batch,).
+        The batch as numpy arrays, every stream with `mask` float32 (examples,).
+
+    Raises:
+        ValueError: if arrays of one stream differ in length, see `map_streams`.
     """
-    size = len(next(iter(batch.values())))
+    return map_streams(lambda stream: _pad_stream(stream, multiple), batch)
+
+
+def _pad_stream(stream: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
+    size = stream_length(stream)
     full = -(-size // multiple) * multiple
     rows = np.arange(full) % size
-    padded = {name: np.asarray(array)[rows] for name, array in batch.items()}
+    padded = {name: np.asarray(array)[rows] for name, array in stream.items()}
     mask = np.asarray(padded.get("mask", np.ones(full)), np.float32)
     padded["mask"] = np.where(np.arange(full) < size, mask, 0).astype(np.float32)
     return padded
+
+
+def row_share(mesh: Mesh) -> RowShare:
+    """Returns this process's share of every batch and of every stream of it, whatever their size.
+
+    Args:
+        mesh: from `make_mesh`.
+    """
+    owners = [device.process_index for device in mesh.devices.flat]
+    first = owners.index(jax.process_index())
+    return RowShare(first, first + owners.count(jax.process_index()), mesh.size)
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> range:
     """Returns which rows of every batch this process has to read.
 
     Args:
-        batch_size: of the global batch.
+        batch_size: of the global batch, or of one stream of it.
         mesh: from `make_mesh`.
 
     Returns:
         A range; rows from `batch_size` on are padding, there when the devices do not divide it.
     """
-    each = -(-batch_size // mesh.size)
-    owners = [device.process_index for device in mesh.devices.flat]
-    first = owners.index(jax.process_index())
-    return range(first * each, (first + owners.count(jax.process_index())) * each)
+    return row_share(mesh)(batch_size)
 
 
-def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
-    """Returns the batch on the devices of the mesh, split along its first axis, see `widened`.
+def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> Batch:
+    """Returns the batch on the devices of the mesh, split along its first axis, see `widen_stream`.
 
-    A batch that the number of devices does not divide is padded, see `pad_batch`. Of several
-    processes each passes its own rows, see `local_rows`.
+    A stream that the number of devices does not divide is padded, see `pad_batch`. Of several
+    processes each passes its own rows of every stream, see `local_rows`.
 
     Args:
-        batch: host arrays (batch, ...).
+        batch: one stream of host arrays (examples, ...), or named streams.
         mesh: from `make_mesh`.
+
+    Raises:
+        ValueError: if arrays of one stream differ in length, see `map_streams`.
     """
     num_local = len(mesh.local_devices)
-    if "mask" not in batch or len(batch["mask"]) % num_local:
-        batch = pad_batch(batch, num_local)
     sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
-    def place(array: np.ndarray) -> Array:
-        return widened(jax.make_array_from_process_local_data(sharding, np.asarray(array)))
+    def place(stream: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        if "mask" not in stream or stream_length(stream) % num_local:
+            stream = _pad_stream(stream, num_local)
+        return widen_stream({
+            name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
+            for name, array in stream.items()
+        })  # fmt: skip
 
-    return {name: place(array) for name, array in batch.items()}
+    return map_streams(place, batch)
 
 
-def widened(array: Array) -> Array:
-    """Returns audio or a spectrogram that came to the device as it is stored as models read it.
+def place_batch(batch: Mapping[str, Any]) -> Batch:
+    """Returns the batch on the default device, see `widen_stream`.
+
+    Args:
+        batch: one stream of host arrays (examples, ...), or named streams.
+
+    Raises:
+        ValueError: if arrays of one stream differ in length, see `map_streams`.
+    """
+    return map_streams(lambda stream: widen_stream(jax.device_put(dict(stream))), batch)
+
+
+def widen_stream(stream: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns a stream that came to the device as it is stored in the types that models read.
 
     Half as many bytes are prepared and sent; the values are those of a host that widens them.
 
     Args:
-        array: int16, samples of full scale 32,768; float16, decibels; or another type.
+        stream: arrays by name.
 
     Returns:
-        float32, samples of full scale 1 or decibels; another type as it is.
+        `audio` int16 (samples of full scale 32,768) as float32 of full scale 1, every float16 array
+        (decibels of `log_mel`) as float32; the others, such as int16 tokens, as they are.
     """
-    return _widen(array) if array.dtype in (np.int16, np.float16) else array
+    return {
+        name: _widen(array) if _is_narrow(name, array) else array for name, array in stream.items()
+    }
+
+
+def _is_narrow(name: str, array: Array) -> bool:
+    return array.dtype == np.float16 or (name == "audio" and array.dtype == np.int16)
 
 
 @jax.jit

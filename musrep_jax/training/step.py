@@ -6,6 +6,7 @@ and weight decay never see it. BatchNorm statistics are no parameters: whether t
 model's affair (what `apply` returns as its new state), not decided here.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from musrep_jax.training.objective import IsTrainable, UpdateState
 from musrep_jax.training.sharding import Layout
+from musrep_jax.training.streams import map_streams, stream_length
 from musrep_jax.types import Array, Batch, LossFn, Metrics, PyTree, TrainState
 
-Path = tuple[str, ...]
-IsTrainable = Callable[[Path], bool]
 TrainStep = Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
+
+
+_UPDATE_KEY = np.uint32(2**32 - 1)
+"""Folded into a step's key for `update_state`; microbatches fold in their numbers, from 0."""
 
 
 class FrozenChangedError(ValueError):
@@ -96,6 +101,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     *,
     is_trainable: IsTrainable | None = None,
+    update_state: UpdateState | None = None,
     num_microbatches: int = 1,
     layout: Layout | None = None,
 ) -> TrainStep:
@@ -105,13 +111,16 @@ def make_train_step(
     step of a run; the step folds its own number in, so that a resumed run repeats its randomness.
 
     Args:
-        loss_fn: what is minimised, see `musrep_jax.types.LossFn`.
+        loss_fn: what is minimized, see `musrep_jax.types.LossFn`.
         tx: the transformation that the state was created with.
         is_trainable: the one that the state was created with.
-        num_microbatches: parts in which the batch passes through the model, to save memory; the
-            gradient is that of the whole batch, weighted by the real examples in each part.
-            BatchNorm normalises by the statistics of each part, moves its running ones once per
-            part, and each part has dropout of its own. It must divide the batch.
+        update_state: what follows each update, see `Objective.update_state`; None for nothing.
+        num_microbatches: parts in which the batch passes through the model, to save memory; it must
+            divide the length of every stream. The gradient is that of the whole batch: parts are
+            weighted by their real examples, of all streams together. (A sum of one mean per stream
+            is met exactly where each part has as many real examples of a stream as the others.)
+            BatchNorm normalizes by the statistics of each part, moves its running ones once per
+            part, and each part has dropout of its own.
         layout: how the state lies on the devices if some of it is split over them; None leaves it
             as it is.
 
@@ -139,7 +148,10 @@ def make_train_step(
         trained: PyTree, frozen: PyTree, model_state: PyTree, batch: Batch, key: Array
     ) -> tuple[PyTree, PyTree, dict[str, Array]]:
         parts = split_batch(batch, num_microbatches)
-        weights = parts["mask"].sum(axis=1) / jnp.maximum(parts["mask"].sum(), 1)
+        counts: list[Array] = []
+        map_streams(lambda stream: counts.append(stream["mask"].sum(axis=1)), parts)
+        num_real = functools.reduce(jnp.add, counts)
+        weights = num_real / jnp.maximum(num_real.sum(), 1)
 
         def weighted(model_state: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
             batch, weight, index = part
@@ -172,6 +184,10 @@ def make_train_step(
             model_state=model_state,
             opt_state=opt_state,
         )
+        if update_state is not None:
+            updated = update_state(new_state, batch, jax.random.fold_in(key, _UPDATE_KEY))
+            _check_updated(new_state, updated)
+            new_state = updated
         new_state = constrain(new_state)
         grad_norm = optax.tree.norm(grads)
         is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
@@ -180,30 +196,60 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0)
 
 
-def split_batch(batch: Batch, num_parts: int) -> Batch:
-    """Returns the batch as (parts, batch / parts, ...) arrays, with a mask.
+def _check_updated(before: TrainState, after: TrainState) -> None:
+    """Raises unless `update_state` kept all shapes and types, and what is the optimizer's."""
+    if not isinstance(after, TrainState):
+        raise ValueError(f"update_state returned a {type(after).__name__}; return the state.")
+    for name in ("step", "opt_state"):
+        pairs = zip(
+            jax.tree.leaves(getattr(before, name)),
+            jax.tree.leaves(getattr(after, name)),
+            strict=False,
+        )
+        if any(old is not new for old, new in pairs):
+            raise ValueError(f"update_state changed {name!r}, which the step alone may change.")
+    old, new = (
+        {jax.tree_util.keystr(path): jax.typeof(leaf) for path, leaf in leaves}
+        for leaves in (jax.tree_util.tree_leaves_with_path(state) for state in (before, after))
+    )
+    for path in sorted(old.keys() | new.keys()):
+        if str(old.get(path)) != str(new.get(path)):
+            raise ValueError(
+                f"update_state made state{path} {new.get(path, 'vanish')}, which was "
+                f"{old.get(path, 'not there')}; every array must keep its shape and type."
+            )
 
-    Part i takes every `num_parts`-th example from i on: then each device keeps the examples it
-    holds, and nothing moves between devices.
+
+def split_batch(batch: Batch, num_parts: int) -> Batch:
+    """Returns the batch with arrays (parts, examples / parts, ...), every stream with a mask.
+
+    Part i takes every `num_parts`-th example of a stream from i on: then each device keeps the
+    examples it holds, nothing moves between devices, and streams of one length stay side by side.
 
     Args:
-        batch: arrays (batch, ...).
-        num_parts: number of parts, which must divide the batch.
+        batch: one stream of arrays (examples, ...), or named streams.
+        num_parts: number of parts, which must divide the length of every stream.
 
     Raises:
-        ValueError: when it does not.
+        ValueError: when it does not, or arrays of one stream differ in length.
     """
-    size = len(next(iter(batch.values())))
-    if size % num_parts:
-        raise ValueError(
-            f"num_microbatches is {num_parts}, which does not divide the batch of {size}."
-        )
 
-    def split(leaf: Array) -> Array:
-        return leaf.reshape(size // num_parts, num_parts, *leaf.shape[1:]).swapaxes(0, 1)
+    def split_stream(stream: Batch) -> Batch:
+        size = stream_length(stream)
+        if size % num_parts:
+            raise ValueError(
+                f"num_microbatches is {num_parts}, which does not divide the batch of {size} "
+                f"({', '.join(stream)})."
+            )
 
-    mask = batch.get("mask", jnp.ones(size, jnp.float32))
-    return jax.tree.map(split, {**batch, "mask": mask})
+        def split(leaf: Array) -> Array:
+            leaf = jnp.asarray(leaf)
+            return leaf.reshape(size // num_parts, num_parts, *leaf.shape[1:]).swapaxes(0, 1)
+
+        mask = stream.get("mask", jnp.ones(size, jnp.float32))
+        return jax.tree.map(split, {**stream, "mask": mask})
+
+    return map_streams(split_stream, batch)
 
 
 def make_eval_step(
