@@ -6,6 +6,7 @@ import io
 import itertools
 import sys
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -14,7 +15,10 @@ from musrep_jax.data import ChunkSpec, Dataset, DatasetError, DatasetSpec, open_
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.dataset_files import read_spec, to_pcm16
 from musrep_jax.data.input import pipeline
+from musrep_jax.data.input.samplers import EpochOrder, InTurn, SamplingError, Triplets, draw_tracks
+from musrep_jax.data.input.streams import zip_streams
 from musrep_jax.data.input.tracks import covering_order
+from musrep_jax.runtime.rows import RowShare
 from musrep_jax.training.sharding import make_mesh, shard_batch
 
 RATE = 8000
@@ -349,6 +353,95 @@ def test_batches_are_the_same_when_resumed_and_for_any_number_of_workers(toy):
                 np.testing.assert_array_equal(batch[name], wanted[name])
 
 
+def test_batches_are_those_of_the_first_release(toy):
+    """Tracks and starts of version 0, before there were samplers."""
+    tracks = toy.tracks("train")
+    assert tracks.track_ids == ["t3", "t1", "t5", "t4", "t0", "t2"]
+    batches = pipeline.train_batches(tracks, CHUNK, batch_size=4, seed=5)
+    for numbers, starts in (
+        ([1, 0, 5, 4], [1, 0, 1790, 1247]),
+        ([2, 3, 5, 3], [75, 175, 1145, 266]),
+        ([2, 0, 4, 1], [50, 0, 585, 1]),
+    ):
+        batch = next(batches)
+        assert _numbers(toy, batch) == numbers
+        first = [round(float(crop[0]) * 32768) for crop in batch["audio"]]
+        assert first == [1000 * n + start for n, start in zip(numbers, starts, strict=True)]
+
+
+def _draw(batches, count):
+    taken = [next(batches) for _ in range(count)]
+    batches.close()
+    return taken
+
+
+def _assert_batches_equal(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, two in zip(ours, theirs, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_roles_become_streams_of_crops(toy):
+    tracks = toy.tracks("train")
+    sampler = Triplets(tracks.label_matrix, 5)
+    batches = functools.partial(pipeline.crop_batches, tracks, CHUNK, sampler, seed=3)
+    whole = _draw(batches(), 5)
+    for batch in whole:
+        assert list(batch) == ["anchor", "positive", "negative"]
+        labels = [stream["labels"] > 0 for stream in batch.values()]
+        assert (labels[0] & labels[1] & ~labels[2]).any(axis=1).all()
+        for stream in batch.values():
+            assert stream["audio"].shape == (5, 400)
+            for crop, number in zip(stream["audio"], _numbers(toy, stream), strict=True):
+                start = round(float(crop[0]) * 32768) - 1000 * number
+                row = tracks.track_ids.index(f"t{number}")
+                np.testing.assert_array_equal(crop, tracks.crop(row, start, 400))
+    _assert_batches_equal(_draw(batches(start_step=2), 3), whole[2:])
+    _assert_batches_equal(_draw(batches(start_step=2, num_workers=2), 3), whole[2:])
+
+
+def test_data_sets_take_turns_with_tracks_of_their_own(toy):
+    tracks = {"a": toy.tracks("train"), "b": toy.tracks("test")}
+    sampler = InTurn({"a": EpochOrder(6, 2, seed=0), "b": EpochOrder(3, 3, seed=1)})
+    batches = functools.partial(pipeline.crop_batches, tracks, CHUNK, sampler, seed=3)
+    whole = _draw(batches(), 6)
+    assert [list(batch) for batch in whole] == [["a"], ["b"]] * 3
+    drawn = np.concatenate([batch["a"]["track_index"] for batch in whole[::2]])
+    assert sorted(drawn) == list(range(6))  # one epoch
+    _assert_batches_equal(_draw(batches(start_step=3), 3), whole[3:])
+    with pytest.raises(SamplingError, match="the role 'b', but there are tracks for 'a', 'c'"):
+        pipeline.crop_batches({"a": tracks["a"], "c": tracks["b"]}, CHUNK, sampler, seed=3)
+    with pytest.raises(SamplingError, match=r"role 'b'.*of the 3 tracks 0 to 2"):
+        pipeline.crop_batches(
+            tracks, CHUNK, InTurn({"a": EpochOrder(6, 2, 0), "b": EpochOrder(50, 50, 0)}), seed=3
+        )
+
+
+def test_processes_read_their_rows_of_streams_of_different_sizes(toy):
+    """Three and five rows on four devices, of which two processes have two each."""
+    tracks = toy.tracks("train")
+
+    def batches(rows):
+        sources = {
+            name: functools.partial(_start_at, tracks=tracks, batch_size=size, seed=size, rows=rows)
+            for name, size in (("labeled", 3), ("unlabeled", 5))
+        }
+        return _draw(zip_streams(sources)(1), 2)
+
+    parts, whole = [batches(RowShare(first, first + 2, 4)) for first in (0, 2)], batches(None)
+    for one, two, batch in zip(*parts, whole, strict=True):
+        for name, size, full in (("labeled", 3, 4), ("unlabeled", 5, 8)):
+            mask = np.concatenate([one[name]["mask"], two[name]["mask"]])
+            assert mask.tolist() == [1] * size + [0] * (full - size)
+            for key, array in batch[name].items():
+                joined = np.concatenate([one[name][key], two[name][key]])
+                np.testing.assert_array_equal(joined[:size], array)
+
+
+def _start_at(start_step, *, tracks, **options):
+    return pipeline.train_batches(tracks, CHUNK, start_step=start_step, **options)
+
+
 def test_batches_as_they_are_stored_become_the_same_on_the_device(dataset):
     is_mel = dataset.spec.stored_form == "log_mel"
     chunk, name = (MEL_CHUNK, "log_mel") if is_mel else (CHUNK, "audio")
@@ -372,13 +465,13 @@ def test_batches_as_they_are_stored_become_the_same_on_the_device(dataset):
 @pytest.mark.parametrize(("num_tracks", "batch_size"), [(10, 16), (3, 16), (100, 7), (1, 2)])
 def test_every_epoch_has_every_track_once(num_tracks, batch_size):
     steps = -(-5 * num_tracks // batch_size)
-    drawn = [pipeline.draw_tracks(step, batch_size, num_tracks, 0) for step in range(steps)]
+    drawn = [draw_tracks(step, batch_size, num_tracks, 0) for step in range(steps)]
     assert all(part.shape == (batch_size,) for part in drawn)
     epochs = np.concatenate(drawn)[: 5 * num_tracks].reshape(5, num_tracks)
     for epoch in epochs:
         assert sorted(epoch) == list(range(num_tracks))
     assert num_tracks < 10 or len({tuple(epoch) for epoch in epochs}) == 5
-    again = pipeline.draw_tracks(steps - 1, batch_size, num_tracks, 0)
+    again = draw_tracks(steps - 1, batch_size, num_tracks, 0)
     np.testing.assert_array_equal(again, drawn[-1])
 
 

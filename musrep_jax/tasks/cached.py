@@ -7,7 +7,8 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.data.datasets import Tracks
-from musrep_jax.data.input.pipeline import draw_tracks, wrap_rows
+from musrep_jax.data.input.pipeline import wrap_rows
+from musrep_jax.data.input.samplers import draw_tracks
 from musrep_jax.models import Tagger
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.training import sharding

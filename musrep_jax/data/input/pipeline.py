@@ -7,16 +7,25 @@ holds.
 """
 
 import dataclasses
-import functools
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from musrep_jax.data.input.batch_stream import Batch, BatchStream
+from musrep_jax.data.input.samplers import (
+    ONE_STREAM,
+    EpochOrder,
+    Sampler,
+    SamplingError,
+    check_batch_size,
+)
 from musrep_jax.data.input.tracks import Tracks
 from musrep_jax.data.specs import ChunkSpec, DatasetSpec
+from musrep_jax.runtime.rows import RowShare
+
+_NUM_STEPS = 2**40
+"""Of a stream without end; times any batch size it is a number that numpy counts with."""
 
 _MIN_READ_SHARE = 0.5
 
@@ -76,11 +85,12 @@ def _input_name(spec: DatasetSpec) -> str:
     return "log_mel" if spec.stored_form == "log_mel" else "audio"
 
 
-def wrap_rows(rows: range | None, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def wrap_rows(rows: range | RowShare | None, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns which examples of a batch stand in the given rows, and which rows are real.
 
     Args:
-        rows: of a batch that may have been padded to a larger one; None for the batch as it is.
+        rows: of a batch that may have been padded to a larger one, or which share of them; None for
+            the batch as it is.
         batch_size: of the batch.
 
     Returns:
@@ -91,70 +101,111 @@ def wrap_rows(rows: range | None, batch_size: int) -> tuple[np.ndarray, np.ndarr
         >>> wrap_rows(range(2, 4), 3)
         (array([2, 0]), array([1., 0.], dtype=float32))
     """
+    if isinstance(rows, RowShare):
+        rows = rows(batch_size)
     wanted = np.arange(batch_size) if rows is None else np.array(rows)
     return wanted % batch_size, (wanted < batch_size).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=4)
-def _epoch_order(num_tracks: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the tracks in the order of an epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(num_tracks)
-
-
-def draw_tracks(step: int, batch_size: int, num_tracks: int, seed: int) -> np.ndarray:
-    """Returns the tracks of a training batch, each once per epoch, in a new order in every epoch.
-
-    Grain's own `shuffle` gives every index by itself, in 50 microseconds of many tracks and in 3
-    milliseconds of ten; an epoch's order is drawn at once here.
-
-    Args:
-        step: number of the batch, from 0; it may span two epochs or more.
-        batch_size: tracks per batch.
-        num_tracks: that there are.
-        seed: of the order.
-
-    Returns:
-        int64 (batch_size,), 0 to `num_tracks - 1`.
-
-    Example:
-        >>> sorted(np.concatenate([draw_tracks(step, 2, 6, seed=0) for step in range(3)]).tolist())
-        [0, 1, 2, 3, 4, 5]
-    """
-    epochs, places = np.divmod(step * batch_size + np.arange(batch_size), num_tracks)
-    parts = [
-        _epoch_order(num_tracks, seed, epoch)[places[epochs == epoch]]
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
-    ]
-    return np.concatenate(parts)
 
 
 @dataclasses.dataclass(frozen=True)
 class _RandomCrops:
     """Makes training batch number `step`, with a random generator of its own."""
 
-    tracks: Tracks
-    length: int
-    batch_size: int
-    seed: int
-    rows: range | None
+    tracks: Tracks | Mapping[str, Tracks]
+    chunk: ChunkSpec
+    sampler: Sampler
+    rows: range | RowShare | None
     as_stored: bool
 
     def __call__(self, step: int, rng: np.random.Generator) -> Batch:
         """Returns the batch; every start from 0 to the last possible one is equally likely."""
-        indices = draw_tracks(step, self.batch_size, len(self.tracks), self.seed)
-        last_starts = np.maximum(self.tracks.num_samples[indices] - self.length, 0)
+        roles = self.sampler(step, rng)
+        streams = {role: self._crops_of(role, indices, rng) for role, indices in roles.items()}
+        return streams[ONE_STREAM] if list(streams) == [ONE_STREAM] else streams
+
+    def _crops_of(self, role: str, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Returns the stream of a role."""
+        tracks = self.tracks[role] if isinstance(self.tracks, Mapping) else self.tracks
+        length = chunk_length(tracks.spec, self.chunk)
+        last_starts = np.maximum(tracks.num_samples[indices] - length, 0)
         starts = rng.integers(0, last_starts, endpoint=True)
         taken, mask = wrap_rows(self.rows, len(indices))
         indices, starts = indices[taken], starts[taken]
-        crops = self.tracks.empty_batch(len(indices), self.length, as_stored=self.as_stored)
+        crops = tracks.empty_batch(len(indices), length, as_stored=self.as_stored)
         for crop, index, start in zip(crops, indices, starts, strict=True):
-            self.tracks.crop(index, start, self.length, out=crop)
+            tracks.crop(index, start, length, out=crop)
         return {
-            _input_name(self.tracks.spec): crops,
-            "labels": self.tracks.label_matrix[indices],
+            _input_name(tracks.spec): crops,
+            "labels": tracks.label_matrix[indices],
             "mask": mask,
             "track_index": np.asarray(indices, np.int32),
         }
+
+
+def crop_batches(
+    tracks: Tracks | Mapping[str, Tracks],
+    chunk: ChunkSpec,
+    sampler: Sampler,
+    *,
+    seed: int,
+    start_step: int = 0,
+    num_workers: int = 0,
+    rows: range | RowShare | None = None,
+    as_stored: bool = False,
+) -> Iterator[Batch]:
+    """Returns endless batches of random crops of the tracks that a sampler draws.
+
+    Each role of the sampler is a stream of the batch, `{role: stream}`; a sampler of the role
+    `ONE_STREAM` gives batches that are one stream. A track shorter than the chunk is followed by
+    zeros (-100 dB in a log-mel data set). Batch i depends on the seed, the sampler and i only: it
+    is the same for any number of workers and processes, and after any number of resumes.
+
+    Args:
+        tracks: that the sampler counts; one set for all roles, or role -> its own.
+        chunk: what the model sees.
+        sampler: `(step, rng) -> role -> track indices`, see `musrep_jax.data.input.samplers`.
+        seed: of what the sampler draws from `rng`, and of the crops.
+        start_step: number of batches to pass over: a resumed run goes on with its own data.
+        num_workers: processes; 0 prepares batches in a thread of this one. The batches are the
+            same. Processes take seconds to start, and pay off only where decoding is dear.
+        rows: of every stream, what this one of several processes reads: a `RowShare` for streams
+            of any sizes, or a range, see `wrap_rows`; None for all.
+        as_stored: leave the crops in the precision of the data set, int16 or float16, for
+            `training.sharding.shard_batch` to widen on the device.
+
+    Returns:
+        Iterator over batches; see `musrep_jax.types.Batch`.
+
+    Raises:
+        ChunkError: if the model cannot read a data set.
+        SamplingError: if the sampler and the tracks do not fit each other.
+    """
+    import grain
+
+    for one in tracks.values() if isinstance(tracks, Mapping) else (tracks,):
+        check_compatible(one.spec, chunk)
+    _check_roles(tracks, sampler)
+    make = _RandomCrops(tracks, chunk, sampler, rows, as_stored)
+    dataset = grain.MapDataset.range(_NUM_STEPS).seed(seed).random_map(make)
+    return BatchStream(dataset[start_step:], num_workers)
+
+
+def _check_roles(tracks: Tracks | Mapping[str, Tracks], sampler: Sampler) -> None:
+    """Raises unless the tracks have what the sampler draws for its first batches."""
+    by_role = tracks if isinstance(tracks, Mapping) else None
+    for step in range(1 if by_role is None else len(by_role)):  # data sets may take turns
+        for role, indices in sampler(step, np.random.default_rng(step)).items():
+            if by_role is not None and role not in by_role:
+                raise SamplingError(
+                    f"the sampler draws the role {role!r}, but there are tracks for "
+                    f"{', '.join(map(repr, by_role))} only; give tracks for every role."
+                )
+            count = len(tracks if by_role is None else by_role[role])
+            if len(indices) == 0 or not 0 <= np.min(indices) <= np.max(indices) < count:
+                raise SamplingError(
+                    f"the sampler draws the tracks {np.unique(indices)} for role {role!r}; there "
+                    f"must be at least one, of the {count} tracks 0 to {count - 1}."
+                )
 
 
 def train_batches(
@@ -165,26 +216,23 @@ def train_batches(
     seed: int,
     start_step: int = 0,
     num_workers: int = 0,
-    rows: range | None = None,
+    rows: range | RowShare | None = None,
     as_stored: bool = False,
 ) -> Iterator[Batch]:
     """Returns endless batches of random crops, one crop of each track per epoch.
 
-    Tracks are shuffled anew in every epoch; a batch may span two. A track shorter than the chunk is
-    followed by zeros (-100 dB in a log-mel data set).
+    Tracks are shuffled anew in every epoch; a batch may span two. It is `crop_batches` with an
+    `EpochOrder`.
 
     Args:
         tracks: to train on.
         chunk: what the model sees.
         batch_size: crops per batch.
         seed: of order and crops.
-        start_step: number of batches to pass over: a resumed run goes on with its own data.
-        num_workers: processes; 0 prepares batches in a thread of this one. The batches are the
-            same. Processes take seconds to start, and pay off only where decoding is dear.
-        rows: of every batch, see `wrap_rows`: what this one of several processes reads; None for
-            all.
-        as_stored: leave the crops in the precision of the data set, int16 or float16, for
-            `training.sharding.shard_batch` to widen on the device.
+        start_step: see `crop_batches`, as all that follow.
+        num_workers: processes.
+        rows: of every batch, what this one of several processes reads; None for all.
+        as_stored: leave the crops in the precision of the data set.
 
     Returns:
         Iterator over dicts of arrays; see `musrep_jax.types.Batch`.
@@ -192,15 +240,16 @@ def train_batches(
     Raises:
         ChunkError: if the model cannot read the data set.
     """
-    import grain
-
-    check_compatible(tracks.spec, chunk)
-    _check_batch_size(batch_size)
-    length = chunk_length(tracks.spec, chunk)
-    crops = _RandomCrops(tracks, length, batch_size, seed, rows, as_stored)
-    steps = grain.MapDataset.range(sys.maxsize // batch_size)
-    dataset = steps.seed(seed).random_map(crops)
-    return BatchStream(dataset[start_step:], num_workers)
+    return crop_batches(
+        tracks,
+        chunk,
+        EpochOrder(len(tracks), batch_size, seed),
+        seed=seed,
+        start_step=start_step,
+        num_workers=num_workers,
+        rows=rows,
+        as_stored=as_stored,
+    )
 
 
 def make_chunk_table(
@@ -329,7 +378,7 @@ def chunk_batches(
     import grain
 
     check_compatible(tracks.spec, chunk)
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     length = chunk_length(tracks.spec, chunk)
     table = np.asarray(table, np.int64).reshape(-1, 2)
     # Where most of an encoded track is wanted, decoding it once is cheaper than chunk by chunk.
@@ -339,11 +388,6 @@ def chunk_batches(
     make = _TableChunks(tracks, table, length, batch_size, is_whole, rows, as_stored)
     steps = grain.MapDataset.source(range(-(-len(table) // batch_size)))
     return BatchStream(steps.map(make), num_workers=0)
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more.")
 
 
 def _check_positive(**settings: float | None) -> None:
