@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis import make_corpus
+from musrep_jax.tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import (
+    TrackRenderer,
+)
 
 from musrep_jax.data.audio.log_mel import FRONT_END
 from musrep_jax.data.audio.reading import read_audio, resample
@@ -19,8 +23,6 @@ from musrep_jax.data.corpora.tracks import CorpusLoader, CorpusTrack
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input.tracks import Tracks
 from musrep_jax.data.specs import DatasetSpec
-from tfds_builders.synthetic_cultures.synthesis import make_corpus
-from tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import TrackRenderer
 
 RATE = 16000
 """Of crops, in Hz."""

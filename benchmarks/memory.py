@@ -224,7 +224,8 @@ def measure_bytes(run: Callable[[], Any], argument_bytes: int, device: Any) -> i
 
 def variants_of(name: str, settings: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns the fields of every variant of a model: number format, remat where it has that."""
-    from configs.common import COMPACT
+    from musrep_jax.configs.common import COMPACT
+
     from musrep_jax.models import model_settings
 
     base = COMPACT[name] if settings.quick else {}

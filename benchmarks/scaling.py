@@ -33,8 +33,9 @@ import numpy as np
 # So that it runs from a checkout that is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from musrep_jax.configs import tagging
+
 from benchmarks.resident import peak_growth
-from configs import tagging
 from musrep_jax.data.datasets import Dataset, make_builder
 from musrep_jax.data.input.pipeline import train_batches
 from musrep_jax.data.input.tracks import covering_order

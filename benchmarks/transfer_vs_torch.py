@@ -44,6 +44,8 @@ from typing import Any
 # So that it runs from a checkout that is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis import make_corpus
+
 from benchmarks.phases import PHASES, REPOSITORY, Run, time_phases
 from musrep_jax.config import given, parse_command_line
 from musrep_jax.data.datasets import open_dataset
@@ -51,7 +53,6 @@ from musrep_jax.data.input.pipeline import make_chunk_table
 from musrep_jax.experiments.cells import Cell, cells_of_config
 from musrep_jax.tasks.settings import chunk_of, model_deviations, model_of, settings_of_cell
 from musrep_jax.training.logs import read_rows
-from tfds_builders.synthetic_cultures.synthesis import make_corpus
 
 RATE = 16000
 """Of the mp3 files, in Hz: that of MagnaTagATune."""

@@ -96,9 +96,9 @@ if MODEL is None:
 # %%
 import numpy as np
 import soundfile
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis import make_corpus
 
 import musrep_jax
-from tfds_builders.synthetic_cultures.synthesis import make_corpus
 
 tagger = musrep_jax.load_tagger(MODEL)
 print(sorted(path.name for path in pathlib.Path(MODEL).iterdir()))

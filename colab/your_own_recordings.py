@@ -87,7 +87,7 @@ import soundfile
 
 folder = pathlib.Path(FOLDER or "runs/my_recordings")
 if FOLDER is None:
-    from tfds_builders.synthetic_cultures.synthesis import make_corpus
+    from musrep_jax.tfds_builders.synthetic_cultures.synthesis import make_corpus
 
     corpus = make_corpus("makam", num_tracks=NUM_RECORDINGS, seconds=SECONDS)
     lines = ["path\tlabels\tgroup"]

@@ -22,8 +22,7 @@ musicnn and .8722 / .3625 for crnn.
 """
 
 from ml_collections import ConfigDict, config_dict
-
-from configs import common
+from musrep_jax.configs import common
 
 MODELS = (
     "fcn",

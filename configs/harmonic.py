@@ -31,8 +31,8 @@ and validates with 16 chunks.
 """
 
 from ml_collections import ConfigDict, config_dict
+from musrep_jax.configs import common
 
-from configs import common
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
 
 TASKS = ("music", "keywords", "sound_events")

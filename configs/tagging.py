@@ -10,8 +10,7 @@ optional `group` and `split`). `--config.data.labels="stroke_*"` takes only labe
 """
 
 from ml_collections import ConfigDict, config_dict
-
-from configs import common
+from musrep_jax.configs import common
 
 
 def get_config(arg: str = "") -> ConfigDict:

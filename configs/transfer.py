@@ -38,8 +38,7 @@ behaviour is a setting:
 """
 
 from ml_collections import ConfigDict
-
-from configs import common
+from musrep_jax.configs import common
 
 CULTURES = ("western", "greek", "makam", "hindustani", "carnatic")
 CORPORA = ("magnatagatune", "fma", "lyra", "turkish_makam", "hindustani", "carnatic")

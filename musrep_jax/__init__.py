@@ -6,9 +6,16 @@
     tags = tagger.predict(audio, sample_rate)
 """
 
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
+
+# An installation holds `configs` and `tfds_builders` in this package, so that it claims no other
+# import name. In a checkout they lie beside it.
+_HERE = Path(__file__).resolve().parent
+if not (_HERE / "configs").is_dir():
+    __path__.append(str(_HERE.parent))
 
 __all__ = ["__version__", "load_tagger"]
 

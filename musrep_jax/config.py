@@ -74,7 +74,7 @@ def given(settings: ml_collections.ConfigDict, *without: str) -> dict[str, Any]:
 
 def list_configs() -> list[str]:
     """Returns the names of the package's own configs, the files of `configs/`."""
-    files = importlib.resources.files("configs").iterdir()
+    files = importlib.resources.files("musrep_jax.configs").iterdir()
     stems = (file.name.removesuffix(".py") for file in files if file.name.endswith(".py"))
     return sorted(stem for stem in stems if stem not in ("__init__", "common"))
 
@@ -100,7 +100,7 @@ def move_config_first(argv: Sequence[str]) -> list[str]:
         name, colon, argument = words[0].removeprefix("--config=").partition(":")
         if name and not name.endswith(".py"):
             choose(name, list_configs(), "The config")
-            path = importlib.resources.files("configs") / f"{name}.py"
+            path = importlib.resources.files("musrep_jax.configs") / f"{name}.py"
             words[0] = f"--config={path}{colon}{argument}"
     return [program, *words]
 

@@ -4,10 +4,9 @@ import pathlib
 
 import numpy as np
 import soundfile
-
-from tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder import EVENTS
-from tfds_builders.gtzan.gtzan_dataset_builder import GENRES
-from tfds_builders.speech_commands.speech_commands_dataset_builder import WORDS
+from musrep_jax.tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder import EVENTS
+from musrep_jax.tfds_builders.gtzan.gtzan_dataset_builder import GENRES
+from musrep_jax.tfds_builders.speech_commands.speech_commands_dataset_builder import WORDS
 
 SPLITS = ("train", "validation", "test")
 

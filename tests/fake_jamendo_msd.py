@@ -5,9 +5,11 @@ import pickle
 
 import numpy as np
 from fake_corpora import write_array, write_audio, write_rows
-
-from tfds_builders.million_song.million_song_dataset_builder import CALS_TAGS, CONVENTIONAL_TAGS
-from tfds_builders.mtg_jamendo.published_splits import SPLIT_FILES, TOP50
+from musrep_jax.tfds_builders.million_song.million_song_dataset_builder import (
+    CALS_TAGS,
+    CONVENTIONAL_TAGS,
+)
+from musrep_jax.tfds_builders.mtg_jamendo.published_splits import SPLIT_FILES, TOP50
 
 PREFIXES = {"genre": "genre", "instrument": "instrument", "moodtheme": "mood/theme"}
 JAMENDO_PARTS = {"train": 5, "validation": 3, "test": 4}

@@ -5,9 +5,8 @@ import pathlib
 
 import numpy as np
 from fake_corpora import write_array, write_audio, write_rows
-
-from tfds_builders.fma.fma_dataset_builder import TOP20
-from tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
+from musrep_jax.tfds_builders.fma.fma_dataset_builder import TOP20
+from musrep_jax.tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
 
 MAGNATAGATUNE_ROWS = [
     # folder, artist, album, start, tags

@@ -272,7 +272,12 @@ def test_the_table_can_be_made_from_subfolders(tmp_path, repository):
         _write_audio(folder / ("ney", "ud")[index % 2] / f"{index}.wav", index)
     with pytest.raises(ValueError, match=r"sub-folders \('ney', 'ud'\).*label_table"):
         _open(folder, tmp_path)
-    command = [sys.executable, "-m", "tfds_builders.audio_folder.label_table", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "musrep_jax.tfds_builders.audio_folder.label_table",
+        str(folder),
+    ]
     subprocess.run(command, check=True, cwd=repository, capture_output=True)
     dataset = _open(folder, tmp_path)
     assert dataset.spec.label_names == ("ney", "ud")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 from compact_models import COMPACT, build, draw_variables
+from musrep_jax.configs import common
 from test_cli import run  # noqa: F401 (a fixture)
 
 import musrep_jax
-from configs import common
 from musrep_jax.data.audio.reading import read_audio
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.inference.tagger import LoadedTagger, make_card

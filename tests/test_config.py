@@ -1,8 +1,8 @@
 """Configs: overrides, precedence, and one clear sentence for every mistake."""
 
 import pytest
+from musrep_jax.configs import common
 
-from configs import common
 from musrep_jax.config import (
     ConfigError,
     differences,

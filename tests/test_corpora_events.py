@@ -4,14 +4,14 @@ import json
 
 import pytest
 from fake_corpora import make_fake
+from musrep_jax.tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder import EVENTS
+from musrep_jax.tfds_builders.gtzan.gtzan_dataset_builder import GENRES
+from musrep_jax.tfds_builders.speech_commands.speech_commands_dataset_builder import WORDS
 
 from musrep_jax.command_line import main
 from musrep_jax.data import open_dataset
 from musrep_jax.data.build.builder import BuildError
 from musrep_jax.data.datasets import load_builder_class
-from tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder import EVENTS
-from tfds_builders.gtzan.gtzan_dataset_builder import GENRES
-from tfds_builders.speech_commands.speech_commands_dataset_builder import WORDS
 
 SPLITS = ("train", "validation", "test")
 

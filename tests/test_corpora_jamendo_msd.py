@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from fake_corpora import make_fake, write_array, write_audio
 from fake_jamendo_msd import msd_id
+from musrep_jax.tfds_builders.million_song import million_song_dataset_builder as million_song
+from musrep_jax.tfds_builders.mtg_jamendo import mtg_jamendo_dataset_builder as mtg_jamendo
+from musrep_jax.tfds_builders.mtg_jamendo.published_splits import SPLIT_FILES
 
 from musrep_jax.data import open_dataset
 from musrep_jax.data.build.builder import BuildError
 from musrep_jax.data.corpora.audio_index import index_audio
 from musrep_jax.data.corpora.tracks import find_shared_sources
-from tfds_builders.million_song import million_song_dataset_builder as million_song
-from tfds_builders.mtg_jamendo import mtg_jamendo_dataset_builder as mtg_jamendo
-from tfds_builders.mtg_jamendo.published_splits import SPLIT_FILES
 
 CHECKSUMS = "data/download/raw_30s_audio_sha256_tracks.txt"
 

@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 from fake_corpora import make_fake, write_array, write_audio
 from fake_western import MAGNATAGATUNE_ROWS, magnatagatune_path, make_fma, write_annotations
+from musrep_jax.tfds_builders.fma.fma_dataset_builder import TOP20, TRUNCATED_TRACK_IDS
+from musrep_jax.tfds_builders.lyra.lyra_dataset_builder import (
+    DUPLICATE_LABELS,
+    MERGED25,
+    TOP30,
+    draw_validation,
+)
+from musrep_jax.tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
 
 from musrep_jax.command_line import main
 from musrep_jax.data import ChunkSpec, open_dataset
@@ -24,14 +32,6 @@ from musrep_jax.data.doctor.quarantine import write_quarantine
 from musrep_jax.data.input import pipeline
 from musrep_jax.data.specs import SPLITS
 from musrep_jax.models import create_model
-from tfds_builders.fma.fma_dataset_builder import TOP20, TRUNCATED_TRACK_IDS
-from tfds_builders.lyra.lyra_dataset_builder import (
-    DUPLICATE_LABELS,
-    MERGED25,
-    TOP30,
-    draw_validation,
-)
-from tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
 
 # Positives per label in the order of the labels: train, validation, test. Source: the facts sheet
 # of the cross-cultural code (sections 1.6 and 1.7).

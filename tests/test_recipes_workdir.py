@@ -4,8 +4,8 @@ import json
 import types
 
 import pytest
+from musrep_jax.configs import tagging
 
-from configs import tagging
 from musrep_jax.experiments import experiment, workdir
 from musrep_jax.experiments.cells import Cell
 from musrep_jax.runtime.signals import Stopped

@@ -7,42 +7,41 @@ import time
 import librosa
 import numpy as np
 import pytest
-
-from tfds_builders.synthetic_cultures.synthesis import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis import (
     TRADITIONS,
     label_counts,
     label_vocabulary,
     log_mel,
     make_corpus,
 )
-from tfds_builders.synthetic_cultures.synthesis.instruments import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.instruments import (
     SOUNDS,
     decaying_tone,
     render_line,
 )
-from tfds_builders.synthetic_cultures.synthesis.melody import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import (
     CONTROL_RATE,
     Notes,
     Ornaments,
     pitch_line,
 )
-from tfds_builders.synthetic_cultures.synthesis.performers import make_performer
-from tfds_builders.synthetic_cultures.synthesis.plans import Option, Part
-from tfds_builders.synthetic_cultures.synthesis.rhythm import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.performers import make_performer
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import Option, Part
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import (
     KITS,
     make_metre,
     render_stroke,
     stroke_times,
 )
-from tfds_builders.synthetic_cultures.synthesis.tracks import allot, assign_splits
-from tfds_builders.synthetic_cultures.synthesis.traditions import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tracks import allot, assign_splits
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.traditions import (
     carnatic,
     greek,
     hindustani,
     makam,
     western,
 )
-from tfds_builders.synthetic_cultures.synthesis.tunings import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import (
     HOLDRIAN_COMMA_CENTS,
     Mode,
     comma_cents,

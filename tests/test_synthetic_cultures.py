@@ -5,11 +5,16 @@ import re
 
 import numpy as np
 import pytest
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis import (
+    FRONT_END,
+    TRADITIONS,
+    log_mel,
+    make_corpus,
+)
+from musrep_jax.tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import Builder
 
 from musrep_jax.data import open_dataset
 from musrep_jax.dsp.spectrogram import LogMel
-from tfds_builders.synthetic_cultures.synthesis import FRONT_END, TRADITIONS, log_mel, make_corpus
-from tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder import Builder
 
 TINY = {"num_tracks": 24, "seconds": 1.0}
 

@@ -15,25 +15,24 @@ from musrep_jax.data.dataset_files import read_report, read_spec
 from musrep_jax.data.input.tracks import Tracks, TrackStore
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 
+BUILDERS = "musrep_jax.tfds_builders"
 DATASETS = {
-    "audio_folder": "tfds_builders.audio_folder.audio_folder_dataset_builder:Builder",
-    "carnatic": "tfds_builders.carnatic.carnatic_dataset_builder:Builder",
-    "dcase2017_task4": "tfds_builders.dcase2017_task4.dcase2017_task4_dataset_builder:Builder",
-    "fma": "tfds_builders.fma.fma_dataset_builder:Builder",
-    "gtzan": "tfds_builders.gtzan.gtzan_dataset_builder:Builder",
-    "hindustani": "tfds_builders.hindustani.hindustani_dataset_builder:Builder",
-    "lyra": "tfds_builders.lyra.lyra_dataset_builder:Builder",
-    "magnatagatune": "tfds_builders.magnatagatune.magnatagatune_dataset_builder:Builder",
-    "million_song": "tfds_builders.million_song.million_song_dataset_builder:Builder",
-    "mtg_jamendo": "tfds_builders.mtg_jamendo.mtg_jamendo_dataset_builder:Builder",
-    "speech_commands": "tfds_builders.speech_commands.speech_commands_dataset_builder:Builder",
-    "synthetic_cultures": (
-        "tfds_builders.synthetic_cultures.synthetic_cultures_dataset_builder:Builder"
-    ),
-    "turkish_makam": "tfds_builders.turkish_makam.turkish_makam_dataset_builder:Builder",
+    "audio_folder": ".audio_folder.audio_folder_dataset_builder:Builder",
+    "carnatic": ".carnatic.carnatic_dataset_builder:Builder",
+    "dcase2017_task4": ".dcase2017_task4.dcase2017_task4_dataset_builder:Builder",
+    "fma": ".fma.fma_dataset_builder:Builder",
+    "gtzan": ".gtzan.gtzan_dataset_builder:Builder",
+    "hindustani": ".hindustani.hindustani_dataset_builder:Builder",
+    "lyra": ".lyra.lyra_dataset_builder:Builder",
+    "magnatagatune": ".magnatagatune.magnatagatune_dataset_builder:Builder",
+    "million_song": ".million_song.million_song_dataset_builder:Builder",
+    "mtg_jamendo": ".mtg_jamendo.mtg_jamendo_dataset_builder:Builder",
+    "speech_commands": ".speech_commands.speech_commands_dataset_builder:Builder",
+    "synthetic_cultures": ".synthetic_cultures.synthetic_cultures_dataset_builder:Builder",
+    "turkish_makam": ".turkish_makam.turkish_makam_dataset_builder:Builder",
 }
-"""Name of the data set -> where its TFDS builder is. `name/config` chooses a config,
-`audio_folder:FOLDER` a folder."""
+"""Name of the data set -> its TFDS builder, "module:class" in `BUILDERS`. `name/config` chooses a
+config, `audio_folder:FOLDER` a folder."""
 
 DEFAULT_CACHE_MEGABYTES = 1024.0
 
@@ -151,7 +150,7 @@ def load_builder_class(name: str) -> type:
             "(your own recordings: audio_folder:FOLDER)."
         )
     module, attribute = DATASETS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(module, package=BUILDERS), attribute)
 
 
 def open_dataset(

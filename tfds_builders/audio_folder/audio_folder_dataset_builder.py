@@ -14,6 +14,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from musrep_jax.tfds_builders.audio_folder.label_table import (
+    TABLE_NAME,
+    Row,
+    TableError,
+    find_unlisted_files,
+    locate,
+    read_label_table,
+)
 
 from musrep_jax.data.audio.reading import AudioError, open_audio, read_audio
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
@@ -26,14 +34,6 @@ from musrep_jax.data.splits import (
     make_splits,
     merge_groups,
     missing_labels,
-)
-from tfds_builders.audio_folder.label_table import (
-    TABLE_NAME,
-    Row,
-    TableError,
-    find_unlisted_files,
-    locate,
-    read_label_table,
 )
 
 _NUM_DECODERS = 2

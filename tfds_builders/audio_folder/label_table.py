@@ -2,7 +2,7 @@
 
 As a program it writes such a table from sub-folders that are named after their label:
 
-    python -m tfds_builders.audio_folder.label_table FOLDER
+    python -m musrep_jax.tfds_builders.audio_folder.label_table FOLDER
 """
 
 import csv
@@ -211,7 +211,7 @@ def _format_missing_table_hint(folder: pathlib.Path) -> str:
         return (
             f"{folder} has no {TABLE_NAME}; where its sub-folders "
             f"({_abbreviate_names(classes)}) are the labels, make one with: "
-            f"python -m tfds_builders.audio_folder.label_table {folder}"
+            f"python -m musrep_jax.tfds_builders.audio_folder.label_table {folder}"
         )
     if any(True for _ in _audio_files(folder)):
         return (

@@ -7,12 +7,7 @@ Automatic Music Tagging", ICML 2019 workshop; public repository MTG/mtg-jamendo-
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from musrep_jax.data.build.builder import BuildError
-from musrep_jax.data.corpora.audio_index import index_audio
-from musrep_jax.data.corpora.builder import CorpusBuilder
-from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
-from musrep_jax.data.download.files import SourceFile
-from tfds_builders.mtg_jamendo.published_splits import (
+from musrep_jax.tfds_builders.mtg_jamendo.published_splits import (
     COMMIT,
     GENRES,
     INSTRUMENTS,
@@ -20,6 +15,12 @@ from tfds_builders.mtg_jamendo.published_splits import (
     SPLIT_FILES,
     TOP50,
 )
+
+from musrep_jax.data.build.builder import BuildError
+from musrep_jax.data.corpora.audio_index import index_audio
+from musrep_jax.data.corpora.builder import CorpusBuilder
+from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
+from musrep_jax.data.download.files import SourceFile
 
 _COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 _SUBSETS = {

@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
-
-from musrep_jax.data.build.builder import TrackBuilder, TrackRecord
-from musrep_jax.data.specs import DatasetSpec
-from tfds_builders.synthetic_cultures.synthesis import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis import (
     FRONT_END,
     NUM_TRACKS,
     TRACK_SECONDS,
@@ -21,6 +18,9 @@ from tfds_builders.synthetic_cultures.synthesis import (
     log_mel,
     make_corpus,
 )
+
+from musrep_jax.data.build.builder import TrackBuilder, TrackRecord
+from musrep_jax.data.specs import DatasetSpec
 
 LICENCE = "CC0-1.0"
 

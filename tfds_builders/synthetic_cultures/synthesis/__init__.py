@@ -1,7 +1,6 @@
 """The project's own synthesis of five music traditions: generated audio with exact labels."""
 
-from musrep_jax.data.audio.log_mel import FRONT_END, log_mel
-from tfds_builders.synthetic_cultures.synthesis.tracks import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tracks import (
     NUM_TRACKS,
     SAMPLE_RATE,
     TRACK_SECONDS,
@@ -11,7 +10,9 @@ from tfds_builders.synthetic_cultures.synthesis.tracks import (
     label_vocabulary,
     make_corpus,
 )
-from tfds_builders.synthetic_cultures.synthesis.traditions import TRADITIONS
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.traditions import TRADITIONS
+
+from musrep_jax.data.audio.log_mel import FRONT_END, log_mel
 
 __all__ = [
     "FRONT_END",

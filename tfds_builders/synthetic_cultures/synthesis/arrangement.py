@@ -1,24 +1,27 @@
 """Arrangement: from the plan of a track to its dry mix."""
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.instruments import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.instruments import (
     SOUNDS,
     Sound,
     decaying_tone,
     render_line,
 )
-from tfds_builders.synthetic_cultures.synthesis.melody import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import (
     CONTROL_RATE,
     Notes,
     free_melody,
     metric_melody,
     pitch_line,
 )
-from tfds_builders.synthetic_cultures.synthesis.performers import Performer
-from tfds_builders.synthetic_cultures.synthesis.plans import Part, TrackPlan
-from tfds_builders.synthetic_cultures.synthesis.rhythm import KITS, render_stroke, stroke_times
-from tfds_builders.synthetic_cultures.synthesis.tunings import frequency_hz
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.performers import Performer
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import Part, TrackPlan
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import (
+    KITS,
+    render_stroke,
+    stroke_times,
+)
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import frequency_hz
 
 
 def octave_near(tonic_hz: float, centre_hz: float) -> float:

@@ -15,10 +15,9 @@ averages of Peterson & Barney (1952), rounded. All other numbers are chosen by e
 import dataclasses
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.melody import CONTROL_RATE, Notes
-from tfds_builders.synthetic_cultures.synthesis.noise import noise_slice
-from tfds_builders.synthetic_cultures.synthesis.performers import Performer
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import CONTROL_RATE, Notes
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.noise import noise_slice
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.performers import Performer
 
 TABLE_SIZE = 2048
 MAX_HARMONICS = 64

@@ -3,8 +3,7 @@
 import dataclasses
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.tunings import Mode
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import Mode
 
 CONTROL_RATE = 200
 """Frames per second at which pitch and loudness curves are drawn; 5 ms, below any ornament."""

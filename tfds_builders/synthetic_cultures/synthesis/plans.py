@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
-from tfds_builders.synthetic_cultures.synthesis.rhythm import Metre
-from tfds_builders.synthetic_cultures.synthesis.tunings import Mode
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import Metre
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import Mode
 
 ROLES = ("melody", "heterophony", "chords", "pad", "bass", "tanpura", "drone", "drums")
 

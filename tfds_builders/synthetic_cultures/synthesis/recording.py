@@ -3,9 +3,8 @@
 import functools
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.noise import noise_pool, noise_slice
-from tfds_builders.synthetic_cultures.synthesis.performers import Performer
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.noise import noise_pool, noise_slice
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.performers import Performer
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,13 +12,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.arrangement import render_plan
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.performers import (
+    Performer,
+    make_performer,
+)
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import Option, TrackPlan, Tradition
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.recording import record
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.traditions import TRADITIONS
 
 from musrep_jax.data.specs import SPLITS
-from tfds_builders.synthetic_cultures.synthesis.arrangement import render_plan
-from tfds_builders.synthetic_cultures.synthesis.performers import Performer, make_performer
-from tfds_builders.synthetic_cultures.synthesis.plans import Option, TrackPlan, Tradition
-from tfds_builders.synthetic_cultures.synthesis.recording import record
-from tfds_builders.synthetic_cultures.synthesis.traditions import TRADITIONS
 
 NUM_TRACKS = 192
 NUM_PERFORMERS = 12

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from tfds_builders.synthetic_cultures.synthesis.plans import Tradition
-from tfds_builders.synthetic_cultures.synthesis.traditions import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import Tradition
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.traditions import (
     carnatic,
     greek,
     hindustani,

@@ -8,9 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
-from tfds_builders.synthetic_cultures.synthesis.plans import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import (
     Option,
     Part,
     TrackPlan,
@@ -18,8 +17,8 @@ from tfds_builders.synthetic_cultures.synthesis.plans import (
     draw_pulse,
     pick,
 )
-from tfds_builders.synthetic_cultures.synthesis.rhythm import make_metre
-from tfds_builders.synthetic_cultures.synthesis.tunings import Mode, tempered_cents
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import make_metre
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import Mode, tempered_cents
 
 WEIGHTS = (3.0, 1.6, 1.8, 1.6, 2.2, 1.2, 1.2)
 MODES = {

@@ -7,9 +7,8 @@ Uzdilek). Simplified: fixed degrees, and of each makam's course only where it be
 from collections.abc import Mapping
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
-from tfds_builders.synthetic_cultures.synthesis.plans import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import (
     Option,
     Part,
     TrackPlan,
@@ -17,8 +16,8 @@ from tfds_builders.synthetic_cultures.synthesis.plans import (
     draw_pulse,
     pick,
 )
-from tfds_builders.synthetic_cultures.synthesis.rhythm import make_metre
-from tfds_builders.synthetic_cultures.synthesis.tunings import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import make_metre
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import (
     HOLDRIAN_COMMA_CENTS,
     Mode,
     comma_cents,

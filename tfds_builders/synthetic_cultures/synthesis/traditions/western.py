@@ -6,9 +6,8 @@ Simplified: four genres told apart by their instruments, triads on a few progres
 from collections.abc import Mapping
 
 import numpy as np
-
-from tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
-from tfds_builders.synthetic_cultures.synthesis.plans import (
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.melody import Ornaments
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import (
     Option,
     Part,
     TrackPlan,
@@ -16,8 +15,8 @@ from tfds_builders.synthetic_cultures.synthesis.plans import (
     pick,
     triad,
 )
-from tfds_builders.synthetic_cultures.synthesis.rhythm import Metre, make_metre
-from tfds_builders.synthetic_cultures.synthesis.tunings import Mode, tempered_cents
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import Metre, make_metre
+from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import Mode, tempered_cents
 
 TONAL_WEIGHTS = (3.0, 1.3, 2.2, 1.2, 2.5, 1.3, 0.8)
 MODES = {

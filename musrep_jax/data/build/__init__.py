@@ -1,0 +1,1 @@
+"""Building data sets: records, shards, processes, locks."""
