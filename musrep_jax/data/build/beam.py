@@ -8,7 +8,13 @@ import pathlib
 from collections.abc import Sequence
 
 from musrep_jax.data.build.lock import BuildInterruptedError
-from musrep_jax.data.build.shards import ShardRecipe, Shard, ShardStats, make_shard, read_shard_stats
+from musrep_jax.data.build.shards import (
+    Shard,
+    ShardRecipe,
+    ShardStats,
+    make_shard,
+    read_shard_stats,
+)
 
 LOCAL_RUNNER = "FnApiRunner"
 """What runs in this process. The `DirectRunner` of Beam 2.68 and later may choose Prism instead,

@@ -24,13 +24,6 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from musrep_jax.data.build.lock import lock_build_folder, remove_stale_build_folder, say
-from musrep_jax.data.build.shard_builds import (
-    check_space,
-    count_cores,
-    prepare_build_folder,
-    make_shards,
-    reraise_disk_full_as_build_error,
-)
 from musrep_jax.data.build.records import (
     BuildError,
     RefusedTrack,
@@ -39,9 +32,16 @@ from musrep_jax.data.build.records import (
     make_example,
     track_features,
 )
+from musrep_jax.data.build.shard_builds import (
+    check_space,
+    count_cores,
+    make_shards,
+    prepare_build_folder,
+    reraise_disk_full_as_build_error,
+)
 from musrep_jax.data.build.shards import (
-    ShardRecipe,
     Shard,
+    ShardRecipe,
     ShardStats,
     install_shard,
     invalidate_shards,
@@ -49,8 +49,14 @@ from musrep_jax.data.build.shards import (
     plan_shards,
     write_bytes_atomically,
 )
+from musrep_jax.data.dataset_files import (
+    METADATA_FILE,
+    REPORT_FILE,
+    format_report,
+    read_report,
+    read_spec,
+)
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.dataset_files import METADATA_FILE, REPORT_FILE, format_report, read_report, read_spec
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -288,7 +294,9 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         old = list(self.directory.parent.glob("incomplete.*"))
         if old:
             say(f"{old[0]} is left of a build by an earlier version; it can be removed")
-        with lock_build_folder(folder, spec.name, lambda: self._is_built_with(spec.fingerprint)) as lock:
+        with lock_build_folder(
+            folder, spec.name, lambda: self._is_built_with(spec.fingerprint)
+        ) as lock:
             if lock is not None:
                 with reraise_disk_full_as_build_error(folder):
                     prepare_build_folder(
@@ -298,7 +306,9 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     recipe = ShardRecipe(str(folder), self.track_loader(), TrackCodec(spec))
                     if beam_options is None:
                         held = (lock.fileno(),)
-                        made = make_shards(every, recipe, num_workers=num_workers, inherited_fds=held)
+                        made = make_shards(
+                            every, recipe, num_workers=num_workers, inherited_fds=held
+                        )
                     else:
                         from musrep_jax.data.build.beam import make_shards_on_beam
 

@@ -23,8 +23,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from musrep_jax.data.build.shards import Piece
-from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.data.dataset_files import to_pcm16
+from musrep_jax.data.specs import DatasetSpec
 
 
 class BuildError(ValueError):

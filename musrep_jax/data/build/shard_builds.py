@@ -12,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
 from musrep_jax.data.build.lock import BUILD_LOCK_FILE, BuildInterruptedError, say
-from musrep_jax.runtime.progress import Progress
 from musrep_jax.data.build.shard_worker import ShardWorker, WorkerDiedError
 from musrep_jax.data.build.shards import (
     Piece,
-    ShardRecipe,
     Shard,
+    ShardRecipe,
     ShardStats,
     count_pieces,
     make_shard,
     read_shard_stats,
 )
+from musrep_jax.runtime.progress import Progress
 
 SERIAL_SECONDS = 2.0
 """How long a build goes on in this process before it may start others."""
@@ -178,7 +178,12 @@ def _make_serially(
     def on_track(piece: Piece) -> None:
         tally.add(piece.is_refused)
         is_slow = tally.seconds > SERIAL_SECONDS and tally.seconds_left > MIN_PARALLEL_SECONDS
-        if is_slow and may_switch and number + 1 < len(shards) and _can_send_to_workers(recipe, shards):
+        if (
+            is_slow
+            and may_switch
+            and number + 1 < len(shards)
+            and _can_send_to_workers(recipe, shards)
+        ):
             raise _SwitchToWorkers
 
     for number, shard in enumerate(shards):

@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from musrep_jax.data.build.shards import ShardRecipe, Shard, make_shard
+from musrep_jax.data.build.shards import Shard, ShardRecipe, make_shard
 
 
 class WorkerDiedError(Exception):
