@@ -253,7 +253,8 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         Raises:
             BuildError: if a split has no usable track, or a track id occurs twice.
-            BuildInterruptedError: if the build cannot go on now: the disk is full, a worker was killed.
+            BuildInterruptedError: if the build cannot go on now: the disk is full, a worker was
+                killed.
         """
         spec = self.spec()
         if self._is_built_with(spec.fingerprint):

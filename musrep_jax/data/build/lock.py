@@ -40,8 +40,8 @@ def lock_build_folder(
         The open lock, or None when the data set has been finished meanwhile.
 
     Raises:
-        BuildInterruptedError: if the folder was held by a process of another machine, of which this one
-            cannot know whether it lives.
+        BuildInterruptedError: if the folder was held by a process of another machine, of which this
+            one cannot know whether it lives.
     """
     has_told = False
     while True:

@@ -192,8 +192,8 @@ def install_shard(
         target: its final path, on the same disk.
 
     Raises:
-        BuildInterruptedError: if the file is not there, or not as long as it was; it is then made again by
-            the next build.
+        BuildInterruptedError: if the file is not there, or not as long as it was; it is then made
+            again by the next build.
     """
     path = _records_path(folder, shard)
     if path.exists():
