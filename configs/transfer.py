@@ -23,7 +23,8 @@ behaviour is a setting:
 - Optimiser of the CNNs. Published code: the switch to SGD never fires, so Adam at 1e-4 throughout
   (`--config.optimizer.name=adam`). Here: the switch after 80, 100 and 120 epochs.
 - Rate of the transformer. Published code: warm-up and decay are overwritten
-  (`--config.optimizer.name=warmup_dips`). Here: warm-up, then x 0.85 per epoch.
+  (`--config.optimizer.name=warmup_dips`); its recipe: epochs of decay are counted from the start,
+  also during the warm-up (`warmup_decay`). Here: warm-up, then x 0.85 per epoch.
 - MusiCNN's input. Published code: transposed (`--config.model.orientation=time_first`). Here:
   frequency first.
 - BatchNorm when only the output layer trains. Published code: the statistics keep moving
@@ -102,7 +103,7 @@ def use_published_protocol(config: ConfigDict) -> None:
             "spectrogram_transformer": {
                 "model": {"variant": "base"},
                 "optimizer": {
-                    "name": "warmup_decay",
+                    "name": "warmup_then_decay",
                     "learning_rate": 1e-5,
                     "weight_decay": 5e-7,
                     "betas": (0.95, 0.999),

@@ -99,6 +99,46 @@ def test_nan_is_never_better_but_does_not_block_what_follows():
     assert run(Script(math.nan, math.nan, math.nan, math.nan)).best_step == 5
 
 
+@pytest.mark.parametrize(("direction", "best"), [("max", 10), ("min", 15)])
+@pytest.mark.parametrize("name", ["median_rank", "eer", "loss", "x_loss"])
+def test_the_direction_is_told_and_not_guessed(name, direction, best):
+    evaluate = Script(0.6, 0.9, 0.2, 0.7, metric=name)
+    assert run(evaluate, select_by=(name, direction)).best_step == best
+
+
+@pytest.mark.parametrize("select_by", ["roc_auc", ("roc_auc", "larger"), ("roc_auc", None)])
+def test_a_direction_that_is_none_is_refused(select_by):
+    with pytest.raises(ValueError, match="'max' or 'min'"):
+        run(Script(0.5), select_by=select_by)
+
+
+class Rows(Script):
+    """An evaluation that returns rows of (roc_auc, loss)."""
+
+    def __call__(self, state):
+        return dict(zip(("roc_auc", "loss"), super().__call__(state)["roc_auc"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        (((1, 0.42), (1, 0.30), (1, 0.14), (1, 0.20)), 15),  # the lowest loss
+        (((1, 0.42), (1, 0.14), (1, 0.14), (0.9, 0.1)), 15),  # then the later step
+        (((0.9, 0.1), (1, 0.42), (0.9, 0.05), (1, 0.5)), 10),  # only of equals
+        (((1, math.nan), (1, 0.5), (1, math.nan), (1, 0.6)), 10),
+    ],
+)
+def test_ties_are_broken_by_loss_and_then_by_the_later_step(rows, best):
+    assert run(Rows(*rows)).best_step == best
+    assert run(Script(*([1.0] * 4))).best_step == 20  # no loss is returned
+
+
+def test_a_lower_loss_of_equals_is_an_improvement_for_patience():
+    falling = [(1, 1 - step / 10) for step in range(4)]
+    assert not run(Rows(*falling), patience=1).stopped_early
+    assert run(Rows(*[(1, 0.5)] * 4), patience=2).stopped_early
+
+
 def test_a_missing_metric_is_named():
     with pytest.raises(ValueError, match=r"select_by is 'pr_auc'.*choose one of roc_auc"):
         run(Script(0.5), select_by=("pr_auc", "max"))
@@ -332,6 +372,29 @@ def test_rows_of_the_log(tmp_path):
     names = {"loss", "grad_norm", "learning_rate", "steps_per_second", "data_wait"}
     assert names <= rows[0].keys()
     assert rows[0]["learning_rate"] == 0.1
+
+
+def test_metrics_whose_names_alternate_are_averaged_over_the_steps_that_have_them(tmp_path):
+    """As when data sets take turns, each with a head of its own."""
+
+    def step_of(name, value):
+        metrics = {name: value, "loss": value, "grad_norm": 0.0, "is_finite": True}
+        return {key: jnp.asarray(number) for key, number in metrics.items()}
+
+    def train_step(state, batch, key):
+        step = int(state.step)
+        metrics = step_of("loss_of_a" if step % 2 else "loss_of_b", float(step))
+        return state.replace(step=state.step + 1), metrics
+
+    with logs.MetricsLog(tmp_path / "metrics.jsonl") as log:
+        run(Script(1), train_step=train_step, num_steps=7, eval_every=7, log_every=4, log=log)
+    rows = [row for row in logs.read_rows(log.path) if row["kind"] == "train"]
+    found = [{k: row.get(k) for k in ("loss_of_a", "loss_of_b", "loss")} for row in rows]
+    assert found == [
+        {"loss_of_a": 2.0, "loss_of_b": 1.0, "loss": 1.5},  # steps 0 to 3
+        {"loss_of_a": 5.0, "loss_of_b": 5.0, "loss": 5.0},  # steps 4 to 6
+    ]
+    assert not any("is_finite" in row for row in rows)
 
 
 def test_a_trace_of_a_few_steps(tmp_path):

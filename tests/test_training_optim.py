@@ -41,6 +41,19 @@ class NumpyAdam:
         return w - lr * m / (np.sqrt(v) + self.eps)
 
 
+class NumpySgd:
+    """As torch.optim.SGD writes it."""
+
+    def __init__(self, momentum=0.9, weight_decay=0.0, nesterov=False):
+        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+        self.buffer = None
+
+    def step(self, w, g, lr):
+        g = g + self.weight_decay * w
+        self.buffer = g if self.buffer is None else self.momentum * self.buffer + g
+        return w - lr * (g + self.momentum * self.buffer if self.nesterov else self.buffer)
+
+
 class NumpyNesterov:
     def __init__(self, momentum=0.9, weight_decay=1e-4):
         self.momentum, self.weight_decay = momentum, weight_decay
@@ -119,6 +132,22 @@ def test_adam_sgd_equals_numpy_step_by_step_in_one_trace():
     assert np.abs(np.diff(path[58:62], axis=0)).max() > 1e-3
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_sgd_equals_numpy_step_by_step(momentum, nesterov):
+    settings = {"momentum": momentum, "nesterov": nesterov, "weight_decay": 0.1}
+    optimizer = make_optimizer(
+        {"name": "sgd", "learning_rate": 0.05, "step_decay": 0.01} | settings, steps_per_epoch=1
+    )
+    reference = NumpySgd(**settings)
+    path, num_traces = run(optimizer)
+    expected = run_numpy(lambda step: (reference, 0.05 / (1 + 0.01 * step)))
+    np.testing.assert_allclose(path, expected, atol=5e-6)
+    assert num_traces == 1
+    rates = [float(optimizer.learning_rate(step)) for step in (0, 100)]
+    np.testing.assert_allclose(rates, [0.05, 0.025], rtol=1e-6)
+
+
 def test_momentum_is_kept_when_the_rate_drops():
     sgd = {"name": "adam_sgd", "switch_unit": "steps", "weight_decay": 0.0, "sgd_weight_decay": 0.0}
     optimizer = make_optimizer(
@@ -161,6 +190,40 @@ def test_warmup_decay_follows_its_definition():
     np.testing.assert_allclose(rate(200), 1e-5 * 0.85, rtol=1e-5)  # epoch 5 begins
     np.testing.assert_allclose(rate(50 * 40 - 1), 6.7e-9, rtol=0.01)  # published, 50 epochs
     np.testing.assert_allclose(rate(70 * 40 - 1), 2.6e-10, rtol=0.01)  # published, 70 epochs
+
+
+def test_decay_that_begins_after_the_warmup_reaches_the_full_rate():
+    """A small data set of 40 batches per epoch: 1000 steps of warm-up are 25 epochs."""
+    settings = {"warmup_steps": 1000, "decay_factor": 0.5, "decay_from_epoch": 2}
+    both, after = (
+        make_optimizer({"name": name} | settings, steps_per_epoch=40).learning_rate
+        for name in ("warmup_decay", "warmup_then_decay")
+    )
+    steps = np.arange(3000)
+    np.testing.assert_allclose(max(both(steps)), 8e-7, rtol=1e-5)  # 80 steps, then it falls
+    rates = np.asarray(after(steps))
+    assert np.argmax(rates) == 999
+    np.testing.assert_allclose(rates[[0, 499, 999]], [1e-8, 5e-6, 1e-5], rtol=1e-5)
+    np.testing.assert_allclose(rates[1000:1080], 1e-5, rtol=1e-5)  # two epochs at the full rate
+    np.testing.assert_allclose(rates[[1080, 1119, 1120, 1160]], [5e-6, 5e-6, 2.5e-6, 1.25e-6],
+                               rtol=1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in optim.OPTIMIZERS if "plateau" in name])
+def test_an_optimizer_that_starts_anew_is_as_it_was_made(name):
+    """What `Plateau.lower_rate` relies on, and what it does."""
+    optimizer = make_optimizer({"name": name, "drop_factor": 0.5}, steps_per_epoch=1)
+    w = jnp.arange(1.0, 4.0)
+    state = fresh = optimizer.tx.init(w)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(fresh))
+    first, state = optimizer.tx.update(w, state, w)
+    _, state = optimizer.tx.update(w, state, w)
+    lowered = optimizer.plateau.lower_rate(state)
+    assert int(lowered[-1].num_drops) == 1
+    again, lowered = optimizer.tx.update(w, lowered, w)
+    np.testing.assert_array_equal(again, 0.5 * first)
+    twice, _ = optimizer.tx.update(w, optimizer.plateau.lower_rate(lowered), w)
+    np.testing.assert_array_equal(twice, 0.25 * first)
 
 
 def test_warmup_dips_follow_the_published_code():
@@ -215,6 +278,9 @@ def test_clipping_acts_on_the_gradient_before_weight_decay():
         ({"name": "adam_sgd", "switch_at": (3, 5)}, "one learning rate for each SGD phase"),
         ({"name": "adam_sgd", "switch_unit": "fraction"}, "pass num_steps"),
         ({"name": "adam_sgd", "nesterov": 1}, "nesterov is 1.*bool"),
+        ({"name": "sgd_plateau", "drop_factor": 1.0}, r"drop_factor is 1.0.*in \(0, 1\)"),
+        ({"name": "sgd_plateau", "drop_after": 0}, "drop_after is 0.*above 0"),
+        ({"name": "sgd", "betas": (0.9, 0.9)}, "betas is not a setting of 'sgd'"),
         ({"name": "warmup_decay", "warmup_steps": 1.5}, "warmup_steps is 1.5.*whole number"),
     ],
 )

@@ -329,10 +329,9 @@ def fit(
                 values = _to_numbers(evaluate(state), selecting)
                 if memory.add(step, values, select_by):
                     best_state = _copy(state.replace(opt_state=None))
-                has_plateau = plateau is not None and (
-                    memory.num_bad_evaluations >= plateau.drop_after
-                )
-                has_drop = has_plateau and memory.num_drops < plateau.num_drops and step < num_steps
+                is_flat = plateau is not None and memory.num_bad_evaluations >= plateau.drop_after
+                is_last_rate = is_flat and memory.num_drops == plateau.num_drops
+                has_drop = is_flat and not is_last_rate and step < num_steps
                 if step in reload_best_at or (has_drop and plateau.reload_best):
                     best = _copy(best_state)
                     state = state.replace(params=best.params, model_state=best.model_state)
@@ -344,7 +343,7 @@ def fit(
                     say(
                         f"no improvement: the learning rate is {float(learning_rate(step)):.2g} now"
                     )
-                memory.stopped_early = (has_plateau and not has_drop) or (
+                memory.stopped_early = is_last_rate or (
                     patience is not None and memory.num_bad_evaluations >= patience
                 )
                 write(
