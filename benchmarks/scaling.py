@@ -41,13 +41,16 @@ from musrep_jax.data.input.pipeline import train_batches
 from musrep_jax.data.input.tracks import covering_order
 from musrep_jax.data.splits import find_leakage, make_splits, merge_groups, missing_labels
 from musrep_jax.evaluation.tagging import make_report
-from musrep_jax.experiments.cells import Cell
-from musrep_jax.experiments.presentation import with_display_names, write_report
+from musrep_jax.experiments.presentation import write_report
 from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.models import create_model
 from musrep_jax.tasks import binding
+from musrep_jax.tasks.jobs import with_display_names
 from musrep_jax.tasks.scoring import SplitScorer
-from musrep_jax.tasks.settings import chunk_of, settings_of_cell
+from musrep_jax.tasks.settings import chunk_of, settings_of_job
+from musrep_jax.tasks.tagging.matrix import make_job
+from musrep_jax.tasks.tagging.reports import make_sections
+from musrep_jax.tasks.task import Tables
 
 RATE = 16000
 AXES = ("tracks", "labels", "seconds")
@@ -116,7 +119,7 @@ def stages_with_audio(size: Size, folder: pathlib.Path) -> Stages:
         folder: empty, for recordings and data sets.
     """
     write_folder(size, folder / "recordings")
-    settings = settings_of_cell(tagging.get_config(), Cell(target="any", model="vgg_ish"))
+    settings = settings_of_job(tagging.get_config(), make_job(target="any", model="vgg_ish"))
     small = {"n_channels": 2, "num_samples": 32768}
     number, opened = iter(range(100)), {}
 
@@ -191,16 +194,22 @@ def stages_of_tables(size: Size, folder: pathlib.Path, num_bootstrap: int) -> St
 
     def results() -> None:
         config = tagging.get_config()
-        cell = Cell(target="synthetic_cultures/makam", model="vgg_ish")
+        job = make_job(target="synthetic_cultures/makam", model="vgg_ish")
         number = len(list(folder.iterdir()))
         workdir = Workdir(folder / f"workdir{number}", config)
-        fields = {"source": None, "target": cell.target, "model": cell.model, "mode": cell.mode}
+        fields = job.to_dict()
         more = {"seed": 0, "num_train_tracks": 0, "seconds": 1.0, "export": None, "error": None}
         result = {**made["report"].to_dict(), **fields, **more}
-        workdir.write_result(cell, result)
-        workdir.write_scores(cell, track_ids, held, scores)
+        workdir.write_result(job, result)
+        arrays = {
+            "track_ids": np.array(track_ids),
+            "labels": held.astype(np.uint8),
+            "scores": scores.astype(np.float32),
+        }
+        workdir.write_arrays(job, {"scores": arrays})
         workdir.write_results(workdir.all_results())
-        write_report([with_display_names(one) for one in workdir.all_results()], workdir, "")
+        shown = [with_display_names(one) for one in workdir.all_results()]
+        write_report(workdir, [Tables("", "", make_sections(shown))])
 
     return {"metrics": metrics, "splits": splits, "subset": subset, "results": results}
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from musrep_jax.models import create_model
 from musrep_jax.tasks import binding
+from musrep_jax.training.optim import make_optimizer
 from musrep_jax.training.sharding import DATA_AXIS, Layout, make_mesh
-from musrep_jax.training.step import create_state
+from musrep_jax.training.step import create_state, make_train_step
 
 MEBIBYTE = 2**20
 
@@ -31,15 +32,9 @@ def measure(model: str, num_devices: int, batch_size: int, shard_over: int | Non
     """
     tagger = create_model(model, 50, {})
     layout = Layout(make_mesh(num_devices), shard_over)
-    optimizer, step = binding.make_program(
-        tagger,
-        trained="model",
-        batch_norm="update",
-        optimizer={"name": "adam"},
-        steps_per_epoch=1,
-        num_steps=1,
-        layout=None if shard_over is None else layout,
-    )
+    loss_fn, _ = binding.make_loss(tagger, "model", "update")
+    optimizer = make_optimizer({"name": "adam"}, steps_per_epoch=1, num_steps=1)
+    step = make_train_step(loss_fn, optimizer.tx, layout=None if shard_over is None else layout)
 
     def create(key: jax.Array) -> jax.Array:
         inputs = jnp.zeros((1, tagger.num_samples))

@@ -50,8 +50,9 @@ from benchmarks.phases import PHASES, REPOSITORY, Run, time_phases
 from musrep_jax.config import given, parse_command_line
 from musrep_jax.data.datasets import open_dataset
 from musrep_jax.data.input.pipeline import make_chunk_table
-from musrep_jax.experiments.cells import Cell, cells_of_config
-from musrep_jax.tasks.settings import chunk_of, model_deviations, model_of, settings_of_cell
+from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.settings import chunk_of, model_deviations, model_of, settings_of_job
+from musrep_jax.tasks.tagging.matrix import jobs_of_config
 from musrep_jax.training.logs import read_rows
 
 RATE = 16000
@@ -119,16 +120,16 @@ def write_folder(name: str, folder: pathlib.Path, settings: argparse.Namespace) 
     return home
 
 
-def mode_of(cell: Cell, source: str) -> str:
-    """Returns the phase of a cell."""
-    return "source" if cell.target == source else cell.mode
+def mode_of(job: Job, source: str) -> str:
+    """Returns the phase of a job."""
+    return "source" if job["target"] == source else job["mode"]
 
 
-def run_ours(flags: Sequence[str], cells: Sequence[Cell], source: str, work: pathlib.Path) -> Run:
+def run_ours(flags: Sequence[str], jobs: Sequence[Job], source: str, work: pathlib.Path) -> Run:
     """Runs main.py in a new workdir; the data sets are built anew, compiled programs are kept."""
     shutil.rmtree(work / "data" / "audio_folder", ignore_errors=True)
     shutil.rmtree(work / "ours", ignore_errors=True)
-    modes = [mode_of(cell, source) for cell in cells]
+    modes = [mode_of(job, source) for job in jobs]
     tail = 0.0  # of a cell, after its last step: a validation and the test
     last_step = None
 
@@ -152,12 +153,12 @@ def run_ours(flags: Sequence[str], cells: Sequence[Cell], source: str, work: pat
     results = json.loads((work / "ours/results.json").read_text(encoding="utf-8"))["cells"]
     by_cell = {(r["source"], r["target"], r["mode"], r["num_train_tracks"]): r for r in results}
     run.evaluation = tail
-    for cell in cells:
-        result = by_cell[cell.source, cell.target, cell.mode, cell.num_train_tracks]
+    for job in jobs:
+        result = by_cell[job["source"], job["target"], job["mode"], job["num_train_tracks"]]
         if result["error"]:
-            raise SystemExit(f"{cell.key} failed: {result['error']}")
-        run.results[cell.key] = {name: result[name] for name in ("roc_auc", "pr_auc", "num_params")}
-        rows = read_rows(work / "ours/cells" / cell.key / "metrics.jsonl")
+            raise SystemExit(f"{job.key} failed: {result['error']}")
+        run.results[job.key] = {name: result[name] for name in ("roc_auc", "pr_auc", "num_params")}
+        rows = read_rows(work / "ours/cells" / job.key / "metrics.jsonl")
         validations = [row["seconds"] for row in rows if row["kind"] == "validation"]
         run.evaluation += sum(validations[:-1])
     return run
@@ -182,21 +183,20 @@ def run_torch(plan: Mapping[str, Any], work: pathlib.Path) -> Run:
 
 
 def make_plan(
-    config: Any, cells: Sequence[Cell], source: str, ours: argparse.Namespace
+    config: Any, jobs: Sequence[Job], source: str, ours: argparse.Namespace
 ) -> dict[str, Any]:
-    """Returns what the PyTorch side needs to know, from the settings of our cells."""
+    """Returns what the PyTorch side needs to know, from the settings of our jobs."""
     planned = []
-    for cell in cells:
-        settings = settings_of_cell(config, cell)
-        start = cell.source_cell
+    for job in jobs:
+        settings = settings_of_job(config, job)
         planned.append(
             {
-                "key": cell.key,
-                "phase": mode_of(cell, source),
-                "mode": cell.mode,
-                "source": start and start.key,
-                "num_train_tracks": cell.num_train_tracks,
-                "folder": cell.target.partition(":")[2],
+                "key": job.key,
+                "phase": mode_of(job, source),
+                "mode": job["mode"],
+                "source": job.needs[0] if job.needs else None,
+                "num_train_tracks": job["num_train_tracks"],
+                "folder": job["target"].partition(":")[2],
                 "num_steps": settings.train.num_steps,
                 "evaluate_every": settings.train.evaluate_every_steps,
             }
@@ -217,11 +217,11 @@ def make_plan(
     }
 
 
-def count_chunks(config: Any, cell: Cell) -> int:
+def count_chunks(config: Any, job: Job) -> int:
     """Returns how many chunks of the test tracks we score."""
-    settings = settings_of_cell(config, cell)
+    settings = settings_of_job(config, job)
     data_dir, seed = config.data.data_dir, config.data.seed
-    dataset = open_dataset(cell.target, data_dir=data_dir, sample_rate=RATE, seed=seed)
+    dataset = open_dataset(job["target"], data_dir=data_dir, sample_rate=RATE, seed=seed)
     chunk, evaluation = chunk_of(model_of(settings, 1)), settings.evaluation
     tracks = dataset.tracks("test")
     return len(
@@ -307,17 +307,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             *settings.flags,
         ]
         config, _ = parse_command_line(["main.py", *flags])
-        cells = cells_of_config(config)
-        plan = make_plan(config, cells, source, settings)
+        jobs = jobs_of_config(config)
+        plan = make_plan(config, jobs, source, settings)
         ours, torch = [], []
         for number in range(max(2 * settings.rounds + 1, 2)):
             if number % 2:
                 side, run = "torch", run_torch(plan, work)
                 torch.append(run)
             else:
-                side, run = "ours", run_ours(flags, cells, source, work)
+                side, run = "ours", run_ours(flags, jobs, source, work)
                 ours.append(run)
-                chunks = {cell.key: count_chunks(config, cell) for cell in cells}
+                chunks = {job.key: count_chunks(config, job) for job in jobs}
             took, used = run.total("wall"), run.total("cpu")
             print(f"{side}: {took:.1f} s by the clock, {used:.1f} s of CPU time", flush=True)
     record = summarize(ours[0], ours[1:], torch)

@@ -76,14 +76,17 @@ def empty_optimizer_fields() -> dict:
     }
 
 
-def get_base(recipe: str) -> ConfigDict:
+def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
     """Returns the fields that all experiments share.
 
     Args:
         recipe: a key of `musrep_jax.recipes.RECIPES`.
+        task: a key of `musrep_jax.tasks.TASKS`; a section of the config with that name holds
+            settings of the task's own.
     """
     config = ConfigDict()
     config.recipe = recipe
+    config.task = task
     config.seeds = "0"  # comma separated
 
     # name: one or several of musrep_jax.models.MODELS, comma separated. size: "compact" takes the

@@ -5,9 +5,10 @@ import json
 import numpy as np
 
 from musrep_jax.evaluation.tagging import make_report, to_json_safe
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.experiments.experiment import failure
 from musrep_jax.experiments.workdir import FORMAT
+from musrep_jax.tasks.tagging.matrix import make_job
+from musrep_jax.tasks.tagging.task import TaggingTask
 
 LABELS = ("instrument--ney", "instrument--oud", "makam--hicaz", "makam--rast", "vocal", "rare")
 RECORD = {
@@ -22,15 +23,15 @@ RECORD = {
 }
 
 
-def write_cell(workdir, cell, *, skill=1.0, num_tracks=60, labels=LABELS, num_steps=40, **more):
+def write_cell(workdir, job, *, skill=1.0, num_tracks=60, labels=LABELS, num_steps=40, **more):
     """Writes one finished cell with scores of a certain skill, its rows and its comparison."""
-    truth = np.random.default_rng(len(cell.target)).random((num_tracks, len(labels))) < 0.3
+    truth = np.random.default_rng(len(job["target"])).random((num_tracks, len(labels))) < 0.3
     truth[:, -1] = False  # the last label has no positives
-    random = np.random.default_rng([cell.seed, len(cell.key), cell.num_train_tracks])
+    random = np.random.default_rng([job.seed, len(job.key), job["num_train_tracks"]])
     logits = skill * truth + random.standard_normal(truth.shape)
     scores = 1 / (1 + np.exp(-logits))
-    report = make_report(truth, scores, labels, num_bootstrap=100, seed=cell.seed).to_dict()
-    folder = workdir / "cells" / cell.key
+    report = make_report(truth, scores, labels, num_bootstrap=100, seed=job.seed).to_dict()
+    folder = workdir / "cells" / job.key
     folder.mkdir(parents=True)
     np.savez_compressed(
         folder / "scores.npz",
@@ -48,11 +49,11 @@ def write_cell(workdir, cell, *, skill=1.0, num_tracks=60, labels=LABELS, num_st
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
     result = {
-        **_fields(cell),
+        **job.to_dict(),
         "is_synthetic": True,
         "loss": "binary_cross_entropy",
         "licence": "CC0-1.0",
-        "num_train_tracks_used": cell.num_train_tracks or 120,
+        "num_train_tracks_used": job["num_train_tracks"] or 120,
         "num_params": 123_456,
         "model_deviations": {"n_channels": 16},
         "best_step": num_steps,
@@ -61,18 +62,18 @@ def write_cell(workdir, cell, *, skill=1.0, num_tracks=60, labels=LABELS, num_st
         "validation": {},
         **report,
         "seconds": 12.5,
-        "export": f"exports/{cell.key}",
+        "export": f"exports/{job.key}",
         "error": None,
         **more,
     }
     return _write(folder, result)
 
 
-def write_failed(workdir, cell, error):
+def write_failed(workdir, job, error):
     """Writes one cell that failed."""
-    folder = workdir / "cells" / cell.key
+    folder = workdir / "cells" / job.key
     folder.mkdir(parents=True)
-    return _write(folder, {**_fields(cell), **failure(error, 1.0)})
+    return _write(folder, {**job.to_dict(), **TaggingTask.unavailable, **failure(error, 1.0)})
 
 
 def write_run(workdir, results, recipe="transfer"):
@@ -90,13 +91,15 @@ def write_transfer(
 ):
     """Writes a small transfer experiment: every target in every mode at every size."""
     workdir.mkdir(parents=True, exist_ok=True)
-    results = [write_cell(workdir, Cell("made/west", model, seed=seed), **more) for seed in seeds]
+    results = [
+        write_cell(workdir, make_job("made/west", model, seed=seed), **more) for seed in seeds
+    ]
     for target in targets:
         for size in sizes:
             for seed in seeds:
                 common = dict(target=f"made/{target}", model=model, seed=seed,
                               num_train_tracks=size)  # fmt: skip
-                results.append(write_cell(workdir, Cell(**common), skill=0.6, **more))
+                results.append(write_cell(workdir, make_job(**common), skill=0.6, **more))
                 for mode, skill in (("output_layer", 0.9), ("all_layers", 1.4)):
                     difference = {
                         "difference": 0.15 * (skill - 0.6),
@@ -106,24 +109,13 @@ def write_transfer(
                     results.append(
                         write_cell(
                             workdir,
-                            Cell(source="made/west", mode=mode, **common),
+                            make_job(source="made/west", mode=mode, **common),
                             skill=skill,
                             versus_scratch={"roc_auc": difference, "pr_auc": difference},
                             **more,
                         )
                     )
     return write_run(workdir, results)
-
-
-def _fields(cell):
-    return {
-        "source": cell.source,
-        "target": cell.target,
-        "model": cell.model,
-        "mode": cell.mode,
-        "seed": cell.seed,
-        "num_train_tracks": cell.num_train_tracks,
-    }
 
 
 def _write(folder, result):

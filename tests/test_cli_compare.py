@@ -13,11 +13,11 @@ from musrep_jax.evaluation.comparison import (
     paired_bootstrap,
     paired_bootstrap_per_label,
 )
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.experiments.reading import read_run, read_scores
+from musrep_jax.tasks.tagging.matrix import make_job
 
-SCRATCH = Cell("made/greek", "fcn")
-CARRIED = Cell("made/greek", "fcn", "all_layers", "made/west")
+SCRATCH = make_job("made/greek", "fcn")
+CARRIED = make_job("made/greek", "fcn", "all_layers", "made/west")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,9 @@ def test_few_positives_are_not_tested():
 
 def test_cells_of_the_same_name_of_two_workdirs_are_paired(run, workdir, tmp_path):  # noqa: F811
     other = tmp_path / "other"
-    results = [write_cell(other, cell, skill=3.0) for cell in (SCRATCH, Cell("made/new", "fcn"))]
+    results = [
+        write_cell(other, cell, skill=3.0) for cell in (SCRATCH, make_job("made/new", "fcn"))
+    ]
     write_run(other, results)
     told = run("compare", workdir, other, "--resamples", 100, "--json")
     found = json.loads(told.stdout)

@@ -10,9 +10,9 @@ from musrep_jax.config import (
     parse_command_line,
     plain,
 )
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.models import ALIASES, MODELS, model_settings
-from musrep_jax.tasks.settings import duration, model_deviations, model_of, settings_of_cell
+from musrep_jax.tasks.settings import duration, model_deviations, model_of, settings_of_job
+from musrep_jax.tasks.tagging.matrix import make_job
 
 TRANSFER = "--config=configs/transfer.py"
 
@@ -28,7 +28,7 @@ def parse(*flags):
 
 def test_overrides_reach_the_settings_of_a_cell():
     config, workdir = parse(TRANSFER, "--config.model.n_channels=24", "--workdir=W")
-    settings = settings_of_cell(config, Cell("synthetic_cultures/makam", "vgg_ish"))
+    settings = settings_of_job(config, make_job("synthetic_cultures/makam", "vgg_ish"))
     assert workdir == "W"
     assert settings.model.n_channels == 24
     assert model_deviations(settings)["n_channels"] == 24
@@ -49,9 +49,9 @@ def test_a_config_of_the_package_goes_by_its_name_wherever_one_is(monkeypatch, t
 
 
 def test_compact_widths_are_deviations_and_full_size_is_one_flag_away():
-    cell = Cell("synthetic_cultures/makam", "vgg_ish")
-    compact = settings_of_cell(parse(TRANSFER)[0], cell)
-    full = settings_of_cell(parse(TRANSFER, "--config.model.size=full")[0], cell)
+    cell = make_job("synthetic_cultures/makam", "vgg_ish")
+    compact = settings_of_job(parse(TRANSFER)[0], cell)
+    full = settings_of_job(parse(TRANSFER, "--config.model.size=full")[0], cell)
     assert model_of(compact, 3).n_channels == common.COMPACT["vgg_ish"]["n_channels"]
     assert model_deviations(full) == {}
     assert model_of(full, 3).n_channels == 128
@@ -60,22 +60,22 @@ def test_compact_widths_are_deviations_and_full_size_is_one_flag_away():
 def test_precedence_model_then_data_set_then_both_then_command_line():
     paper = "--config=configs/transfer.py:paper"
     config, _ = parse(paper)
-    ast = Cell("carnatic", "ast")
-    assert settings_of_cell(config, ast).train.num_epochs == 70
-    assert settings_of_cell(config, ast).train.max_seconds == 330.0
-    assert settings_of_cell(config, ast).train.batch_size == 12
-    assert settings_of_cell(config, ast).evaluation.aggregate == "logit"
-    assert settings_of_cell(config, Cell("fma", "vgg_ish")).train.num_epochs == 100
-    assert settings_of_cell(config, Cell("fma", "vgg_ish")).optimizer.name == "adam_sgd"
+    ast = make_job("carnatic", "ast")
+    assert settings_of_job(config, ast).train.num_epochs == 70
+    assert settings_of_job(config, ast).train.max_seconds == 330.0
+    assert settings_of_job(config, ast).train.batch_size == 12
+    assert settings_of_job(config, ast).evaluation.aggregate == "logit"
+    assert settings_of_job(config, make_job("fma", "vgg_ish")).train.num_epochs == 100
+    assert settings_of_job(config, make_job("fma", "vgg_ish")).optimizer.name == "adam_sgd"
     config, _ = parse(paper, "--config.train.num_epochs=3", "--config.optimizer.name=adam")
-    assert settings_of_cell(config, ast).train.num_epochs == 3
-    assert settings_of_cell(config, ast).optimizer.name == "adam"
+    assert settings_of_job(config, ast).train.num_epochs == 3
+    assert settings_of_job(config, ast).optimizer.name == "adam"
 
 
 @pytest.mark.parametrize("name", [*MODELS, *ALIASES])
 def test_every_model_can_be_named_without_editing_a_file(name):
     config, _ = parse(TRANSFER, f"--config.model.name={name}")
-    settings = settings_of_cell(config, Cell("synthetic_cultures/makam", name))
+    settings = settings_of_job(config, make_job("synthetic_cultures/makam", name))
     assert set(model_deviations(settings)) <= set(model_settings(name))
     assert model_of(settings, 7).num_classes == 7
     assert ALIASES.get(name, name) in common.COMPACT
@@ -107,12 +107,12 @@ def test_a_wrong_deviation_in_a_config_file_is_named():
     with config.unlocked():
         config.for_model = {"vgg_ish": {"train": {"num_epoch": 3}}}
     with pytest.raises(ConfigError, match=r"for_model.vgg_ish.train.num_epoch is not a setting"):
-        settings_of_cell(config, Cell("synthetic_cultures/makam", "vgg_ish"))
+        settings_of_job(config, make_job("synthetic_cultures/makam", "vgg_ish"))
 
 
 def test_a_setting_that_the_model_does_not_have_is_named():
     config, _ = parse(TRANSFER, "--config.model.hidden_size=3")
-    settings = settings_of_cell(config, Cell("synthetic_cultures/makam", "vgg_ish"))
+    settings = settings_of_job(config, make_job("synthetic_cultures/makam", "vgg_ish"))
     with pytest.raises(ValueError, match="has no setting 'hidden_size'"):
         model_of(settings, 3)
 

@@ -17,7 +17,7 @@ from musrep_jax.config import ConfigError
 from musrep_jax.dsp.spectrogram import mel_filter_bank
 from musrep_jax.inference.tagger import BackboneError, load_tagger
 from musrep_jax.models import create_model
-from musrep_jax.tasks.initial import take_backbone
+from musrep_jax.tasks.tagging.initial import take_backbone
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.weights.checks import ImportWeightsError
 from musrep_jax.weights.files import WeightFileError, read_labels, read_state_dict

@@ -17,16 +17,16 @@ from test_cli import run  # noqa: F401 (a fixture)
 
 from musrep_jax.data import open_dataset
 from musrep_jax.data.audio.encoders import compress
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.experiments.reading import read_run
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.pages import markup, report, report_data, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, table
 from musrep_jax.pages.report_tracks import make_playable_tracks
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.tasks.tagging.matrix import make_job
 from musrep_jax.training.checkpoints import save_export
 
-CARRIED = Cell("made/greek", "fcn", "all_layers", "made/west", num_train_tracks=10)
+CARRIED = make_job("made/greek", "fcn", "all_layers", "made/west", num_train_tracks=10)
 HEARD_LABELS = ("drums", "ney", "oud", "vocal", "zurna")
 HOSTILE = "</script><script>document.title='taken'</script>"
 
@@ -42,7 +42,7 @@ def workdir(tmp_path_factory):
     """A transfer experiment with a cell that failed and one that was begun."""
     path = write_transfer(tmp_path_factory.mktemp("runs") / "made transfer", sizes=(10, 40, 0))
     write_failed(
-        path, Cell("made/carnatic", "fcn"), ValueError(f"It is <b>not</b> there {HOSTILE}")
+        path, make_job("made/carnatic", "fcn"), ValueError(f"It is <b>not</b> there {HOSTILE}")
     )
     (path / "cells" / "made_new-fcn-scratch-seed0").mkdir()
     return path
@@ -64,7 +64,7 @@ def heard(tmp_path_factory):
     name = f"audio_folder:{folder}"
     dataset = open_dataset(name, data_dir=root / "data")
     path = root / "run"
-    cell = Cell(name, "fcn")
+    cell = make_job(name, "fcn")
     write_cell(path, cell, num_tracks=2, labels=HEARD_LABELS)
     scores = path / "cells" / cell.key / "scores.npz"
     stored = dict(np.load(scores))
@@ -210,7 +210,7 @@ def test_what_stands_beside_the_cells_is_enough(workdir, tmp_path):
 
 def test_a_comparison_of_models_and_a_run_of_seeds(tmp_path):
     results = [
-        write_cell(tmp_path, Cell("made/greek", model, seed=seed), flops_per_second=2.5e9,
+        write_cell(tmp_path, make_job("made/greek", model, seed=seed), flops_per_second=2.5e9,
                    tracks_per_second=12.0)
         for model in ("fcn", "musicnn") for seed in (0, 1)
     ]  # fmt: skip

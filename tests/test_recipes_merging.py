@@ -8,8 +8,10 @@ from musrep_jax.command_line import main
 from musrep_jax.config import parse_command_line
 from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments import experiment, merging
-from musrep_jax.experiments.cells import Cell, cells_of_config
 from musrep_jax.experiments.workdir import Workdir
+from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.tagging.matrix import jobs_of_config
+from musrep_jax.tasks.tagging.task import TaggingTask
 from musrep_jax.training.checkpoints import save_export
 
 FLAGS = (
@@ -30,24 +32,22 @@ def trained(monkeypatch):
     """Replaces training: a cell's result depends on the cell alone. Returns who was trained."""
     keys = []
 
-    def run(self, cell: Cell):
-        keys.append(cell.key)
-        if cell.source_cell is not None:
-            assert self.folder.is_done(cell.source_cell)
+    def run(self, job: Job):
+        keys.append(job.key)
+        assert all(self.folder.is_done(self.by_key[key]) for key in job.needs)
         result = {
-            "source": cell.source, "target": cell.target, "model": cell.model, "mode": cell.mode,
-            "seed": cell.seed, "num_train_tracks": 0, "roc_auc": len(cell.key) / 100,
-            "seconds": float(len(keys)), "error": None,
+            **job.to_dict(), "roc_auc": len(job.key) / 100, "seconds": float(len(keys)),
+            "export": f"exports/{job.key}", "error": None,
         }  # fmt: skip
-        save_export(self.folder.export_dir(cell), {"w": 0.0}, {"labels": []})
-        self.folder.write_result(cell, to_json_safe(result))
+        save_export(self.folder.export_dir(job), {"w": 0.0}, {"labels": []})
+        self.folder.write_result(job, to_json_safe(result))
         return result
 
     monkeypatch.setattr(experiment._Experiment, "run", run)
-    monkeypatch.setattr(experiment, "outcome", lambda result: "done")
-    monkeypatch.setattr(Workdir, "compare_with_scratch", lambda *_: False)
-    monkeypatch.setattr(experiment.run_cells, "__kwdefaults__", {
-        **experiment.run_cells.__kwdefaults__, "show": lambda *_: None
+    monkeypatch.setattr(experiment, "describe_outcome", lambda result: "done")
+    monkeypatch.setattr(TaggingTask, "compare", lambda *_: {})
+    monkeypatch.setattr(experiment.run_jobs, "__kwdefaults__", {
+        **experiment.run_jobs.__kwdefaults__, "show": lambda *_: None
     })  # fmt: skip
     return keys
 
@@ -92,7 +92,7 @@ def test_missing_cells_are_named(tmp_path, trained, capsys):
     error = capsys.readouterr().err
     missing = [line for line in error.splitlines() if line.startswith("missing: ")]
     assert len(missing) + len(results(tmp_path / "merged")) == len(
-        cells_of_config(parse_command_line(["main.py", *FLAGS])[0])
+        jobs_of_config(parse_command_line(["main.py", *FLAGS])[0])
     )
 
 
@@ -132,9 +132,9 @@ def test_a_failed_cell_is_replaced_by_one_that_worked(tmp_path, trained):
     assert run(tmp_path / "bad", "--cells=1/3") == 0
     config = parse_command_line(["main.py", *FLAGS])[0]
     bad = Workdir(tmp_path / "bad", config)
-    cell = next(cell for cell in cells_of_config(config) if bad.is_done(cell))
-    bad.write_result(cell, {**bad.result(cell), "error": "no room"})
+    job = next(job for job in jobs_of_config(config) if bad.is_done(job))
+    bad.write_result(job, {**bad.result(job), "error": "no room"})
     run(tmp_path / "merged", f"--merge={tmp_path / 'bad'}")
-    assert not Workdir(tmp_path / "merged", config).is_done(cell)
+    assert not Workdir(tmp_path / "merged", config).is_done(job)
     run(tmp_path / "merged", f"--merge={tmp_path / 'bad'},{tmp_path / 'good'}")
-    assert Workdir(tmp_path / "merged", config).is_done(cell)
+    assert Workdir(tmp_path / "merged", config).is_done(job)

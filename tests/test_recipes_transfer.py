@@ -14,7 +14,7 @@ from flax import traverse_util
 
 import musrep_jax
 from musrep_jax.command_line import main
-from musrep_jax.experiments import experiment
+from musrep_jax.tasks.tagging.task import TaggingTask
 from musrep_jax.training.checkpoints import load_export
 
 FIELDS = {
@@ -217,15 +217,15 @@ def test_a_model_that_cannot_read_the_data_says_so(data_dir, tmp_path, capsys):
 
 
 def test_ctrl_c_keeps_what_is_done(data_dir, tmp_path, monkeypatch, capsys):
-    workdir, real, calls = tmp_path / "w", experiment.train_cell, []
+    workdir, real, calls = tmp_path / "w", TaggingTask.prepare, []
 
-    def interrupted_at_the_second(cell, *arguments, **options):
-        calls.append(cell)
+    def interrupted_at_the_second(task, job, context):
+        calls.append(job)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(cell, *arguments, **options)
+        return real(task, job, context)
 
-    monkeypatch.setattr(experiment, "train_cell", interrupted_at_the_second)
+    monkeypatch.setattr(TaggingTask, "prepare", interrupted_at_the_second)
     assert run(workdir, data_dir) == 130
     assert "Stopped with 1 of 4 cells done" in capsys.readouterr().err
     assert [c["error"] for c in cells_of(workdir)] == [None]
@@ -240,10 +240,10 @@ def test_too_little_memory_is_said_with_what_to_do(
 ):
     """Asked of the host and of the device for real, where a training would."""
 
-    def train_cell(*arguments, **options):
+    def prepare(*arguments):
         return jax.block_until_ready(library.ones((10**7, 10**7), np.float32))
 
-    monkeypatch.setattr(experiment, "train_cell", train_cell)
+    monkeypatch.setattr(TaggingTask, "prepare", prepare)
     assert run(tmp_path / "w", data_dir, "--config.transfer.modes=scratch") == 1
     assert "failed: There is not enough memory" in capsys.readouterr().err
     for cell in cells_of(tmp_path / "w"):

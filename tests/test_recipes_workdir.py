@@ -7,8 +7,8 @@ import pytest
 from musrep_jax.configs import tagging
 
 from musrep_jax.experiments import experiment, workdir
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.runtime.signals import Stopped
+from musrep_jax.tasks.tagging.matrix import make_job
 
 SECONDS_PER_CELL, SECONDS_PER_CELL_WRITTEN = 20.0, 0.05
 
@@ -18,13 +18,13 @@ def run_cells(tmp_path, monkeypatch):
     """Runs so many cells whose training is left out; returns code and seconds of all writing."""
     now, spent, write_results = [0.0], [0.0], workdir.Workdir.write_results
 
-    def run(self, cell):
-        if cell.seed == self.config.get("stop_at"):
+    def run(self, job):
+        if job.seed == self.config.get("stop_at"):
             raise Stopped(15)
         now[0] += SECONDS_PER_CELL
-        result = {"source": None, "target": cell.target, "model": cell.model, "mode": cell.mode}
+        result = job.to_dict()
         result |= experiment.failure(ValueError("left out"), SECONDS_PER_CELL)
-        self.folder.write_result(cell, result)
+        self.folder.write_result(job, result)
         return result
 
     def write(self, cells):
@@ -39,9 +39,9 @@ def run_cells(tmp_path, monkeypatch):
     def run_all(number, stop_at=None):
         config = tagging.get_config()
         config.stop_at = -1 if stop_at is None else stop_at
-        cells = [Cell("any", "vgg_ish", seed=seed) for seed in range(number)]
+        jobs = [make_job("any", "vgg_ish", seed=seed) for seed in range(number)]
         path, spent[0] = tmp_path / str(number), 0.0
-        code = experiment.run_cells(config, cells, str(path), show=lambda *arguments: None)
+        code = experiment.run_jobs(config, jobs, str(path), show=lambda *arguments: None)
         return code, spent[0], json.loads((path / "results.json").read_text())["cells"]
 
     return run_all

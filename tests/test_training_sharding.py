@@ -18,6 +18,7 @@ from musrep_jax.models.layers import BatchNorm, Conv, Dense, real_examples
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.training.checkpoints import TrainCheckpoints, load_export, save_export
+from musrep_jax.training.optim import make_optimizer
 from musrep_jax.training.sharding import (
     Layout,
     local_rows,
@@ -25,7 +26,7 @@ from musrep_jax.training.sharding import (
     shard_batch,
     to_host,
 )
-from musrep_jax.training.step import create_state
+from musrep_jax.training.step import create_state, make_train_step
 
 NUM_CLASSES, NUM_STEPS = 5, 50
 FRAMES, MELS = 12, 8
@@ -94,14 +95,18 @@ def train(num_devices, size, *, shard_over=None, num_steps=NUM_STEPS, recipe="ta
     """Returns the state after some steps, whole on the host, and the layout it lay in."""
     options = RECIPES[recipe] | changes
     layout = Layout(make_mesh(num_devices), shard_over)
-    optimizer, step = binding.make_program(
-        MODEL,
-        steps_per_epoch=5,
-        num_steps=num_steps,
-        layout=layout if shard_over is not None else None,
-        **options,
+    scheme = ("trained", "batch_norm", "loss")
+    loss_fn, is_trainable = binding.make_loss(
+        MODEL, **{name: options[name] for name in scheme if name in options}
     )
-    is_trainable = None if options["trained"] == "model" else binding.is_head
+    optimizer = make_optimizer(options["optimizer"], steps_per_epoch=5, num_steps=num_steps)
+    step = make_train_step(
+        loss_fn,
+        optimizer.tx,
+        is_trainable=is_trainable,
+        num_microbatches=options.get("num_microbatches", 1),
+        layout=layout if shard_over is not None else None,
+    )
     state = layout.place(create_state(initial(), optimizer.tx, is_trainable))
     for index in range(num_steps):
         batch = shard_batch(make_batch(size, index, options.get("loss", "")), layout.mesh)
@@ -251,14 +256,11 @@ def test_real_architectures_drift_no_further_than_rounding_takes_them(name, atol
     ends = []
     for num_devices in (1, 8):
         mesh = make_mesh(num_devices)
-        optimizer, step = binding.make_program(
-            model,
-            trained="model",
-            batch_norm="update",
-            optimizer=ADAM | {"learning_rate": 1e-4},
-            steps_per_epoch=1,
-            num_steps=NUM_STEPS,
+        loss_fn, _ = binding.make_loss(model, "model", "update")
+        optimizer = make_optimizer(
+            ADAM | {"learning_rate": 1e-4}, steps_per_epoch=1, num_steps=NUM_STEPS
         )
+        step = make_train_step(loss_fn, optimizer.tx)
         state = Layout(mesh).place(create_state(draw_variables(model), optimizer.tx))
         compiled = None
         for index in range(NUM_STEPS):

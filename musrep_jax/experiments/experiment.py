@@ -1,4 +1,4 @@
-"""Runs the cells of an experiment one after the other; what is done is kept and not done again."""
+"""Runs the jobs of an experiment one after the other; what is done is kept and not done again."""
 
 import contextlib
 import dataclasses
@@ -7,94 +7,94 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from musrep_jax import __version__
-from musrep_jax.config import ConfigError, given, split_list
+from musrep_jax.config import ConfigError, plain, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.evaluation.tagging import to_json_safe
-from musrep_jax.experiments.cells import EXPORT_PREFIX, Cell, Share
-from musrep_jax.experiments.merging import copy_cells, open_workdirs
-from musrep_jax.experiments.presentation import Present, present, save_cell_figures
+from musrep_jax.experiments.fitting import fit_objective
+from musrep_jax.experiments.merging import copy_jobs, open_workdirs
+from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
+from musrep_jax.experiments.shares import Share
 from musrep_jax.experiments.workdir import Workdir
-from musrep_jax.exports.cards import format_model_readme
-from musrep_jax.inference.tagger import make_card
-from musrep_jax.models import model_class
+from musrep_jax.experiments.workdir import identity as workdir_identity
+from musrep_jax.reporting.results import parse_number
 from musrep_jax.runtime import distributed
 from musrep_jax.runtime.signals import exit_code
-from musrep_jax.tasks.binding import output_of
-from musrep_jax.tasks.filters import write_filters
-from musrep_jax.tasks.settings import builder_of, model_deviations, settings_of_cell
-from musrep_jax.tasks.train_cell import Trained, train_cell
+from musrep_jax.tasks import load_task
+from musrep_jax.tasks.jobs import Job, check_jobs
+from musrep_jax.tasks.settings import builder_of
+from musrep_jax.tasks.task import Clock, Context, Outcome
 from musrep_jax.training.checkpoints import save_export
-from musrep_jax.training.logs import format_seconds, run_record
+from musrep_jax.training.logs import format_seconds
 from musrep_jax.training.loop import Interrupted
 
 EXIT_OK, EXIT_FAILED_CELLS, EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 129, 130, 143
 
 
-def run_cells(
+def run_jobs(
     config: ml_collections.ConfigDict,
-    cells: Sequence[Cell],
+    jobs: Sequence[Job],
     workdir: str,
     *,
+    tasks: Tasks | None = None,
     show: Present = present,
-    has_profile: bool = False,
 ) -> int:
-    """Trains and tests the cells, and writes results, tables and figures.
+    """Trains and tests the jobs, and writes results, tables and figures.
 
-    A cell that has a result is skipped. A cell that fails is recorded with its error, and the
-    others go on. A signal to stop keeps what is done. `--cells` takes a share of the cells,
-    `--merge` takes the cells that other workdirs hold and trains none.
+    A job that has a result is skipped. A job that fails is recorded with its error, and the others
+    go on. A signal to stop keeps what is done. `--cells` takes a share of the jobs, `--merge` takes
+    the jobs that other workdirs hold and trains none.
 
     Args:
         config: the experiment's config.
-        cells: in an order in which a source comes before what starts from it.
+        jobs: in an order in which each comes after those that it needs.
         workdir: folder of the experiment.
+        tasks: of the jobs, by name; None takes those of the table.
         show: what is printed and drawn at the end.
-        has_profile: whether results say what scoring costs.
 
     Returns:
-        Exit code: 0; 1 when cells failed or, after merging, are missing; 129 after SIGHUP, 130
+        Exit code: 0; 1 when jobs failed or, after merging, are missing; 129 after SIGHUP, 130
         after Ctrl-C, 143 after SIGTERM.
 
     Raises:
         ConfigError: if the config cannot be used at all.
     """
-    for cell in cells:
-        model_class(cell.model)
-        settings_of_cell(config, cell)
+    jobs = check_jobs(jobs)
+    tasks = tasks or {name: load_task(name) for name in dict.fromkeys(job.task for job in jobs)}
+    for job in jobs:
+        tasks[job.task].make_settings(config, job)
     share = Share.parse(config.get("cells", ""))
     if not distributed.is_first():
         distributed.from_first("the workdir")
-        return _Experiment(config, Workdir(workdir, config), has_profile).follow(cells)
+        return _Experiment(config, Workdir(workdir, config), tasks, jobs).follow()
     folder = Workdir(workdir, config)
-    experiment = _Experiment(config, folder, has_profile)
+    experiment = _Experiment(config, folder, tasks, jobs)
     with folder.in_use(share):
         distributed.from_first("the workdir", "is open")
         if config.get("merge"):
-            return experiment.merge(cells, split_list(config.merge), show)
-        return experiment.run_all(cells, share, show)
+            return experiment.merge(split_list(config.merge), show)
+        return experiment.run_all(share, show)
 
 
-def outcome(result: dict[str, Any]) -> str:
-    """Returns one line on a cell's result."""
+def describe_outcome(result: Mapping[str, Any]) -> str:
+    """Returns one line on a job's result."""
     if result["error"] is not None:
         return f"failed: {result['error']}"
-    roc, pr = (
-        f"{result[name]:.3f} [{result[f'{name}_ci'][0]:.3f}, {result[f'{name}_ci'][1]:.3f}]"
-        if result[f"{name}_ci"][0] is not None
-        else f"{result[name]:.3f}"
-        for name in ("roc_auc", "pr_auc")
-    )
-    return f"ROC-AUC {roc}, PR-AUC {pr}, {format_seconds(result['seconds'])}"
+    parts = []
+    for metric in result["metrics"]:
+        value = parse_number(metric["value"])
+        interval = "" if metric["ci"] is None else " [{:.3f}, {:.3f}]".format(*metric["ci"])
+        parts.append(f"{metric['title']} {value:.3f}{interval}")
+    return ", ".join([*parts, format_seconds(result["seconds"])])
 
 
 def code_of(error: KeyboardInterrupt) -> int:
@@ -115,21 +115,25 @@ def say(text: str) -> None:
 
 @dataclasses.dataclass
 class _Experiment:
-    """The data sets that are open and the folder that is written to."""
+    """The jobs, the data sets that are open and the folder that is written to."""
 
     config: ml_collections.ConfigDict
     folder: Workdir
-    has_profile: bool = False
+    tasks: Tasks
+    jobs: Sequence[Job]
 
     def __post_init__(self) -> None:
-        self.open = functools.lru_cache(maxsize=None)(self._open)
+        self.by_key = {job.key: job for job in self.jobs}
+        self._open_once = functools.lru_cache(maxsize=None)(self._open)
 
-    def run_all(self, cells: Sequence[Cell], share: Share | None, show: Present) -> int:
-        """Runs the cells, or a share of them; returns the exit code."""
-        ours, sources = share.of(cells) if share else (list(cells), [])
-        todo = [c for c in cells if c in {*ours, *sources} and not self.folder.is_done(c)]
+    def run_all(self, share: Share | None, show: Present) -> int:
+        """Runs the jobs, or a share of them; returns the exit code."""
+        jobs = self.jobs
+        ours, sources = share.of(jobs) if share else (list(jobs), [])
+        chosen = {*ours, *sources}
+        todo = [job for job in jobs if job in chosen and not self.folder.is_done(job)]
         devices = jax.devices()
-        part = f"share {share} of {len(cells)} cells: " if share else ""
+        part = f"share {share} of {len(jobs)} cells: " if share else ""
         more = f" and {len(sources)} sources that they start from" if sources else ""
         say(
             f"musrep_jax {__version__}: {part}{len(ours)} cells{more}, "
@@ -137,20 +141,21 @@ class _Experiment:
             f"{len(devices)} {devices[0].device_kind} device(s); writing to {self.folder.path}"
         )
         started, code = time.perf_counter(), EXIT_OK
-        painter = ThreadPoolExecutor(1, "figures")  # while the next cell trains
+        painter = ThreadPoolExecutor(1, "figures")  # while the next job trains
         try:
-            for number, cell in enumerate(todo, start=1):
-                with self.folder.claim(cell) if share else contextlib.nullcontext():
-                    # Another share may have trained this source while we waited for it.
-                    is_new = not self.folder.is_done(cell)
-                    result = self.run(cell) if is_new else self.folder.result(cell)
+            for number, job in enumerate(todo, start=1):
+                with self.folder.claim(job) if share else contextlib.nullcontext():
+                    # Another share may have run this job while we waited for it.
+                    is_new = not self.folder.is_done(job)
+                    result = self.run(job) if is_new else self.folder.result(job)
                 if result["error"] is not None:
                     code = EXIT_FAILED_CELLS
                 elapsed = time.perf_counter() - started
                 left = format_seconds(elapsed / number * (len(todo) - number))
-                say(f"[{number}/{len(todo)}, {left} left] {cell.describe()}: {outcome(result)}")
+                name, outcome = job.describe(), describe_outcome(result)
+                say(f"[{number}/{len(todo)}, {left} left] {name}: {outcome}")
                 self.folder.write_results_now_and_then()
-                painter.submit(save_cell_figures, self.folder, [cell])
+                painter.submit(save_job_figures, self.folder, [job], self.tasks)
             distributed.from_first("the next cell", None)
         except KeyboardInterrupt as error:
             code = code_of(error)
@@ -161,8 +166,8 @@ class _Experiment:
         if code in (EXIT_HUNG_UP, EXIT_TERMINATED):
             self.folder.write_results(self.folder.all_results())
         else:
-            show(self.finish(ours), self.folder, self.config, ours)
-        num_done = sum(self.folder.is_done(cell) for cell in ours)
+            show(self.finish(ours), self.folder, self.config, ours, self.tasks)
+        num_done = sum(self.folder.is_done(job) for job in ours)
         took = format_seconds(time.perf_counter() - started)
         if code in (EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED):
             say(f"Stopped with {num_done} of {len(ours)} cells done; the same command goes on.")
@@ -178,14 +183,14 @@ class _Experiment:
             )
         return code
 
-    def follow(self, cells: Sequence[Cell]) -> int:
+    def follow(self) -> int:
         """Trains, as one of several processes, what the first one says; returns the exit code."""
-        by_key, code = {cell.key: cell for cell in cells}, EXIT_OK
+        code = EXIT_OK
         try:
             while key := distributed.from_first("the next cell"):
                 error = None
                 try:
-                    self._train(by_key[key])
+                    self._train(self.by_key[key])
                 except Exception as caught:  # the others go on if they failed alike
                     error = caught
                 if any(distributed.exchange_outcome(f"the end of {key}", error)):
@@ -194,165 +199,123 @@ class _Experiment:
             code = code_of(error)
         return code
 
-    def merge(self, cells: Sequence[Cell], workdirs: Sequence[str], show: Present) -> int:
-        """Takes the cells that other workdirs hold; returns the exit code."""
-        num_taken = copy_cells(self.folder, cells, open_workdirs(workdirs, self.config))
-        show(self.finish(cells), self.folder, self.config, cells)
-        missing = [cell for cell in cells if not self.folder.is_done(cell)]
+    def merge(self, workdirs: Sequence[str], show: Present) -> int:
+        """Takes the jobs that other workdirs hold; returns the exit code."""
+        jobs, others = self.jobs, open_workdirs(workdirs, self.config)
+        volatile = {name: task.volatile for name, task in self.tasks.items()}
+        num_taken = copy_jobs(self.folder, jobs, others, volatile)
+        show(self.finish(jobs), self.folder, self.config, jobs, self.tasks)
+        missing = [job for job in jobs if not self.folder.is_done(job)]
         say(
-            f"{num_taken} cells taken from {len(workdirs)} workdirs, {len(cells) - len(missing)} "
-            f"of {len(cells)} are there. Results: {self.folder.path}/results.md"
+            f"{num_taken} cells taken from {len(workdirs)} workdirs, {len(jobs) - len(missing)} "
+            f"of {len(jobs)} are there. Results: {self.folder.path}/results.md"
         )
-        for cell in missing:
-            say(f"missing: {cell.describe()}")
+        for job in missing:
+            say(f"missing: {job.describe()}")
         return EXIT_FAILED_CELLS if missing else EXIT_OK
 
-    def _open(self, name: str, sample_rate: int, labels: str | None) -> Dataset:
+    def run(self, job: Job) -> dict[str, Any]:
+        """Runs one job; an error becomes its result."""
+        result, started, failed = job.to_dict(), time.perf_counter(), None
+        distributed.from_first("the next cell", job.key)
+        try:
+            result |= self._write(job, *self._train(job))
+        except Exception as error:  # recorded with its traceback; the other jobs go on
+            failed = error
+            folder = self.folder.job_dir(job)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            seconds = time.perf_counter() - started
+            result |= {**self.tasks[job.task].unavailable, **failure(error, seconds)}
+        self.folder.write_result(job, result)
+        distributed.exchange_outcome(f"the end of {job.key}", failed)
+        checkpoints = self.folder.job_dir(job) / "checkpoints"
+        if result["error"] is None and checkpoints.is_dir():  # the result stands in their place
+            shutil.rmtree(checkpoints)
+        return result
+
+    def _train(self, job: Job) -> tuple[Outcome, float]:
+        """Returns what came of a job, and how many seconds it took."""
+        task = self.tasks[job.task]
+        clock = Clock()
+        context = Context(
+            config=self.config,
+            settings=task.make_settings(self.config, job),
+            folder=self.folder.job_dir(job),
+            open_dataset=functools.partial(self._open_dataset, clock),
+            find_export=functools.partial(self._find_export, job),
+            clock=clock,
+        )
+        objective = task.prepare(job, context)
+        identity = {
+            **task.identify(job, objective, context),
+            "cell": job.key,
+            "settings": workdir_identity(plain(context.settings)),
+        }
+        fit = fit_objective(job, objective, context.settings, context.folder, identity)
+        return task.finish(job, objective, fit, context), clock.seconds
+
+    def _open_dataset(self, clock: Clock, name: str, sample_rate: int, **options: Any) -> Dataset:
+        """Returns a data set, see `tasks.task.OpenDataset`."""
+        with clock.paused():
+            with distributed.first_goes_first("the data set"):  # which it builds, if need be
+                dataset = self._open_once(name, sample_rate, **options)
+            distributed.check_alike(
+                f"data set {name}", dataset.facts, "build it once and copy it, or share it"
+            )
+        return dataset
+
+    def _open(self, name: str, sample_rate: int, **options: Any) -> Dataset:
         data = self.config.data
-        options = dict(data.options.get(builder_of(name), {}))
-        if labels and builder_of(name) == "audio_folder":
-            options["labels"] = labels
         return open_dataset(
             name,
             data_dir=data.data_dir,
             sample_rate=sample_rate,
             seed=data.seed,
             cache_megabytes=data.cache_megabytes,
-            **options,
+            **{**data.options.get(builder_of(name), {}), **options},
         )
 
-    def run(self, cell: Cell) -> dict[str, Any]:
-        """Trains and tests one cell; an error becomes its result."""
-        result = {
-            "source": cell.source,
-            "target": cell.target,
-            "model": cell.model,
-            "mode": cell.mode,
-            "seed": cell.seed,
-            "num_train_tracks": cell.num_train_tracks,
-        }
-        started, failed = time.perf_counter(), None
-        distributed.from_first("the next cell", cell.key)
-        try:
-            result |= self._write(cell, *self._train(cell))
-        except Exception as error:  # recorded with its traceback; the other cells go on
-            failed = error
-            folder = self.folder.cell_dir(cell)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            result |= failure(error, time.perf_counter() - started)
-        self.folder.write_result(cell, result)
-        distributed.exchange_outcome(f"the end of {cell.key}", failed)
-        checkpoints = self.folder.cell_dir(cell) / "checkpoints"
-        if result["error"] is None and checkpoints.is_dir():  # the export stands in their place
-            shutil.rmtree(checkpoints)
-        return result
+    def _find_export(self, job: Job, key: str) -> Path:
+        """Returns the exported model of a job that another one needs."""
+        needed = self.by_key[key]
+        if not self.folder.is_done(needed):
+            raise ConfigError(
+                f"It starts from {key}, which could not be trained: see its own cell."
+            )
+        return self.folder.export_dir(needed)
 
-    def _train(self, cell: Cell) -> tuple[Trained, Dataset, ml_collections.ConfigDict]:
-        settings = settings_of_cell(self.config, cell)
-        source = None
-        if cell.source is not None and cell.source.startswith(EXPORT_PREFIX):
-            source = cell.source.removeprefix(EXPORT_PREFIX)
-        elif cell.source_cell is not None:
-            if not self.folder.is_done(cell.source_cell):
-                raise ConfigError(
-                    f"The source {cell.source} could not be trained: see its own cell."
-                )
-            source = self.folder.export_dir(cell.source_cell)
-        rate = model_class(cell.model).sample_rate
-        rate = given(settings.model).get("sample_rate", rate)
-        with distributed.first_goes_first("the data set"):  # which it builds, if it is not there
-            dataset = self.open(cell.target, rate, self._labels(cell))
-        distributed.check_alike(
-            f"data set {cell.target}", dataset.facts, "build it once and copy it, or share it"
-        )
-        folder = self.folder.cell_dir(cell)
-        trained = train_cell(cell, settings, dataset, source, folder, has_profile=self.has_profile)
-        return trained, dataset, settings
-
-    def _write(
-        self, cell: Cell, trained: Trained, dataset: Dataset, settings: ml_collections.ConfigDict
-    ) -> dict[str, Any]:
+    def _write(self, job: Job, outcome: Outcome, seconds: float) -> dict[str, Any]:
         """Writes what a training left in memory; returns its result."""
-        folder = self.folder.cell_dir(cell)
-        report = trained.report.to_dict()
-        summary = {name: report[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
-        training = {
-            "source": cell.source,
-            "mode": cell.mode,
-            "seed": cell.seed,
-            "num_train_tracks": trained.num_train_tracks,
-            "best_step": trained.fit.best_step,
-            "loss": settings.train.loss,
-        }
-        card = make_card(
-            trained.model,
-            name=cell.model,
-            data=dataset.spec,
-            training=training,
-            metrics={"test": {**summary, "num_tracks": report["num_tracks"]}},
-            versions=run_record(),
-            aggregate=settings.evaluation.aggregate,
-            output=output_of(settings.train.loss),
-            thresholds=trained.report.f1_fitted["thresholds"],
-            calibration=trained.calibration,
-        )
-        out = self.folder.export_dir(cell)
-        export = save_export(out, trained.variables, card, format_model_readme(card))
-        self.folder.write_scores(cell, trained.track_ids, trained.labels, trained.scores)
-        write_filters(folder, trained.filters)
-        return describe_trained(trained, dataset, settings) | {
-            **report,
-            **trained.profile,
-            "seconds": trained.seconds,
-            "export": str(export.relative_to(self.folder.path.absolute())),
+        exports = {}
+        for name, export in outcome.exports.items():
+            path = self.folder.export_dir(job, name)
+            written = save_export(path, export.variables, export.card, export.readme)
+            exports[name] = str(written.relative_to(self.folder.path.absolute()))
+        self.folder.write_arrays(job, outcome.arrays)
+        result = {
+            **outcome.fields,
+            "metrics": [metric.to_dict() for metric in outcome.metrics],
+            "seconds": seconds,
+            "export": exports.get(""),
+            **({"exports": exports} if exports.keys() - {""} else {}),
             "error": None,
         }
+        return to_json_safe(result)
 
-    def _labels(self, cell: Cell) -> str | None:
-        """Returns the label patterns of an audio folder: as a source it may have its own."""
-        data = self.config.data
-        sources = getattr(self.config, "source", "")
-        is_source = data.source_labels and cell.target in sources and cell.mode == "scratch"
-        return data.source_labels if is_source else data.labels
-
-    def finish(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-        """Compares with scratch, writes and returns all results."""
-        for cell in cells:
-            result = self.folder.result(cell)
-            if result and self.folder.compare_with_scratch(
-                cell, result, self.config.evaluation.num_bootstrap
-            ):
-                self.folder.write_result(cell, result)
+    def finish(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """Compares jobs with each other, writes and returns all results."""
+        for name, task in self.tasks.items():
+            ours = [job for job in jobs if job.task == name]
+            for job, fields in task.compare(ours, self.folder, self.config).items():
+                self.folder.write_result(job, {**self.folder.result(job), **fields})
         results = self.folder.all_results()
         self.folder.write_results(results)
         return results
 
 
-def describe_trained(
-    trained: Trained, dataset: Dataset, settings: ml_collections.ConfigDict
-) -> dict[str, Any]:
-    """Returns what a result says beyond its metrics: data, size, training."""
-    leaves = jax.tree.leaves(trained.variables["params"])
-    return to_json_safe(
-        {
-            "is_synthetic": dataset.spec.is_synthetic,
-            "loss": settings.train.loss,
-            "licence": dataset.spec.licence,
-            "num_train_tracks_used": trained.num_train_tracks,
-            "model_deviations": model_deviations(settings),
-            "num_params": int(sum(np.size(leaf) for leaf in leaves)),
-            "best_step": trained.fit.best_step,
-            "num_steps": int(trained.fit.state.step),
-            "stopped_early": trained.fit.stopped_early,
-            "validation": trained.fit.best_metrics,
-        }
-    )
-
-
 def failure(error: Exception, seconds: float) -> dict[str, Any]:
-    """Returns the result fields of a cell that failed."""
-    empty = dict.fromkeys(("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci"))
+    """Returns the result fields of a job of any task that failed."""
     message = " ".join(str(error).split()) or "no message"
     known = isinstance(error, ValueError | OSError | ArithmeticError)
     # XLA says so with a status only, of the type of all its errors.
@@ -364,11 +327,7 @@ def failure(error: Exception, seconds: float) -> dict[str, Any]:
             "two parts, or a smaller model."
         )
     return {
-        **empty,
-        "num_tracks": 0,
-        "num_labels": 0,
-        "skipped_labels": [],
-        "per_label": {},
+        "metrics": [],
         "seconds": seconds,
         "export": None,
         "error": message if known else f"{type(error).__name__}: {message}",

@@ -8,14 +8,11 @@ from typing import Any
 import ml_collections
 
 from musrep_jax.config import ConfigError, differences
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.experiments.workdir import CONFIG_FILE, LOCK_FILE, Workdir
+from musrep_jax.tasks.jobs import Job
 
-MAY_DIFFER = (
-    "seconds", "versus_scratch", "versus_best",
-    "flops_per_second", "chunk_seconds", "tracks_per_second",
-)  # fmt: skip
-"""Fields of a result that depend on the machine, or on which other cells stand beside it."""
+VOLATILE = ("seconds",)
+"""Fields of every result that depend on the machine; a task has further ones, `Task.volatile`."""
 
 
 def open_workdirs(paths: Sequence[str], config: ml_collections.ConfigDict) -> list[Workdir]:
@@ -36,52 +33,64 @@ def open_workdirs(paths: Sequence[str], config: ml_collections.ConfigDict) -> li
     return [Workdir(path, config) for path in paths]
 
 
-def copy_cells(folder: Workdir, cells: Sequence[Cell], others: Sequence[Workdir]) -> int:
-    """Copies cells with their exported models from other workdirs; returns how many.
+def copy_jobs(
+    folder: Workdir,
+    jobs: Sequence[Job],
+    others: Sequence[Workdir],
+    volatile: Mapping[str, Sequence[str]],
+) -> int:
+    """Copies jobs with their exported models from other workdirs; returns how many.
 
-    A cell that several workdirs hold, such as a source that several shares needed, must be the
-    same in all of them. What is there already is kept, so merging again adds what is new. A cell
+    A job that several workdirs hold, such as a source that several shares needed, must be the
+    same in all of them. What is there already is kept, so merging again adds what is new. A job
     that failed everywhere is copied with its error.
 
     Args:
         folder: that is written to.
-        cells: of the experiment.
+        jobs: of the experiment.
         others: workdirs of the same experiment.
+        volatile: task -> fields of its results that may differ.
 
     Raises:
-        ConfigError: if two workdirs hold different results of one cell.
+        ConfigError: if two workdirs hold different results of one job.
     """
-    for cell in cells:
-        done = [other for other in (folder, *others) if other.is_done(cell)]
+    for job in jobs:
+        done = [other for other in (folder, *others) if other.is_done(job)]
         for other in done[1:]:
-            check_equal(cell, done[0], other)
+            check_equal(job, done[0], other, volatile.get(job.task, ()))
     num_copied = 0
-    for cell in cells:
-        found = [other for other in (folder, *others) if other.is_done(cell)]
-        found = found or [other for other in (folder, *others) if other.result(cell)]
+    for job in jobs:
+        found = [other for other in (folder, *others) if other.is_done(job)]
+        found = found or [other for other in (folder, *others) if other.result(job)]
         if found and found[0] is not folder:
-            if found[0].is_done(cell):
-                copy_folder(found[0].export_dir(cell), folder.export_dir(cell))
-            copy_folder(found[0].cell_dir(cell), folder.cell_dir(cell))
+            if found[0].is_done(job):
+                for export in found[0].list_exports(job):
+                    copy_folder(export, folder.path / "exports" / export.name)
+            copy_folder(found[0].job_dir(job), folder.job_dir(job))
             num_copied += 1
     return num_copied
 
 
-def check_equal(cell: Cell, one: Workdir, other: Workdir) -> None:
-    """Raises when two workdirs have different results of a cell, naming what differs."""
-    first, second = (comparable(workdir.result(cell)) for workdir in (one, other))
+def check_equal(job: Job, one: Workdir, other: Workdir, volatile: Sequence[str]) -> None:
+    """Raises when two workdirs have different results of a job, naming what differs."""
+    first, second = (comparable(workdir.result(job), volatile) for workdir in (one, other))
     changed = differences(first, second)
     if changed:
         raise ConfigError(
-            f"The cell {cell.key} is not the same in {one.path} and {other.path} (different: "
+            f"The cell {job.key} is not the same in {one.path} and {other.path} (different: "
             f"{', '.join(changed[:4])}): decide for one, and remove the other's folder "
-            f"cells/{cell.key} with the cells that start from it."
+            f"cells/{job.key} with the cells that start from it."
         )
 
 
-def comparable(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a result that are the same wherever the cell was trained."""
-    return {name: value for name, value in result.items() if name not in MAY_DIFFER}
+def comparable(result: Mapping[str, Any], volatile: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the fields of a result that are the same wherever the job was run.
+
+    Args:
+        result: of a job.
+        volatile: further fields that are not.
+    """
+    return {name: v for name, v in result.items() if name not in (*VOLATILE, *volatile)}
 
 
 def copy_folder(source: Path, target: Path) -> None:

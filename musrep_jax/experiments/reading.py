@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.config import ConfigError
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.experiments.workdir import CONFIG_FILE
+from musrep_jax.tasks.jobs import key_of_result
 from musrep_jax.training.logs import read_rows
 
 RESULTS_FILE, SCORES_FILE, ROWS_FILE = "results.json", "scores.npz", "metrics.jsonl"
@@ -109,7 +109,7 @@ def read_run(path: str | Path) -> Run:
             f"{path} {what}: name the --workdir of a run, which has {CONFIG_FILE}, "
             f"{RESULTS_FILE} and cells/."
         )
-    results = {name_of(result): result for result in recorded.get("cells", ())}
+    results = {key_of_result(result): result for result in recorded.get("cells", ())}
     unfinished = {}
     for folder in folders:
         try:
@@ -123,23 +123,6 @@ def read_run(path: str | Path) -> Run:
         else:
             results[folder.name] = {**results.get(folder.name, {}), **own}
     return Run(path, about.get("config", {}), about.get("run", {}), results, unfinished)
-
-
-def name_of(result: Mapping[str, Any]) -> str:
-    """Returns the name of the cell that a result is of, as its folders are called.
-
-    Args:
-        result: of a cell.
-    """
-    cell = Cell(
-        target=result["target"],
-        model=result["model"],
-        mode=result["mode"],
-        source=result.get("source"),
-        seed=result.get("seed") or 0,
-        num_train_tracks=result.get("num_train_tracks") or 0,
-    )
-    return cell.key
 
 
 def read_scores(run: Run, name: str) -> TestScores:

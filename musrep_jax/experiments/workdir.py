@@ -1,12 +1,12 @@
-"""The folder of an experiment: its config, its cells, its results as data, tables and figures.
+"""The folder of an experiment: its config, its jobs, its results as data, tables and figures.
 
 config.json        the resolved config and the versions of everything
-results.json       the cells, see the README
+results.json       the results of all jobs, called cells there, see the README
 results.md         the tables
-metrics.jsonl      every logged step and validation of every cell
+metrics.jsonl      every logged step and validation of every job
 figures/           pictures
-exports/CELL/      one exported model per cell
-cells/CELL/        the cell's own result, metric rows, test scores, errors
+exports/KEY/       the exported model of a job
+cells/KEY/         the job's own result, metric rows, arrays such as test scores, errors
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,29 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.config import ConfigError, differences, plain
-from musrep_jax.evaluation.comparison import paired_bootstrap
 from musrep_jax.evaluation.tagging import to_json_safe
-from musrep_jax.experiments.cells import Cell, Share
+from musrep_jax.experiments.shares import Share
 from musrep_jax.runtime.locks import Lock
+from musrep_jax.tasks.jobs import Job
 from musrep_jax.training.logs import read_rows, run_record
 
 FORMAT = 1
 WRITING_SHARE = 0.02
-"""Of the time, that results of all cells may take to be written while cells are still trained."""
+"""Of the time, that results of all jobs may take to be written while jobs still run."""
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
-# What may change between two runs in one workdir: which cells are asked for, and where things are.
+# What may change between two runs in one workdir: which jobs are asked for, and where things are.
 NOT_IDENTITY = {
-    "": ("source", "target", "seeds", "num_train_tracks", "cells", "merge", "distributed"),
+    "": (
+        "source",
+        "target",
+        "seeds",
+        "num_train_tracks",
+        "cells",
+        "merge",
+        "distributed",
+        "study",
+        "task",
+    ),
     "model": ("name",),
     "data": ("name", "path", "data_dir", "cache_megabytes", "num_workers"),
     "transfer": ("modes",),
@@ -73,7 +83,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of a config that all cells of a workdir must agree in."""
+    """Returns the part of a config that all jobs of a workdir must agree in."""
     kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY[""]}
     for section, names in NOT_IDENTITY.items():
         if section and section in kept:
@@ -133,7 +143,7 @@ class Workdir:
         """Locks the folder for this run, or for this share beside other shares of it.
 
         Args:
-            share: the part of the cells that is run; None is all.
+            share: the part of the jobs that is run; None is all.
 
         Raises:
             ConfigError: if another run uses the folder, or it cannot be written to.
@@ -155,7 +165,7 @@ class Workdir:
             yield
 
     def _set_damaged_aside(self) -> None:
-        """Renames results that cannot be read, so that their cells are done again; says so."""
+        """Renames results that cannot be read, so that their jobs are done again; says so."""
         for file in sorted(self.path.glob("cells/*/result.json")):
             try:
                 json.loads(file.read_text(encoding="utf-8"))
@@ -166,87 +176,83 @@ class Workdir:
                     file=sys.stderr,
                 )
 
-    def claim(self, cell: Cell) -> Lock:
-        """Returns a lock on a cell; another share that trains the cell is waited for.
+    def claim(self, job: Job) -> Lock:
+        """Returns a lock on a job; another share that runs the job is waited for.
 
         Args:
-            cell: the cell.
+            job: the job.
         """
-        self.cell_dir(cell).mkdir(parents=True, exist_ok=True)
-        path = self.cell_dir(cell) / LOCK_FILE
-        return Lock(path, f"The cell {cell.key}", is_waited_for=True)
+        self.job_dir(job).mkdir(parents=True, exist_ok=True)
+        path = self.job_dir(job) / LOCK_FILE
+        return Lock(path, f"The cell {job.key}", is_waited_for=True)
 
-    def cell_dir(self, cell: Cell) -> Path:
-        """Returns the folder of a cell."""
-        return self.path / "cells" / cell.key
+    def job_dir(self, job: Job) -> Path:
+        """Returns the folder of a job."""
+        return self.path / "cells" / job.key
 
-    def export_dir(self, cell: Cell) -> Path:
-        """Returns the exported model of a cell."""
-        return self.path / "exports" / cell.key
+    def export_dir(self, job: Job, name: str = "") -> Path:
+        """Returns where an exported model of a job is, if it has one of that name.
 
-    def result(self, cell: Cell) -> dict[str, Any] | None:
-        """Returns a cell's result, or None when there is none yet."""
-        file = self.cell_dir(cell) / "result.json"
+        Args:
+            job: the job.
+            name: "" for the one that other jobs start from, see `Outcome.exports`.
+        """
+        return self.path / "exports" / (f"{job.key}@{name}" if name else job.key)
+
+    def result(self, job: Job) -> dict[str, Any] | None:
+        """Returns a job's result, or None when there is none yet."""
+        file = self.job_dir(job) / "result.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
-    def is_done(self, cell: Cell) -> bool:
-        """Returns whether a cell has a result without error, and its exported model."""
-        result = self.result(cell)
-        return bool(result and result["error"] is None and self.export_dir(cell).is_dir())
+    def is_done(self, job: Job) -> bool:
+        """Returns whether a job has a result without error, and the exports that it speaks of."""
+        result = self.result(job)
+        if not result or result["error"] is not None:
+            return False
+        return all(path.is_dir() for path in self.list_exports(job))
 
-    def write_result(self, cell: Cell, result: Mapping[str, Any]) -> None:
-        """Writes a cell's result."""
-        write_json(self.cell_dir(cell) / "result.json", result)
+    def list_exports(self, job: Job) -> list[Path]:
+        """Returns the exported models of a job, of which its result speaks."""
+        result = self.result(job) or {}
+        paths = result.get("exports") or {"": result.get("export")}
+        return [self.path / path for path in paths.values() if path]
 
-    def write_scores(
-        self, cell: Cell, track_ids: Iterable[str], labels: np.ndarray, scores: np.ndarray
-    ) -> None:
-        """Writes the labels and scores of a cell's test tracks."""
-        np.savez_compressed(
-            self.cell_dir(cell) / "scores.npz",
-            track_ids=np.array(list(track_ids)),
-            labels=labels.astype(np.uint8),
-            scores=scores.astype(np.float32),
-        )
+    def write_result(self, job: Job, result: Mapping[str, Any]) -> None:
+        """Writes a job's result."""
+        write_json(self.job_dir(job) / "result.json", result)
 
-    def compare_with_scratch(self, cell: Cell, result: dict[str, Any], num_resamples: int) -> bool:
-        """Adds `versus_scratch` to a transfer result once the scratch cell is there.
+    def write_arrays(self, job: Job, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Writes the arrays of a job; what an earlier training of it left is removed.
 
         Args:
-            cell: the transfer cell.
-            result: its result, changed in place.
-            num_resamples: of the paired bootstrap.
-
-        Returns:
-            Whether something was added.
+            job: the job.
+            arrays: file stem -> arrays by name.
         """
-        if cell.source is None or result["error"] is not None or "versus_scratch" in result:
-            return False
-        scratch = Cell(cell.target, cell.model, "scratch", None, cell.seed, cell.num_train_tracks)
-        if not self.is_done(scratch) or num_resamples < 1:
-            return False
-        ours = np.load(self.cell_dir(cell) / "scores.npz")
-        theirs = np.load(self.cell_dir(scratch) / "scores.npz")
-        if not np.array_equal(ours["track_ids"], theirs["track_ids"]):
-            raise ConfigError(
-                f"{cell.key} and {scratch.key} were tested on different tracks: the data set was "
-                "built anew in between; use a new --workdir."
-            )
-        comparison = paired_bootstrap(
-            ours["labels"], ours["scores"], theirs["scores"],
-            num_resamples=num_resamples, seed=cell.seed,
-        )  # fmt: skip
-        result["versus_scratch"] = to_json_safe(comparison.to_dict())
-        return True
+        for name, values in arrays.items():
+            np.savez_compressed(self.job_dir(job) / f"{name}.npz", **values)
+        for file in self.job_dir(job).glob("*.npz"):
+            if file.stem not in arrays:
+                file.unlink()
+
+    def read_arrays(self, job: Job | str, name: str = "scores") -> dict[str, np.ndarray]:
+        """Returns arrays of a finished job.
+
+        Args:
+            job: the job, or its key.
+            name: stem of their file.
+        """
+        key = job if isinstance(job, str) else job.key
+        with np.load(self.path / "cells" / key / f"{name}.npz") as file:
+            return dict(file)
 
     def all_results(self) -> list[dict[str, Any]]:
-        """Returns the results of all cells that the folder holds, of earlier runs too."""
+        """Returns the results of all jobs that the folder holds, of earlier runs too."""
         files = sorted(self.path.glob("cells/*/result.json"))
         return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
-    def write_results(self, cells: list[dict[str, Any]]) -> None:
-        """Writes `results.json` and `metrics.jsonl` from the cells."""
-        write_json(self.path / "results.json", {"format": FORMAT, "cells": cells})
+    def write_results(self, results: list[dict[str, Any]]) -> None:
+        """Writes `results.json` and `metrics.jsonl` from the results of jobs."""
+        write_json(self.path / "results.json", {"format": FORMAT, "cells": results})
         lines = []
         for file in sorted(self.path.glob("cells/*/metrics.jsonl")):
             for row in read_rows(file):
@@ -256,8 +262,8 @@ class Workdir:
     def write_results_now_and_then(self) -> None:
         """Writes `results.json` and `metrics.jsonl`, unless they were written a short time ago.
 
-        They hold all cells, so that writing them after each would take time in the square of their
-        number. Each cell's own folder has what they do not have yet.
+        They hold all jobs, so that writing them after each would take time in the square of their
+        number. Each job's own folder has what they do not have yet.
         """
         started = time.monotonic()
         if started >= self._write_again_at:

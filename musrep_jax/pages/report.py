@@ -18,13 +18,14 @@ from typing import Any
 import ml_collections
 
 from musrep_jax import __version__
-from musrep_jax.experiments.presentation import notes_on, title_of, with_display_names
 from musrep_jax.experiments.reading import Run
 from musrep_jax.pages import read_static, report_data, report_models, report_tables
 from musrep_jax.pages.markup import Markup, data_block, element, facts, join
 from musrep_jax.pages.report_tracks import PlayableTrack
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES
+from musrep_jax.tasks.jobs import title_of, with_display_names
+from musrep_jax.tasks.tagging.reports import notes_on
 from musrep_jax.training.checkpoints import CARD_FILE
 from musrep_jax.training.logs import without_folders
 

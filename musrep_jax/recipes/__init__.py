@@ -9,10 +9,14 @@ from musrep_jax.config import choose
 
 RECIPES: dict[str, str] = {
     "compare": "musrep_jax.recipes.compare:run",
-    "tagging": "musrep_jax.recipes.tagging:run",
-    "transfer": "musrep_jax.recipes.transfer:run",
+    "tagging": "musrep_jax.recipes.train:run",
+    "train": "musrep_jax.recipes.train:run",
+    "transfer": "musrep_jax.recipes.train:run",
 }
-"""Name -> "module:function"; the function takes (config, workdir) and returns an exit code."""
+"""Name -> "module:function"; the function takes (config, workdir) and returns an exit code.
+
+`train` runs the task that a config names; `tagging` and `transfer` are what it was called when
+there was one task, and stand in the workdirs of that time."""
 
 
 def load_recipe(name: str) -> Callable[[ml_collections.ConfigDict, str], int]:

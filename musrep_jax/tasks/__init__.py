@@ -1,1 +1,27 @@
-"""What differs between ways of learning."""
+"""What differs between ways of learning: the `TASKS` table, one entry per way."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from musrep_jax.config import choose
+
+if TYPE_CHECKING:
+    from musrep_jax.tasks.task import Task
+
+TASKS: dict[str, str] = {
+    "tagging": "musrep_jax.tasks.tagging.task:TaggingTask",
+}
+"""Name -> "module:Class", a subclass of `musrep_jax.tasks.task.Task`."""
+
+
+def load_task(name: str) -> "Task":
+    """Returns a task.
+
+    Args:
+        name: a key of `TASKS`.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    module, _, attribute = TASKS[choose(name, sorted(TASKS), "task")].partition(":")
+    return getattr(importlib.import_module(module), attribute)()

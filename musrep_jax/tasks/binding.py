@@ -1,12 +1,11 @@
 """How a tagger is called in training: what is trained, what is frozen, what is cached.
 
-The compiled functions are made once for a model and a way of training, and shared by all cells of
-an experiment that agree in both, so that a matrix of cells compiles a handful of programs.
+The compiled functions are made once for a model and a way of training, and shared by all jobs of
+an experiment that agree in both, so that a matrix of jobs compiles a handful of programs.
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 
@@ -15,10 +14,8 @@ from musrep_jax.kernels.formulations import compiled_for_one_run
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
 from musrep_jax.models import Tagger
 from musrep_jax.models.layers import real_examples
-from musrep_jax.training.optim import Optimizer, make_optimizer
-from musrep_jax.training.sharding import Layout
-from musrep_jax.training.step import TrainStep, make_train_step
-from musrep_jax.types import Array, ModelOutput, PyTree
+from musrep_jax.training.step import IsTrainable
+from musrep_jax.types import Array, LossFn, ModelOutput, PyTree
 
 BATCH_NORM = ("frozen", "update")
 LOSSES = {"binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
@@ -118,71 +115,30 @@ def make_embedding_apply(model: Tagger) -> ApplyFn:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(
-    model: Tagger,
-    trained: str,
-    batch_norm: str,
-    loss: str,
-    settings: tuple,
-    steps: tuple[int, int],
-    num_microbatches: int,
-    layout: Layout | None,
-) -> tuple[Optimizer, TrainStep]:
-    optimizer = make_optimizer(dict(settings), steps_per_epoch=steps[0], num_steps=steps[1])
-    if trained == "cached":
-        apply, trainable = make_embedding_apply(model), is_head
-    elif trained == "head" and batch_norm == "frozen":
-        apply, trainable = make_head_apply(model), is_head
-    else:
-        # Published behaviour for the output layer: the backbone runs in training mode.
-        apply, trainable = make_apply(model, batch_norm), is_head if trained == "head" else None
-    loss_fn = make_tagging_loss(apply, LOSSES[loss])
-    step = make_train_step(
-        loss_fn,
-        optimizer.tx,
-        is_trainable=trainable,
-        num_microbatches=num_microbatches,
-        layout=layout,
-    )
-    return optimizer, step
-
-
-def make_program(
-    model: Tagger,
-    *,
-    trained: str,
-    batch_norm: str,
-    optimizer: Mapping[str, Any],
-    steps_per_epoch: int,
-    num_steps: int,
-    loss: str = "binary_cross_entropy",
-    num_microbatches: int = 1,
-    layout: Layout | None = None,
-) -> tuple[Optimizer, TrainStep]:
-    """Returns the optimiser and the compiled train step; equal arguments share one program.
+def make_loss(
+    model: Tagger, trained: str, batch_norm: str, loss: str = "binary_cross_entropy"
+) -> tuple[LossFn, IsTrainable | None]:
+    """Returns the loss of a tagger and which parameters it trains; equal arguments share both.
 
     Args:
         model: the tagger.
         trained: "model", "head" (the output layer, the backbone runs), or "cached" (the output
             layer, on embeddings computed before).
         batch_norm: "frozen" or "update".
-        optimizer: settings for `make_optimizer`.
-        steps_per_epoch: batches in one pass over the training tracks.
-        num_steps: length of the training.
         loss: a key of `LOSSES`.
-        num_microbatches: see `make_train_step`.
-        layout: see `make_train_step`.
+
+    Raises:
+        ConfigError: if there is no such `batch_norm` or loss.
     """
     choose(batch_norm, BATCH_NORM, "transfer.batch_norm")
-    settings = tuple(sorted((k, _frozen(v)) for k, v in optimizer.items()))
-    uses_epochs = optimizer.get("name") not in ("adam",)
-    steps = (steps_per_epoch, num_steps) if uses_epochs else (1, 1)
-    return _program(model, trained, batch_norm, loss, settings, steps, num_microbatches, layout)
-
-
-def _frozen(value: Any) -> Any:
-    """Returns lists as tuples, so that the value can be a key."""
-    return tuple(value) if isinstance(value, list) else value
+    loss_of_logits = LOSSES[choose(loss, sorted(LOSSES), "train.loss")]
+    if trained == "cached":
+        return make_tagging_loss(make_embedding_apply(model), loss_of_logits), is_head
+    if trained == "head" and batch_norm == "frozen":
+        return make_tagging_loss(make_head_apply(model), loss_of_logits), is_head
+    # Published behavior for the output layer: the backbone runs in training mode.
+    apply = make_apply(model, batch_norm)
+    return make_tagging_loss(apply, loss_of_logits), is_head if trained == "head" else None
 
 
 @functools.lru_cache(maxsize=64)

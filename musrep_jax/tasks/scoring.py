@@ -36,7 +36,7 @@ class SplitScorer:
     Args:
         model: the tagger.
         tracks: the split.
-        settings: of the cell; its `evaluation` section says how chunks are cut and joined.
+        settings: of the job; its `evaluation` section says how chunks are cut and joined.
         num_chunks: per track; None is consecutive chunks.
     """
 

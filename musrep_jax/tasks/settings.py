@@ -1,13 +1,13 @@
-"""From an experiment's config to the settings of one cell, its model and its optimiser."""
+"""From an experiment's config to the settings of one job, its model and its durations."""
 
 from typing import Any
 
 import ml_collections
 
-from musrep_jax.config import ConfigError, given, suggest_name
+from musrep_jax.config import ConfigError, given, split_list, suggest_name
 from musrep_jax.data.specs import ChunkSpec
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.models import ALIASES, Tagger, create_model, model_settings
+from musrep_jax.tasks.jobs import Job
 
 SECTIONS = ("model", "optimizer", "train", "evaluation", "data", "transfer")
 SIZES = ("compact", "full")
@@ -40,37 +40,43 @@ def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> N
                 settings[key] = value
 
 
-def settings_of_cell(config: ml_collections.ConfigDict, cell: Cell) -> ml_collections.ConfigDict:
-    """Returns the settings of one cell; the order of precedence stands in `configs/common.py`.
+def settings_of_job(config: ml_collections.ConfigDict, job: Job) -> ml_collections.ConfigDict:
+    """Returns the settings of one job; the order of precedence stands in `configs/common.py`.
 
     Args:
         config: the experiment's config.
-        cell: the cell.
+        job: the job; its fields `model`, `mode` and `target` choose deviations where it has them.
 
     Returns:
-        The sections of `SECTIONS`, with the cell's model name.
+        The sections of `SECTIONS`, and the one named like the job's task if the config has one.
 
     Raises:
         ConfigError: if a deviation names a setting that does not exist.
     """
+    sections = [*SECTIONS, *([job.task] if job.task in config else [])]
     settings = ml_collections.ConfigDict({s: config[s].copy_and_resolve_references()
-                                          for s in SECTIONS})  # fmt: skip
-    model = ALIASES.get(cell.model, cell.model)
-    if config.model.size == "compact":
+                                          for s in sections})  # fmt: skip
+    name, mode, target = (job.get(field) or "" for field in ("model", "mode", "target"))
+    model, size = ALIASES.get(name, name), job.study.get("model.size", config.model.size)
+    if size == "compact":
         merge(settings.model, config.compact.get(model, {}), f"compact.{model}")
-    elif config.model.size != "full":
-        raise ConfigError(f"model.size is {config.model.size!r}; allowed: {', '.join(SIZES)}.")
-    for_target = config.for_target.get(builder_of(cell.target), {})
+    elif size != "full":
+        raise ConfigError(f"model.size is {size!r}; allowed: {', '.join(SIZES)}.")
+    for_target = config.for_target.get(builder_of(target), {}) if isinstance(target, str) else {}
     overrides = config.get("overrides", {})
     for where, deviations in (
-        (f"for_mode.{cell.mode}", config.for_mode.get(cell.mode, {})),
+        (f"for_mode.{mode}", config.for_mode.get(mode, {})),
         (f"for_model.{model}", config.for_model.get(model, {})),
         ("for_target", {k: v for k, v in for_target.items() if k != "for_model"}),
         (f"for_target.for_model.{model}", for_target.get("for_model", {}).get(model, {})),
-        ("command line", {k: v for k, v in overrides.items() if k in SECTIONS}),
+        ("command line", {k: v for k, v in overrides.items() if k in sections}),
     ):
         merge(settings, deviations, where)
-    settings.model.name = cell.model
+    for setting, value in job.study.items():
+        section, _, key = setting.partition(".")
+        merge(settings, {section: {key: value}}, "study")
+    if name:
+        settings.model.name = name
     return settings
 
 
@@ -88,7 +94,7 @@ def model_of(settings: ml_collections.ConfigDict, num_classes: int) -> Tagger:
     """Returns the model that the settings describe.
 
     Args:
-        settings: of a cell.
+        settings: of a job.
         num_classes: number of output units.
     """
     return create_model(settings.model.name, num_classes, model_deviations(settings))
@@ -120,3 +126,24 @@ def duration(steps: int | None, epochs: int | None, steps_per_epoch: int, name: 
     if value < 1:
         raise ConfigError(f"train.{name}_steps or train.{name}_epochs must be at least 1.")
     return value
+
+
+def parse_integers(text: str, where: str) -> tuple[int, ...]:
+    """Returns the integers of a comma separated setting; "all" stands for 0.
+
+    Raises:
+        ConfigError: if a part is not a non-negative integer.
+
+    Example:
+        >>> parse_integers("10, all", "num_train_tracks")
+        (10, 0)
+    """
+    numbers = []
+    for part in split_list(text):
+        if part == "all":
+            numbers.append(0)
+        elif part.isdigit():
+            numbers.append(int(part))
+        else:
+            raise ConfigError(f"{where} is {text!r}; {part!r} is not a whole number.")
+    return tuple(numbers)

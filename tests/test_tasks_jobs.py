@@ -3,53 +3,49 @@
 import pytest
 
 from musrep_jax.config import ConfigError
-from musrep_jax.experiments.cells import (
-    MODES,
-    Cell,
-    Share,
-    display_name,
-    parse_integers,
-    plan_cells,
-)
+from musrep_jax.experiments.shares import Share
+from musrep_jax.tasks.jobs import display_name
+from musrep_jax.tasks.settings import parse_integers
+from musrep_jax.tasks.tagging.matrix import MODES, make_job, plan_jobs
 
 
 def plan(**changes):
     arguments = dict(
         sources=["s/west"], targets=["s/east"], models=["vgg_ish"], modes=MODES, seeds=[0]
     )
-    return plan_cells(**(arguments | changes))
+    return plan_jobs(**(arguments | changes))
 
 
 def test_a_source_is_trained_on_all_tracks_before_what_starts_from_it():
-    cells = plan(num_train_tracks=(10, 0))
-    assert cells[0] == Cell("s/west", "vgg_ish")
-    assert len(cells) == len(set(cells)) == 1 + 2 * 3
-    for cell in cells:
-        if cell.source_cell is not None:
-            assert cells.index(cell.source_cell) < cells.index(cell)
+    jobs = plan(num_train_tracks=(10, 0))
+    assert jobs[0] == make_job("s/west", "vgg_ish")
+    assert len(jobs) == len(set(jobs)) == 1 + 2 * 3
+    places = {job.key: place for place, job in enumerate(jobs)}
+    for job in jobs:
+        assert all(places[key] < places[job.key] for key in job.needs)
 
 
 def test_the_full_matrix_has_no_cell_twice_and_none_onto_itself():
     names = ["a/x", "a/y", "a/z"]
-    cells = plan(sources=names, targets=names, seeds=[0, 1], models=["vgg_ish", "musicnn"])
-    assert len(cells) == len(set(cells)) == 2 * 2 * (3 + 3 * 2 * 2)
-    assert all(cell.source != cell.target for cell in cells)
+    jobs = plan(sources=names, targets=names, seeds=[0, 1], models=["vgg_ish", "musicnn"])
+    assert len(jobs) == len(set(jobs)) == 2 * 2 * (3 + 3 * 2 * 2)
+    assert all(job["source"] != job["target"] for job in jobs)
 
 
 def test_scratch_alone_needs_no_source():
-    assert plan(sources=[], modes=["scratch"]) == [Cell("s/east", "vgg_ish")]
-    assert plan(modes=["scratch"]) == [Cell("s/east", "vgg_ish")]
+    assert plan(sources=[], modes=["scratch"]) == [make_job("s/east", "vgg_ish")]
+    assert plan(modes=["scratch"]) == [make_job("s/east", "vgg_ish")]
 
 
 def test_an_exported_model_is_a_source_without_a_cell():
-    cells = plan(sources=["export:/some/where"], modes=["all_layers"])
-    assert len(cells) == 1
-    assert cells[0].source_cell is None
+    jobs = plan(sources=["export:/some/where"], modes=["all_layers"])
+    assert len(jobs) == 1
+    assert jobs[0].needs == ()
 
 
 def test_keys_are_file_names_and_differ():
-    cells = plan(targets=["audio_folder:/a b/çalgı", "s/east"], num_train_tracks=(5, 0))
-    keys = [cell.key for cell in cells]
+    jobs = plan(targets=["audio_folder:/a b/çalgı", "s/east"], num_train_tracks=(5, 0))
+    keys = [job.key for job in jobs]
     assert len(set(keys)) == len(keys)
     assert all("/" not in key and ":" not in key and " " not in key for key in keys)
     assert display_name("audio_folder:/a b/çalgı/") == "audio_folder:çalgı"
@@ -72,17 +68,17 @@ def test_mistakes_get_one_sentence():
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 16, 100])
 def test_shares_are_balanced_and_hold_every_cell_once(count):
     names = [f"a/{letter}" for letter in "uvwxyz"]
-    cells = plan(sources=names, targets=names, seeds=[0, 1], num_train_tracks=(10, 0))
-    shares = [Share(number, count).of(cells) for number in range(1, count + 1)]
-    assert sorted(cell.key for ours, _ in shares for cell in ours) == sorted(c.key for c in cells)
+    jobs = plan(sources=names, targets=names, seeds=[0, 1], num_train_tracks=(10, 0))
+    shares = [Share(number, count).of(jobs) for number in range(1, count + 1)]
+    assert sorted(job.key for ours, _ in shares for job in ours) == sorted(job.key for job in jobs)
     sizes = [len(ours) for ours, _ in shares]
     assert max(sizes) - min(sizes) <= 1
     for ours, sources in shares:
-        together = [cell for cell in cells if cell in {*ours, *sources}]
+        together = [job for job in jobs if job in {*ours, *sources}]
         assert not set(ours) & set(sources)
-        for cell in ours:
-            if cell.source_cell is not None:
-                assert together.index(cell.source_cell) < together.index(cell)
+        places = {job.key: place for place, job in enumerate(together)}
+        for job in ours:
+            assert all(places[key] < places[job.key] for key in job.needs)
     needed = sum(len(sources) for _, sources in shares)
     assert needed < 2 * count  # what starts from one source stands together
 

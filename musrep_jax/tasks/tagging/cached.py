@@ -30,7 +30,7 @@ def cached_batches(
     Args:
         model: the tagger.
         tracks: training tracks.
-        settings: of the cell.
+        settings: of the job.
         variables: of the frozen backbone.
         seed: of the order and the choice of chunks.
 

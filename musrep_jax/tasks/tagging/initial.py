@@ -12,7 +12,6 @@ from flax import traverse_util
 
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Tracks
-from musrep_jax.experiments.cells import Cell
 from musrep_jax.models import Tagger
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
 from musrep_jax.tasks import binding
@@ -27,7 +26,7 @@ STATISTICS = "input_statistics"
 def initial_variables(
     model: Tagger,
     settings: ml_collections.ConfigDict,
-    cell: Cell,
+    seed: int,
     train_tracks: Tracks,
     source: Path | None,
 ) -> PyTree:
@@ -39,8 +38,8 @@ def initial_variables(
 
     Args:
         model: the tagger.
-        settings: of the cell.
-        cell: the cell.
+        settings: of the job.
+        seed: of fresh values.
         train_tracks: of the target.
         source: exported directory, or None.
 
@@ -51,7 +50,7 @@ def initial_variables(
     shape = (1, model.num_samples)
     if train_tracks.spec.stored_form == "log_mel":
         shape = (1, chunk.num_frames, int(chunk.front_end["n_mels"]))
-    fresh = binding.make_init(model)(jax.random.key(cell.seed), jnp.zeros(shape, jnp.float32))
+    fresh = binding.make_init(model)(jax.random.key(seed), jnp.zeros(shape, jnp.float32))
     if source is not None:
         variables, card = checkpoints.load_export(source)
         check_source(model, settings, card, source)
@@ -123,7 +122,7 @@ def input_statistics(
         model: a model with the collection `input_statistics`.
         variables: of the model; they do not matter.
         tracks: the training tracks.
-        settings: of the cell.
+        settings: of the job.
     """
     moments = jax.jit(
         lambda inputs, mask: _moments(model.apply(variables, inputs, method="spectrogram"), mask)

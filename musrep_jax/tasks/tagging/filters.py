@@ -1,4 +1,4 @@
-"""The learned filters of a cell: recorded beside its result, drawn with the other figures."""
+"""The learned filters of a model: recorded beside its result, drawn with the other figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,9 @@ from musrep_jax.reporting.figures import save_figure
 from musrep_jax.reporting.filter_figures import draw_filters
 from musrep_jax.types import PyTree
 
-FILE = "filters.npz"
+FILTERS = "filters"
+"""Stem of the file in the folder of a job."""
+
 BEFORE, AFTER = "before_", "after_"
 
 FilterRecord = Mapping[str, np.ndarray]
@@ -38,35 +40,20 @@ def record_filters(model: Tagger, before: PyTree, after: PyTree) -> FilterRecord
     return record
 
 
-def write_filters(folder: Path, record: FilterRecord | None) -> None:
-    """Writes the record of a cell; one of an earlier training that is no longer true is removed.
+def save_filter_figure(record: Path, path: Path, title: str) -> Path:
+    """Returns the path of the figure of a model's filters after writing it.
 
     Args:
-        folder: of the cell.
-        record: from `record_filters`.
-    """
-    if record is None:
-        (folder / FILE).unlink(missing_ok=True)
-    else:
-        np.savez_compressed(folder / FILE, **record)
-
-
-def save_filter_figure(folder: Path, path: Path, title: str) -> Path | None:
-    """Returns the path of the figure of a cell's filters after writing it, None without filters.
-
-    Args:
-        folder: of the cell.
+        record: file with the arrays of `record_filters`.
         path: of the figure.
         title: names model and data set.
     """
-    if not (folder / FILE).exists():
-        return None
-    with np.load(folder / FILE) as record:
+    with np.load(record) as stored:
         before, after = (
-            {n.removeprefix(prefix): record[n] for n in record.files if n.startswith(prefix)}
+            {n.removeprefix(prefix): stored[n] for n in stored.files if n.startswith(prefix)}
             for prefix in (BEFORE, AFTER)
         )
         figure = draw_filters(
-            before, after, title=title, mode=str(record["mode"]), bin_hz=float(record["bin_hz"])
+            before, after, title=title, mode=str(stored["mode"]), bin_hz=float(stored["bin_hz"])
         )
     return save_figure(figure, path)

@@ -1,0 +1,1 @@
+"""Tagging, from scratch and transferred: the first task."""

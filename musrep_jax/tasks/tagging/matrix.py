@@ -1,0 +1,149 @@
+"""The jobs of tagging: a matrix of sources, targets, models, modes, seeds and training sizes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from musrep_jax.config import ConfigError, choose, split_list
+from musrep_jax.tasks.jobs import Job, check_jobs
+from musrep_jax.tasks.settings import parse_integers
+
+SCRATCH = "scratch"
+MODES = (SCRATCH, "output_layer", "all_layers")
+EXPORT_PREFIX = "export:"
+
+
+def make_job(
+    target: str,
+    model: str,
+    mode: str = SCRATCH,
+    source: str | None = None,
+    seed: int = 0,
+    num_train_tracks: int = 0,
+    study: Mapping[str, Any] | None = None,
+) -> Job:
+    """Returns the job of training and testing one tagger.
+
+    Args:
+        target: data set that is trained and tested on.
+        model: model name.
+        mode: one of `MODES`.
+        source: data set the parameters come from, or `export:DIRECTORY`, or None for scratch.
+        seed: of the initial values, the order of the data and the crops.
+        num_train_tracks: labeled tracks of the target used for training; 0 is all of them.
+        study: see `Job.study`.
+    """
+    fields = {
+        "source": source,
+        "target": target,
+        "model": model,
+        "mode": mode,
+        "seed": seed,
+        "num_train_tracks": num_train_tracks,
+    }
+    needs = ()
+    if source is not None and not source.startswith(EXPORT_PREFIX):
+        needs = (make_job(source, model, seed=seed, study=study).key,)
+    return Job("tagging", fields, needs, study or {})
+
+
+def find_scratch(job: Job, jobs: Sequence[Job]) -> Job | None:
+    """Returns the job from scratch that a transfer is compared with, None without one.
+
+    Args:
+        job: from a source.
+        jobs: to look among.
+    """
+    wanted = {**job.fields, "source": None, "mode": SCRATCH}
+    found = [
+        other for other in jobs
+        if other.fields == wanted and other.study.items() <= job.study.items()
+    ]  # fmt: skip
+    return found[0] if found else None
+
+
+def plan_jobs(
+    *,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    models: Sequence[str],
+    modes: Sequence[str],
+    seeds: Sequence[int],
+    num_train_tracks: Sequence[int] = (0,),
+) -> list[Job]:
+    """Returns the jobs of a transfer matrix, each after the one it starts from.
+
+    A source is trained from scratch on all of its tracks; every target is trained in every mode,
+    and from every source but itself, at every number of training tracks. Jobs that serve two ends
+    (a target that is also a source) appear once.
+
+    Args:
+        sources: data set names, or `export:DIRECTORY`.
+        targets: data set names.
+        models: model names.
+        modes: of `MODES`.
+        seeds: integers.
+        num_train_tracks: training set sizes; 0 is all tracks.
+
+    Returns:
+        Jobs without duplicates.
+
+    Raises:
+        ConfigError: if a mode does not exist, nothing is left to do, or two jobs would be written
+            under one name.
+    """
+    for mode in modes:
+        choose(mode, MODES, "transfer.modes")
+    jobs: list[Job] = []
+    for model in models:
+        for seed in seeds:
+            if any(mode != SCRATCH for mode in modes):
+                jobs += [
+                    make_job(source, model, seed=seed)
+                    for source in sources
+                    if not source.startswith(EXPORT_PREFIX)
+                ]
+            for target in targets:
+                for size in num_train_tracks:
+                    common = dict(target=target, model=model, seed=seed, num_train_tracks=size)
+                    for mode in modes:
+                        if mode == SCRATCH:
+                            jobs.append(make_job(**common))
+                            continue
+                        for source in sources:
+                            if source != target:
+                                jobs.append(make_job(source=source, mode=mode, **common))
+    if not jobs:
+        raise ConfigError(
+            "There is nothing to do: name at least one target, one mode and one seed, and a source "
+            "that is not the target."
+        )
+    return check_jobs(jobs)
+
+
+def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
+    """Returns the jobs that a config asks for; lists are comma separated.
+
+    Args:
+        config: with `source` and `target` (`configs/transfer.py`), or with `data.name` and
+            `data.path` for a training from scratch on one data set (`configs/tagging.py`).
+
+    Raises:
+        ConfigError: if a setting cannot be read, or nothing is left to do.
+    """
+    if "target" in config:
+        sources, targets = split_list(config.source), split_list(config.target)
+        modes = split_list(config.transfer.modes)
+    else:
+        path = config.data.path
+        sources, modes = (), (SCRATCH,)
+        targets = (f"{config.data.name}:{path}" if path else config.data.name,)
+    return plan_jobs(
+        sources=sources,
+        targets=targets,
+        models=split_list(config.model.name),
+        modes=modes,
+        seeds=parse_integers(config.seeds, "seeds"),
+        num_train_tracks=parse_integers(config.num_train_tracks, "num_train_tracks"),
+    )

@@ -1,0 +1,103 @@
+"""What a person sees of taggers: the tables, `results.md`, the figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ml_collections
+
+from musrep_jax.reporting import figures, run_figures, tables
+from musrep_jax.tasks.jobs import title_of, with_display_names
+from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
+from musrep_jax.tasks.task import JobFigure, Result, Tables
+
+
+def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) -> Tables:
+    """Returns the table of a tagging or transfer experiment, and every job label by label.
+
+    Args:
+        results: of all jobs.
+        config: of the experiment.
+    """
+    shown = [with_display_names(result) for result in results]
+    notes = notes_on(shown, config)
+    return Tables(
+        text=tables.make_results_table(shown, style="text", notes=notes),
+        markdown=tables.make_results_table(shown, notes=notes),
+        sections=make_sections(shown),
+    )
+
+
+def make_sections(shown: Sequence[Result]) -> list[tuple[str, str]]:
+    """Returns title and Markdown of every job that did not fail, label by label.
+
+    Args:
+        shown: results with display names.
+    """
+    return [
+        (
+            title_of(result),
+            f"{tables.format_report_summary(result)}\n\n{tables.make_per_label_table(result)}",
+        )
+        for result in shown
+        if result["error"] is None
+    ]
+
+
+def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Returns the paths of transfer matrices and learning curves, where there are transfers.
+
+    Args:
+        results: of all jobs.
+        folder: of the figures.
+    """
+    shown = [with_display_names(result) for result in results]
+    synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
+    if not any(result["source"] for result in shown):
+        return []
+    return figures.save_transfer_figures(shown, folder, synthetic=synthetic)
+
+
+def list_figures(result: Result, folder: Path) -> list[JobFigure]:
+    """Returns the figures of one tagger: its labels (from scratch only) and harmonic filters.
+
+    Args:
+        result: of the job.
+        folder: of the job.
+    """
+    title = title_of(with_display_names(result))
+
+    def save_labels(path: Path) -> None:
+        figures.save_figure(run_figures.draw_per_label_bars(result, title=title), path)
+
+    def save_filters(path: Path) -> None:
+        save_filter_figure(filters, path, title)
+
+    filters, found = folder / f"{FILTERS}.npz", []
+    if result["source"] is None:
+        found.append(JobFigure("labels", folder / "result.json", save_labels))
+    if filters.exists():
+        found.append(JobFigure("filters", filters, save_filters))
+    return found
+
+
+def notes_on(results: Sequence[Result], config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the sentences that keep a table honest."""
+    notes = []
+    if any(result.get("is_synthetic") for result in results):
+        notes.append(
+            "Data sets named synthetic are generated: these numbers say whether the method works "
+            "here, and nothing about real music cultures."
+        )
+    sizes = {
+        f"{r['model']} with {', '.join(f'{k}={v}' for k, v in r['model_deviations'].items())}"
+        for r in results
+        if r.get("model_deviations")
+    }
+    if sizes:
+        hint = ""
+        if config.model.size == "compact":
+            hint = "; --config.model.size=full takes the published sizes"
+        notes.append(f"Not the published size: {'; '.join(sorted(sizes))}{hint}.")
+    if any(result.get("skipped_labels") for result in results):
+        notes.append("Labels that could not be ranked are left out of the means and listed below.")
+    return notes
