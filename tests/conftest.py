@@ -39,3 +39,10 @@ def shared_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip("reference material (../shared) does not stand beside this checkout")
     return path
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch) -> None:
+    """No ffmpeg program, neither on the PATH nor of a package; for child processes too."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")

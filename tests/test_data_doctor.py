@@ -13,9 +13,11 @@ import damaged_audio
 import numpy as np
 import pytest
 import soundfile
+from encoded_audio import encode
 
 from musrep_jax.cli import app
-from musrep_jax.data.audio.containers import Container, read_container
+from musrep_jax.data.audio.containers import read_container
+from musrep_jax.data.audio.formats import Container
 from musrep_jax.data.audio.mpeg import read_mpeg
 from musrep_jax.data.corpora.builder import CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
@@ -165,15 +167,19 @@ def facts_of(seconds=10.0, **container):
         (facts_of(), 10.5, []),
         (facts_of(), 12.0, ["truncated"]),
         (facts_of(), 8.0, ["length"]),
-        (facts_of(held=10.0, promised=12.0), None, ["truncated"]),
-        (facts_of(held=10.0, promised=12.0), 10.0, ["length"]),
-        (facts_of(held=10.0, promised=10.02, slack=0.04), None, []),
-        (facts_of(held=10.0, cut="it is cut"), None, ["truncated"]),
-        (facts_of(held=10.0, cut="it is cut"), 10.0, ["length"]),
-        (facts_of(held=10.0, promised=10.0, cut="it is cut"), None, ["length"]),
-        (facts_of(held=10.0, broken="a hole"), None, ["damaged"]),
-        (facts_of(held=12.0), None, ["damaged"]),
-        (facts_of(held=10.1, trimmed=0.07), None, []),
+        (facts_of(actual_seconds=10.0, declared_seconds=12.0), None, ["truncated"]),
+        (facts_of(actual_seconds=10.0, declared_seconds=12.0), 10.0, ["length"]),
+        (facts_of(actual_seconds=10.0, declared_seconds=10.02, tolerance_seconds=0.04), None, []),
+        (facts_of(actual_seconds=10.0, truncation="it is cut"), None, ["truncated"]),
+        (facts_of(actual_seconds=10.0, truncation="it is cut"), 10.0, ["length"]),
+        (
+            facts_of(actual_seconds=10.0, declared_seconds=10.0, truncation="it is cut"),
+            None,
+            ["length"],
+        ),
+        (facts_of(actual_seconds=10.0, corruption="a hole"), None, ["damaged"]),
+        (facts_of(actual_seconds=12.0), None, ["damaged"]),
+        (facts_of(actual_seconds=10.1, padding_seconds=0.07), None, []),
     ],
 )
 def test_the_stronger_word_on_length_counts(facts, expected, kinds):
@@ -235,7 +241,7 @@ def test_a_header_that_does_not_know_the_length_promises_nothing(tmp_path):
     content = write_tone(tmp_path / "x.wav").read_bytes()
     for size in (b"\xff\xff\xff\xff", b"\x00\x00\x00\x00"):
         container = read_container(content[:40] + size + content[44:-100])
-        assert (container.promised, container.cut) == (None, "")
+        assert (container.declared_seconds, container.truncation) == (None, "")
     off_by_the_header = (len(content)).to_bytes(4, "little")
     (tmp_path / "x.wav").write_bytes(content[:40] + off_by_the_header + content[44:])
     assert not kinds_of(tmp_path / "x.wav") & set(FAULTS)
@@ -270,20 +276,21 @@ def test_log_mel_archives(tmp_path):
 
 
 def test_what_needs_ffmpeg_is_no_fault(tmp_path, monkeypatch):
-    path = tmp_path / "music.m4a"
-    path.write_bytes(b"\x00\x00\x00\x20ftypM4A " + bytes(20) + b"\x00\x00\x00\x08moov")
+    music = damaged_audio.make_music(np.random.default_rng(0), 2.0, 44100, 2)
+    path = encode(tmp_path / "music.m4a", music, 44100)
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    (tmp_path / "half.m4a").write_bytes(half)
+    assert kinds_of(path) == set()
+    assert kinds_of(tmp_path / "half.m4a") == {"truncated"}
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
     assert kinds_of(path) == {"not_decoded"}
-    (tmp_path / "cut.m4a").write_bytes(path.read_bytes()[:-12] + b"\x00\x00\xff\xffmdat")
-    assert kinds_of(tmp_path / "cut.m4a") == {"truncated"}
-    decoded = write_tone(tmp_path / "decoded.au", subtype="FLOAT")
+    assert kinds_of(tmp_path / "half.m4a") == {"truncated"}
     program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\n/bin/cat '{decoded}'\n")
+    program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(program.parent))
-    assert kinds_of(path) == set()
-    program.write_text("#!/bin/sh\nexit 1\n")
     assert kinds_of(path) == {"dead"}
 
 

@@ -69,6 +69,8 @@ OUTSIDE = {
 
 EXCEPTIONS = {
     "training/checkpoints.py": {"orbax"},
+    "data/audio/ffmpeg.py": {"imageio_ffmpeg"},
+    "data/audio/opening.py": {"soundfile"},
     "data/audio/reading.py": {"soundfile", "soxr"},
     "data/build/beam.py": {"apache_beam"},
     "data/audio/decoders.py": {"soxr"},

@@ -195,8 +195,8 @@ def describe_next_steps(found: "Diagnosis", is_corpus: bool) -> list[str]:
         told.append(f"Unchanged since the last run, and not decoded again: {found.num_cached:,}.")
     if "not_decoded" in kinds:
         told.append(
-            f"Not decoded: {len(kinds['not_decoded']):,}. Install the ffmpeg program and run this "
-            "again."
+            f"Not decoded: {len(kinds['not_decoded']):,}. Install ffmpeg (the extra "
+            "musrep_jax[ffmpeg]) and run this again."
         )
     if found.quarantine is None:
         told.append("No quarantine list was written.")

@@ -23,7 +23,7 @@ from musrep_jax.tfds_builders.audio_folder.label_table import (
     read_label_table,
 )
 
-from musrep_jax.data.audio.reading import AudioError, open_audio, read_audio
+from musrep_jax.data.audio.reading import AudioError, measure_length, open_audio, read_audio
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import SPLITS, DatasetSpec
@@ -294,10 +294,13 @@ def _find_quarantined_paths(
 def _seconds(path: pathlib.Path, num_bytes: int) -> float:
     """Returns how long a file says it is, within reason; 0 if it cannot be opened."""
     try:
-        with open_audio(path, path.name) as file:
-            return min(file.frames / file.samplerate, num_bytes / _MIN_BYTES_PER_SECOND)
+        seconds = measure_length(path)
+        if seconds is None:
+            with open_audio(path, path.name) as file:
+                seconds = file.frames / file.samplerate
     except AudioError:
         return 0.0
+    return min(seconds, num_bytes / _MIN_BYTES_PER_SECOND)
 
 
 def _choose_labels(

@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from musrep_jax.data.audio.containers import AUDIO_SUFFIXES
+from musrep_jax.data.audio.formats import AUDIO_SUFFIXES
 from musrep_jax.data.specs import SPLITS
 
 TABLE_NAME = "labels.tsv"

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import pathlib
 import queue
 import signal
 import subprocess
@@ -20,14 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.audio.reading import (
-    AudioError,
-    mix_down,
-    no_audio,
-    not_finite,
-    open_audio,
-    read_blocks,
-)
+from musrep_jax.data.audio.reading import AudioError, stream_audio
 
 _PREFETCH_BLOCKS = 16
 """Of one file, a quarter of a million frames each: some minutes."""
@@ -145,44 +137,6 @@ def decode_files(
             decoder.kill()
             thread.join()
             decoder.close()
-
-
-def stream_audio(
-    path: str | os.PathLike, sample_rate: int, name: str | None = None
-) -> Iterator[np.ndarray]:
-    """Yields a whole file, mono, block by block, in memory that does not grow with its length.
-
-    The blocks joined are bit for bit what `read_audio` returns for the same file and rate.
-
-    Args:
-        path: of a file.
-        sample_rate: in Hz; the audio is resampled to it.
-        name: what to call the file in messages; by default its path.
-
-    Returns:
-        An iterator of float32 (samples,); no block is empty.
-
-    Raises:
-        AudioError: as `read_audio`, when the place of the damage is reached.
-    """
-    import soxr
-
-    name, has_any = name or str(path), False
-    with open_audio(pathlib.Path(path), name) as file:
-        stream = None
-        if file.samplerate != sample_rate:
-            stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, quality="HQ")
-        for block in read_blocks(file, name):
-            has_any, mixed = True, mix_down(block)
-            if not np.isfinite(mixed).all():
-                raise not_finite(name)
-            mixed = stream.resample_chunk(mixed) if stream else mixed
-            if len(mixed):
-                yield mixed
-        if stream and len(rest := stream.resample_chunk(np.zeros(0, np.float32), last=True)):
-            yield rest
-    if not has_any:
-        raise no_audio(name)
 
 
 class _Decoder:

@@ -147,19 +147,24 @@ def read_frame_header(head: bytes) -> FrameHeader | None:
 
 
 def find_frame(
-    data: bytes, start: int, end: int, kind: tuple[int, int, int] | None = None
+    data: bytes,
+    start: int,
+    end: int,
+    kind: tuple[int, int, int] | None = None,
+    min_frames: int = 1,
 ) -> int | None:
     """Returns where the next frame begins, or None; a chance likeness is not taken for one.
 
     Args:
         data: the file's content.
         start: where to begin to look.
-        end: where the audio ends.
+        end: where to end; the frames that follow are looked at beyond it.
         kind: of the frames that are looked for; None for any.
+        min_frames: that must follow one another where the file ends soon.
     """
-    position = data.find(b"\xff", start, end)
+    position, audio_end = data.find(b"\xff", start, end), _find_audio_end(data)
     while position >= 0:
-        if _is_frame(data, position, end, kind):
+        if _is_frame(data, position, audio_end, kind, min_frames):
             return position
         position = data.find(b"\xff", position + 1, end)
     return None
@@ -176,7 +181,9 @@ def skip_id3(data: bytes, position: int = 0) -> int:
     return min(position, len(data))
 
 
-def _is_frame(data: bytes, position: int, end: int, kind: tuple[int, int, int] | None) -> bool:
+def _is_frame(
+    data: bytes, position: int, end: int, kind: tuple[int, int, int] | None, min_frames: int
+) -> bool:
     """Returns whether frames of one kind follow one another from here, to the end if it is near."""
     for count in range(_MIN_CONSECUTIVE_FRAMES):
         frame = read_frame_header(data[position : position + 4])
@@ -185,8 +192,8 @@ def _is_frame(data: bytes, position: int, end: int, kind: tuple[int, int, int] |
         kind = frame.kind
         position += frame.length
         if position + 4 > end:
-            # At the end one frame is enough, if it is whole or others came before it.
-            return count > 0 or position <= end
+            # At the end one frame may be enough, if it is whole or others came before it.
+            return count + 1 >= min_frames and (count > 0 or position <= end)
     return True
 
 

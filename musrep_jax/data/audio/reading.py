@@ -1,20 +1,29 @@
-"""Reading audio files: any format of libsndfile, any rate, whole or in excerpts.
+"""Reading audio files: any format, any rate, whole or in excerpts.
 
-The only file that reads with soundfile, imported on use. What libsndfile does not read (AAC, ALAC,
-WMA) goes through the `ffmpeg` program where there is one.
+What was read whole is compared with the length that the file's headers state: half a recording is
+refused.
 """
 
-import io
+import contextlib
 import math
 import os
 import pathlib
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from musrep_jax.data.audio.containers import find_missing_audio, find_visible_damage
+from musrep_jax.data.audio.errors import AudioError as AudioError
+from musrep_jax.data.audio.errors import (
+    make_no_audio_error,
+    make_not_finite_error,
+    make_too_short_error,
+)
+from musrep_jax.data.audio.formats import Container
+from musrep_jax.data.audio.opening import format_libsndfile_error, inspect_audio
+from musrep_jax.data.audio.opening import open_audio as open_audio
+from musrep_jax.data.audio.stderr_filter import silence_libmpg123
 
 _BLOCK_FRAMES = 1 << 18
 _RESAMPLER_MARGIN_SECONDS = 0.05
@@ -22,26 +31,10 @@ _RESAMPLER_MARGIN_SECONDS = 0.05
 _WARM_UP_FRAMES = {"MP3": 24 * 1152, "OPUS": 3840}
 """What must be decoded before an excerpt. MP3: its bit reservoir reaches back over several frames,
 many where frames are small (measured; 24 gave no error). Opus: 80 ms (RFC 7845, 4.6)."""
+SILENCE_LEVEL = 1e-4
+"""-80 dBFS: three steps of 16 bits, which holds dither and what lossy decoders make of silence."""
 _OGG_TAIL_BYTES = 2 * 65307
 """Two pages of the greatest size (RFC 3533, 6)."""
-_MAX_LEADING_JUNK_BYTES = 1 << 16
-_MAGIC = (b"RIFF", b"RIFX", b"fLaC", b"OggS", b"FORM", b".snd")
-_FFMPEG_TIMEOUT_SECONDS = 600
-_SF_ERR_UNRECOGNISED_FORMAT = 1
-_SFE_BAD_FILE = 7
-"""What libsndfile 1.2.2 also answers to an mp3 without a whole frame."""
-
-
-class AudioError(ValueError):
-    """Audio cannot be used; the message is one sentence that names the file and the reason.
-
-    Attributes:
-        reason: the sentence without the name of the file.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} {reason}")
-        self.reason = reason
 
 
 def read_audio(
@@ -72,54 +65,129 @@ def read_audio(
         float32 (samples,), or (samples, channels) unless `mono`; and the sample rate in Hz.
 
     Raises:
-        AudioError: if there is no such file, it is empty, damaged or of an unknown format, it
-            holds no audio, or samples that are not finite.
+        AudioError: if there is no such file, it is empty, damaged, cut short or of an unknown
+            format, it holds no audio, or samples that are not finite.
     """
     if isinstance(source, bytes):
         name = name or "the audio"
     else:
         source = pathlib.Path(source)
         name = name or str(source)
+    if start == 0 and num_frames is None:
+        blocks, rate = _stream_whole(source, name, sample_rate, mono)
+        return _join(list(blocks)), rate
     with open_audio(source, name) as file:
-        rate = file.samplerate
-        wanted = int(sample_rate or rate)
-        if start == 0 and num_frames is None:
-            audio = resample(_read(file, name, 0, 0, None, mono), rate, wanted)
-        else:
-            last_seekable_frame = _last_seekable_frame(file, source) if file.seekable() else 0
-            audio = _read_excerpt(file, name, last_seekable_frame, wanted, start, num_frames, mono)
-    if num_frames is None and start == 0 and not len(audio):
-        raise no_audio(name)
+        wanted = int(sample_rate or file.samplerate)
+        seekable_to = _last_seekable_frame(file, source) if file.seekable() else 0
+        audio = _read_excerpt(file, name, seekable_to, wanted, start, num_frames, mono)
     if not np.isfinite(audio).all():
-        raise not_finite(name)
+        raise make_not_finite_error(name)
+    if num_frames is None or len(audio) < num_frames:
+        # The file is over: is that where it should be?
+        _check_length(inspect_audio(source, name), name, (start + len(audio)) / wanted)
     return audio, wanted
 
 
-def open_audio(source: pathlib.Path | bytes, name: str) -> Any:
-    """Returns an open `soundfile.SoundFile`, after stripping tags or a run of ffmpeg if need be.
+def stream_audio(
+    path: str | os.PathLike, sample_rate: int, name: str | None = None
+) -> Iterator[np.ndarray]:
+    """Yields a whole file, mono, block by block, in memory that does not grow with its length.
+
+    The blocks joined are bit for bit what `read_audio` returns for the same file and rate.
 
     Args:
-        source: path of a file, or the bytes of one.
-        name: what to call it in messages.
+        path: of a file.
+        sample_rate: in Hz; the audio is resampled to it.
+        name: what to call the file in messages; by default its path.
+
+    Returns:
+        An iterator of float32 (samples,); no block is empty.
 
     Raises:
-        AudioError: if there is no such file, it may not be read, or it is empty or of an unknown
-            format. Bytes without a header are unknown too: libsndfile takes any in a file called
-            `.au` or `.snd` for mu-law, which makes noise of them.
+        AudioError: as `read_audio`, when the place of the damage is reached.
     """
-    if not isinstance(source, bytes) and not source.is_file():
-        reason = "it is a folder" if source.is_dir() else "there is no such file"
-        raise AudioError(name, f"cannot be read: {reason}.")
-    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
-        raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
-    try:
-        file = _open(source, name)
-    except OSError as error:
-        raise AudioError(name, f"cannot be read: {error.strerror}.") from error
-    if file.format == "RAW":
-        file.close()
-        raise AudioError(name, "cannot be read: it has no header that says what it holds.")
-    return file
+    blocks, _ = _stream_whole(pathlib.Path(path), name or str(path), sample_rate, mono=True)
+    yield from blocks
+
+
+def measure_length(path: str | os.PathLike) -> float | None:
+    """Returns how long a file says that it is, in seconds; nothing is decoded.
+
+    Args:
+        path: of a file.
+
+    Returns:
+        None where its headers do not tell.
+
+    Raises:
+        AudioError: if it cannot be read, or is plainly no audio.
+    """
+    container = inspect_audio(pathlib.Path(path), str(path))
+    told = (container.declared_seconds, container.actual_seconds)
+    return min((seconds for seconds in told if seconds is not None), default=None)
+
+
+def _stream_whole(
+    source: pathlib.Path | bytes, name: str, sample_rate: int | None, mono: bool
+) -> tuple[Iterator[np.ndarray], int]:
+    """Returns the blocks of a file, of which none is empty, and their rate; see `read_audio`."""
+    container = inspect_audio(source, name)
+    damage = find_visible_damage(container)
+    if damage is not None:
+        raise AudioError(name, f"cannot be used: it is {damage[0]}: {damage[1]}.")
+    file = open_audio(source, name, container)
+    rate = int(sample_rate or file.samplerate)
+
+    def blocks() -> Iterator[np.ndarray]:
+        with file:
+            yield from _resample_blocks(file, name, container, rate, mono)
+
+    return blocks(), rate
+
+
+def _resample_blocks(
+    file: Any, name: str, container: Container, wanted: int, mono: bool
+) -> Iterator[np.ndarray]:
+    import soxr
+
+    stream, num_frames, has_any = None, 0, False
+    if file.samplerate != wanted:
+        channels = 1 if mono else file.channels
+        stream = soxr.ResampleStream(file.samplerate, wanted, channels, quality="HQ")
+    for block in read_blocks(file, name):
+        num_frames += len(block)
+        block = mix_down(block) if mono else block
+        if not np.isfinite(block).all():
+            raise make_not_finite_error(name)
+        block = stream.resample_chunk(block) if stream else block
+        if len(block):
+            has_any = True
+            yield block
+    if not num_frames:
+        raise make_no_audio_error(name)
+    announced = file.frames / file.samplerate if file.format in ("FLAC", "OGG") else None
+    _check_length(container, name, num_frames / file.samplerate, announced)
+    if stream:
+        empty = np.zeros(0 if mono else (0, file.channels), np.float32)
+        rest = stream.resample_chunk(empty, last=True)
+        if len(rest):
+            has_any = True
+            yield rest
+    if not has_any:
+        raise make_too_short_error(name, num_frames, file.samplerate, wanted)
+
+
+def _check_length(
+    container: Container, name: str, seconds: float, announced: float | None = None
+) -> None:
+    """Raises if a file holds less than its headers, or what decodes it, announced."""
+    missing = find_missing_audio(container, seconds, announced)
+    if missing is not None:
+        raise AudioError(name, f"cannot be used: it is {missing[0]}: {missing[1]}.")
+
+
+def _join(blocks: list[np.ndarray]) -> np.ndarray:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def read_blocks(
@@ -144,12 +212,15 @@ def read_blocks(
     import soundfile
 
     done = 0
+    quiet = silence_libmpg123 if file.format == "MP3" else contextlib.nullcontext
     try:
         if start:
-            file.seek(start)
+            with quiet():
+                file.seek(start)
         while num_frames is None or done < num_frames:
             size = _BLOCK_FRAMES if num_frames is None else min(_BLOCK_FRAMES, num_frames - done)
-            block = file.read(size, dtype="float32", always_2d=True)
+            with quiet():
+                block = file.read(size, dtype="float32", always_2d=True)
             if not len(block):
                 return
             done += len(block)
@@ -158,7 +229,7 @@ def read_blocks(
         raise AudioError(
             name,
             f"cannot be read: it is damaged {(start + done) / file.samplerate:.1f} s "
-            f"after its start ({_reason(error)}).",
+            f"after its start ({format_libsndfile_error(error)}).",
         ) from error
 
 
@@ -237,9 +308,12 @@ def _read(
             kept = block[max(0, skip - done) :]
             done += len(block)
             blocks.append(mix_down(kept) if mono else kept)
-    if not blocks:
-        blocks = [np.zeros(0 if mono else (0, file.channels), np.float32)]
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return _join(blocks or [np.zeros(0 if mono else (0, file.channels), np.float32)])
+
+
+def is_silent(audio: np.ndarray) -> bool:
+    """Returns whether nothing of a waveform, of any shape, reaches `SILENCE_LEVEL`."""
+    return bool(audio.max(initial=0.0) < SILENCE_LEVEL and audio.min(initial=0.0) > -SILENCE_LEVEL)
 
 
 def mix_down(audio: np.ndarray) -> np.ndarray:
@@ -282,110 +356,3 @@ def _last_seekable_frame(file: Any, source: pathlib.Path | bytes) -> int:
     if file.subtype == "OPUS":
         position = position * file.samplerate // 48000 - _WARM_UP_FRAMES["OPUS"]
     return max(0, position)
-
-
-def _open(source: pathlib.Path | bytes, name: str) -> Any:
-    """Returns an open `soundfile.SoundFile`, after stripping tags or a run of ffmpeg if need be."""
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(_to_libsndfile_source(source))
-    except soundfile.LibsndfileError as error:
-        first_error = error
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    stripped = _strip_tags(content)
-    if len(stripped) < len(content):
-        try:
-            return soundfile.SoundFile(io.BytesIO(stripped))
-        except soundfile.LibsndfileError:
-            # The first error is the one that describes the file as the user knows it.
-            stripped = b""
-    reason = _reason(first_error)
-    if shutil.which("ffmpeg"):
-        return _open_with_ffmpeg(source, name, reason)
-    hint = " (m4a, mp4, aac and wma need the ffmpeg program)"
-    is_unknown = first_error.code == _SF_ERR_UNRECOGNISED_FORMAT
-    raise AudioError(
-        name, f"cannot be read: {reason}{hint if is_unknown else ''}."
-    ) from first_error
-
-
-def _to_libsndfile_source(source: pathlib.Path | bytes) -> Any:
-    """Returns what soundfile can open; a name that is not UTF-8 only as the bytes that it is."""
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    return source if os.name == "nt" else os.fsencode(source)
-
-
-def _strip_tags(content: bytes) -> bytes:
-    """Returns a file's bytes from the first sign of audio on, past ID3v2 tags and leading junk."""
-    start = 0
-    while content[start : start + 3] == b"ID3" and len(content) >= start + 10:
-        size = 0
-        for byte in content[start + 6 : start + 10]:  # Four times 7 bits ("syncsafe").
-            size = size << 7 | byte & 0x7F
-        start += 10 + size
-    window = content[start : start + _MAX_LEADING_JUNK_BYTES]
-    for position in range(len(window) - 3):
-        if window[position : position + 4] in _MAGIC or _is_mpeg_frame(window, position):
-            return content[start + position :]
-    return content[start:]
-
-
-def _is_mpeg_frame(window: bytes, position: int) -> bool:
-    """Returns whether an MPEG audio frame header may begin here (ISO 11172-3, 2.4.1.3)."""
-    first, second, third = window[position], window[position + 1], window[position + 2]
-    if first != 0xFF or second & 0xE0 != 0xE0:
-        return False
-    version, layer = second >> 3 & 3, second >> 1 & 3
-    return version != 1 and layer != 0 and third >> 4 not in (0, 15) and third >> 2 & 3 != 3
-
-
-def _open_with_ffmpeg(source: pathlib.Path | bytes, name: str, reason: str) -> Any:
-    """Returns the open file that ffmpeg decoded into; raises `AudioError` if it cannot."""
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = source
-        if isinstance(source, bytes):
-            # A file, not a pipe: the index of an mp4 may stand at its end.
-            path = pathlib.Path(folder, "encoded")
-            path.write_bytes(source)
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-vn"]
-        command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-        try:
-            result = subprocess.run(command, capture_output=True, timeout=_FFMPEG_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise AudioError(
-                name,
-                f"cannot be read: {reason}, and ffmpeg took longer than "
-                f"{_FFMPEG_TIMEOUT_SECONDS} s.",
-            ) from error
-    try:
-        if result.returncode == 0:
-            return soundfile.SoundFile(io.BytesIO(result.stdout))
-    except soundfile.LibsndfileError:
-        result.stderr += b" it wrote no audio"
-    said = result.stderr.decode("utf-8", "replace").strip().splitlines()
-    raise AudioError(
-        name,
-        f"cannot be read: {reason}, and ffmpeg cannot either"
-        f" ({said[-1].strip() if said else f'exit status {result.returncode}'}).",
-    )
-
-
-def no_audio(name: str) -> AudioError:
-    """Returns the error of a file that opens and has no frames."""
-    return AudioError(name, "cannot be used: it holds no audio (0 frames were decoded).")
-
-
-def not_finite(name: str) -> AudioError:
-    """Returns the error of audio with samples that are no numbers."""
-    return AudioError(name, "cannot be used: it holds samples that are not finite (NaN, Inf).")
-
-
-def _reason(error: Any) -> str:
-    """Returns what libsndfile says of an error, as a clause."""
-    if error.code == _SFE_BAD_FILE:
-        return "it is too short or damaged, no whole frame of audio was found"
-    return str(error.error_string).strip().rstrip(".") or f"libsndfile error {error.code}"

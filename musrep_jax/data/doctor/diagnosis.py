@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from musrep_jax.data.audio.containers import AUDIO_SUFFIXES, MAGIC_BYTES, has_audio_signature
+from musrep_jax.data.audio.containers import MAGIC_BYTES, has_audio_signature
+from musrep_jax.data.audio.formats import AUDIO_SUFFIXES
 from musrep_jax.data.doctor.findings import (
     FAULTS,
     NOTES,
@@ -34,7 +35,7 @@ from musrep_jax.data.doctor.quarantine import (
     write_quarantine,
 )
 
-_MEASUREMENT_VERSION = 2
+_MEASUREMENT_VERSION = 3
 """Goes up when `Facts` are measured otherwise: what was kept then counts no more."""
 _READ_PERMISSION_BITS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
@@ -185,7 +186,7 @@ def examine(
                 findings.append(_unreadable(path, found))
             else:
                 facts[path] = found
-                if not found.lacks_ffmpeg:  # it may be installed tomorrow
+                if not found.is_ffmpeg_missing:  # it may be installed tomorrow
                     memory.keep(path, found)
             num_done += 1
             progress(num_done, len(present))

@@ -19,8 +19,11 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
-from musrep_jax.data.audio.containers import SUFFIXES
-from musrep_jax.data.doctor.measurements import SILENCE_LEVEL, Facts
+from musrep_jax.data.audio.containers import find_missing_audio
+from musrep_jax.data.audio.ffmpeg import FFMPEG_ADVICE
+from musrep_jax.data.audio.formats import SUFFIXES, TITLES
+from musrep_jax.data.audio.reading import SILENCE_LEVEL
+from musrep_jax.data.doctor.measurements import Facts
 from musrep_jax.data.doctor.quarantine import escape_path
 
 FAULTS = {
@@ -113,16 +116,19 @@ def judge(path: str, facts: Facts, expected: float | None = None) -> list[Findin
     container = facts.container
     if not facts.size:
         return [fault(path, "empty", "the file is empty (0 bytes).")]
-    if facts.lacks_ffmpeg:
-        if container.cut:
-            return [fault(path, "truncated", f"{container.cut}.")]
-        why = f"{container.format} needs the ffmpeg program, which is not installed"
-        return [note(path, "not_decoded", f"{why}.")]
+    if facts.is_ffmpeg_missing:
+        if container.truncation:
+            return [fault(path, "truncated", f"{container.truncation}.")]
+        title = TITLES.get(container.format, container.format)
+        why = f"{title} takes ffmpeg to decode: {FFMPEG_ADVICE}."
+        return [note(path, "not_decoded", why)]
     if facts.encoding.startswith("RAW/"):
         return [
             fault(path, "dead", "it has no header; its name alone makes it noise of raw bytes.")
         ]
     if facts.error and not facts.encoding:
+        if container.truncation:
+            return [fault(path, "truncated", f"{container.truncation}.")]
         what = f"it is {container.foreign}." if container.foreign else facts.error
         return [fault(path, "dead", what)]
     found = list(_find_name_issues(path, facts))
@@ -148,7 +154,7 @@ def _find_name_issues(path: str, facts: Facts) -> Iterator[Finding]:
 
 def _find_length_issues(path: str, facts: Facts, expected: float | None) -> Iterator[Finding]:
     container, seconds = facts.container, facts.seconds
-    trouble = _missing(facts)
+    trouble = _find_missing(facts)
     if expected is not None:
         tolerance = _TOLERANCE_SECONDS + min(_MAX_TOLERANCE_SECONDS, _TOLERANCE_SHARE * expected)
         told = f"{seconds:.2f} s of the {expected:.2f} s that the metadata tell"
@@ -162,32 +168,17 @@ def _find_length_issues(path: str, facts: Facts, expected: float | None) -> Iter
             )
     elif trouble:
         yield fault(path, trouble[0], f"{trouble[1]}.")
-    elif container.cut or container.broken:
-        what = container.cut or container.broken
+    elif container.truncation or container.corruption:
+        what = container.truncation or container.corruption
         yield note(path, "length", f"{what}, but all that its header promises is there.")
 
 
-def _missing(facts: Facts) -> tuple[str, str] | None:
+def _find_missing(facts: Facts) -> tuple[str, str] | None:
     """Returns (kind, clause) if the file itself tells that something of it is missing."""
-    container = facts.container
-    held = facts.seconds if container.held is None else container.held
-    promised, slack = container.promised, container.slack
-    if promised is None and facts.declared_frames is not None and facts.sample_rate:
-        promised = facts.declared_frames / facts.sample_rate
-    if promised is not None and held < promised - slack - 1e-9:
-        cut = f" ({container.cut})" if container.cut else ""
-        return "truncated", f"it holds {held:.2f} s of the {promised:.2f} s it promises{cut}"
-    has_kept_its_promise = container.promised is not None and container.held is not None
-    if container.cut and not has_kept_its_promise:
-        return "truncated", container.cut
-    if container.broken and not has_kept_its_promise:
-        return "damaged", container.broken
-    if facts.seconds < held - container.trimmed - _TOLERANCE_SECONDS - slack:
-        told = f"only {facts.seconds:.2f} s of its {held:.2f} s can be decoded"
-        # libsndfile 1.2.2 reads no further than the length that it guesses from the first frame.
-        remedy = "; ffmpeg -i FILE -c copy NEW.mp3 writes the header that it lacks"
-        return "damaged", told + (remedy if container.is_estimate else "")
-    return None
+    announced = None
+    if facts.declared_frames is not None and facts.sample_rate:
+        announced = facts.declared_frames / facts.sample_rate
+    return find_missing_audio(facts.container, facts.seconds, announced)
 
 
 def _find_sound_issues(path: str, facts: Facts) -> Iterator[Finding]:

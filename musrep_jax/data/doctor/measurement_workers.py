@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from musrep_jax.data.audio.containers import Container
+from musrep_jax.data.audio.formats import Container
 from musrep_jax.data.doctor.measurements import Facts, measure_file
 
 _READY = "ready"

@@ -10,17 +10,16 @@ import hashlib
 import mmap
 import os
 import pathlib
-import shutil
 from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.audio.containers import FFMPEG_FORMATS, Container, read_container
+from musrep_jax.data.audio.containers import read_container
+from musrep_jax.data.audio.ffmpeg import FfmpegFile
+from musrep_jax.data.audio.formats import Container
 from musrep_jax.data.audio.log_mel import FRONT_END
-from musrep_jax.data.audio.reading import AudioError, open_audio, read_blocks
+from musrep_jax.data.audio.reading import SILENCE_LEVEL, AudioError, open_audio, read_blocks
 
-SILENCE_LEVEL = 1e-4
-"""-80 dBFS: three steps of 16 bits, which holds dither and what lossy decoders make of silence."""
 WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
 _FLAT_TOP_LEVEL, _HIGH, _MEDIUM = 0.9, 0.85, 0.6
@@ -46,7 +45,7 @@ class Facts:
         num_frames: that were decoded.
         declared_frames: that libsndfile expects of it, or None where that is only an estimate.
         error: why it could not be opened or decoded to its end, as a clause; "".
-        lacks_ffmpeg: whether that is for want of the ffmpeg program.
+        is_ffmpeg_missing: whether that is for want of the ffmpeg program.
         sound: digest of the decoded samples as 16 bits, with rate and channels.
         num_not_finite: samples that are NaN or infinite.
         peak: greatest absolute value.
@@ -72,7 +71,7 @@ class Facts:
     num_frames: int = 0
     declared_frames: int | None = None
     error: str = ""
-    lacks_ffmpeg: bool = False
+    is_ffmpeg_missing: bool = False
     sound: str = ""
     num_not_finite: int = 0
     peak: float = 0.0
@@ -128,20 +127,20 @@ def measure_file(path: str | os.PathLike) -> Facts:
     }
     if not stat.st_size:
         return Facts(**facts)
-    measured = _measure_array(path) if is_array else _measure_audio(path, container.format)
+    measured = _measure_array(path) if is_array else _measure_audio(path, container)
     return Facts(**facts, **measured)
 
 
-def _measure_audio(path: pathlib.Path, kind: str) -> dict[str, Any]:
-    has_ffmpeg = shutil.which("ffmpeg") is not None
+def _measure_audio(path: pathlib.Path, container: Container) -> dict[str, Any]:
     try:
-        file = open_audio(path, "it")
+        file = open_audio(path, "it", container)
     except AudioError as error:
-        return {"error": error.reason, "lacks_ffmpeg": kind in FFMPEG_FORMATS and not has_ffmpeg}
+        return {"error": error.reason, "is_ffmpeg_missing": error.needs_ffmpeg}
     with file:
-        is_lossless = file.subtype.startswith(_LOSSLESS_SUBTYPES) and kind not in FFMPEG_FORMATS
+        is_decoded_by_ffmpeg = isinstance(file, FfmpegFile)
+        is_lossless = file.subtype.startswith(_LOSSLESS_SUBTYPES)
         found = {
-            "encoding": f"{file.format}/{file.subtype}" if kind not in FFMPEG_FORMATS else kind,
+            "encoding": file.format if is_decoded_by_ffmpeg else f"{file.format}/{file.subtype}",
             "sample_rate": file.samplerate,
             "channels": file.channels,
             "declared_frames": file.frames if file.format in ("FLAC", "OGG") else None,
