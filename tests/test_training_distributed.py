@@ -1,26 +1,21 @@
 """Several processes: found in the environment, told apart when they differ, and equal to one."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+from program_runs import SECONDS, output, processes, run_processes, wait_for
 
 from musrep_jax.config import ConfigError
 from musrep_jax.runtime import distributed
 from musrep_jax.training.checkpoints import load_export
 from musrep_jax.training.logs import read_rows
 
-SECONDS = 900
 MODEL = (
     "--config.model.name=fcn",
     "--config.model.n_channels=4",
@@ -28,58 +23,6 @@ MODEL = (
     "--config.model.pools=((2,2),(2,2),(2,2),(2,3),(3,4))",
 )
 NOT_COMPARED = {"cell", "seconds", "steps_per_second", "data_wait"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def processes(repository, folder, *flags):
-    """Starts main.py in as many processes as there are tuples of flags; kills what is left."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment |= {"JAX_PLATFORMS": "cpu"}
-    if len(flags) > 1:
-        environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{free_port()}"
-        environment["JAX_NUM_PROCESSES"] = str(len(flags))
-    started = []
-    try:
-        for index, words in enumerate(flags):
-            own = {"JAX_PROCESS_ID": str(index)} if len(flags) > 1 else {}
-            with (folder / f"output{index}").open("w") as file:
-                started.append(
-                    subprocess.Popen(
-                        [sys.executable, "main.py", *words],
-                        cwd=repository,
-                        env=environment | own,
-                        stdout=file,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-
-
-def output(folder, index=0):
-    return (folder / f"output{index}").read_text("utf-8")
-
-
-def run_processes(repository, folder, *flags):
-    """Returns the exit code and output of every process."""
-    with processes(repository, folder, *flags) as started:
-        codes = [process.wait(SECONDS) for process in started]
-    return [(code, output(folder, index)) for index, code in enumerate(codes)]
-
-
-def wait_for(text, folder, process):
-    end = time.monotonic() + SECONDS
-    while text not in output(folder):
-        assert process.poll() is None and time.monotonic() < end, output(folder)
-        time.sleep(0.2)
 
 
 def rows_of(workdir):
