@@ -112,7 +112,7 @@ def test_after_a_crash_and_a_signal_they_go_on_bit_for_bit(tmp_path, monkeypatch
         calls[len(self)] += 1
         if calls[18] == 6 * 15:  # labeled tracks of the teacher, in step 15
             raise OSError("the disk has gone")
-        if calls[16] == 30 * 25:  # tracks of the triplets, in step 25
+        if calls[16] == 30 * 28:  # triplets of step 28, prepared up to six steps before it
             os.kill(os.getpid(), signal.SIGTERM)
         return crop(self, *args, **kwargs)
 
