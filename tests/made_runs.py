@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 
-from musrep_jax.evaluation.tagging import make_report, to_json_safe
+from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.experiments.experiment import failure
 from musrep_jax.experiments.workdir import FORMAT
+from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks.tagging.matrix import make_job
 from musrep_jax.tasks.tagging.task import TaggingTask
 

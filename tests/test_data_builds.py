@@ -314,7 +314,7 @@ for name, options in [
         print("stopped")
 """
     stop = "from musrep_jax.data.build import shards\n" + (
-        "def full(*a): raise OSError(28, '')\nshards.write_bytes_atomically = full\n"
+        "def full(*a): raise OSError(28, '')\nshards.write_json = full\n"
     )
     for seed, text in ((1, stop + code), (2, code)):
         told = subprocess.run(
@@ -370,7 +370,7 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path, log, monkeyp
         if where == "piece":
             patch.setattr(shards, "_write_piece", full)
         elif where == "shard":
-            patch.setattr(shards, "write_bytes_atomically", full)
+            patch.setattr(shards, "write_json", full)
         else:
             patch.setattr(toy_builds.ToyBuilder, "extra_report_fields", full)
         with pytest.raises(

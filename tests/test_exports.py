@@ -108,6 +108,9 @@ def test_what_the_safetensors_form_holds(exports, run, tmp_path):
     assert about["differences"] == {"embedding": 0.0, "logits": 0.0, "probabilities": 0.0}
     assert sorted(f.name for f in (tmp_path / "a").iterdir()) == [
         "README.md", "SHA256SUMS", "config.json", "model.safetensors"]  # fmt: skip
+    (tmp_path / "usual").touch()
+    rights = {file.stat().st_mode for file in (tmp_path / "a").iterdir()}
+    assert rights == {(tmp_path / "usual").stat().st_mode}
     arrays = load_file(tmp_path / "a" / "model.safetensors")
     tagger = musrep_jax.load_tagger(exports / "vgg_ish")
     kernel = tagger.variables["params"]["head"]["kernel"]

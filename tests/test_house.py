@@ -18,8 +18,8 @@ ROOMS = {
     "losses": {"types"},
     "training": {"types", "losses", "config", "runtime"},
     "data": {"runtime"},
-    "evaluation": set(),
-    "reporting": {"evaluation"},
+    "evaluation": {"runtime"},
+    "reporting": {"evaluation", "runtime"},
     "store": {"runtime"},
     "inference": {
         "types", "config", "runtime", "models", "training", "data", "evaluation", "store"
@@ -37,7 +37,7 @@ ROOMS = {
         "evaluation", "reporting", "inference", "exports",
     },
     "experiments": {"config", "runtime", "training", "data", "evaluation", "reporting", "tasks"},
-    "recipes": {"config", "evaluation", "reporting", "tasks", "experiments"},
+    "recipes": {"config", "runtime", "evaluation", "reporting", "tasks", "experiments"},
 }  # fmt: skip
 """Room -> other rooms it may import. What is not listed stands above and may import them all."""
 

@@ -6,9 +6,9 @@ import pytest
 
 from musrep_jax.command_line import main
 from musrep_jax.config import parse_command_line
-from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments import experiment, merging
 from musrep_jax.experiments.workdir import Workdir
+from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.tagging.matrix import jobs_of_config
 from musrep_jax.tasks.tagging.task import TaggingTask

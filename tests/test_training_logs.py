@@ -8,6 +8,7 @@ import sys
 import jax
 import pytest
 
+from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.training import logs
 
 
@@ -86,4 +87,4 @@ def test_run_record_names_versions_and_devices():
     assert record["packages"]["jax"] == jax.__version__
     assert record["backend"] == "cpu"
     assert record["num_devices"] == len(jax.devices())
-    assert logs.to_json_number(record) == record
+    assert to_json_safe(record) == record

@@ -179,7 +179,7 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
     """
     from musrep_jax.evaluation import metrics
     from musrep_jax.evaluation.comparison import paired_bootstrap, paired_bootstrap_per_label
-    from musrep_jax.evaluation.tagging import to_json_safe
+    from musrep_jax.runtime.files import to_json_safe
 
     names, labels, ours, theirs = align(base, system)
     options = {"num_resamples": resamples, "seed": seed}
@@ -280,7 +280,7 @@ def add_corrected_p_values(compared: Sequence[dict[str, Any]]) -> None:
 def _correct(entries: Sequence[dict[str, Any]]) -> None:
     """Adds the corrected p-value to entries of one family of comparisons."""
     from musrep_jax.evaluation.comparison import apply_holm_correction
-    from musrep_jax.evaluation.tagging import to_json_safe
+    from musrep_jax.runtime.files import to_json_safe
 
     p_values = [float("nan") if e["p_value"] is None else e["p_value"] for e in entries]
     for entry, value in zip(entries, apply_holm_correction(p_values).tolist(), strict=True):

@@ -28,9 +28,9 @@ def report(
     it. It takes runs that are not finished, or of which cells failed, as they are.
     """
     from musrep_jax.experiments.reading import read_run
-    from musrep_jax.experiments.workdir import write_text
     from musrep_jax.pages.report import describe_cell, make_page
     from musrep_jax.pages.report_tracks import MAX_SECONDS, find_best_cells, make_playable_tracks
+    from musrep_jax.runtime.files import write_text
 
     run = read_run(workdir)
     if cell is not None and cell not in run.results:

@@ -5,7 +5,6 @@ listed with the reason, instead of counting as zero or turning the mean into NaN
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from musrep_jax.evaluation.label_sets import (
     group_by_prefix,
 )
 from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
+from musrep_jax.runtime.files import to_json_safe
 
 # Enough for the range of random scorers; more take seconds on thousands of tracks.
 NUM_RANDOM_SCORERS = 250
@@ -216,29 +216,6 @@ def make_report(
         num_track_groups=None if track_groups is None else len(np.unique(track_groups)),
         seed=seed,
     )
-
-
-def to_json_safe(value: Any) -> Any:
-    """Returns a value as plain Python data in which None stands for numbers that are not finite.
-
-    >>> to_json_safe({"ci": (np.float64(0.5), float("nan")), "n": np.int64(3)})
-    {'ci': [0.5, None], 'n': 3}
-
-    Args:
-        value: numbers, text, None, arrays, and mappings and sequences of these.
-
-    Returns:
-        dict, list, str, bool, int, float or None.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): to_json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [to_json_safe(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _macro(

@@ -19,7 +19,6 @@ from musrep_jax import __version__
 from musrep_jax.config import ConfigError, plain, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
-from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.fitting import fit_objective
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
@@ -28,6 +27,7 @@ from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.experiments.workdir import identity as workdir_identity
 from musrep_jax.reporting.results import parse_number
 from musrep_jax.runtime import distributed
+from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job, check_jobs
@@ -224,7 +224,7 @@ class _Experiment:
             failed = error
             folder = self.folder.job_dir(job)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            write_text(folder / "error.txt", traceback.format_exc())
             seconds = time.perf_counter() - started
             result |= {**self.tasks[job.task].unavailable, **failure(error, seconds)}
         self.folder.write_result(job, result)

@@ -9,6 +9,7 @@ import ml_collections
 
 from musrep_jax.config import ConfigError, differences
 from musrep_jax.experiments.workdir import CONFIG_FILE, LOCK_FILE, Workdir
+from musrep_jax.runtime.folders import replace_folder
 from musrep_jax.tasks.jobs import Job
 
 VOLATILE = ("seconds",)
@@ -95,8 +96,6 @@ def comparable(result: Mapping[str, Any], volatile: Sequence[str] = ()) -> dict[
 
 def copy_folder(source: Path, target: Path) -> None:
     """Copies a folder under a temporary name first, so that the target is whole or not there."""
-    temporary = target.with_name(f".{target.name}.copied")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("checkpoints", LOCK_FILE))
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    left_out = shutil.ignore_patterns("checkpoints", LOCK_FILE)
+    with replace_folder(target) as temporary:
+        shutil.copytree(source, temporary, ignore=left_out, dirs_exist_ok=True)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import ml_collections
 
-from musrep_jax.experiments.workdir import Workdir, write_text
+from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.reporting import figures, run_figures
 from musrep_jax.reporting.job_table import format_job_table
+from musrep_jax.runtime.files import write_text
 from musrep_jax.tasks.jobs import Job, title_of, with_display_names
 from musrep_jax.tasks.task import JobFigure, Result, Tables, Task
 from musrep_jax.training.logs import read_rows

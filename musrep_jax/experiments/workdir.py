@@ -12,10 +12,8 @@ cells/KEY/         the job's own result, metric rows, arrays such as test scores
 import contextlib
 import json
 import math
-import os
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,8 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.config import ConfigError, differences, plain
-from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.shares import Share
+from musrep_jax.runtime.files import write_json, write_text
 from musrep_jax.runtime.locks import Lock
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.training.logs import read_rows, run_record
@@ -60,26 +58,6 @@ NOT_IDENTITY = {
         "shard_params_over",
     ),
 }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader finds either the old file or the whole new one."""
-    text = json.dumps(to_json_safe(value), indent=1, ensure_ascii=False) + "\n"
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text so that a reader finds either the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")  # unique on all hosts
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

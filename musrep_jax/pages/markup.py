@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from musrep_jax.evaluation.tagging import to_json_safe
+from musrep_jax.runtime.files import to_json_safe
 
 VOID_ELEMENTS = ("meta", "link", "input", "br")
 

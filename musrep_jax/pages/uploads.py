@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from musrep_jax.data.doctor.quarantine import escape_path
+from musrep_jax.runtime.processes import is_running
 
 _PREFIX = "musrep-serve-"
 _MAX_NAME_LENGTH = 200
@@ -40,20 +41,10 @@ def temporary_folder() -> Iterator[pathlib.Path]:
     """
     for left in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         found = re.fullmatch(rf"{_PREFIX}(\d+)-\w+", left.name)
-        if found and left.stat().st_uid == os.getuid() and not _is_alive(int(found[1])):
+        if found and not is_running(int(found[1])) and left.stat().st_uid == os.getuid():
             shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
         yield pathlib.Path(folder)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextlib.asynccontextmanager

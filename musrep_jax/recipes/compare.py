@@ -8,7 +8,6 @@ import numpy as np
 
 from musrep_jax.config import ConfigError, split_list
 from musrep_jax.evaluation.comparison import paired_bootstrap
-from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.experiment import run_jobs
 from musrep_jax.experiments.presentation import Tasks, save_job_figures, write_report
 from musrep_jax.experiments.workdir import Workdir
@@ -17,6 +16,7 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.model_figures import draw_model_comparison
 from musrep_jax.reporting.model_table import best_model, format_comparison_table
 from musrep_jax.reporting.results import METRIC_TITLES
+from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks.jobs import Job, display_name, key_of_result, with_display_names
 from musrep_jax.tasks.tagging.reports import make_sections, notes_on
 from musrep_jax.tasks.tagging.task import TaggingTask

@@ -8,7 +8,6 @@ blue, which colour-blind readers tell apart.
 import contextlib
 import functools
 import math
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, MODES, Cell, Summary
+from musrep_jax.runtime.files import replace_file
 
 DPI = 150
 # Scripts that matplotlib's own font lacks are taken from these where they are installed.
@@ -83,18 +83,13 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         path: the file; its folder is created.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
         # Laid out here, it is drawn once; matplotlib draws a figure with a layout engine twice.
         if engine := figure.get_layout_engine():
             engine.execute(figure)
             figure.set_layout_engine(None)
-        try:
+        with replace_file(path) as temporary:
             figure.savefig(temporary, dpi=DPI, format="png")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -1,12 +1,21 @@
-"""Folders of exports, which come to be whole or not at all."""
+"""Folders that come to be whole or not at all, such as those of exports."""
 
 import contextlib
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from musrep_jax.runtime.files import (
+    find_abandoned,
+    give_usual_rights,
+    remove,
+    sync_file,
+    sync_folder,
+    temporary_path,
+)
 from musrep_jax.runtime.integrity import one_sentence
+
+_FILE_RIGHTS = 0o666
+"""Of those that a folder has: files are not executable."""
 
 
 @contextlib.contextmanager
@@ -26,19 +35,49 @@ def whole_folder(
     Raises:
         ValueError: of type `error_type`, when the path is taken, or the disk is full.
     """
+    _remove_abandoned(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_ours(path))):
         raise error_type(f"{path} exists and is not an export of this kind; choose another path.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    with one_sentence(error_type, f"writing the export {path}"), replace_folder(path) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the name `path` at the end, if nothing failed.
+
+    Its files get the rights that the umask leaves, and are on the disk before it is renamed. What
+    killed processes left is removed; a folder that one of them had moved aside comes back.
+
+    Args:
+        path: of the folder; one that is there is replaced at the end.
+    """
+    _remove_abandoned(path)
+    temporary, replaced = temporary_path(path), temporary_path(path, "old")
     try:
-        with one_sentence(error_type, f"writing the export {path}"):
-            temporary.mkdir(parents=True)
-            yield temporary
-            if path.exists():
-                path.rename(replaced)
-            temporary.rename(path)
+        temporary.mkdir(parents=True)
+        rights = temporary.stat().st_mode & _FILE_RIGHTS
+        yield temporary
+        for inside in (*temporary.rglob("*"), temporary):
+            if inside.is_dir():
+                sync_folder(inside)
+            else:
+                give_usual_rights(inside, rights)
+                sync_file(inside)
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+        sync_folder(path.parent)
     finally:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+        remove(temporary)
+        remove(replaced)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for left in find_abandoned(path):
+        if left.suffix == ".old" and left.is_dir() and not path.exists():
+            left.rename(path)
+        else:
+            remove(left)

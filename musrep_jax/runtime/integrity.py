@@ -1,15 +1,14 @@
 """Checksums of folders, and the sentences for what goes wrong with files."""
 
 import contextlib
-import errno
 import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-SUMS_FILE = "SHA256SUMS"
+from musrep_jax.runtime.files import DISK_FULL_ERRNOS, write_text
 
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SUMS_FILE = "SHA256SUMS"
 
 
 @contextlib.contextmanager
@@ -29,8 +28,8 @@ def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
     except error_type:
         raise
     except (OSError, ValueError) as error:
-        codes = [f"os_error_code='{code}'" for code in _DISK_FULL_ERRNOS]
-        is_full = getattr(error, "errno", None) in _DISK_FULL_ERRNOS
+        codes = [f"os_error_code='{code}'" for code in DISK_FULL_ERRNOS]
+        is_full = getattr(error, "errno", None) in DISK_FULL_ERRNOS
         if is_full or any(code in str(error) for code in codes):
             raise error_type(
                 f"No room left on the disk while {doing}; free some space and run the same "
@@ -49,9 +48,7 @@ def write_sums(folder: Path, without: Collection[str] = ()) -> None:
     """
     files = files_under(folder, without)
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in files]
-    temporary = folder / f"{SUMS_FILE}.tmp"
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(folder / SUMS_FILE)
+    write_text(folder / SUMS_FILE, "".join(lines))
 
 
 def read_sums(folder: Path) -> dict[str, str]:

@@ -20,7 +20,6 @@ index took 2 minutes on a busy machine, and it has 73 MB.
 import hashlib
 import importlib.util
 import json
-import os
 import pathlib
 import uuid
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from musrep_jax.runtime.files import replace_file, write_json
 from musrep_jax.store.files import StoreError
 from musrep_jax.store.search import METRICS, check_query, rank_by_vector, top
 from musrep_jax.store.store import Store
@@ -135,11 +135,10 @@ def build_index(store: Store, metric: str) -> None:
     about, old = _get_metadata_path(store.path, metric), _list_index_files(store.path, metric)
     file = store.path / f"nearest-{metric}-{uuid.uuid4().hex[:12]}.faiss"
     try:
-        faiss.write_index(index, str(file))
+        with replace_file(file) as temporary:
+            faiss.write_index(index, str(temporary))
         facts = {"file": file.name, "bytes": file.stat().st_size, **_identity(store, num_rows)}
-        temporary = about.with_name(f"{about.name}.tmp{os.getpid()}")
-        temporary.write_text(json.dumps(facts), encoding="utf-8")
-        os.replace(temporary, about)
+        write_json(about, facts)
     except (OSError, RuntimeError) as error:
         raise StoreError(
             f"the index of {store.path} cannot be written ({error}): search with --exact."

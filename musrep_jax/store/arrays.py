@@ -14,6 +14,8 @@ from typing import BinaryIO, Self
 import numpy as np
 from numpy.lib import format as npy
 
+from musrep_jax.runtime.files import replace_file
+
 
 class ArrayFileError(ValueError):
     """A file is not the array it should be; the message is one sentence."""
@@ -40,11 +42,8 @@ class GrowingArray:
         self._path, self._row, self._dtype = path, row, np.dtype(dtype)
         self._row_bytes = int(np.prod(row, dtype=np.int64)) * self._dtype.itemsize
         if not path.exists():
-            # A whole file under its name, or none.
-            temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-            with temporary.open("wb") as file:
+            with replace_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, np.zeros((0, *row), self._dtype))
-            os.replace(temporary, path)
         self._file: BinaryIO = path.open("r+b")
         self.num_rows, found, self._start = read_header(self._file, path)
         if found != (row, self._dtype):
@@ -77,7 +76,10 @@ class GrowingArray:
         npy.write_array_header_1_0(header, facts)
         if header.tell() != self._start:
             raise ArrayFileError(f"{self._path} has no room in its header for more rows.")
-        os.pwrite(self._file.fileno(), header.getvalue(), 0)
+        self._file.seek(0)
+        self._file.write(header.getvalue())
+        self._file.flush()
+        self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
         """Waits until the rows are on the disk, and closes the file."""

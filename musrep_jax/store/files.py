@@ -169,12 +169,3 @@ class Places:
         """
         gone = self.gone.get(row, ())
         return [p for p in dict.fromkeys((first, *self.added.get(row, ()))) if p not in gone]
-
-
-def sync_folder(path: pathlib.Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

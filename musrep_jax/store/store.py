@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from musrep_jax.runtime.files import sync_folder, write_json
 from musrep_jax.store.arrays import ArrayFileError, GrowingArray, open_array
 from musrep_jax.store.files import (
     FORMAT,
@@ -37,7 +38,6 @@ from musrep_jax.store.files import (
     get_array_layouts,
     read_complete_lines,
     read_store_metadata,
-    sync_folder,
     truncate_lines,
 )
 
@@ -222,10 +222,7 @@ class StoreWriter:
             raise StoreError(f"{self.path} exists and is no store: choose another place.")
         self.path.mkdir(parents=True, exist_ok=True)
         # Last of all, so that a store is one only when it is whole.
-        text = json.dumps(self.about, indent=1, ensure_ascii=False) + "\n"
-        temporary = self.path / f"{STORE_METADATA_FILE}.tmp{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / STORE_METADATA_FILE)
+        write_json(self.path / STORE_METADATA_FILE, self.about)
 
     def _recover(self) -> None:
         """Brings lines and rows to the same number."""

@@ -19,6 +19,8 @@ from typing import Any, Self, TextIO
 
 import jax
 
+from musrep_jax.runtime.files import to_json_safe, write_text
+
 _NOBODY_READS = (errno.EPIPE, errno.EIO)
 """What a write says when the reader of a pipe has left, or the terminal was closed."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
@@ -75,23 +77,6 @@ def _git_revision() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def to_json_number(value: Any) -> Any:
-    """Returns the value with every non-finite number as None, since JSON has no NaN.
-
-    >>> to_json_number({"roc_auc": float("nan"), "labels": [1.5, "raga"]})
-    {'roc_auc': None, 'labels': [1.5, 'raga']}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): to_json_number(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json_number(item) for item in value]
-    if hasattr(value, "tolist"):
-        return to_json_number(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 class MetricsLog:
     """A file of metric rows, one JSON object per line, written through at once.
 
@@ -102,7 +87,7 @@ class MetricsLog:
 
     def __init__(self, path: str | Path, **fields: Any) -> None:
         self.path = Path(path)
-        self._fields = to_json_number(fields)
+        self._fields = to_json_safe(fields)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 
@@ -119,14 +104,12 @@ class MetricsLog:
             if row.get("step", 0) <= step
             or any(row.get(name) != value for name, value in self._fields.items())
         ]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in kept))
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, **row: Any) -> None:
         """Appends one row; numbers that are not finite become null."""
-        self._file.write(json.dumps({**self._fields, **to_json_number(row)}) + "\n")
+        self._file.write(json.dumps({**self._fields, **to_json_safe(row)}) + "\n")
         self._file.flush()
 
     def close(self) -> None:

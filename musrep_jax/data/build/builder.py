@@ -12,7 +12,6 @@ key: never rely on the order.
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -47,7 +46,6 @@ from musrep_jax.data.build.shards import (
     invalidate_shards,
     merge_shard_stats,
     plan_shards,
-    write_bytes_atomically,
 )
 from musrep_jax.data.dataset_files import (
     METADATA_FILE,
@@ -57,6 +55,7 @@ from musrep_jax.data.dataset_files import (
     read_spec,
 )
 from musrep_jax.data.specs import SPLITS, DatasetSpec
+from musrep_jax.runtime.files import write_json
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -362,9 +361,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             **merge_shard_stats(facts.values()),
             **self.extra_report_fields(),
         }
-        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-        # A file name that is no text must not end a build of many hours.
-        (whole / REPORT_FILE).write_bytes(text.encode("utf-8", "backslashreplace"))
+        write_json(whole / REPORT_FILE, report)
         info = self._info()  # A new one: `self.info` may have been read from what stands there.
         info.set_file_format(self.info.file_format)
         info.set_splits(tfds.core.splits.SplitDict(infos))
@@ -375,10 +372,8 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         os.rename(whole, self.directory)
         if self.BUILDER_CONFIGS:
             # What TFDS goes by when it is asked for the data set without a config.
-            default = json.dumps({"default_config_name": self.BUILDER_CONFIGS[0].name})
-            (self.directory.parents[1] / ".config").mkdir(exist_ok=True)
             path = self.directory.parents[1] / ".config" / METADATA_FILE
-            write_bytes_atomically(path, default.encode("utf-8"))
+            write_json(path, {"default_config_name": self.BUILDER_CONFIGS[0].name})
         shutil.rmtree(folder, ignore_errors=True)  # One that waits may just look into it.
 
 

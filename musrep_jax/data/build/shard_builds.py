@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import errno
 import os
 import pathlib
 import pickle
@@ -22,13 +21,13 @@ from musrep_jax.data.build.shards import (
     make_shard,
     read_shard_stats,
 )
+from musrep_jax.runtime.files import DISK_FULL_ERRNOS
 from musrep_jax.runtime.progress import Progress
 
 SERIAL_SECONDS = 2.0
 """How long a build goes on in this process before it may start others."""
 MIN_PARALLEL_SECONDS = 6.0
 """What must be left to do for that: a worker takes over a second to start."""
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _GIGABYTE = 1e9
 
 
@@ -102,7 +101,7 @@ def reraise_disk_full_as_build_error(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL_ERRNOS:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise BuildInterruptedError(
             f"the disk is full ({_size(shutil.disk_usage(folder).free)} are free in {folder}); "

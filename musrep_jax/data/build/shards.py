@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from musrep_jax.data.build.lock import BuildInterruptedError
+from musrep_jax.runtime.files import replace_file, write_bytes, write_json
 
 MIN_SHARD_TRACKS = 16
 MAX_SHARDS = 128
@@ -247,14 +248,11 @@ def _join(shard: Shard, recipe: ShardRecipe, pieces: pathlib.Path) -> ShardStats
 
     folder = pathlib.Path(recipe.folder)
     target = _records_path(folder, shard)
-    target.parent.mkdir(exist_ok=True)
-    temporary = _temporary_path(target)
-    recipe.codec.write(temporary, records())
-    _publish(temporary, target)
+    with replace_file(target) as temporary:
+        recipe.codec.write(temporary, records())
     size = target.stat().st_size
     facts = ShardStats(len(sizes), sum(sizes), size, tuple(refused), tuple(scaled))
-    text = json.dumps(dataclasses.asdict(facts))
-    write_bytes_atomically(_shard_stats_path(folder, shard), text.encode("ascii"))
+    write_json(_shard_stats_path(folder, shard), dataclasses.asdict(facts))
     shutil.rmtree(pieces)
     return facts
 
@@ -263,13 +261,9 @@ def _write_piece(path: pathlib.Path, piece: Piece) -> None:
     header = {**dataclasses.asdict(piece), "record": len(piece.record)}
     header["crc"] = zlib.crc32(piece.record)
     line = json.dumps(header).encode("ascii") + b"\n"
-    temporary = _temporary_path(path)
-    with open(temporary, "wb") as file:
-        file.write(line)
-        file.write(piece.record)
-    # No fsync, which would cost more than many a track does: a piece that a power cut leaves
+    # Waiting for the disk would cost more than many a track does: a piece that a power cut leaves
     # incomplete is told by its length and checksum, and made again.
-    os.replace(temporary, path)
+    write_bytes(path, line + piece.record, is_synced=False)
 
 
 def read_piece(path: pathlib.Path, track_id: str) -> Piece | None:
@@ -284,20 +278,3 @@ def read_piece(path: pathlib.Path, track_id: str) -> Piece | None:
     if (header["track_id"], len(record), zlib.crc32(record)) != (track_id, size, crc):
         return None
     return Piece(**{**header, "record": record})
-
-
-def write_bytes_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file that is there as a whole or not at all, also after a power cut."""
-    temporary = _temporary_path(path)
-    temporary.write_bytes(content)
-    _publish(temporary, path)
-
-
-def _temporary_path(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
-
-
-def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -4,7 +4,6 @@ import concurrent.futures
 import csv
 import io
 import itertools
-import json
 import os
 import pathlib
 from collections import defaultdict
@@ -13,9 +12,9 @@ from typing import Any
 
 from musrep_jax.data.corpora.builder import CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, count_labels, find_shared_sources
-from musrep_jax.data.download.partial_files import write_text_atomically
 from musrep_jax.data.specs import ALL_SPLITS
 from musrep_jax.data.splits import content_hash, find_leakage
+from musrep_jax.runtime.files import write_json, write_text
 
 LABEL_SEPARATOR = "|"
 
@@ -176,8 +175,7 @@ def write_split(
         writer.writerow([track.track_id, track.path, track.split, labels, *sources])
     seed = "" if card["seed"] is None else f"-seed{card['seed']}"
     stem = f"{card['name']}-{card['labels']}-{card['split']}{seed}"
-    out.mkdir(parents=True, exist_ok=True)
     table, described = out / f"{stem}.tsv", out / f"{stem}.json"
-    write_text_atomically(table, text.getvalue())
-    write_text_atomically(described, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    write_text(table, text.getvalue())
+    write_json(described, card)
     return table, described

@@ -34,6 +34,7 @@ from musrep_jax.data.doctor.quarantine import (
     read_quarantine_rows,
     write_quarantine,
 )
+from musrep_jax.runtime.files import write_text
 
 _MEASUREMENT_VERSION = 3
 """Goes up when `Facts` are measured otherwise: what was kept then counts no more."""
@@ -358,10 +359,7 @@ class _Memory:
 
     def __enter__(self) -> "_Memory":
         """Opens the file for more; what is whole in it stays."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text(self._header() + "".join(self._lines.values()), encoding="utf-8")
-        fresh.replace(self._path)
+        write_text(self._path, self._header() + "".join(self._lines.values()))
         self._file = open(self._path, "a", encoding="utf-8")
         return self
 

@@ -10,8 +10,9 @@ import hashlib
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Iterable
+
+from musrep_jax.runtime.files import write_text
 
 HEADER = ("path", "fault", "reason")
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-fA-F]{2})")
@@ -100,16 +101,9 @@ def write_quarantine(path: str | pathlib.Path, rows: Iterable[tuple[str, str, st
         path: as `quarantine_path` gives it; its folder is made.
         rows: (relative path, fault in a word, reason as a sentence) each.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = sorted((escape_path(name), fault, _one_line(why)) for name, fault, why in rows)
     text = "".join("\t".join(cells) + "\n" for cells in [HEADER, *lines])
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline=""
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_text(path, text)
 
 
 def escape_path(name: str) -> str:

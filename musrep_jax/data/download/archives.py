@@ -13,7 +13,6 @@ import io
 import itertools
 import json
 import lzma
-import os
 import pathlib
 import re
 import shutil
@@ -27,8 +26,8 @@ from musrep_jax.data.download.partial_files import (
     DownloadError,
     check_free_space,
     reraise_disk_full_as_download_error,
-    write_text_atomically,
 )
+from musrep_jax.runtime.files import replace_file, write_json
 
 _PART = re.compile(r"\.(\d{3})$")
 _BUFFER_BYTES = 1 << 20
@@ -112,7 +111,8 @@ def unpack(
     except _UNSUPPORTED_ARCHIVE_ERRORS as error:
         raise DownloadError(f"{archive} cannot be unpacked here: {error}.") from error
     content = {"parts": rows, "num_files": len(sizes), "num_bytes": total}
-    write_text_atomically(_marker_path(archive), json.dumps(content, indent=1))
+    with reraise_disk_full_as_download_error(archive):
+        write_json(_marker_path(archive), content)
     return len(sizes)
 
 
@@ -177,12 +177,13 @@ def _has_size(path: pathlib.Path, size: int) -> bool:
 
 
 def _write(source: IO[bytes], path: pathlib.Path) -> None:
-    temporary = path.with_name(f"{path.name}.part")
-    with reraise_disk_full_as_download_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            shutil.copyfileobj(source, file, _BUFFER_BYTES)
-        os.replace(temporary, path)
+    # Not synced, for each of 100,000 members: the next unpacking finds by its size what is missing.
+    with (
+        reraise_disk_full_as_download_error(path),
+        replace_file(path, is_synced=False) as temporary,
+        temporary.open("wb") as file,
+    ):
+        shutil.copyfileobj(source, file, _BUFFER_BYTES)
 
 
 def _marker_path(path: pathlib.Path) -> pathlib.Path:

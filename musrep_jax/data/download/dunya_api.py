@@ -19,7 +19,11 @@ from urllib.parse import urlsplit
 
 from musrep_jax.data.corpora.dunya import AUDIO_FILE, RECORDING_FILE, REFUSED_FILE, DunyaError
 from musrep_jax.data.download.http_client import HttpClient
-from musrep_jax.data.download.partial_files import DownloadError, write_text_atomically
+from musrep_jax.data.download.partial_files import (
+    DownloadError,
+    reraise_disk_full_as_download_error,
+)
+from musrep_jax.runtime.files import write_json, write_text
 from musrep_jax.runtime.progress import Progress
 
 HOST = "https://dunya.compmusic.upf.edu"
@@ -220,7 +224,8 @@ class Dunya:
                 # Only path and query: behind its proxy Dunya may name itself otherwise.
                 parts = urlsplit(page.get("next") or "")
                 following = f"{parts.path}?{parts.query}" if page.get("next") else None
-                write_text_atomically(path, json.dumps({"next": following}))
+                with reraise_disk_full_as_download_error(path):
+                    write_json(path, {"next": following})
 
     def _describe(self, mbid: str) -> None:
         self._keep(mbid, self._get_json(f"{self._api}/{mbid}"))
@@ -252,8 +257,9 @@ class Dunya:
         return answer
 
     def _keep(self, mbid: str, recording: dict[str, Any]) -> None:
-        text = json.dumps(recording, ensure_ascii=False, indent=1)
-        write_text_atomically(self._folder / RECORDING_FILE.format(mbid=mbid), text)
+        path = self._folder / RECORDING_FILE.format(mbid=mbid)
+        with reraise_disk_full_as_download_error(path):
+            write_json(path, recording)
 
     def _fetch_each(
         self,
@@ -305,4 +311,5 @@ class Dunya:
             self._refused[mbid] = (str(error.status or "page"), " ".join(str(error).split()), date)
         rows = [_HEADER, *((mbid, *row) for mbid, row in sorted(self._refused.items()))]
         text = "".join("\t".join(row) + "\n" for row in rows)
-        write_text_atomically(self._folder / REFUSED_FILE, text)
+        with reraise_disk_full_as_download_error(self._folder / REFUSED_FILE):
+            write_text(self._folder / REFUSED_FILE, text)

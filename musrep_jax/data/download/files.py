@@ -16,7 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from musrep_jax.data.download import archives
 from musrep_jax.data.download.http_client import HttpClient, Show
-from musrep_jax.data.download.partial_files import DownloadError, write_text_atomically
+from musrep_jax.data.download.partial_files import (
+    DownloadError,
+    reraise_disk_full_as_download_error,
+)
+from musrep_jax.runtime.files import write_json
 from musrep_jax.runtime.progress import Progress
 
 SUMS_FILE = ".musrep-sums.json"
@@ -130,7 +134,8 @@ class ChecksumCache:
 
     def _keep(self) -> None:
         if os.access(self._folder, os.W_OK):
-            write_text_atomically(self._path, json.dumps(self._rows, indent=1, ensure_ascii=False))
+            with reraise_disk_full_as_download_error(self._path):
+                write_json(self._path, self._rows)
 
 
 def check_file(

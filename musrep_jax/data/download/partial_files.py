@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from musrep_jax.runtime.files import DISK_FULL_ERRNOS, write_json
+
 _LOCK_UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEGABYTE = 1e6
 
@@ -123,7 +124,8 @@ class Part:
             "modified": headers.get("Last-Modified"),
             **({} if total is None else {"size": total}),
         }
-        write_text_atomically(self._note_path, json.dumps(self.note))
+        with reraise_disk_full_as_download_error(self._note_path):
+            write_json(self._note_path, self.note)
 
     def append(self, chunk: bytes) -> None:
         """Writes a further piece, so that it survives this process."""
@@ -179,26 +181,10 @@ def reraise_disk_full_as_download_error(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL_ERRNOS:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise DownloadError(
             f"no room left on the disk while writing {path}; free some space and run the same "
             "command again: it goes on from there.",
             is_local=True,
         ) from error
-
-
-def write_text_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file in one step: a reader sees the old one or the new one.
-
-    Args:
-        path: of the file.
-        text: its content.
-    """
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        with reraise_disk_full_as_download_error(path):
-            temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

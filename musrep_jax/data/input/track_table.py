@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from musrep_jax.data.input.record_files import BLOCK_BYTES, RecordFile
 from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.runtime.files import replace_file
 
 _FORMAT = 3
 """Of the table; one of another format is scanned anew."""
@@ -87,10 +87,8 @@ def load_or_scan_table(
         arrays["sums"] = np.concatenate(table.sums)
         arrays["num_sums"] = np.array([len(sums) for sums in table.sums])
         arrays |= {name: np.array(arrays[name], str) for name in ("track_ids", "groups")}
-        # A temporary name, then a rename: a reader never meets half a table.
-        with tempfile.NamedTemporaryFile(dir=directory, suffix=".tmp", delete=False) as file:
+        with replace_file(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, stamp=np.array(stamp), **arrays)
-        os.replace(file.name, path)
     return table
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from musrep_jax.config import ConfigError
 from musrep_jax.evaluation.comparison import paired_bootstrap
-from musrep_jax.evaluation.tagging import to_json_safe
+from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.tagging.matrix import find_scratch
 from musrep_jax.tasks.task import Records
