@@ -98,6 +98,12 @@ def test_any_number_of_devices(whole, tmp_path, num_devices):
     assert_alike(read(tmp_path), whole, atol=2e-5)
 
 
+def test_a_state_that_is_split_over_the_devices(whole, tmp_path):
+    """The average of the student is taken of the parts that each device holds."""
+    assert run(tmp_path, num_devices=8, shard_params_over=100) == 0
+    assert_alike(read(tmp_path), whole, atol=2e-5)
+
+
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_two_microbatches(whole, tmp_path, num_devices):
     assert run(tmp_path, num_devices=num_devices, num_microbatches=2) == 0

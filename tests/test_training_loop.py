@@ -333,6 +333,30 @@ def test_interrupted_runs_resume_bit_for_bit(tmp_path, signal_number):
     assert again.best_metrics == whole.best_metrics
 
 
+def test_what_an_earlier_version_remembered_is_enough_to_go_on():
+    """It knew nothing of plateaus."""
+
+    class Kept:
+        def restore(self, template):
+            memory = {
+                "best_step": 5, "best_metrics": {"roc_auc": 0.9}, "num_bad_evaluations": 1,
+                "history": [{"step": 5, "roc_auc": 0.9}, {"step": 10, "roc_auc": 0.8}],
+                "seconds": 3.0, "stopped_early": False,
+            }  # fmt: skip
+            state = template.replace(step=jnp.int32(10))
+            return loop.Restored(state, memory, state.replace(opt_state=None), [])
+
+        def save(self, *saved):
+            pass
+
+        def wait(self):
+            pass
+
+    result = run(Script(0.7, 0.6), patience=3, checkpointer=Kept())
+    assert [row["step"] for row in result.history] == [5, 10, 15, 20]
+    assert result.best_step == 5 and result.stopped_early
+
+
 def test_a_sigterm_that_was_swallowed_stops_the_training():
     with stopped_by_signals():
         with contextlib.suppress(Stopped):  # as in a callback of the garbage collector

@@ -10,7 +10,9 @@ import pytest
 from toy_training import NUM_SAMPLES, Toy, assert_trees_close, assert_trees_equal, make_apply
 from toy_training import make_batch as make_labeled
 
+from musrep_jax.data.input.streams import alternate
 from musrep_jax.losses import binary_cross_entropy
+from musrep_jax.training.logs import MetricsLog, read_rows
 from musrep_jax.training.loop import fit
 from musrep_jax.training.sharding import (
     make_mesh,
@@ -174,3 +176,60 @@ def test_only_audio_is_widened_to_full_scale_one():
         np.testing.assert_array_equal(placed["heard"]["log_mel"], [[-1.5]])
         assert placed["read"]["tokens"].dtype == np.int16
         np.testing.assert_array_equal(placed["read"]["tokens"], [[16384, 3]])
+
+
+def make_heads():
+    init = jax.jit(lambda key: Toy().init(key, jnp.zeros((2, NUM_SAMPLES)), train=False)["params"])
+    shared = init(jax.random.key(0))
+    head = shared.pop("head")
+    return {"params": {"body": shared, "head_a": head, "head_b": head}}
+
+
+def loss_in_turn(params, model_state, batch, key):
+    """One body; the head is that of the data set whose turn it is."""
+    ((name, stream),) = batch.items()
+    joined = {**params["body"], "head": params[f"head_{name}"]}
+    logits, _ = APPLY(joined, {}, stream["audio"], key, train=True, mask=stream["mask"])
+    loss = binary_cross_entropy(logits, stream["labels"], stream["mask"])
+    return loss, (model_state, {f"loss_of_{name}": loss})
+
+
+@pytest.mark.parametrize(("num_devices", "num_microbatches"), [(None, 1), (2, 1), (2, 2)])
+def test_data_sets_in_turn_train_the_body_and_their_own_heads(
+    tmp_path, num_devices, num_microbatches
+):
+    """Batches of 8 and 12 rows; each kind is compiled once, and the log has the loss of both."""
+    make = alternate({
+        name: lambda start, size=size: (make_labeled(size, step) for step in itertools.count(start))
+        for name, size in (("a", 8), ("b", 12))
+    })  # fmt: skip
+    tx = optax.sgd(0.1)
+    step = make_train_step(loss_in_turn, tx, num_microbatches=num_microbatches)
+    mesh = None if num_devices is None else make_mesh(num_devices)
+    state = create_state(make_heads(), tx)
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        result = fit(
+            state if mesh is None else replicate(state, mesh),
+            step,
+            make,
+            key=KEY,
+            num_steps=3,
+            eval_every=3,
+            evaluate=lambda state: {"loss": 1.0},
+            select_by=("loss", "min"),
+            mesh=mesh,
+            log=log,
+            log_every=3,
+        )
+    assert step._cache_size() == 2
+    row = read_rows(log.path)[0]
+    assert row["loss"] == pytest.approx((2 * row["loss_of_a"] + row["loss_of_b"]) / 3)
+
+    params = make_heads()["params"]  # by hand: a, b, a
+    for name, size, number in (("a", 8, 0), ("b", 12, 0), ("a", 8, 1)):
+        batch = {name: make_labeled(size, number)}
+        grads = jax.grad(lambda params, batch=batch: loss_in_turn(params, {}, batch, KEY)[0])(
+            params
+        )
+        params = jax.tree.map(lambda leaf, grad: leaf - 0.1 * grad, params, grads)
+    assert_trees_close(result.state.params, params, rtol=1e-5, atol=1e-6)
