@@ -88,6 +88,9 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
     config.recipe = recipe
     config.task = task
     config.seeds = "0"  # comma separated
+    # Settings that hold several values, such as "model.num_harmonics=1|2|3; train.batch_size=8|16":
+    # every job is run with each combination.
+    config.study = ""
 
     # name: one or several of musrep_jax.models.MODELS, comma separated. size: "compact" takes the
     # deviations of `compact` below, "full" the published sizes.

@@ -105,6 +105,23 @@ def move_config_first(argv: Sequence[str]) -> list[str]:
     return [program, *words]
 
 
+def join_studies(argv: Sequence[str]) -> list[str]:
+    """Returns a command line in which several `--config.study=` are one.
+
+    Example:
+        >>> join_studies(["main.py", "--config.study=a.b=1|2", "--config.study=c.d=3|4"])
+        ['main.py', '--config.study=a.b=1|2; c.d=3|4']
+
+    Args:
+        argv: the command line, with the program's name first.
+    """
+    flag = "--config.study="
+    studies = [word.removeprefix(flag) for word in argv if word.startswith(flag)]
+    if len(studies) < 2:
+        return list(argv)
+    return [*(word for word in argv if not word.startswith(flag)), flag + "; ".join(studies)]
+
+
 def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     """Reads `--config=FILE[:ARGUMENT]`, `--config.FIELD=VALUE`, `--workdir`, `--cells`, `--merge`.
 
@@ -119,7 +136,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     Raises:
         ConfigError: if a flag, a field, a value or the file is wrong.
     """
-    argv = move_config_first(argv)
+    argv = join_studies(move_config_first(argv))
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file(
         "config", None, "Config file, e.g. configs/transfer.py:smoke", flag_values=values,

@@ -54,6 +54,7 @@ NOT_RUN = {
     r"import-weights|IMPORTED": "needs weights; tests/test_import_weights.py",
     r"^musrep serve|^curl": "runs until it is stopped; tests/test_pages_serve.py",
     r" runs/(transfer|study-[ab])\b": "needs runs; those of the tutorial are made and used",
+    r"config\.study": "takes minutes; tests/test_studies.py",
     r"harmonic\.py": "takes minutes; tests/test_recipes_transfer.py",
 }
 """Commands that are only read, as the program would read them -> why."""

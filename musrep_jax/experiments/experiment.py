@@ -19,7 +19,12 @@ from musrep_jax import __version__
 from musrep_jax.config import ConfigError, plain, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
+<<<<<<< HEAD
 from musrep_jax.experiments.fitting import fit_objective
+=======
+from musrep_jax.evaluation.tagging import to_json_safe
+from musrep_jax.experiments.fitting import check_training, fit_objective
+>>>>>>> 9124fba (Studies: any setting may hold a list of values; jobs, results, tables and figures follow)
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
 from musrep_jax.experiments.shares import Share
@@ -30,8 +35,9 @@ from musrep_jax.runtime import distributed
 from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
-from musrep_jax.tasks.jobs import Job, check_jobs
+from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.settings import builder_of
+from musrep_jax.tasks.studies import parse_study, repeat_jobs
 from musrep_jax.tasks.task import Clock, Context, Outcome
 from musrep_jax.training.checkpoints import save_export
 from musrep_jax.training.logs import format_seconds
@@ -56,7 +62,8 @@ def run_jobs(
 
     Args:
         config: the experiment's config.
-        jobs: in an order in which each comes after those that it needs.
+        jobs: in an order in which each comes after those that it needs; a study of the config
+            repeats them, see `musrep_jax.tasks.studies`.
         workdir: folder of the experiment.
         tasks: of the jobs, by name; None takes those of the table.
         show: what is printed and drawn at the end.
@@ -68,10 +75,10 @@ def run_jobs(
     Raises:
         ConfigError: if the config cannot be used at all.
     """
-    jobs = check_jobs(jobs)
     tasks = tasks or {name: load_task(name) for name in dict.fromkeys(job.task for job in jobs)}
+    jobs = repeat_jobs(jobs, parse_study(config.get("study") or "", config), tasks)
     for job in jobs:
-        tasks[job.task].make_settings(config, job)
+        check_training(job, tasks[job.task].make_settings(config, job))
     share = Share.parse(config.get("cells", ""))
     if not distributed.is_first():
         distributed.from_first("the workdir")

@@ -29,6 +29,7 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
         with less than two sizes.
     """
     found = []
+    results = cells_file.separate_variants(results)
     for model in cells_file.ordered(results, "model"):
         cells = [cell for cell in results if cell["model"] == model]
         if len(captions.list_training_sizes(cells)) < 2:

@@ -30,7 +30,8 @@ def make_model_tables(results: Sequence[Result], names: Mapping[str | None, str]
             out.
         names: shown name of every data set.
     """
-    scratch = [result for result in results if result.get("source") is None]
+    shown = cells_file.separate_variants(results)
+    scratch = [result for result in shown if result.get("source") is None]
     groups: dict[tuple[str, int], list[Result]] = {}
     for result in scratch:
         key = (result["target"], result.get("num_train_tracks") or 0)

@@ -15,7 +15,7 @@ from musrep_jax.reporting.results import (
     SIGNIFICANCE,
     Summary,
 )
-from musrep_jax.reporting.tables import format_number
+from musrep_jax.reporting.tables import format_number, format_setting
 
 Result = Mapping[str, Any]
 
@@ -48,6 +48,7 @@ def make_transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) 
         synthetic: names of the data sets whose audio is generated.
     """
     blocks = []
+    results = cells_file.separate_variants(results)
     for model in cells_file.ordered(results, "model"):
         of_model = [cell for cell in results if cell["model"] == model]
         for metric in METRIC_TITLES:
@@ -312,10 +313,12 @@ class ConditionColumns:
     Attributes:
         names: shown name of every data set.
         fields: of a cell, besides the target.
+        settings: what a study varied -> title of its column.
     """
 
     names: Mapping[str | None, str]
     fields: tuple[str, ...]
+    settings: Mapping[str, str]
 
     @classmethod
     def of(cls, results: Sequence[Result], names: Mapping[str | None, str]) -> "ConditionColumns":
@@ -326,14 +329,14 @@ class ConditionColumns:
             names: shown name of every data set.
         """
         varying = [f for f in CONDITION_TITLES if len({cell.get(f) for cell in results}) > 1]
-        return cls(names, tuple(varying))
+        return cls(names, tuple(varying), cells_file.list_study_settings(results))
 
     @property
     def heads(self) -> list[tuple[str, str]]:
         """Title and kind of the columns."""
         numbers = ("num_train_tracks", "seed")
         kinds = [(CONDITION_TITLES[f], "number" if f in numbers else "text") for f in self.fields]
-        return [("Target", "text"), *kinds]
+        return [("Target", "text"), *kinds, *((t, "number") for t in self.settings.values())]
 
     def cells(self, result: Result) -> list[Any]:
         """Returns the columns of a row.
@@ -351,7 +354,11 @@ class ConditionColumns:
             "num_train_tracks": (tracks, size or used or 1_000_000_000),
             "seed": str(result.get("seed", "")),
         }
-        return [self.names[result["target"]], *(shown[field] for field in self.fields)]
+        return [
+            self.names[result["target"]],
+            *(shown[field] for field in self.fields),
+            *(format_setting(result, setting) for setting in self.settings),
+        ]
 
 
 def make_value_markup(value: float, ci: tuple[float, float]) -> Markup:

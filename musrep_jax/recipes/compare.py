@@ -72,9 +72,10 @@ def present_comparison(
     compared = [result | differences.get(key_of_result(result), {}) for result in compared]
     others = [r for r in results if r["target"] != target or r["num_train_tracks"] != size]
     folder.write_results([*compared, *others])
-    shown = [with_display_names(result) for result in compared]
+    shown = cells_file.separate_variants([with_display_names(result) for result in compared])
     notes = [*notes_on(shown, config), *([] if is_complete else [OTHER_TRACKS])]
-    order = split_list(config.model.name)
+    names = cells_file.ordered(shown, "model")
+    order = [n for m in split_list(config.model.name) for n in names if n.split(", ")[0] == m]
     table = {
         style: format_comparison_table(shown, models=order, style=style, notes=notes)
         for style in ("text", "markdown")
@@ -108,6 +109,7 @@ def compare_with_best(
         And whether all of these were tested on the same tracks.
     """
     found: dict[str, dict[str, Any]] = {}
+    results = cells_file.separate_variants(results)
     good = {key_of_result(r): r for r in results if not cells_file.is_failed(r)}
     is_complete = True
     best = {metric: best_model(results, metric) for metric in METRIC_TITLES}

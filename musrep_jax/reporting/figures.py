@@ -8,6 +8,11 @@ blue, which colour-blind readers tell apart.
 import contextlib
 import functools
 import math
+<<<<<<< HEAD
+=======
+import re
+import uuid
+>>>>>>> 9124fba (Studies: any setting may hold a list of values; jobs, results, tables and figures follow)
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,8 +121,8 @@ def save_transfer_figures(
 ) -> list[Path]:
     """Returns the paths of all figures of a transfer experiment after writing them.
 
-    For every model and metric: one heat map, at the largest number of training tracks, and learning
-    curves when there are several numbers.
+    For every model, with every combination of a study's values, and metric: one heat map, at the
+    largest number of training tracks, and learning curves when there are several numbers.
 
     Args:
         cells: of `results.json`; failed ones show as hatched fields.
@@ -125,6 +130,7 @@ def save_transfer_figures(
         synthetic: names of the data sets whose audio is generated.
     """
     paths = []
+    cells = cells_file.separate_variants(cells)
     for model in cells_file.ordered(cells, "model"):
         of_model = [cell for cell in cells if cell["model"] == model]
         if all(cells_file.is_failed(cell) for cell in of_model):
@@ -132,11 +138,12 @@ def save_transfer_figures(
         sizes = captions.list_training_sizes(of_model)
         for metric in METRIC_TITLES:
             heat_map = draw_transfer_heat_map(of_model, metric=metric, synthetic=synthetic)
-            name = f"transfer_{model}_{metric}.png"
+            stem = re.sub(r"[^\w.+-]+", "_", model)
+            name = f"transfer_{stem}_{metric}.png"
             paths.append(save_figure(heat_map, Path(folder) / name))
             if len(sizes) > 1:
                 curves = learning_curves(of_model, metric=metric, synthetic=synthetic)
-                name = f"learning_curves_{model}_{metric}.png"
+                name = f"learning_curves_{stem}_{metric}.png"
                 paths.append(save_figure(curves, Path(folder) / name))
     return paths
 

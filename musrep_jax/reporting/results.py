@@ -35,6 +35,7 @@ class Condition:
         num_train_tracks: tracks trained on, 0 for all, None when not recorded.
         mode: `scratch`, `output_layer` or `all_layers`.
         source: data set the parameters come from, None for scratch.
+        study: setting and value of what a study varied.
     """
 
     target: str
@@ -42,11 +43,26 @@ class Condition:
     num_train_tracks: int | None
     mode: str
     source: str | None
+    study: tuple[tuple[str, Any], ...] = ()
 
-    @property
-    def scratch(self) -> "Condition":
-        """The condition that this one is compared with."""
-        return dataclasses.replace(self, mode=SCRATCH, source=None)
+    def find_scratch(self, conditions: Iterable["Condition"]) -> "Condition | None":
+        """Returns the condition that this one is compared with, None without one.
+
+        Settings of a study that change nothing from scratch are not those of a training from
+        scratch.
+
+        Args:
+            conditions: to look among.
+        """
+        ours = dict(self.study).items()
+        found = [
+            other
+            for other in conditions
+            if dataclasses.replace(other, study=())
+            == dataclasses.replace(self, mode=SCRATCH, source=None, study=())
+            and dict(other.study).items() <= ours
+        ]
+        return max(found, key=lambda other: len(other.study), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +111,73 @@ def get_condition(cell: Cell) -> Condition:
         num_train_tracks=cell.get("num_train_tracks"),
         mode=cell["mode"],
         source=cell.get("source"),
+        study=tuple(
+            (setting, _to_tuples(value)) for setting, value in (cell.get("study") or {}).items()
+        ),
     )
+
+
+def list_study_settings(cells: Iterable[Cell]) -> dict[str, str]:
+    """Returns the settings that a study varied, with the titles of their columns.
+
+    >>> list_study_settings([{"study": {"model.n_mels": 96}}, {"study": {}}])
+    {'model.n_mels': 'n_mels'}
+
+    Args:
+        cells: of `results.json`.
+    """
+    settings = dict.fromkeys(setting for cell in cells for setting in cell.get("study") or {})
+    last = [setting.rpartition(".")[2] for setting in settings]
+    return {
+        setting: short if last.count(short) == 1 else setting
+        for short, setting in zip(last, settings, strict=True)
+    }
+
+
+def format_study_value(value: Any) -> str:
+    """Returns the value of a setting as text.
+
+    Args:
+        value: as `results.json` has it.
+    """
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def separate_variants(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Returns cells in which each combination of a study's values is a model of its own.
+
+    For figures and tables that put models beside each other: the model is called
+    `MODEL, SETTING=VALUE`. A cell that some settings do not change stands with all their values.
+
+    Args:
+        cells: of `results.json`.
+    """
+    titles = list_study_settings(cells)
+    if not titles:
+        return [dict(cell) for cell in cells]
+    conditions = [get_condition(cell) for cell in cells]
+    studies = {condition.study: dict(condition.study) for condition in conditions}
+    siblings: dict[Condition, list[dict[str, Any]]] = {}
+    for condition in conditions:
+        base = dataclasses.replace(condition, study=())
+        siblings.setdefault(base, []).append(studies[condition.study])
+    found = []
+    for cell, condition in zip(cells, conditions, strict=True):
+        own = studies[condition.study]
+        larger = [study for study in studies.values() if own.items() < study.items()]
+        # Where the same was run with the setting, this one has the setting's default.
+        beside = siblings[dataclasses.replace(condition, study=())]
+        is_shared = larger and not any(own.items() < study.items() for study in beside)
+        for study in larger if is_shared else [own]:
+            values = [f"{titles[s]}={format_study_value(v)}" for s, v in study.items()]
+            model = ", ".join([cell["model"], *values])
+            found.append({**cell, "model": model, "study": {}})
+    return found
+
+
+def _to_tuples(value: Any) -> Any:
+    """Returns lists of a JSON file as tuples, which can be keys."""
+    return tuple(map(_to_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def is_failed(cell: Cell) -> bool:
@@ -110,7 +192,8 @@ def is_failed(cell: Cell) -> bool:
 def sort_cells(cells: Iterable[Cell]) -> list[Cell]:
     """Returns the cells by target, model, number of training tracks (all last), mode, source, seed.
 
-    Targets, models and sources keep the order in which they first occur.
+    Values of a study come before the seed. They, targets, models and sources keep the order in
+    which they first occur.
 
     Args:
         cells: of `results.json`.
@@ -118,6 +201,7 @@ def sort_cells(cells: Iterable[Cell]) -> list[Cell]:
     listed = list(cells)
     targets, models = ordered(listed, "target"), ordered(listed, "model")
     sources = order_sources(listed)
+    studies = list(dict.fromkeys(get_condition(cell).study for cell in listed))
 
     def place(cell: Cell) -> tuple[float, ...]:
         mode, tracks = cell["mode"], cell.get("num_train_tracks") or math.inf
@@ -127,6 +211,7 @@ def sort_cells(cells: Iterable[Cell]) -> list[Cell]:
             tracks,
             MODES.index(mode) if mode in MODES else len(MODES),
             -1 if cell.get("source") is None else sources.index(cell["source"]),
+            studies.index(get_condition(cell).study),
             cell.get("seed") or 0,
         )
 
@@ -292,7 +377,8 @@ def _summary(
     compared = [versus_scratch(cell, metric) for cell in good]
     difference = _mean([item[0] for item in compared])
     if math.isnan(difference) and condition.mode != SCRATCH:
-        difference = means[condition] - means.get(condition.scratch, float("nan"))
+        scratch = condition.find_scratch(means)
+        difference = means[condition] - means[scratch] if scratch else float("nan")
     signs = {np.sign(item[0]) for item in compared if item[2] < SIGNIFICANCE}
     used = {
         cell.get("num_train_tracks_used") or cell.get("num_train_tracks") or None for cell in good

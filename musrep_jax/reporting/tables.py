@@ -83,6 +83,7 @@ def make_results_table(
     names = cells_file.make_display_names(
         [c["target"] for c in listed] + [c.get("source") for c in listed]
     )
+    settings = cells_file.list_study_settings(listed)
     has_seeds = len(cells_file.ordered(listed, "seed")) > 1
     marks = {metric: cells_file.mark_significance(listed, metric) for metric in METRIC_TITLES}
     summaries = {metric: cells_file.summarize(listed, metric) for metric in METRIC_TITLES}
@@ -90,7 +91,10 @@ def make_results_table(
     rows: list[list[str]] = []
     for index, cell in enumerate(listed):
         condition = cells_file.get_condition(cell)
-        start = _format_condition(condition, cell, names)
+        start = [
+            *_format_condition(condition, cell, names),
+            *(format_setting(cell, setting) for setting in settings),
+        ]
         seed = [str(cell.get("seed", EMPTY_CELL))] if has_seeds else []
         if cells_file.is_failed(cell):
             errors.append(f"{_describe(condition, names)}: {cell.get('error') or 'no result'}")
@@ -111,6 +115,7 @@ def make_results_table(
     columns = [
         *(Column(title) for title in ("Source", "Target", "Model", "Mode")),
         Column("Train tracks", is_number=True),
+        *(Column(title, is_number=True) for title in settings.values()),
         *([Column("Seed", is_number=True)] if has_seeds else []),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
         *(Column(f"{title} - scratch [95 %]") for title in METRIC_TITLES.values()),
@@ -237,7 +242,19 @@ def _format_condition(
 def _describe(condition: Condition, names: Mapping[str | None, str]) -> str:
     """Returns a cell's name for the list of failures."""
     arrow = "" if condition.source is None else f"{names[condition.source]} -> "
-    return f"{arrow}{names[condition.target]}, {condition.model}, {condition.mode}"
+    study = "".join(f", {s}={cells_file.format_study_value(v)}" for s, v in condition.study)
+    return f"{arrow}{names[condition.target]}, {condition.model}, {condition.mode}{study}"
+
+
+def format_setting(cell: Cell, setting: str) -> str:
+    """Returns the value of a study's setting, a dash where it was not varied.
+
+    Args:
+        cell: of `results.json`.
+        setting: such as `model.num_harmonics`.
+    """
+    study = cell.get("study") or {}
+    return cells_file.format_study_value(study[setting]) if setting in study else EMPTY_CELL
 
 
 def format_value(value: float, interval: Any) -> str:

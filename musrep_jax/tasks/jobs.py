@@ -20,8 +20,6 @@ STANDARD_FIELDS = ("source", "target", "model", "mode", "seed", "num_train_track
 MAX_KEY_CHARACTERS = 180
 """File systems take 255 bytes for a name, and temporary names are longer."""
 
-PLAIN = str | int | float | bool | None
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -45,8 +43,7 @@ class Job:
         """Keeps copies that nobody can change; raises TypeError for what is no plain value."""
         for name, values in (("fields", self.fields), ("study", self.study)):
             for key, value in values.items():
-                parts = value if isinstance(value, tuple) else (value,)
-                if not all(isinstance(part, PLAIN) for part in parts):
+                if not _is_plain(value):
                     raise TypeError(
                         f"The job's {name} have {key}={value!r}; a plain value is text, a "
                         "number, a bool, None, or a tuple of these."
@@ -103,6 +100,13 @@ class Job:
             "fields": list(self.fields),
             "study": dict(self.study),
         }
+
+
+def _is_plain(value: Any) -> bool:
+    """Returns whether a value is text, a number, a bool, None, or a tuple of these."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | float | bool | None)
 
 
 def make_key(fields: Mapping[str, Any], study: Mapping[str, Any] | None = None) -> str:
@@ -260,7 +264,9 @@ def _further(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _shorten(value: Any) -> str:
     """Returns the value of a field for a file name."""
-    return short_name([str(v) for v in value] if isinstance(value, tuple) else str(value))
+    if isinstance(value, str):
+        return short_name(value)
+    return re.sub(r"[^\w.+-]+", "_", _join(value)).strip("_")
 
 
 def _join(value: Any) -> str:

@@ -60,7 +60,7 @@ def find_scratch(job: Job, jobs: Sequence[Job]) -> Job | None:
         other for other in jobs
         if other.fields == wanted and other.study.items() <= job.study.items()
     ]  # fmt: skip
-    return found[0] if found else None
+    return max(found, key=lambda other: len(other.study), default=None)
 
 
 def plan_jobs(

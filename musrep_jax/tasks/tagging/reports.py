@@ -6,6 +6,7 @@ from pathlib import Path
 import ml_collections
 
 from musrep_jax.reporting import figures, run_figures, tables
+from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.tasks.jobs import title_of, with_display_names
 from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
 from musrep_jax.tasks.task import JobFigure, Result, Tables
@@ -44,7 +45,7 @@ def make_sections(shown: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Returns the paths of transfer matrices and learning curves, where there are transfers.
+    """Returns the paths of the figures of studies, transfer matrices and learning curves.
 
     Args:
         results: of all jobs.
@@ -52,9 +53,10 @@ def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
     """
     shown = [with_display_names(result) for result in results]
     synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
-    if not any(result["source"] for result in shown):
-        return []
-    return figures.save_transfer_figures(shown, folder, synthetic=synthetic)
+    paths = save_study_figures(shown, folder, synthetic=synthetic)
+    if any(result["source"] for result in shown):
+        paths += figures.save_transfer_figures(shown, folder, synthetic=synthetic)
+    return paths
 
 
 def list_figures(result: Result, folder: Path) -> list[JobFigure]:

@@ -1,6 +1,5 @@
-"""Tagging: initial parameters, training, the test, and the exported model of one job."""
+"""The task of tagging: jobs, training and test of one tagger, exported model."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,17 +8,23 @@ import jax
 import ml_collections
 import numpy as np
 
-from musrep_jax.config import ConfigError, choose, given
-from musrep_jax.data.datasets import Dataset, Tracks
+from musrep_jax.config import choose, given
+from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.decisions import fit_thresholds
+<<<<<<< HEAD
 from musrep_jax.evaluation.tagging import TaggingReport, make_report
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.models import Tagger, model_class
 from musrep_jax.reporting.results import METRIC_TITLES, parse_number
 from musrep_jax.runtime.files import to_json_safe
+=======
+from musrep_jax.evaluation.tagging import make_report
+from musrep_jax.exports.cards import format_model_readme
+from musrep_jax.models import model_class, model_settings
+>>>>>>> 9124fba (Studies: any setting may hold a list of values; jobs, results, tables and figures follow)
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.profiling import profile_scoring
@@ -31,11 +36,17 @@ from musrep_jax.tasks.tagging.comparison import compare_with_scratch
 from musrep_jax.tasks.tagging.filters import FILTERS, record_filters
 from musrep_jax.tasks.tagging.initial import initial_variables
 from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX, SCRATCH, jobs_of_config
+from musrep_jax.tasks.tagging.objective import (
+    Scheme,
+    TaggingObjective,
+    check_model,
+    check_one_label,
+)
+from musrep_jax.tasks.tagging.outcome import describe_training, list_metrics, make_model_card
 from musrep_jax.tasks.task import (
     Context,
     Export,
     JobFigure,
-    Metric,
     Outcome,
     Records,
     Result,
@@ -43,29 +54,8 @@ from musrep_jax.tasks.task import (
     Task,
 )
 from musrep_jax.training import sharding
-from musrep_jax.training.logs import run_record
 from musrep_jax.training.loop import FitResult
-from musrep_jax.training.objective import Objective
 from musrep_jax.types import TrainState
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaggingObjective(Objective):
-    """A tagger and its data, as training sees them, with what the test needs.
-
-    Attributes:
-        model: the tagger.
-        dataset: the target.
-        train_tracks: those that are trained on.
-        validation: scores the validation split.
-        cached: embeddings of the validation chunks when the backbone is frozen, else None.
-    """
-
-    model: Tagger
-    dataset: Dataset
-    train_tracks: Tracks
-    validation: SplitScorer
-    cached: np.ndarray | None
 
 
 class TaggingTask(Task):
@@ -100,11 +90,16 @@ class TaggingTask(Task):
         model_class(job["model"])
         settings = super().make_settings(config, job)
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
+        if any(setting.startswith("model.") for setting in job.study):
+            check_model(settings, job)
         return settings
 
     def is_affected(self, job: Job, setting: str) -> bool:
-        """See `Task.is_affected`: a training from scratch does not look at `transfer`."""
-        return job["mode"] != SCRATCH or not setting.startswith("transfer.")
+        """See `Task.is_affected`: models have own settings, and `transfer` is not for scratch."""
+        section, _, key = setting.partition(".")
+        if section == "model":
+            return key == "size" or key in model_settings(job["model"])
+        return section != "transfer" or job["mode"] != SCRATCH
 
     def prepare(self, job: Job, context: Context) -> TaggingObjective:
         """See `Task.prepare`."""
@@ -263,148 +258,3 @@ def open_target(job: Job, context: Context) -> Dataset:
         labels = data.source_labels if is_source else data.labels
         options = {"labels": labels} if labels else {}
     return context.open_dataset(job["target"], rate, **options)
-
-
-def list_metrics(report: TaggingReport) -> list[Metric]:
-    """Returns the metrics that a tagger is judged by.
-
-    Args:
-        report: on the test split.
-    """
-    summary, metrics = report.to_dict(), []
-    for name, title in METRIC_TITLES.items():
-        low, high = summary[f"{name}_ci"]
-        interval = None if low is None else (low, high)
-        chance = (summary.get("random") or {}).get(name)
-        value = parse_number(summary[name])
-        metrics.append(Metric(name, value, interval, title=title, chance=chance))
-    return metrics
-
-
-def make_model_card(
-    job: Job,
-    objective: TaggingObjective,
-    report: TaggingReport,
-    calibration: Mapping[str, Sequence[float]],
-    best_step: int,
-    settings: ml_collections.ConfigDict,
-) -> dict[str, Any]:
-    """Returns what is to be known of a trained tagger.
-
-    Args:
-        job: the job.
-        objective: with which it was trained.
-        report: on the test split.
-        calibration: label -> slope and offset fitted on validation; empty for exclusive classes.
-        best_step: updates made to the weights that are kept.
-        settings: of the job.
-    """
-    summary = report.to_dict()
-    shown = {name: summary[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
-    return make_card(
-        objective.model,
-        name=job["model"],
-        data=objective.dataset.spec,
-        training={
-            "source": job["source"],
-            "mode": job["mode"],
-            "seed": job.seed,
-            "num_train_tracks": len(objective.train_tracks),
-            "best_step": best_step,
-            "loss": settings.train.loss,
-        },
-        metrics={"test": {**shown, "num_tracks": summary["num_tracks"]}},
-        versions=run_record(),
-        aggregate=settings.evaluation.aggregate,
-        output=binding.output_of(settings.train.loss),
-        thresholds=report.f1_fitted["thresholds"],
-        calibration=calibration,
-    )
-
-
-def describe_training(
-    objective: TaggingObjective, fit: FitResult, settings: ml_collections.ConfigDict
-) -> dict[str, Any]:
-    """Returns what a result says beyond its metrics: data, size, training.
-
-    Args:
-        objective: what was trained.
-        fit: what the loop returned.
-        settings: of the job.
-    """
-    spec, leaves = objective.dataset.spec, jax.tree.leaves(objective.variables["params"])
-    return to_json_safe(
-        {
-            "is_synthetic": spec.is_synthetic,
-            "loss": settings.train.loss,
-            "licence": spec.licence,
-            "num_train_tracks_used": len(objective.train_tracks),
-            "model_deviations": model_deviations(settings),
-            "num_params": int(sum(np.size(leaf) for leaf in leaves)),
-            "best_step": fit.best_step,
-            "num_steps": int(fit.state.step),
-            "stopped_early": fit.stopped_early,
-            "validation": fit.best_metrics,
-        }
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Scheme:
-    """What of a tagger a job trains.
-
-    Attributes:
-        trained: "model", "head" or "cached", see `binding.make_loss`.
-        batch_norm: "frozen" or "update".
-    """
-
-    trained: str
-    batch_norm: str
-
-    @classmethod
-    def of(cls, job: Job, settings: ml_collections.ConfigDict) -> "Scheme":
-        """Returns the scheme of a job.
-
-        BatchNorm statistics are updated by default when all layers train, and frozen when only
-        the output layer does; then embeddings are computed once and kept, if that is asked for.
-
-        Args:
-            job: the job.
-            settings: of the job.
-        """
-        only_head = job["mode"] == "output_layer"
-        batch_norm = settings.transfer.batch_norm or ("frozen" if only_head else "update")
-        if job["mode"] == SCRATCH:
-            batch_norm = "update"
-        trained = "model"
-        if only_head:
-            cache = settings.transfer.cache_embeddings and batch_norm == "frozen"
-            trained = "cached" if cache else "head"
-        return cls(trained, batch_norm)
-
-
-def check_one_label(tracks: Tracks, split: str) -> None:
-    """Raises unless every track has exactly one label, as the loss of exclusive classes needs.
-
-    Args:
-        tracks: of the split.
-        split: its name, for the message.
-
-    Raises:
-        ConfigError: if a track has none or several, or there is only one class.
-    """
-    counts = np.count_nonzero(tracks.label_matrix, axis=1)
-    wrong = np.flatnonzero(counts != 1)
-    if len(wrong):
-        first = wrong[0]
-        raise ConfigError(
-            f"train.loss is 'cross_entropy', for tracks with exactly one label, but "
-            f"{len(wrong)} of {len(counts)} {split} tracks have another number, the first is "
-            f"{tracks.track_ids[first]!r} with {counts[first]}: take 'binary_cross_entropy', or "
-            "choose labels that exclude each other with data.labels."
-        )
-    if tracks.label_matrix.shape[1] < 2:
-        raise ConfigError(
-            f"train.loss is 'cross_entropy', but {tracks.spec.name} has only one label: it needs "
-            "at least two classes to choose from."
-        )

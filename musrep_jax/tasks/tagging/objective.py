@@ -1,0 +1,124 @@
+"""What a tagging job trains, and checks of it before anything runs."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from musrep_jax.config import ConfigError
+from musrep_jax.data.datasets import Dataset, Tracks
+from musrep_jax.models import Tagger
+from musrep_jax.tasks import binding
+from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.scoring import SplitScorer
+from musrep_jax.tasks.settings import model_deviations
+from musrep_jax.tasks.tagging.matrix import SCRATCH
+from musrep_jax.training.objective import Objective
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaggingObjective(Objective):
+    """A tagger and its data, as training sees them, with what the test needs.
+
+    Attributes:
+        model: the tagger.
+        dataset: the target.
+        train_tracks: those that are trained on.
+        validation: scores the validation split.
+        cached: embeddings of the validation chunks when the backbone is frozen, else None.
+    """
+
+    model: Tagger
+    dataset: Dataset
+    train_tracks: Tracks
+    validation: SplitScorer
+    cached: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """What of a tagger a job trains.
+
+    Attributes:
+        trained: "model", "head" or "cached", see `binding.make_loss`.
+        batch_norm: "frozen" or "update".
+    """
+
+    trained: str
+    batch_norm: str
+
+    @classmethod
+    def of(cls, job: Job, settings: ml_collections.ConfigDict) -> "Scheme":
+        """Returns the scheme of a job.
+
+        BatchNorm statistics are updated by default when all layers train, and frozen when only
+        the output layer does; then embeddings are computed once and kept, if that is asked for.
+
+        Args:
+            job: the job.
+            settings: of the job.
+        """
+        only_head = job["mode"] == "output_layer"
+        batch_norm = settings.transfer.batch_norm or ("frozen" if only_head else "update")
+        if job["mode"] == SCRATCH:
+            batch_norm = "update"
+        trained = "model"
+        if only_head:
+            cache = settings.transfer.cache_embeddings and batch_norm == "frozen"
+            trained = "cached" if cache else "head"
+        return cls(trained, batch_norm)
+
+
+def check_model(settings: ml_collections.ConfigDict, job: Job) -> None:
+    """Raises when the values that a study gives a model are none that it can have.
+
+    Args:
+        settings: of the job.
+        job: the job.
+
+    Raises:
+        ConfigError: if the model cannot be set up with them.
+    """
+    study = tuple((setting, value) for setting, value in job.study.items() if "model." in setting)
+    fields = tuple((name, _freeze(value)) for name, value in model_deviations(settings).items())
+    try:
+        binding.trace_init(job["model"], fields)
+    except (ValueError, TypeError, ArithmeticError, IndexError) as error:
+        values = ", ".join(f"{setting}={value}" for setting, value in study)
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"study gives {job['model']} {values}, with which it cannot be set up: {reason}"
+        ) from error
+
+
+def _freeze(value: Any) -> Any:
+    """Returns lists as tuples, so that the value can be a key."""
+    return tuple(map(_freeze, value)) if isinstance(value, list | tuple) else value
+
+
+def check_one_label(tracks: Tracks, split: str) -> None:
+    """Raises unless every track has exactly one label, as the loss of exclusive classes needs.
+
+    Args:
+        tracks: of the split.
+        split: its name, for the message.
+
+    Raises:
+        ConfigError: if a track has none or several, or there is only one class.
+    """
+    counts = np.count_nonzero(tracks.label_matrix, axis=1)
+    wrong = np.flatnonzero(counts != 1)
+    if len(wrong):
+        first = wrong[0]
+        raise ConfigError(
+            f"train.loss is 'cross_entropy', for tracks with exactly one label, but "
+            f"{len(wrong)} of {len(counts)} {split} tracks have another number, the first is "
+            f"{tracks.track_ids[first]!r} with {counts[first]}: take 'binary_cross_entropy', or "
+            "choose labels that exclude each other with data.labels."
+        )
+    if tracks.label_matrix.shape[1] < 2:
+        raise ConfigError(
+            f"train.loss is 'cross_entropy', but {tracks.spec.name} has only one label: it needs "
+            "at least two classes to choose from."
+        )

@@ -1,0 +1,105 @@
+"""What is said of a trained tagger: metrics, model card, fields of its result."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from musrep_jax.evaluation.tagging import TaggingReport, to_json_safe
+from musrep_jax.inference.tagger import make_card
+from musrep_jax.reporting.results import METRIC_TITLES, parse_number
+from musrep_jax.tasks import binding
+from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.settings import model_deviations
+from musrep_jax.tasks.tagging.objective import TaggingObjective
+from musrep_jax.tasks.task import (
+    Metric,
+)
+from musrep_jax.training.logs import run_record
+from musrep_jax.training.loop import FitResult
+
+
+def list_metrics(report: TaggingReport) -> list[Metric]:
+    """Returns the metrics that a tagger is judged by.
+
+    Args:
+        report: on the test split.
+    """
+    summary, metrics = report.to_dict(), []
+    for name, title in METRIC_TITLES.items():
+        low, high = summary[f"{name}_ci"]
+        interval = None if low is None else (low, high)
+        chance = (summary.get("random") or {}).get(name)
+        value = parse_number(summary[name])
+        metrics.append(Metric(name, value, interval, title=title, chance=chance))
+    return metrics
+
+
+def make_model_card(
+    job: Job,
+    objective: TaggingObjective,
+    report: TaggingReport,
+    calibration: Mapping[str, Sequence[float]],
+    best_step: int,
+    settings: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+    """Returns what is to be known of a trained tagger.
+
+    Args:
+        job: the job.
+        objective: with which it was trained.
+        report: on the test split.
+        calibration: label -> slope and offset fitted on validation; empty for exclusive classes.
+        best_step: updates made to the weights that are kept.
+        settings: of the job.
+    """
+    summary = report.to_dict()
+    shown = {name: summary[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
+    return make_card(
+        objective.model,
+        name=job["model"],
+        data=objective.dataset.spec,
+        training={
+            "source": job["source"],
+            "mode": job["mode"],
+            "seed": job.seed,
+            "num_train_tracks": len(objective.train_tracks),
+            "best_step": best_step,
+            "loss": settings.train.loss,
+        },
+        metrics={"test": {**shown, "num_tracks": summary["num_tracks"]}},
+        versions=run_record(),
+        aggregate=settings.evaluation.aggregate,
+        output=binding.output_of(settings.train.loss),
+        thresholds=report.f1_fitted["thresholds"],
+        calibration=calibration,
+    )
+
+
+def describe_training(
+    objective: TaggingObjective, fit: FitResult, settings: ml_collections.ConfigDict
+) -> dict[str, Any]:
+    """Returns what a result says beyond its metrics: data, size, training.
+
+    Args:
+        objective: what was trained.
+        fit: what the loop returned.
+        settings: of the job.
+    """
+    spec, leaves = objective.dataset.spec, jax.tree.leaves(objective.variables["params"])
+    return to_json_safe(
+        {
+            "is_synthetic": spec.is_synthetic,
+            "loss": settings.train.loss,
+            "licence": spec.licence,
+            "num_train_tracks_used": len(objective.train_tracks),
+            "model_deviations": model_deviations(settings),
+            "num_params": int(sum(np.size(leaf) for leaf in leaves)),
+            "best_step": fit.best_step,
+            "num_steps": int(fit.state.step),
+            "stopped_early": fit.stopped_early,
+            "validation": fit.best_metrics,
+        }
+    )
