@@ -5,12 +5,12 @@ real examples of a batch only: a padded example has mask 0 and counts for nothin
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 
-from musrep_jax.types import Array, Batch, LossFn, PyTree, model_inputs
+from musrep_jax.types import Array, Batch, LossFn, PyTree, Stream, model_inputs
 
 
 class ApplyFn(Protocol):
@@ -135,10 +135,11 @@ def make_tagging_loss(apply: ApplyFn, loss: Callable[..., Array] = binary_cross_
     def loss_fn(
         params: PyTree, model_state: PyTree, batch: Batch, key: Array
     ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-        mask = batch.get("mask")
+        stream = cast(Stream, batch)
+        mask = stream.get("mask")
         logits, model_state = apply(
-            params, model_state, model_inputs(batch), key, train=True, mask=mask
+            params, model_state, model_inputs(stream), key, train=True, mask=mask
         )
-        return loss(logits, batch["labels"], mask), (model_state, {})
+        return loss(logits, stream["labels"], mask), (model_state, {})
 
     return loss_fn

@@ -9,6 +9,7 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 
+Stream = Mapping[str, Array]
 Batch = Mapping[str, "Array | Batch"]
 """One step's data: one stream, or named streams of any sizes.
 
@@ -45,8 +46,7 @@ class ModelOutput:
     intermediates: Mapping[str, Array] = struct.field(default_factory=dict)
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The whole state of a training run: arrays only.
 
     Attributes:
@@ -66,20 +66,20 @@ class TrainState:
 INPUT_KEYS = ("audio", "log_mel", "embedding")
 
 
-def model_inputs(batch: Batch) -> Array:
+def model_inputs(stream: Stream) -> Array:
     """Returns the array that a model, or its output layer, is called with.
 
     Args:
-        batch: see `Batch`; a batch of cached embeddings has `embedding` (batch, width) instead of
+        stream: see `Batch`; one of cached embeddings has `embedding` (batch, width) instead of
             audio.
 
     Returns:
         float32 (batch, samples), (batch, frames, mels) or (batch, width).
 
     Raises:
-        KeyError: if the batch has none of them.
+        KeyError: if the stream has none of them.
     """
     for key in INPUT_KEYS:
-        if key in batch:
-            return batch[key]
-    raise KeyError(f"The batch has none of {', '.join(INPUT_KEYS)}, only {', '.join(batch)}.")
+        if key in stream:
+            return stream[key]
+    raise KeyError(f"The batch has none of {', '.join(INPUT_KEYS)}, only {', '.join(stream)}.")

@@ -114,7 +114,8 @@ def _kernel_gradient(x: Array, dy: Array, size: Sizes, strides: Sizes, pads: Pad
 
     x is the convolution's input (batch, height, width, in), dy the gradient of its output.
     """
-    (batch, *out, features), channels = dy.shape, x.shape[3]
+    (batch, *rest, features), channels = dy.shape, x.shape[3]
+    out = (rest[0], rest[1])
     depth = math.prod(size) * channels
     examples, rows = _block_sizes(batch, out, depth)
     blocks_per_example = -(-out[0] // rows)
@@ -365,7 +366,8 @@ def _attend_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array,
         return d_query, jnp.einsum("hqk,hqd->hkd", d_scores, query), d_value
 
     gradients = lax.map(one, (*saved, _by_blocks(dy, len(saved[0]))))
-    return tuple(_by_tokens(x, len(dy)) for x in gradients)
+    d_query, d_key, d_value = (_by_tokens(x, len(dy)) for x in gradients)
+    return d_query, d_key, d_value
 
 
 attend.defvjp(_attend_forward, _attend_backward)

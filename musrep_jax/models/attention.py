@@ -11,6 +11,7 @@ dense layer, where ViT draws a truncated normal of 0.02 (the two agree at width 
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax
@@ -180,7 +181,12 @@ class SelfAttention(nn.Module):
             mixed = cpu_kernels.attend(query, key, value)
         else:
             implementation = self.implementation or gpu_kernels.attention_implementation(query)
-            mixed = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+            mixed = jax.nn.dot_product_attention(
+                query,
+                key,
+                value,
+                implementation=cast(Literal["xla", "cudnn"] | None, implementation),
+            )
         y = Dense(width, name="out")(mixed.reshape(read.shape))
         return y, weights if return_weights else None
 

@@ -159,7 +159,7 @@ class SpectrogramTagger(Tagger):
         )
 
     @property
-    def front_end(self) -> Mapping[str, Any]:
+    def front_end(self) -> Mapping[str, Any] | None:
         """The spectrogram settings as plain data."""
         return self.log_mel.to_dict()
 

@@ -78,7 +78,7 @@ class FCN(SpectrogramTagger):
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the embedding (batch, n_channels) and the map before the last layer."""
         x = BatchNorm(name="spec_bn")(features, train=train).astype(self.dtype)
-        last = len(self.pools)
+        last, feature_map = len(self.pools), x
         for index, pool in enumerate(self.pools, start=1):
             channels = self.n_channels * (1 if index in (1, last) else 2)
             feature_map = x

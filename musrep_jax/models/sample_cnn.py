@@ -130,6 +130,7 @@ class SampleCNN(Tagger):
     def run_blocks(self, x: Array, *, train: bool) -> tuple[Array, Array]:
         """Maps (batch, samples, 1) to (batch, channels) and the last map that has a time axis."""
         widths = [factor * self.n_channels for factor in self.channel_factors]
+        feature_map = x
         for index, features in enumerate(widths, start=1):
             stride, pool = (3, 1) if index == 1 else (1, 3)
             feature_map = x

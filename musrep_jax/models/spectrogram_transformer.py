@@ -199,7 +199,7 @@ class SpectrogramTransformer(SpectrogramTagger):
                 f"{', '.join(VARIANTS)}."
             )
         variant = VARIANTS[self.variant]
-        own = Size(self.width, self.num_heads, self.depth)
+        own = (self.width, self.num_heads, self.depth)
         return Size(*(v if o is None else o for v, o in zip(variant, own, strict=True)))
 
     @property
@@ -219,9 +219,10 @@ class SpectrogramTransformer(SpectrogramTagger):
             >>> SpectrogramTransformer(num_classes=50).patch_grid(500)
             (12, 49)
         """
-        return tuple(
+        rows, columns = (
             (size - self.patch_size) // self.patch_stride + 1 for size in (self.n_mels, num_frames)
         )
+        return rows, columns
 
     def features(self, inputs: Array, *, train: bool) -> Array:
         """Returns the normalised log-mel spectrogram, (batch, frames, mels, 1)."""
@@ -296,7 +297,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         pooled = tokens[:, : self.num_special].astype(jnp.float32).mean(axis=1)
         intermediates = {"patch_tokens": patches, "tokens": tokens, "pooled": pooled}
         if return_weights:
-            intermediates |= {f"attention_{i}": weight for i, weight in enumerate(weights)}
+            intermediates |= {f"attention_{i}": w for i, w in enumerate(weights) if w is not None}
             intermediates |= {f"block_{i}": block for i, block in enumerate(blocks)}
         return LayerNorm(1e-5, name="head_norm")(pooled), intermediates
 

@@ -10,6 +10,7 @@ code minzwon/self-attention-music-tagging (the notebook with the heat maps).
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -143,9 +144,9 @@ class TokenTagger(SpectrogramTagger):
         )
         intermediates = {**intermediates, "tokens": tokens}
         if return_weights:
-            intermediates |= {f"attention_{i}": weight for i, weight in enumerate(weights)}
+            intermediates |= {f"attention_{i}": w for i, w in enumerate(weights) if w is not None}
             intermediates |= {f"block_{i}": block for i, block in enumerate(blocks)}
-            intermediates |= attention_heat_maps(weights)
+            intermediates |= attention_heat_maps([w for w in weights if w is not None])
         return self.read_out(encoded[:, 0]).astype(jnp.float32), intermediates
 
     def states_before(self, inputs: Array, *, block: int) -> Array:
@@ -215,8 +216,10 @@ def attention_maps(model: TokenTagger, variables: PyTree, inputs: Array) -> dict
         `attention_heat_maps`.
     """
     features = model.apply(variables, inputs, train=False, method="features")
-    _, intermediates = model.apply(
-        variables, features, train=False, return_weights=True, method="embed"
+    embed = functools.partial(model.apply, method="embed")
+    _, intermediates = cast(
+        tuple[Array, Mapping[str, Array]],
+        embed(variables, features, train=False, return_weights=True),
     )
     return {name: value for name, value in intermediates.items() if "attention" in name}
 
@@ -245,9 +248,13 @@ def tag_contributions(
     if not -model.depth <= block < model.depth:
         raise ValueError(f"There is no block {block}; the model has {model.depth}.")
     block %= model.depth
-    states = model.apply(variables, inputs, block=block, method="states_before")
+    states = cast(Array, model.apply(variables, inputs, block=block, method="states_before"))
     batch, num_tokens, width = states.shape
-    logits_from = functools.partial(model.apply, variables, block=block, method="logits_from")
+
+    def logits_from(states: Array, override: Array) -> Array:
+        apply = functools.partial(model.apply, block=block, method="logits_from")
+        return cast(Array, apply(variables, states, override))
+
     if block == model.depth - 1:
         # A pair (class token, position) tells the same as the whole sequence.
         classes = jnp.broadcast_to(states[:, :1], states.shape)

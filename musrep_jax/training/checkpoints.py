@@ -375,6 +375,7 @@ def _synchronize(moment: str) -> None:
 
 def _at(tree: Mapping[str, Any], dotted: str) -> Any:
     """Returns what stands under a dotted name, None when there is nothing."""
+    value: Any = tree
     for name in dotted.split("."):
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

@@ -9,7 +9,7 @@ new program.
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from musrep_jax.config import ConfigError, choose
 from musrep_jax.training.plateau import Plateau
 from musrep_jax.types import Array, PyTree
 
-Schedule = Callable[[int | Array], float | Array]
+Schedule = Callable[[Any], Any]
+"""Number of updates made -> learning rate; plain numbers on the host, arrays in a step."""
 
 UNITS = ("epochs", "steps", "fraction")
 
@@ -50,7 +51,7 @@ def switch_at(
         return SwitchState(jnp.zeros([], jnp.int32), before.init(params), after.init(params))
 
     def update(
-        updates: PyTree, state: SwitchState, params: PyTree | None = None
+        updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, SwitchState]:
         def first(_: None) -> tuple[PyTree, PyTree, PyTree]:
             new, inner = before.update(updates, state.before, params)
@@ -176,9 +177,10 @@ class OnPlateau(Descent):
 
     def plateau(self) -> Plateau:
         undropped = self.schedule(1, ())
-        factors = np.float32([self.drop_factor**drop for drop in range(self.num_drops + 1)])
+        drops = range(self.num_drops + 1)
+        factors = np.array([self.drop_factor**drop for drop in drops], np.float32)
 
-        def learning_rate(count: int | Array, num_drops: int | Array) -> float | Array:
+        def learning_rate(count: int | Array, num_drops: int | Array) -> Any:
             return undropped(count) * jnp.asarray(factors)[num_drops]
 
         return Plateau(self.drop_after, self.num_drops, self.reload_best, learning_rate)

@@ -7,6 +7,7 @@ before an evaluation or a save.
 """
 
 import dataclasses
+import functools
 import math
 import signal
 import time
@@ -180,6 +181,11 @@ def _copy(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
 
 
+def _plateau_rate(plateau: Plateau, memory: _Memory, num_made: int) -> float | Array:
+    """Returns the rate of the next update, after the drops so far."""
+    return plateau.learning_rate(num_made - memory.restart_step, memory.num_drops)
+
+
 def _check_counts(**counts: int | None) -> None:
     """Raises when a count is below 1."""
     for name, count in counts.items():
@@ -292,12 +298,8 @@ def fit(
     start = time.perf_counter() - memory.seconds
     last_save = time.perf_counter()
     metrics: Metrics | None = None
-    if plateau is not None:
-
-        def learning_rate(made: int) -> float | Array:
-            return plateau.learning_rate(made - memory.restart_step, memory.num_drops)
-
-    meter = Meter(learning_rate, log, progress)
+    rate = learning_rate if plateau is None else functools.partial(_plateau_rate, plateau, memory)
+    meter = Meter(rate, log, progress)
     with (
         stop_on_signals() as stop,
         StepTrace(trace, say) as step_trace,
@@ -329,20 +331,21 @@ def fit(
                 values = _to_numbers(evaluate(state), selecting)
                 if memory.add(step, values, select_by):
                     best_state = _copy(state.replace(opt_state=None))
-                is_flat = plateau is not None and memory.num_bad_evaluations >= plateau.drop_after
-                is_last_rate = is_flat and memory.num_drops == plateau.num_drops
-                has_drop = is_flat and not is_last_rate and step < num_steps
-                if step in reload_best_at or (has_drop and plateau.reload_best):
+                is_last_rate = has_drop = False
+                if plateau is not None and memory.num_bad_evaluations >= plateau.drop_after:
+                    is_last_rate = memory.num_drops == plateau.num_drops
+                    has_drop = not is_last_rate and step < num_steps
+                is_reloaded = has_drop and plateau is not None and plateau.reload_best
+                if best_state is not None and (step in reload_best_at or is_reloaded):
                     best = _copy(best_state)
                     state = state.replace(params=best.params, model_state=best.model_state)
                     memory.num_bad_evaluations = 0
-                if has_drop:
+                if plateau is not None and has_drop:
                     state = state.replace(opt_state=plateau.lower_rate(state.opt_state))
                     memory.num_drops, memory.num_bad_evaluations = memory.num_drops + 1, 0
                     memory.restart_step = step if plateau.reload_best else memory.restart_step
-                    say(
-                        f"no improvement: the learning rate is {float(learning_rate(step)):.2g} now"
-                    )
+                    rate_now = float(_plateau_rate(plateau, memory, step))
+                    say(f"no improvement: the learning rate is {rate_now:.2g} now")
                 memory.stopped_early = is_last_rate or (
                     patience is not None and memory.num_bad_evaluations >= patience
                 )

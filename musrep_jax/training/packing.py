@@ -100,7 +100,7 @@ def unpack(stored: Mapping[str, Array | np.ndarray], index: Index, template: PyT
         template: as for `to_read`.
     """
 
-    def placed(name: str, leaf: Array) -> Array:
+    def placed(name: str, leaf: Array) -> Array | np.ndarray:
         entry = index[name]
         if entry.offset is None:
             return stored[name]

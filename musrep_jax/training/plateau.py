@@ -6,7 +6,7 @@ saved and resumed with it, and no new program is compiled.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,11 @@ class PlateauState(NamedTuple):
 
     Attributes:
         num_drops: how often the rate has dropped.
-        count: updates made since the optimizer started, or restarted at a drop.
+        num_updates: made since the optimizer started, or restarted at a drop.
     """
 
     num_drops: Array
-    count: Array
+    num_updates: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +73,10 @@ def scale_by_plateau(plateau: Plateau) -> optax.GradientTransformation:
         return PlateauState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
 
     def update(
-        updates: PyTree, state: PlateauState, params: PyTree | None = None
+        updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, PlateauState]:
-        rate = jnp.asarray(plateau.learning_rate(state.count, state.num_drops), jnp.float32)
+        rate = jnp.asarray(plateau.learning_rate(state.num_updates, state.num_drops), jnp.float32)
         scaled = jax.tree.map(lambda leaf: (-rate).astype(leaf.dtype) * leaf, updates)
-        return scaled, state._replace(count=state.count + 1)
+        return scaled, state._replace(num_updates=state.num_updates + 1)
 
     return optax.GradientTransformation(init, update)

@@ -43,8 +43,9 @@ class Prefetch:
         except BaseException as error:  # handed to the training thread, which raises it
             self._put((None, error))
         finally:
-            if hasattr(batches, "close"):
-                batches.close()
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
 
     def _put(self, entry: tuple[Batch | None, BaseException | None]) -> None:
         """Puts an entry unless the reader has left."""
@@ -80,6 +81,7 @@ class Prefetch:
             ) from error
         if error is not None:
             raise error
+        assert batch is not None, "an entry of the queue is a batch or an error"
         return batch
 
     def __enter__(self) -> Self:

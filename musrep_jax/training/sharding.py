@@ -9,7 +9,7 @@ nothing else changes. A batch of several streams is padded, split and widened st
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -60,7 +60,8 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
     return Mesh(np.array(used), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def _devices_of(process: int) -> list[jax.Device]:
+def _devices_of(process: int) -> list[Any]:
+    """Returns the devices of a process, each a `jax.Device`."""
     return [device for device in jax.devices() if device.process_index == process]
 
 
@@ -262,6 +263,7 @@ def to_host(tree: PyTree) -> PyTree:
     def whole(leaf: Array) -> Array:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
             return leaf
-        return _place_global(leaf, NamedSharding(leaf.sharding.mesh, PartitionSpec()))
+        mesh = cast(NamedSharding, leaf.sharding).mesh
+        return _place_global(leaf, NamedSharding(mesh, PartitionSpec()))
 
     return jax.device_get(jax.tree.map(whole, tree))
