@@ -19,12 +19,7 @@ from musrep_jax import __version__
 from musrep_jax.config import ConfigError, plain, split_list
 from musrep_jax.data import open_dataset
 from musrep_jax.data.datasets import Dataset
-<<<<<<< HEAD
-from musrep_jax.experiments.fitting import fit_objective
-=======
-from musrep_jax.evaluation.tagging import to_json_safe
 from musrep_jax.experiments.fitting import check_training, fit_objective
->>>>>>> 9124fba (Studies: any setting may hold a list of values; jobs, results, tables and figures follow)
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
 from musrep_jax.experiments.shares import Share

@@ -8,11 +8,7 @@ blue, which colour-blind readers tell apart.
 import contextlib
 import functools
 import math
-<<<<<<< HEAD
-=======
 import re
-import uuid
->>>>>>> 9124fba (Studies: any setting may hold a list of values; jobs, results, tables and figures follow)
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

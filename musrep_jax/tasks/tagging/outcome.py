@@ -7,9 +7,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from musrep_jax.evaluation.tagging import TaggingReport, to_json_safe
+from musrep_jax.evaluation.tagging import TaggingReport
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.reporting.results import METRIC_TITLES, parse_number
+from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.settings import model_deviations

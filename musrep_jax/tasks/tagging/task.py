@@ -13,18 +13,9 @@ from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.decisions import fit_thresholds
-<<<<<<< HEAD
-from musrep_jax.evaluation.tagging import TaggingReport, make_report
-from musrep_jax.exports.cards import format_model_readme
-from musrep_jax.inference.tagger import make_card
-from musrep_jax.models import Tagger, model_class
-from musrep_jax.reporting.results import METRIC_TITLES, parse_number
-from musrep_jax.runtime.files import to_json_safe
-=======
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.models import model_class, model_settings
->>>>>>> 9124fba (Studies: any setting may hold a list of values; jobs, results, tables and figures follow)
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.profiling import profile_scoring
