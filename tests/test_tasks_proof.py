@@ -26,8 +26,9 @@ from musrep_jax.training.logs import read_rows
 KEYS = ("levels-seed0", "levels-encoder-seed0")
 
 
-def run(folder, *, num_devices=1, **settings):
+def run(folder, *, num_devices=1, optimizer=None, **settings):
     config = toy_experiment.get_config()
+    config.optimizer.update(optimizer or {})
     config.train.update(num_devices=num_devices, **settings)
     return toy_experiment.run(config, str(folder))
 
@@ -135,16 +136,17 @@ def test_after_a_crash_and_a_signal_they_go_on_bit_for_bit(tmp_path, monkeypatch
 
 
 def test_two_processes_are_one(tmp_path, repository):
-    def command(folder, num_devices):
-        return (
-            "--config=tests/toy_experiment.py",
-            f"--workdir={tmp_path / folder}",
-            f"--config.train.num_cpu_devices={num_devices}",
-        )
-
-    two = run_processes(repository, tmp_path, command("two", 1), command("two", 1))
+    """Also where the rate drops: at each evaluation of the triplets after the first rank of 1."""
+    plateau = {"name": "adam_plateau", "drop_after": 1, "num_drops": 9, "drop_factor": 0.5}
+    command = (
+        "--config=tests/toy_experiment.py",
+        f"--workdir={tmp_path / 'two'}",
+        *(f"--config.optimizer.{name}={value}" for name, value in plateau.items()),
+    )
+    two = run_processes(repository, tmp_path, command, command)
     assert [code for code, _ in two] == [0, 0], two
-    assert run(tmp_path / "one", num_devices=2) == 0
+    assert "the learning rate is 0.025 now" in two[0][1]
+    assert run(tmp_path / "one", num_devices=2, optimizer=plateau) == 0
     assert_alike(read(tmp_path / "two"), read(tmp_path / "one"), atol=2e-6)
 
 

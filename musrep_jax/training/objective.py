@@ -20,7 +20,7 @@ UpdateState = Callable[[TrainState, Batch, Array], TrainState]
 """`(state, batch, key) -> state`, called inside the compiled step after the optimizer's update."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Objective:
     """A way of learning, as training sees it.
 
