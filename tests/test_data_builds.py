@@ -235,17 +235,19 @@ def test_two_builds_at_once_make_everything_once(tmp_path, log, repository):
     said = [build.communicate(timeout=60)[1] for build in both]
     assert [build.returncode for build in both] == [0, 0]
     assert set(_made(log).values()) == {1} and len(_made(log)) == 40
-    assert any(re.search(r"waiting for process \d+ on .*, which is building toy", x) for x in said)
+    assert any(
+        re.search(r"waiting for process \d+ on host .*, which is building toy", x) for x in said
+    )
 
 
 def test_a_lock_of_another_machine_is_respected_and_one_of_a_dead_process_is_not(tmp_path, log):
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log)
     folder = builder.directory.with_name("1.0.0.building")
     folder.mkdir(parents=True)
-    (folder / "lock").write_text(json.dumps(["elsewhere", 1]))
-    with pytest.raises(BuildInterruptedError, match=r"process 1 on elsewhere.*delete .*lock"):
+    (folder / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    with pytest.raises(BuildInterruptedError, match=r"process 1 on host elsewhere.*remove .*lock"):
         builder.build()
-    (folder / "lock").write_text(json.dumps([socket.gethostname(), 2**22 + 1]))
+    (folder / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
     assert builder.build().exists()
 
 
@@ -262,12 +264,12 @@ def test_without_locks_in_the_file_system_the_process_id_tells(tmp_path, log, mo
     def no_locks(*args):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(build_lock.fcntl, "flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log)
     folder = builder.directory.with_name("1.0.0.building")
     folder.mkdir(parents=True)
     with subprocess.Popen(["sleep", "30"]) as other:
-        (folder / "lock").write_text(json.dumps([socket.gethostname(), other.pid]))
+        (folder / "lock").write_text(json.dumps({"host": socket.gethostname(), "pid": other.pid}))
         with build_lock.lock_build_folder(
             folder, "toy", has_waited := iter([False, True]).__next__
         ) as it:

@@ -48,7 +48,7 @@ LIGHT = {"jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "absl"}
 OUTSIDE = {
     "types": LIGHT,
     "config": LIGHT,
-    "runtime": {"jax", "numpy"},
+    "runtime": {"jax", "numpy", "filelock"},
     "dsp": LIGHT,
     "kernels": LIGHT,
     "models": LIGHT,
@@ -187,6 +187,13 @@ def test_tensorflow_is_nowhere(repository):
     for folder in ("musrep_jax", "tfds_builders", "configs", "benchmarks"):
         for path in python_files(repository / folder):
             assert "tensorflow" not in {n.split(".")[0] for n in imported_modules(path)}, path
+
+
+def test_nothing_is_imported_that_only_posix_has(repository):
+    posix = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    for folder in ("musrep_jax", "tfds_builders", "configs"):
+        for path in python_files(repository / folder):
+            assert not posix & imported_modules(path), path
 
 
 @pytest.mark.parametrize("room", ["types", "dsp", "models", "losses", "training"])

@@ -10,6 +10,7 @@ import ml_collections
 from musrep_jax.config import ConfigError, differences
 from musrep_jax.experiments.workdir import CONFIG_FILE, LOCK_FILE, Workdir
 from musrep_jax.runtime.folders import replace_folder
+from musrep_jax.runtime.locks import lock_files
 from musrep_jax.tasks.jobs import Job
 
 VOLATILE = ("seconds",)
@@ -96,6 +97,6 @@ def comparable(result: Mapping[str, Any], volatile: Sequence[str] = ()) -> dict[
 
 def copy_folder(source: Path, target: Path) -> None:
     """Copies a folder under a temporary name first, so that the target is whole or not there."""
-    left_out = shutil.ignore_patterns("checkpoints", LOCK_FILE)
+    left_out = shutil.ignore_patterns("checkpoints", *lock_files(LOCK_FILE))
     with replace_folder(target) as temporary:
         shutil.copytree(source, temporary, ignore=left_out, dirs_exist_ok=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -11,74 +10,62 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
+
+import filelock
 
 from musrep_jax.config import ConfigError
+from musrep_jax.runtime.files import write_bytes
+from musrep_jax.runtime.processes import is_running
 
 _POLL_SECONDS = 2.0
+_UNSUPPORTED_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class LockedError(ConfigError):
+    """Something is in use by another process."""
 
 
 class Lock:
-    """A lock on a file, held from entering the context to leaving it.
+    """A lock, held from entering the context to leaving it; a file says who holds it.
 
-    The system's own record lock (POSIX `lockf`) says whether the holder lives, so neither a
-    process number used again nor the clock can deceive; the file's text says who it is. A lock
-    left behind by a dead process of this host is taken over with a line. One left behind by
-    another host is refused, because not every shared file system passes record locks on.
+    The system's own lock, on a file `.guard...` beside it, says whether the holder lives, so that
+    neither a process number used again nor the clock can deceive. A lock left behind by a dead
+    process of this host is taken over with a line. One left behind by another host is refused,
+    because not every shared file system passes locks on. Where the file system has no locks at
+    all, what the file says must do.
 
     Args:
-        path: the file; its folder must exist. It is removed at the end.
+        path: the file that names the holder; its folder is created. It is removed at the end.
         what: what is locked, for messages.
         is_waited_for: whether a lock that is held is waited for, or refused.
+        is_local: whether one left behind by another host is taken over too: for what is checked
+            anyway, and done again at little cost.
 
     Raises:
         LockedError: on entering, when another process holds it.
     """
 
-    def __init__(self, path: Path, what: str, *, is_waited_for: bool = False) -> None:
-        self.path, self._what, self._is_waited_for = path, what, is_waited_for
+    def __init__(
+        self, path: Path, what: str, *, is_waited_for: bool = False, is_local: bool = False
+    ) -> None:
+        self.path, self._what = path, what
+        self._is_waited_for, self._is_local = is_waited_for, is_local
+        self._guard = path.with_name(lock_files(path.name)[1])
+        self._lock = filelock.FileLock(self._guard, thread_local=False, fallback_to_soft=False)
 
     def __enter__(self) -> Self:
-        has_said = False
-        while (file := self._try()) is None:
-            if not has_said:
-                _say(f"{self._what} is in use by {_holder(self.path)}: waiting for it")
-                has_said = True
-            time.sleep(_POLL_SECONDS)
-        self._file = file
-        file.seek(0)
-        left = _parse(file.read())
-        if left and left["host"] != socket.gethostname():
-            file.close()
-            raise LockedError(
-                f"{self._what} was locked by {_describe(left)}, and whether that still runs cannot "
-                f"be seen from here: if it does not, remove {self.path} and start again."
-            )
-        if left and not has_said:
-            _say(f"{self._what} was left locked by {_describe(left)}, which has ended: taken over")
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
-        return self
-
-    def _try(self) -> IO[str] | None:
-        """Returns the locked file, or None while another process holds it and is waited for."""
-        while True:
-            file = self.path.open("a+", encoding="utf-8")
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.close()
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-                if self._is_waited_for:
-                    return None
+        has_waited = False
+        while not self.take(is_quiet=has_waited):
+            if not self._is_waited_for:
                 raise LockedError(
-                    f"{self._what} is in use by {_holder(self.path)}: wait for its end, or stop it."
-                ) from error
-            if os.fstat(file.fileno()).st_nlink:
-                return file
-            file.close()  # its holder removed it between the two calls
+                    f"{self._what} is in use by {self.holder()}: wait for its end, or stop it."
+                )
+            if not has_waited:
+                _say(f"{self._what} is in use by {self.holder()}: waiting for it")
+            has_waited = True
+            time.sleep(_POLL_SECONDS)
+        return self
 
     def __exit__(
         self,
@@ -86,32 +73,95 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # In a folder that has become read-only the file stays; the next run takes it over, because
-        # its record lock is free.
+        self.release()
+
+    def take(self, *, is_quiet: bool = False) -> bool:
+        """Takes the lock and returns True, or returns False while another process holds it.
+
+        Args:
+            is_quiet: whether nothing is said when a dead process has left it.
+
+        Raises:
+            LockedError: if a process of another host has left it.
+        """
+        is_certain = True
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED_ERRNOS:
+                raise
+            is_certain = False
+        try:
+            left = _read_holder(self.path)
+            is_ours = left.get("host") == socket.gethostname()
+            if is_ours and not is_certain and is_running(left["pid"]):
+                return False
+            if left and not is_ours and not self._is_local:
+                raise LockedError(
+                    f"{self._what} was locked by {_describe(left)}, and whether that still runs "
+                    f"cannot be seen from here: if it does not, remove {self.path} and start again."
+                )
+            if left and not is_quiet:
+                who = _describe(left)
+                _say(f"{self._what} was left locked by {who}, which has ended: taken over")
+            write_bytes(self.path, json.dumps(_this_process()).encode(), is_synced=False)
+        except BaseException:
+            self._lock.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back, and removes its files."""
+        # In a folder that has become read-only they stay; the next run takes them over. In one that
+        # was removed and made anew, they are somebody else's.
         with contextlib.suppress(OSError):
-            self.path.unlink()
-        self._file.close()
+            if _read_holder(self.path) == _this_process():
+                self.path.unlink()
+            guard = self.fileno()
+            if guard is not None and os.path.samestat(os.fstat(guard), self._guard.stat()):
+                self._guard.unlink()
+        self._lock.release()
+
+    def holder(self) -> str:
+        """Returns in words who holds the lock."""
+        for _ in range(10):  # it has the lock a moment before it has given its name
+            if holder := _read_holder(self.path):
+                break
+            time.sleep(0.05)
+        return _describe(holder)
+
+    def fileno(self) -> int | None:
+        """Returns the descriptor of the system's lock: who inherits it holds the lock too.
+
+        Returns:
+            None where the file system has no locks.
+        """
+        return self._lock._context.lock_file_fd
 
 
-class LockedError(ConfigError):
-    """Something is in use by another process."""
+def lock_files(name: str) -> tuple[str, str]:
+    """Returns the names of the two files of a lock: which names its holder, and its guard.
 
-
-def _parse(text: str) -> dict[str, Any]:
-    """Returns `host` and `pid` of who wrote a lock file; empty when it does not say."""
-    with contextlib.suppress(ValueError):
-        return json.loads(text)
-    return {}
-
-
-def _holder(path: Path) -> str:
-    """Returns in words who holds a lock.
-
-    Never called while this process holds it: closing any handle of a file ends its record lock.
+    Args:
+        name: of the lock's `path`.
     """
-    with contextlib.suppress(FileNotFoundError):
-        return _describe(_parse(path.read_text(encoding="utf-8")))
-    return "another run"
+    return name, f".guard.{name.removeprefix('.')}"
+
+
+def _this_process() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
+    """Returns `host` and `pid` of who wrote a lock file; empty when it does not say."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    is_whole = isinstance(holder, dict) and isinstance(holder.get("pid"), int)
+    return holder if is_whole and isinstance(holder.get("host"), str) else {}
 
 
 def _describe(holder: Mapping[str, Any]) -> str:

@@ -305,7 +305,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
                     recipe = ShardRecipe(str(folder), self.track_loader(), TrackCodec(spec))
                     if beam_options is None:
-                        held = (lock.fileno(),)
+                        held = () if lock.fileno() is None else (lock.fileno(),)
                         made = make_shards(
                             every, recipe, num_workers=num_workers, inherited_fds=held
                         )

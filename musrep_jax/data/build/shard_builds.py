@@ -22,6 +22,7 @@ from musrep_jax.data.build.shards import (
     read_shard_stats,
 )
 from musrep_jax.runtime.files import DISK_FULL_ERRNOS
+from musrep_jax.runtime.locks import lock_files
 from musrep_jax.runtime.progress import Progress
 
 SERIAL_SECONDS = 2.0
@@ -40,7 +41,8 @@ def prepare_build_folder(folder: pathlib.Path, keep: str) -> None:
     """
     mark = folder / f"plan-{keep}"
     if not mark.exists():
-        others = [path for path in folder.iterdir() if path.name != BUILD_LOCK_FILE]
+        held = lock_files(BUILD_LOCK_FILE)
+        others = [path for path in folder.iterdir() if path.name not in held]
         if others:
             say("what an interrupted build had made is of other tracks or files: starting anew")
         # The marks first: what is half removed must belong to no tracks at all.

@@ -1,8 +1,6 @@
 """Files that come piece by piece: what has come, what the server said of it, room on the disk."""
 
 import contextlib
-import errno
-import fcntl
 import http
 import json
 import os
@@ -13,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from musrep_jax.runtime.files import DISK_FULL_ERRNOS, write_json
+from musrep_jax.runtime.locks import Lock
 
-_LOCK_UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _MEGABYTE = 1e6
 
 
@@ -63,17 +61,23 @@ class Part:
         """
         self.path = path.with_name(f"{path.name}.part")
         self._note_path = path.with_name(f"{path.name}.part.json")
+        self._lock = Lock(path.with_name(f".{path.name}.lock"), str(self.path), is_local=True)
         self.note: dict[str, Any] = {}
         self.size = 0
 
     def __enter__(self) -> "Part":
         with reraise_disk_full_as_download_error(self.path):
-            self._file = open(self.path, "ab")
-        if not self._lock():
-            self._file.close()
-            raise DownloadError(
-                f"another process is fetching {self.path}; let it finish.", is_local=True
-            )
+            if not self._lock.take(is_quiet=True):
+                raise DownloadError(
+                    f"another process is fetching {self.path} ({self._lock.holder()}); let it "
+                    "finish.",
+                    is_local=True,
+                )
+            try:
+                self._file = open(self.path, "ab")
+            except BaseException:
+                self._lock.release()
+                raise
         self.size = os.fstat(self._file.fileno()).st_size
         if self.size and self._note_path.is_file():
             # Half a note is no note: the file is then fetched from its beginning.
@@ -81,24 +85,11 @@ class Part:
                 self.note = json.loads(self._note_path.read_text(encoding="utf-8"))
         return self
 
-    def _lock(self) -> bool:
-        """Returns whether the part is ours alone."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in _LOCK_UNSUPPORTED_ERRNOS:
-                raise
-            return True  # a file system without locks is trusted; what comes is checked anyway
-        # Whoever had the lock may have renamed the file that we opened.
-        opened = os.fstat(self._file.fileno())
-        return self.path.exists() and os.path.samestat(opened, self.path.stat())
-
     def __exit__(self, *_: Any) -> None:
         self._file.close()
         if not self.size:
             self.remove()
+        self._lock.release()
 
     def accept(self, response: Any) -> int | None:
         """Returns the length of the whole file; restarts unless the answer continues the part."""
