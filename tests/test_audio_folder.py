@@ -8,6 +8,10 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from musrep_jax.tfds_builders.audio_folder.label_table import (
+    read_label_table,
+    write_table_from_subfolders,
+)
 
 from musrep_jax.data import DatasetError, open_dataset
 from musrep_jax.data.datasets import make_builder
@@ -359,3 +363,129 @@ def test_labels_are_chosen_by_name_and_by_pattern(tmp_path):
     assert chosen.spec.label_names == ("solo", "stroke_a", "stroke_b")
     with pytest.raises(ValueError, match=r"has no label 'strok_\*'"):
         open_dataset(name, data_dir=tmp_path / "data", labels="strok_*")
+
+
+def _splits_of(dataset):
+    return {path: split for split in dataset.spec.split_sizes for path in dataset.tracks(split)}
+
+
+def test_the_split_does_not_depend_on_the_labels_chosen(tmp_path):
+    folder, rows = tmp_path / "f", []
+    for index in range(36):
+        _write_audio(folder / f"{index}.wav", index, seconds=0.01)
+        # Strokes go by the track, tonics by the group; many recordings have no stroke at all.
+        labels = [f"tonic_{'abc'[index // 3 % 3]}"]
+        labels += [f"stroke_{'xy'[index % 2]}"] if index % 3 else []
+        rows.append((f"{index}.wav", ",".join(labels), f"player {index // 3}"))
+    _write_table(folder, rows)
+    every = _splits_of(_open(folder, tmp_path))
+    assert sorted(every) == sorted(path for path, _, _ in rows)
+    for options in ({"labels": "stroke_*"}, {"label_prefix": "tonic_"}, {"min_positives": 12}):
+        chosen = _open(folder, tmp_path, **options)
+        assert _splits_of(chosen) == every
+    strokes = _open(folder, tmp_path, labels="stroke_*").tracks("train")
+    for path, on in zip(strokes, strokes.label_matrix.any(axis=1), strict=True):
+        assert on == bool(int(path.removesuffix(".wav")) % 3)
+
+
+def test_identical_audio_joins_groups_in_the_data_set(tmp_path):
+    folder, rows = tmp_path / "f", []
+    for index in range(12):
+        _write_audio(folder / f"{index:02}.wav", index, seconds=0.01)
+        rows.append((f"{index:02}.wav", "a", f"artist {index // 2}"))
+    (folder / "11.wav").write_bytes((folder / "00.wav").read_bytes())
+    _write_table(folder, rows)
+    dataset = _open(folder, tmp_path)
+    joined = {}
+    for split in dataset.spec.split_sizes:
+        tracks = dataset.tracks(split)
+        joined |= {path: (group, split) for path, group in zip(tracks, tracks.groups, strict=True)}
+    assert {joined[f"{i:02}.wav"][0] for i in (0, 1, 10, 11)} == {"artist 0"}
+    assert len({joined[f"{i:02}.wav"][1] for i in (0, 1, 10, 11)}) == 1
+    assert joined["02.wav"][0] == joined["03.wav"][0] == "artist 1"
+
+
+def test_names_in_either_unicode_form_are_one(tmp_path):
+    folder, rows = tmp_path / "f", []
+    composed, decomposed = "Şükrü", "S\u0327u\u0308kru\u0308"
+    for index in range(16):
+        name = (composed, decomposed)[index % 2]
+        on_disk = (decomposed, composed)[index % 2]
+        _write_audio(folder / on_disk / f"{on_disk} {index}.wav", index, seconds=0.01)
+        label = ("Hüzzam", "Hu\u0308zzam\u00a0")[index // 4 % 2] if index // 2 % 2 else "Rast"
+        rows.append((f"{name}/{name} {index}.wav", label, f"{name}\u00a0{index // 4} "))
+    _write_table(folder, rows)
+    dataset = _open(folder, tmp_path)
+    assert sorted(dataset.spec.label_names) == ["Hüzzam", "Rast"]
+    assert sum(dataset.spec.split_sizes.values()) == 16 and not dataset.report["refused"]
+    assert not any("does not list" in note for note in dataset.report["notes"])
+    where = {}
+    for split in dataset.spec.split_sizes:
+        for group in dataset.tracks(split).groups:
+            where.setdefault(group, set()).add(split)
+    assert sorted(where) == [f"Şükrü {i}" for i in range(4)]
+    assert all(len(splits) == 1 for splits in where.values())
+    chosen = _open(folder, tmp_path, labels="Hu\u0308zzam")
+    assert chosen.spec.label_names == ("Hüzzam",)
+
+
+def test_labels_with_commas_are_written_and_read(tmp_path):
+    folder = tmp_path / "f"
+    names = ["Folk, World, & Country", 'The "Air horn, truck horn"', "AC\\DC", "Rock"]
+    for index, name in enumerate(names):
+        _write_audio(folder / name / "1.wav", index)
+    write_table_from_subfolders(folder)
+    assert [row.labels for row in read_label_table(folder)] == [(name,) for name in sorted(names)]
+    (folder / "labels.tsv").write_text(
+        "path\tlabels\n1.wav\tFolk\\, World, Rock\n"
+        '2.wav\t"""Air horn, truck horn"", ney, 7"" single"\n',
+        encoding="utf-8",
+    )
+    assert [row.labels for row in read_label_table(folder)] == [
+        ("Folk, World", "Rock"),
+        ("Air horn, truck horn", "ney", '7" single'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_refused"),
+    [
+        (("İsfahan", "isfahan"), True),
+        (("ISFAHAN", "Isfahan"), True),
+        (("Isı", "ısı"), True),
+        (("ısı", "isi"), False),
+        (("Irak", "İRAK"), False),
+    ],
+)
+def test_the_two_letters_i_of_turkish(tmp_path, labels, is_refused):
+    _write_table(tmp_path, [("1.wav", labels[0]), ("2.wav", labels[1])], ("path", "labels"))
+    if is_refused:
+        with pytest.raises(ValueError, match="differ only by case"):
+            read_label_table(tmp_path)
+    else:
+        assert [row.labels[0] for row in read_label_table(tmp_path)] == list(labels)
+
+
+def test_linked_subfolders_are_seen_without_circles(tmp_path):
+    real, folder = tmp_path / "real", tmp_path / "f"
+    for index, name in enumerate(("ney", "oud")):
+        _write_audio(real / name / f"{index}.wav", index)
+    folder.mkdir()
+    (folder / "ney").symlink_to("../real/ney")
+    (folder / "oud").symlink_to(real / "oud", target_is_directory=True)
+    (real / "ney" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (real / "ney" / "there").symlink_to(real / "oud", target_is_directory=True)
+    (real / "oud" / "back").symlink_to(real / "ney", target_is_directory=True)
+    (folder / ".trash").mkdir()
+    _write_audio(folder / ".trash" / "old.wav", 9)
+    _write_audio(folder / "ney" / "._0.wav", 9)
+    write_table_from_subfolders(folder)
+    found = {row.path: row.labels for row in read_label_table(folder)}
+    assert found["ney/0.wav"] == ("ney",) and found["oud/1.wav"] == ("oud",)
+    assert not any("old" in path or "._" in path for path in found)
+    assert sorted(found) == [
+        "ney/0.wav",
+        "ney/there/1.wav",
+        "oud/1.wav",
+        "oud/back/0.wav",
+    ]

@@ -8,18 +8,24 @@ import json
 import os
 import pathlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
+from musrep_jax.tfds_builders.audio_folder.folder_splits import (
+    abbreviate_names,
+    check_label_coverage,
+    complete_splits,
+    describe_splits,
+    make_label_matrix,
+)
 from musrep_jax.tfds_builders.audio_folder.label_table import (
     TABLE_NAME,
     Row,
     TableError,
     find_unlisted_files,
-    locate,
     read_label_table,
 )
 
@@ -27,14 +33,8 @@ from musrep_jax.data.audio.reading import AudioError, measure_length, open_audio
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import SPLITS, DatasetSpec
-from musrep_jax.data.splits import (
-    FRACTIONS,
-    content_hash,
-    find_leakage,
-    make_splits,
-    merge_groups,
-    missing_labels,
-)
+from musrep_jax.data.splits import content_hash, find_leakage, merge_groups, missing_labels
+from musrep_jax.runtime.names import find_path, normalize_name, split_labels
 
 _NUM_DECODERS = 2
 _PROBE_FRAMES = 1024
@@ -42,7 +42,6 @@ _NUM_SAMPLED = 5
 _MIN_BYTES_PER_SECOND = 500.0
 """Of audio: a header that claims more seconds is not believed."""
 _MAX_LICENCES = 5
-_MAX_LISTED_NAMES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Recording:
     Attributes:
         track_id: path of the file in its folder, as the table has it.
         labels: those in use.
-        group: as in the table.
+        group: as in the table; recordings with identical audio, and what is grouped with either,
+            have one.
         refused: why it cannot be used, if that is known already.
     """
 
@@ -81,7 +81,7 @@ class RecordingDecoder:
             return RefusedTrack(path, track.refused)
         try:
             audio, _ = read_audio(
-                locate(self.folder, path), sample_rate=self.sample_rate, name=path
+                find_path(self.folder, path), sample_rate=self.sample_rate, name=path
             )
         except AudioError as error:
             return RefusedTrack(path, error.reason)
@@ -94,10 +94,12 @@ class Builder(TrackBuilder):
     """Decodes a folder of recordings to 16-bit mono at the model's rate.
 
     The table is described in README.md; splits that it does not give are made so that no group
-    lies in two of them, and files with identical content count as one group.
+    lies in two of them, and files with identical content count as one group. They are made of all
+    recordings and all labels of the table, whichever labels are chosen: what one choice trains on,
+    no other tests.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
 
     def __init__(
         self,
@@ -117,8 +119,9 @@ class Builder(TrackBuilder):
             folder: that holds the recordings and `labels.tsv`.
             sample_rate: in Hz, that the recordings are resampled to.
             seed: of the splits that are made.
-            labels: to use, as a list or comma separated, also as patterns such as `stroke_*`; none
-                for all. Recordings without any of them stay in the data set, as examples of none.
+            labels: to use, as a list or comma separated (see `split_labels`), also as patterns such
+                as `stroke_*`; none for all. Recordings without any of them stay in their split, as
+                examples of none.
             label_prefix: use only the labels that begin so.
             min_positives: use only the labels that at least so many recordings have.
 
@@ -129,10 +132,10 @@ class Builder(TrackBuilder):
             raise TableError("audio_folder needs a folder: write audio_folder:FOLDER.")
         self.folder = pathlib.Path(folder).expanduser().resolve()
         self.rows = read_label_table(self.folder)
-        wanted = labels.split(",") if isinstance(labels, str) else labels
+        wanted = split_labels(labels) if isinstance(labels, str) else map(normalize_name, labels)
         self.options = {
-            "labels": sorted({name.strip() for name in wanted if name.strip()}),
-            "label_prefix": label_prefix,
+            "labels": sorted({name for name in wanted if name}),
+            "label_prefix": unicodedata.normalize("NFC", label_prefix),
             "min_positives": int(min_positives),
         }
         self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
@@ -159,7 +162,7 @@ class Builder(TrackBuilder):
             f"; and {len(licences) - _MAX_LICENCES} more" if len(licences) > _MAX_LICENCES else ""
         )
         return DatasetSpec(
-            name=f"audio_folder:{self.folder.name}",
+            name=f"audio_folder:{unicodedata.normalize('NFC', self.folder.name)}",
             label_names=self.label_names,
             sample_rate=self.sample_rate,
             stored_form="pcm16",
@@ -173,7 +176,7 @@ class Builder(TrackBuilder):
     def _fingerprint(self) -> str:
         files = []
         for row in self.rows:
-            path = locate(self.folder, row.path)
+            path = find_path(self.folder, row.path)
             if path.is_file():
                 stat = path.stat()
                 files.append([row.path, stat.st_size, stat.st_mtime_ns])
@@ -201,7 +204,7 @@ class Builder(TrackBuilder):
         """Returns about how large the data set will be, going by a few files of each format."""
         formats: dict[str, list[tuple[pathlib.Path, int]]] = {}
         for row in self.rows:
-            path = locate(self.folder, row.path)
+            path = find_path(self.folder, row.path)
             if path.is_file():
                 found = formats.setdefault(path.suffix.lower(), [])
                 found.append((path, path.stat().st_size))
@@ -232,16 +235,17 @@ class Builder(TrackBuilder):
                 f"none of the {len(self.rows)} files that {self.folder / TABLE_NAME} lists can be "
                 f"read; {unreadable[0].track_id}, for one, {unreadable[0].refused}"
             )
-        column = {name: index for index, name in enumerate(self.label_names)}
-        matrix = np.zeros((len(rows), len(column)), np.float32)
-        for index, row in enumerate(rows):
-            matrix[index, [column[name] for name in row.labels if name in column]] = 1.0
-        splits, notes = _complete_splits(rows, hashes, matrix, self.seed)
-        _check_split_label_coverage(self.folder / TABLE_NAME, matrix, splits)
+        used = set(self.label_names)
+        matrix = make_label_matrix(rows, self.label_names)
+        groups = merge_groups([row.group for row in rows], hashes)
+        # Of all labels, in an order of its own: the choice of labels must not move a recording.
+        every = sorted({name for row in rows for name in row.labels})
+        splits, notes = complete_splits(rows, groups, make_label_matrix(rows, every), self.seed)
+        check_label_coverage(self.folder / TABLE_NAME, matrix, splits, bool(notes))
         self._planned = {
             split: [
-                Recording(row.path, tuple(name for name in row.labels if name in column), row.group)
-                for row, name in zip(rows, splits, strict=True)
+                Recording(row.path, tuple(name for name in row.labels if name in used), group)
+                for row, group, name in zip(rows, groups, splits, strict=True)
                 if name == split
             ]
             for split in SPLITS
@@ -252,12 +256,12 @@ class Builder(TrackBuilder):
             [row.path for row in rows], [row.group for row in rows], hashes, splits
         )
         missing = missing_labels(matrix, self.label_names, splits)
-        notes += _describe(leakage, missing, matrix, self.label_names, splits)
+        notes += describe_splits(leakage, missing, matrix, self.label_names, splits)
         unlisted = find_unlisted_files(self.folder, self.rows)
         if unlisted:
             notes.append(
                 f"audio files that {TABLE_NAME} does not list: {len(unlisted)} "
-                f"({_abbreviate_names(unlisted)})."
+                f"({abbreviate_names(unlisted)})."
             )
             if any("\ufffd" in name for name in unlisted):
                 notes.append("file names that are not UTF-8 cannot be listed: rename those files.")
@@ -267,7 +271,7 @@ class Builder(TrackBuilder):
         """Returns the hash of a file's content, or why it cannot be opened."""
         if row.path in self._quarantined:
             return RefusedTrack(row.path, self._quarantined[row.path])
-        path = locate(self.folder, row.path)
+        path = find_path(self.folder, row.path)
         try:
             audio, _ = read_audio(path, name=row.path, num_frames=_PROBE_FRAMES)
             if not len(audio):
@@ -285,7 +289,7 @@ def _find_quarantined_paths(
     """Returns the paths of the table that a quarantine list has, and why they are refused."""
     found = {}
     for row in rows if listed else ():
-        path = os.path.relpath(locate(folder, row.path), folder)
+        path = os.path.relpath(find_path(folder, row.path), folder)
         if path in listed:
             found[row.path] = f"is quarantined by musrep doctor: {listed[path]}"
     return found
@@ -315,7 +319,7 @@ def _choose_labels(
     for pattern in labels:
         if not fnmatch.filter(counts, pattern) and pattern not in counts:
             raise TableError(
-                f"{table} has no label {pattern!r}; it has {_abbreviate_names(sorted(counts), 10)}."
+                f"{table} has no label {pattern!r}; it has {abbreviate_names(sorted(counts), 10)}."
             )
     chosen = [
         name
@@ -327,87 +331,9 @@ def _choose_labels(
     if not chosen:
         raise TableError(
             f"no label of {table} begins with {label_prefix!r} and is held by {min_positives} "
-            f"recordings or more; it has {_abbreviate_names(sorted(counts), 10)}."
+            f"recordings or more; it has {abbreviate_names(sorted(counts), 10)}."
         )
     return tuple(sorted(chosen, key=lambda name: (-counts[name], name)))
-
-
-def _complete_splits(
-    rows: Sequence[Row], hashes: Sequence[str], matrix: np.ndarray, seed: int
-) -> tuple[list[str], list[str]]:
-    """Returns the split of each row, given or made, and a note on what was made."""
-    groups = merge_groups([row.group for row in rows], hashes)
-    given = {row.split for row in rows}
-    if given >= set(SPLITS):
-        return [row.split for row in rows], []
-    if given <= {None, "train"}:
-        note = f"splits were made here, by group ({len(set(groups))} groups, seed {seed})."
-        return make_splits(groups, matrix, seed=seed), [note]
-    # What is given is kept; the splits that lack are taken out of training, by group.
-    lacking = [split for split in SPLITS if split not in given]
-    fractions = {split: FRACTIONS[split] for split in ("train", *lacking)}
-    inside = [index for index, row in enumerate(rows) if row.split == "train"]
-    made = make_splits(
-        [groups[index] for index in inside], matrix[inside], seed=seed, fractions=fractions
-    )
-    splits = [row.split for row in rows]
-    for index, split in zip(inside, made, strict=True):
-        splits[index] = split
-    note = f"the table gives no {' or '.join(lacking)} split: taken out of train, by group."
-    return splits, [note]
-
-
-def _check_split_label_coverage(
-    table: pathlib.Path, matrix: np.ndarray, splits: Sequence[str]
-) -> None:
-    """Raises when nothing could be learned, chosen or measured on a split."""
-    for split in sorted(set(splits), key=SPLITS.index):
-        members = matrix[np.array([name == split for name in splits])]
-        if not members.any():
-            raise BuildError(
-                f"none of the {len(members)} readable recordings of {table} in split {split!r} has "
-                "one of the labels in use, so nothing can be learned or measured on it; label some "
-                "of them, or drop the split column to have splits made."
-            )
-
-
-def _describe(
-    leakage: dict[str, list],
-    missing: dict[str, list[str]],
-    matrix: np.ndarray,
-    label_names: Sequence[str],
-    splits: Sequence[str],
-) -> list[str]:
-    """Returns what a user should know of the splits, in sentences."""
-    notes = []
-    shared, identical = leakage["shared_groups"], leakage["identical_audio"]
-    if shared:
-        names = _abbreviate_names([row["group"] for row in shared])
-        notes.append(f"LEAKAGE: groups that lie in more than one split: {len(shared)} ({names}).")
-    if identical:
-        names = _abbreviate_names([" = ".join(row["tracks"]) for row in identical])
-        notes.append(f"LEAKAGE: files with a copy in another split: {len(identical)} ({names}).")
-    for split, names in missing.items():
-        if names:
-            notes.append(
-                f"labels without a recording in {split}: {len(names)} ({_abbreviate_names(names)})."
-            )
-    in_training = matrix[np.array([split == "train" for split in splits])].all(axis=0)
-    everywhere = [name for name, on in zip(label_names, in_training, strict=True) if on]
-    if everywhere:
-        notes.append(
-            f"labels on every training recording, from which nothing can be learned: "
-            f"{len(everywhere)} ({_abbreviate_names(everywhere)})."
-        )
-    unlabelled = int((~matrix.any(axis=1)).sum())
-    if unlabelled:
-        notes.append(f"recordings with none of the labels in use: {unlabelled}.")
-    return notes
-
-
-def _abbreviate_names(names: Sequence[str], limit: int = _MAX_LISTED_NAMES) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _digest(content: Any) -> str:

@@ -11,12 +11,18 @@ import io
 import os
 import pathlib
 import sys
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from musrep_jax.data.audio.formats import AUDIO_SUFFIXES
+from musrep_jax.data.audio.audio_files import walk_audio_files
 from musrep_jax.data.specs import SPLITS
+from musrep_jax.runtime.names import (
+    find_case_variants,
+    join_labels,
+    normalize_name,
+    normalize_path,
+    split_labels,
+)
 
 TABLE_NAME = "labels.tsv"
 SPLIT_ALIASES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
@@ -32,8 +38,8 @@ class Row:
     """One recording.
 
     Attributes:
-        path: of the file, relative to the folder, with forward slashes.
-        labels: in the order of the table, without repetitions; may be empty.
+        path: of the file, relative to the folder, with forward slashes; NFC, whatever the disk has.
+        labels: in the order of the table, normalized, without repetitions; may be empty.
         group: performer, recording or artist; the path itself where the table names none.
         split: one of `SPLITS`, or None when the table has no such column.
         licence: what the `license` column says, or "".
@@ -49,9 +55,10 @@ class Row:
 def read_label_table(folder: pathlib.Path) -> list[Row]:
     """Returns the rows of a folder's `labels.tsv`.
 
-    The table is tab separated UTF-8 with a header; `path` and `labels` (comma separated) are
-    needed, `group`, `split` and `license` are used where they are there, other columns are ignored.
-    Every cell is text: a label `NA` or `null` is that label.
+    The table is tab separated UTF-8 with a header; `path` and `labels` (comma separated, see
+    `split_labels`) are needed, `group`, `split` and `license` are used where they are there, other
+    columns are ignored. Every cell is text: a label `NA` or `null` is that label. Names and paths
+    come in one spelling, see `musrep_jax.runtime.names`.
 
     Args:
         folder: that holds the table.
@@ -83,23 +90,12 @@ def find_unlisted_files(folder: pathlib.Path, rows: Iterable[Row]) -> list[str]:
 
     A name that is not UTF-8 cannot be listed; its foreign bytes are shown as U+FFFD.
     """
-    listed = {unicodedata.normalize("NFC", row.path) for row in rows}
+    listed = {row.path for row in rows}
     found = (
         os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "replace")
         for path in _audio_files(folder)
     )
-    return sorted(path for path in found if unicodedata.normalize("NFC", path) not in listed)
-
-
-def locate(folder: pathlib.Path, path: str) -> pathlib.Path:
-    """Returns where a listed file is, trying both Unicode forms of its name.
-
-    Tables made on one system and files unpacked on another may write an accent differently.
-    """
-    for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
-        if (folder / form).is_file():
-            return folder / form
-    return folder / path
+    return sorted(path for path in found if normalize_path(path) not in listed)
 
 
 def _parse(table: pathlib.Path) -> tuple[list[Row], bool]:
@@ -143,10 +139,7 @@ def _parse(table: pathlib.Path) -> tuple[list[Row], bool]:
         values = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         if not values["path"]:
             raise TableError(f"line {line} of {table} has no path; name a file or drop the line.")
-        path = os.path.normpath(values["path"].replace("\\", "/")).replace(os.sep, "/")
-        labels = (
-            unicodedata.normalize("NFC", name.strip()) for name in values["labels"].split(",")
-        )
+        path = normalize_path(values["path"])
         split = values.get("split", "") if "split" in header else None
         if split is not None and split.lower() not in SPLIT_ALIASES:
             fix = "fill it in, or drop the column" if not split else "write train, validation, test"
@@ -157,8 +150,8 @@ def _parse(table: pathlib.Path) -> tuple[list[Row], bool]:
         rows.append(
             Row(
                 path=path,
-                labels=tuple(dict.fromkeys(name for name in labels if name)),
-                group=values.get("group", "") or path,
+                labels=tuple(split_labels(values["labels"])),
+                group=normalize_name(values.get("group", "")) or path,
                 split=None if split is None else SPLIT_ALIASES[split.lower()],
                 licence=values.get("license", "") or values.get("licence", ""),
             )
@@ -176,18 +169,14 @@ def _check_paths(table: pathlib.Path, rows: Sequence[Row]) -> None:
 
 
 def _check_labels(table: pathlib.Path, rows: Sequence[Row]) -> None:
-    spellings = defaultdict(set)
-    for row in rows:
-        for name in row.labels:
-            spellings[name.casefold()].add(name)
-    if not spellings:
+    names = {name for row in rows for name in row.labels}
+    if not names:
         raise TableError(f"{table} gives no recording a label: the labels column is empty.")
-    for names in spellings.values():
-        if len(names) > 1:
-            raise TableError(
-                f"{table} has labels that differ only by case: {_abbreviate_names(sorted(names))}; "
-                "write them alike."
-            )
+    for variants in find_case_variants(names):
+        raise TableError(
+            f"{table} has labels that differ only by case: {_abbreviate_names(variants)}; write "
+            "them alike."
+        )
 
 
 def _check_splits(table: pathlib.Path, rows: Sequence[Row]) -> None:
@@ -222,7 +211,7 @@ def _format_missing_table_hint(folder: pathlib.Path) -> str:
 
 
 def _audio_files(folder: pathlib.Path) -> Iterable[pathlib.Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
+    return (folder / path for path in sorted(walk_audio_files(folder)))
 
 
 def _abbreviate_names(names: Sequence[str]) -> str:
@@ -248,7 +237,9 @@ def write_table_from_subfolders(folder: pathlib.Path) -> pathlib.Path:
     with open(table, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["path", "labels"])
-        writer.writerows([path.relative_to(folder).as_posix(), path.parent.name] for path in files)
+        for path in files:
+            labels = join_labels([normalize_name(path.parent.name)])
+            writer.writerow([normalize_path(path.relative_to(folder).as_posix()), labels])
     return table
 
 

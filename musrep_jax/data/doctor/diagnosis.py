@@ -11,11 +11,10 @@ import os
 import pathlib
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from musrep_jax.data.audio.containers import MAGIC_BYTES, has_audio_signature
-from musrep_jax.data.audio.formats import AUDIO_SUFFIXES
+from musrep_jax.data.audio.audio_files import walk_audio_files
 from musrep_jax.data.doctor.findings import (
     FAULTS,
     NOTES,
@@ -218,48 +217,15 @@ def examine(
 def find_audio_files(folder: pathlib.Path) -> list[ExpectedFile]:
     """Returns the audio files below a folder, sorted: by their names, or by how they begin.
 
-    Links to folders are followed, but not in a circle. A folder that may not be read stands in the
-    list itself.
+    Links to folders are followed, but not in a circle; hidden files are left out. A folder that may
+    not be read stands in the list itself.
 
     Args:
         folder: to look through.
     """
-    return [ExpectedFile(path) for path in sorted(_walk(pathlib.Path(folder)))]
-
-
-def _walk(folder: pathlib.Path) -> Iterator[str]:
     closed: list[str] = []
-    for place, folders, names in os.walk(
-        folder, followlinks=True, onerror=lambda error: closed.append(error.filename)
-    ):
-        here = os.path.realpath(place)
-        folders[:] = [name for name in folders if not _is_symlink_cycle(place, name, here)]
-        for name in names:
-            path = os.path.join(place, name)
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES or _starts_with_audio_signature(
-                path
-            ):
-                yield pathlib.Path(path).relative_to(folder).as_posix()
-    for path in closed:
-        yield pathlib.Path(path).relative_to(folder).as_posix()
-
-
-def _is_symlink_cycle(place: str, name: str, here: str) -> bool:
-    path = os.path.join(place, name)
-    if not os.path.islink(path):
-        return False
-    target = os.path.realpath(path)
-    return here == target or here.startswith(target + os.sep)
-
-
-def _starts_with_audio_signature(path: str) -> bool:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
-            return has_audio_signature(file.read(MAGIC_BYTES))
-    except OSError:
-        return False  # neither its name nor its content tells that it is audio
+    found = [*walk_audio_files(folder, is_content_read=True, on_closed_folder=closed.append)]
+    return [ExpectedFile(path) for path in sorted([*found, *closed])]
 
 
 def _stat_files(

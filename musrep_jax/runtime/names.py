@@ -1,0 +1,217 @@
+"""One spelling for every name: Unicode forms, blanks, upper and lower case, commas.
+
+A name that looks the same is the same: macOS writes accents decomposed and most others composed,
+spreadsheets bring no-break spaces along, and Turkish has two letters i.
+"""
+
+import os
+import pathlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+LABEL_SEPARATOR, ESCAPE, QUOTE = ",", "\\", '"'
+_INVISIBLE = "\u200b\u2060\ufeff"
+"""Zero-width space, word joiner, byte order mark. Joiners and non-joiners stay: Persian needs
+them."""
+_TURKISH_I = "ıİ"
+
+
+def normalize_name(text: str) -> str:
+    """Returns a name in its one spelling: NFC, each run of blanks one space, none at the ends.
+
+    No-break spaces are blanks; what nobody can see (zero-width spaces, byte order marks) is left
+    out.
+
+    Example:
+        >>> normalize_name(" hip\\u00a0hop ")
+        'hip hop'
+
+    Args:
+        text: name of a label, group or person.
+    """
+    visible = text.translate(dict.fromkeys(map(ord, _INVISIBLE)))
+    return " ".join(unicodedata.normalize("NFC", visible).split())
+
+
+def normalize_path(text: str) -> str:
+    """Returns a listed path in its one spelling: NFC, forward slashes, no blanks at the ends.
+
+    Blanks within stay: they are part of the file's name. `find_path` finds the file.
+
+    Args:
+        text: path relative to a folder.
+    """
+    path = unicodedata.normalize("NFC", text.strip().strip(_INVISIBLE).strip())
+    return os.path.normpath(path.replace("\\", "/")).replace(os.sep, "/") if path else ""
+
+
+def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
+    """Returns where a listed file is, in whatever Unicode form its name and folders are written.
+
+    Args:
+        folder: that the path is relative to.
+        path: with forward slashes.
+
+    Returns:
+        The file's own path, or `folder / path` if there is none.
+    """
+    for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
+        if (folder / form).exists():
+            return folder / form
+    found = folder  # The forms may be mixed, as where a folder was renamed on another system.
+    for part in pathlib.PurePosixPath(path).parts:
+        if not (found / part).exists():
+            wanted = unicodedata.normalize("NFC", part)
+            names = os.listdir(found) if found.is_dir() else ()
+            alike = [name for name in names if unicodedata.normalize("NFC", name) == wanted]
+            if not alike:
+                return folder / path
+            part = min(alike)
+        found = found / part
+    return found
+
+
+def split_labels(text: str) -> list[str]:
+    r"""Returns the labels of a comma separated list, each in its one spelling, none twice.
+
+    A comma that belongs to a label stands behind a backslash, or the label in quotation marks.
+
+    Example:
+        >>> split_labels('ney, "Air horn, truck horn", Folk\\, World')
+        ['ney', 'Air horn, truck horn', 'Folk, World']
+
+    Args:
+        text: the list; empty parts are passed.
+    """
+    names = (normalize_name(unquote(part)) for part in split_outside_quotes(text))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    r"""Returns labels as a comma separated list that `split_labels` reads back.
+
+    Example:
+        >>> join_labels(["Folk, World", "Rock"])
+        'Folk\\, World,Rock'
+
+    Args:
+        labels: their names.
+    """
+    escaped = (name.replace(ESCAPE, ESCAPE * 2).replace(LABEL_SEPARATOR, r"\,") for name in labels)
+    return ",".join(
+        ESCAPE + name if name.startswith(QUOTE) and name.endswith(QUOTE) else name
+        for name in escaped
+    )
+
+
+def split_outside_quotes(text: str) -> list[str]:
+    """Returns the parts between commas as they stand; none divides what is quoted or escaped.
+
+    A quotation mark opens only at the beginning of a word and needs another one that closes it
+    before a comma or the end: inches are no quotes.
+
+    Args:
+        text: to be divided.
+    """
+    parts, start, at = [], 0, 0
+    while at < len(text):
+        if text[at] == ESCAPE:
+            at += 2
+        elif text[at] == QUOTE and (end := _find_closing_quote(text, start, at)):
+            at = end
+        elif text[at] == LABEL_SEPARATOR:
+            parts.append(text[start:at])
+            start = at = at + 1
+        else:
+            at += 1
+    return [*parts, text[start:]]
+
+
+def unquote(text: str) -> str:
+    r"""Returns a part without the quotation marks around it and the backslashes of its escapes.
+
+    Example:
+        >>> unquote(' "a, b" '), unquote("a\\, b")
+        ('a, b', 'a, b')
+
+    Args:
+        text: from `split_outside_quotes`.
+    """
+    text = text.strip()
+    if len(text) > 1 and text[0] == QUOTE and _find_closing_quote(text, 0, 0) == len(text):
+        text = text[1:-1]
+    out, at = [], 0
+    while at < len(text):
+        if text[at] == ESCAPE and text[at + 1 : at + 2] in (LABEL_SEPARATOR, ESCAPE, QUOTE):
+            at += 1
+        out.append(text[at : at + 1] or ESCAPE)
+        at += 1
+    return "".join(out)
+
+
+def _find_closing_quote(text: str, start: int, at: int) -> int:
+    """Returns the place behind the mark that closes the one at `at`, or 0 if that opens nothing."""
+    if at > start and text[at - 1] not in " -!":
+        return 0
+    end = at + 1
+    while end < len(text):
+        if text[end] == ESCAPE:
+            end += 1
+        elif text[end] == QUOTE:
+            rest = text[end + 1 :].lstrip()
+            if not rest or rest[0] in ",^" or rest.startswith("AND "):
+                return end + 1
+        end += 1
+    return 0
+
+
+def is_same_but_for_case(first: str, second: str) -> bool:
+    """Returns whether two names differ by upper and lower case at most.
+
+    Where one of them has a letter that only Turkish and its sisters have (ı, İ), I is the capital
+    of ı and İ that of i; elsewhere I is the capital of i.
+
+    Example:
+        >>> is_same_but_for_case("İsfahan", "isfahan"), is_same_but_for_case("ısı", "isi")
+        (True, False)
+
+    Args:
+        first: a normalized name.
+        second: another one.
+    """
+    is_turkish = any(letter in first + second for letter in _TURKISH_I)
+    return fold_case(first, is_turkish=is_turkish) == fold_case(second, is_turkish=is_turkish)
+
+
+def fold_case(name: str, *, is_turkish: bool = False) -> str:
+    """Returns a name without upper case.
+
+    Args:
+        name: normalized.
+        is_turkish: whether I is the capital of ı, and İ that of i.
+    """
+    if is_turkish:
+        name = name.replace("I", "ı").replace("İ", "i")
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def find_case_variants(names: Iterable[str]) -> list[list[str]]:
+    """Returns sets of names that differ only by case, each sorted; none where all differ more.
+
+    Args:
+        names: normalized.
+    """
+    alike = defaultdict(set)
+    for name in names:
+        alike[fold_case(name, is_turkish=True).replace("ı", "i")].add(name)
+    found = []
+    for candidates in alike.values():
+        left = sorted(candidates)
+        while left:
+            first, *rest = left
+            same = [name for name in rest if is_same_but_for_case(first, name)]
+            if same:
+                found.append([first, *same])
+            left = [name for name in rest if name not in same]
+    return sorted(found)
