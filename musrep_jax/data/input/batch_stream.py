@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ _PREFETCH_BATCHES = 3
 """Prepared by a thread while the accelerator works; Grain's own default of 500 fills the memory."""
 _MAX_RESTARTS = 3
 
-Batch = dict[str, np.ndarray]
+Batch = Mapping[str, "np.ndarray | Batch"]
+"""One stream, arrays (examples, ...) of one length; or named streams of any sizes."""
 
 
 class WorkerError(RuntimeError):

@@ -1,9 +1,9 @@
 """Streams of batches joined: side by side in one batch, or one after the other."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
-Batch = Mapping[str, Any]
+from musrep_jax.data.input.batch_stream import Batch
+
 Batches = Callable[[int], Iterator[Batch]]
 """Number of steps made -> endless iterator of batches from there on; batch i depends on the seed
 and i only."""
@@ -81,5 +81,6 @@ class _Joined(Iterator[Batch]):
     def close(self) -> None:
         """Ends all iterators."""
         for stream in self._streams.values():
-            if hasattr(stream, "close"):
-                stream.close()
+            close = getattr(stream, "close", None)  # not every iterator has anything to end
+            if close is not None:
+                close()
