@@ -1,6 +1,5 @@
 """Configs: reading the command line, checking it, and writing down what was run."""
 
-import difflib
 import hashlib
 import importlib.resources
 import json
@@ -14,15 +13,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from musrep_jax.runtime.suggestions import suggest_name
+
 
 class ConfigError(ValueError):
     """The config or the command line is wrong; the message is one sentence that says how."""
-
-
-def suggest_name(name: str, known: Sequence[str]) -> str:
-    """Returns " Did you mean 'x'?" for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def choose(name: str, allowed: Sequence[str], where: str) -> str:

@@ -10,11 +10,11 @@ import pytest
 
 ROOMS = {
     "types": set(),
-    "config": set(),
+    "config": {"runtime"},
     "runtime": {"config"},
     "dsp": {"types"},
     "kernels": {"types"},
-    "models": {"types", "dsp", "kernels"},
+    "models": {"runtime", "types", "dsp", "kernels"},
     "losses": {"types"},
     "training": {"types", "losses", "config", "runtime"},
     "data": {"runtime"},

@@ -83,10 +83,9 @@ def find_builder(
     Raises:
         DatasetError: if it is no corpus, or has no such split; the message names those it has.
     """
-    import difflib
-
     from musrep_jax.data.corpora.builder import CorpusBuilder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
+    from musrep_jax.runtime.suggestions import suggest_name
 
     key, _, wanted = name.partition("/")
     corpus = load_builder_class(key)
@@ -101,8 +100,7 @@ def find_builder(
     if wanted in {config.name for config in corpus.BUILDER_CONFIGS}:
         wanted = wanted.rpartition("-")[0]
     if wanted not in configs:
-        near = difflib.get_close_matches(wanted, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggest_name(wanted, known)
         raise DatasetError(
             f"data set {key!r} has no labels and split {wanted!r}.{hint} It has {', '.join(known)}."
         )

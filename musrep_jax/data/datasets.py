@@ -1,7 +1,6 @@
 """The table of data sets, and how one is opened by its name."""
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import importlib
@@ -14,6 +13,7 @@ from typing import Any
 from musrep_jax.data.dataset_files import read_report, read_spec
 from musrep_jax.data.input.tracks import Tracks, TrackStore
 from musrep_jax.data.specs import SPLITS, DatasetSpec
+from musrep_jax.runtime.suggestions import suggest_name
 
 BUILDERS = "musrep_jax.tfds_builders"
 DATASETS = {
@@ -143,8 +143,7 @@ def load_builder_class(name: str) -> type:
         DatasetError: if there is no such data set; the message names the nearest.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggest_name(name, DATASETS)
         raise DatasetError(
             f"there is no data set {name!r}.{hint} There are {', '.join(sorted(DATASETS))} "
             "(your own recordings: audio_folder:FOLDER)."
@@ -214,8 +213,7 @@ def make_builder(name: str, *, data_dir: str | os.PathLike | None = None, **opti
     if slash:
         known = [entry.name for entry in builder_class.BUILDER_CONFIGS]
         if config not in known:
-            near = difflib.get_close_matches(config, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = suggest_name(config, known)
             has = (
                 f"has {', '.join(known)}"
                 if known
@@ -225,8 +223,7 @@ def make_builder(name: str, *, data_dir: str | os.PathLike | None = None, **opti
         arguments["config"] = config
     allowed = set(inspect.signature(builder_class).parameters) - {"data_dir"}
     for option in sorted(arguments.keys() - allowed):
-        near = difflib.get_close_matches(option, allowed, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggest_name(option, allowed)
         raise DatasetError(
             f"data set {key!r} has no option {option!r}.{hint} It has {', '.join(sorted(allowed))}."
         )

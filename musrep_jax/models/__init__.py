@@ -1,12 +1,12 @@
 """Taggers: waveform or log-mel spectrogram in, `ModelOutput` out."""
 
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from musrep_jax.models.base import InputError, SpectrogramTagger, Tagger
+from musrep_jax.runtime.suggestions import suggest_name
 
 MODELS: dict[str, str] = {
     "cnnsa": "musrep_jax.models.cnnsa:CNNSA",
@@ -46,8 +46,7 @@ def model_class(name: str) -> type[Tagger]:
     """
     known = ALIASES.get(name, name)
     if known not in MODELS:
-        near = difflib.get_close_matches(name, [*MODELS, *ALIASES], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggest_name(name, [*MODELS, *ALIASES])
         raise ValueError(
             f"Unknown model {name!r}.{hint} Known models: {', '.join(sorted(MODELS))}."
         )
@@ -90,8 +89,7 @@ def create_model(name: str, num_classes: int, settings: Mapping[str, Any] | None
     known = model_settings(name)
     for key in settings:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = suggest_name(key, known)
             raise ValueError(
                 f"Model {name!r} has no setting {key!r}.{hint} It has: {', '.join(sorted(known))}."
             )

@@ -7,12 +7,12 @@ product of p, or 1 - p, raised to their weights.
 """
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.store.files import StoreError
 
 _MAX_BLOCK_VALUES = 1 << 18
@@ -86,14 +86,10 @@ def find_label(name: str, labels: Sequence[str]) -> int:
     if columns:
         which = " and ".join(repr(labels[column]) for column in columns)
         raise QueryError(f"the label {name!r} may be {which}: write it as it is.")
-    near = difflib.get_close_matches(_plain(name), plain, n=3)
-    near += [label for label in plain if name and _plain(name) in label and label not in near][:3]
-    if near:
-        hint = "Did you mean " + " or ".join(repr(labels[plain.index(n)]) for n in near[:3]) + "?"
-    else:
-        more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
-        hint = f"There are {', '.join(labels[:10])}{more}."
-    raise QueryError(f"there is no label {name!r}. {hint}")
+    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
+    hint = suggest_name(name, labels, num=3, simplify=_plain)
+    hint = hint or f" There are {', '.join(labels[:10])}{more}."
+    raise QueryError(f"there is no label {name!r}.{hint}")
 
 
 def _plain(label: str) -> str:

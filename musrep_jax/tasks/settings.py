@@ -4,9 +4,10 @@ from typing import Any
 
 import ml_collections
 
-from musrep_jax.config import ConfigError, given, split_list, suggest_name
+from musrep_jax.config import ConfigError, given, split_list
 from musrep_jax.data.specs import ChunkSpec
 from musrep_jax.models import ALIASES, Tagger, create_model, model_settings
+from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.tasks.jobs import Job
 
 SECTIONS = ("model", "optimizer", "train", "evaluation", "data", "transfer")

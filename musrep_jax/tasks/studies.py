@@ -11,7 +11,8 @@ from typing import Any
 
 import ml_collections
 
-from musrep_jax.config import ConfigError, choose, suggest_name
+from musrep_jax.config import ConfigError, choose
+from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.tasks.jobs import Job, check_jobs
 from musrep_jax.tasks.settings import SECTIONS
 from musrep_jax.tasks.task import Task

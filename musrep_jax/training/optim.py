@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import optax
 
-from musrep_jax.config import ConfigError, choose, suggest_name
+from musrep_jax.config import ConfigError, choose
+from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.training.descent import (
     Adam,
     AdamPlateau,
