@@ -38,9 +38,10 @@ from typing import Any
 # So that it runs from a checkout that is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks.contestants import Contestant, make_contestants
+from benchmarks.contestants import Contestant
 from benchmarks.jobs import child_environment, run_jobs, wait_for_turn
 from benchmarks.kernels import slowest_kernels
+from benchmarks.lineup import make_contestants
 
 STEPS = ("forward", "train")
 MIN_REPEATS = 3

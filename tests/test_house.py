@@ -151,10 +151,10 @@ def all_modules(repository: pathlib.Path) -> list[pathlib.Path]:
 def test_no_circle_between_files(repository):
     """Imports inside functions count: a circle is a circle whenever it closes."""
     files = {}
-    for folder in ("musrep_jax", "tfds_builders", "configs"):
+    for folder in ("musrep_jax", "tfds_builders", "configs", "benchmarks"):
         for path in python_files(repository / folder):
             name = ".".join(path.relative_to(repository).with_suffix("").parts)
-            name = name if folder == "musrep_jax" else f"musrep_jax.{name}"
+            name = name if folder in ("musrep_jax", "benchmarks") else f"musrep_jax.{name}"
             files[name.removesuffix(".__init__")] = path
     imports = {
         name: {

@@ -7,7 +7,7 @@ size, the length is the model's chunk. The file also holds the text of `config.j
 `config` of its metadata.
 
 Why not a converter: jax2onnx 0.17.1 converts 2 of the 14 models, those that read the waveform
-(`sample_cnn`, `sample_cnn_se`, equal to 1e-5 at any batch size); the spectrogram of the other twelve
+(`sample_cnn`, `sample_cnn_se`, equal to 1e-5 at any batch size); the spectrogram of the others
 becomes a one-sided `DFT` that onnxruntime cannot load. It also requires
 `orbax-checkpoint<0.11.37`, too old for musrep_jax. jaxonnxruntime goes the other way.
 """

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-AUDIO_SUFFIXES = frozenset({".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"})
+from musrep_jax.data.audio.audio_files import walk_audio_files
 
 
 def index_audio(folder: str | os.PathLike, below: str = "audio") -> dict[str, str]:
@@ -19,12 +19,10 @@ def index_audio(folder: str | os.PathLike, below: str = "audio") -> dict[str, st
     Returns:
         Paths relative to `folder`, with forward slashes.
     """
-    root = pathlib.Path(folder)
+    place = pathlib.Path(folder) / below
     found: dict[str, tuple[int, str]] = {}
-    for place, _, names in os.walk(root / below):
-        relative = pathlib.Path(place).relative_to(root).as_posix()
-        for name in names:
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith("."):
-                key, candidate = name.partition(".")[0], (len(name), f"{relative}/{name}")
-                found[key] = min(found.get(key, candidate), candidate)
+    for path in walk_audio_files(place) if place.is_dir() else ():
+        name = path.rpartition("/")[2]
+        key, candidate = name.partition(".")[0], (len(name), f"{below}/{path}")
+        found[key] = min(found.get(key, candidate), candidate)
     return {key: path for key, (_, path) in found.items()}
