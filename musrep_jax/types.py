@@ -18,9 +18,9 @@ streams, such as `{"labeled": {...}, "unlabeled": {...}}`, each with a length an
 Arrays and streams never stand side by side in one mapping.
 
 Keys of a stream: `audio` float32 (batch, samples), mono in [-1, 1] at the model's sample rate, or
-`log_mel` float32 (batch, frames, mels) in dB; `labels` float32 (batch, classes), multi-hot or soft;
-`mask` float32 (batch,), 1 for a real example and 0 for padding; `track_index` int32 (batch,), the
-track each chunk was cut from."""
+`log_mel` float32 (batch, frames, mels) in dB, or `tokens` int32 (batch, tokens), -1 where a text
+has ended; `labels` float32 (batch, classes), multi-hot or soft; `mask` float32 (batch,), 1 for a
+real example and 0 for padding; `track_index` int32 (batch,), the track each chunk was cut from."""
 
 Metrics = Mapping[str, Array]
 
@@ -34,15 +34,15 @@ class ModelOutput:
     """What every model returns.
 
     Attributes:
-        logits: float32 (batch, classes), never probabilities.
-        embedding: (batch, width), what the model's `classify` turns into logits: the input of the
+        embedding: (batch, width), what a tagger's `classify` turns into logits: the input of the
             output layer, before dropout.
+        logits: float32 (batch, classes), never probabilities; None of an encoder without labels.
         intermediates: name -> array, whatever the architecture has to show (feature maps,
             attention weights). XLA removes what the caller does not use.
     """
 
-    logits: Array
     embedding: Array
+    logits: Array | None = None
     intermediates: Mapping[str, Array] = struct.field(default_factory=dict)
 
 
@@ -63,7 +63,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: PyTree
 
 
-INPUT_KEYS = ("audio", "log_mel", "embedding")
+INPUT_KEYS = ("audio", "log_mel", "tokens", "embedding")
 
 
 def model_inputs(stream: Stream) -> Array:
@@ -74,7 +74,7 @@ def model_inputs(stream: Stream) -> Array:
             audio.
 
     Returns:
-        float32 (batch, samples), (batch, frames, mels) or (batch, width).
+        float32 (batch, samples), (batch, frames, mels) or (batch, width); int32 (batch, tokens).
 
     Raises:
         KeyError: if the stream has none of them.

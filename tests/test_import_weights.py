@@ -482,7 +482,7 @@ def test_a_backbone_starts_a_training(tmp_path, weights):
     backbone = load_tagger(run_small(weights, tmp_path / "out", labels=None).path)
     target = create_model("short_chunk_cnn", 7, SMALL)
     fresh = convert_state_dict(random_state_dict(target, seed=1), target)
-    started = take_backbone(fresh, backbone.variables, tmp_path / "out")
+    started = take_backbone(backbone.model, fresh, backbone.variables, tmp_path / "out")
     assert jax.tree.structure(started) == jax.tree.structure(fresh)
     np.testing.assert_array_equal(
         started["params"]["head"]["kernel"], fresh["params"]["head"]["kernel"]

@@ -10,8 +10,8 @@ import pytest
 from compact_models import QUICK, build
 
 from musrep_jax.models.attention import (
+    BlockStack,
     DropPath,
-    Encoder,
     LayerNorm,
     PostNormBlock,
     PreNormBlock,
@@ -153,7 +153,9 @@ def test_drop_path_drops_whole_examples():
 def test_rematerialisation_changes_nothing(block):
     results = []
     for remat in (False, True):
-        encoder = Encoder(2, functools.partial(block, num_heads=3, dropout_rate=0.2), remat=remat)
+        encoder = BlockStack(
+            2, functools.partial(block, num_heads=3, dropout_rate=0.2), remat=remat
+        )
         variables = random_variables(encoder)
 
         def loss(params, encoder=encoder):

@@ -1,5 +1,7 @@
 """`musrep models`: what there is to choose from."""
 
+import functools
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -44,14 +46,24 @@ def models(
         [
             model["name"],
             f"{model['num_params']:,}",
-            f"{model['seconds']:.2f} s",
-            f"{model['sample_rate']} Hz",
+            *describe_input(model),
             str(model["embedding_width"]),
-            describe_front_end(model["front_end"]),
+            "text" if model["reads"] == "tokens" else describe_front_end(model["front_end"]),
         ]
         for model in found
     ]
     typer.echo(format_table(columns, rows, style="text"))
+
+
+def describe_input(model: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns length and sample rate of a model's input in a few words.
+
+    Args:
+        model: facts, as `describe_model` returns them.
+    """
+    if model["reads"] == "tokens":
+        return f"{model['num_tokens']} tokens", ""
+    return f"{model['seconds']:.2f} s", f"{model['sample_rate']} Hz"
 
 
 def describe_model(name: str, num_classes: int) -> dict[str, Any]:
@@ -61,19 +73,27 @@ def describe_model(name: str, num_classes: int) -> dict[str, Any]:
         name: a key of `MODELS`.
         num_classes: number of output units.
     """
-    from musrep_jax.models import create_model
-    from musrep_jax.weights.state_dicts import variable_shapes
+    import jax
 
-    model = create_model(name, num_classes)
-    shapes = variable_shapes(model)
-    params = {path: shape for path, shape in shapes.items() if path[0] == "params"}
+    from musrep_jax.models import AudioEncoder, create_encoder, create_model, is_tagger
+
+    model = create_model(name, num_classes) if is_tagger(name) else create_encoder(name)
+    init = functools.partial(model.init_with_output, train=False)
+    output, variables = jax.eval_shape(init, jax.random.key(0), model.batch_shape(1))
+    params = jax.tree.leaves(variables["params"])
     front_end = None if model.front_end is None else dict(model.front_end)
+    if isinstance(model, AudioEncoder):
+        seconds = model.num_samples / model.sample_rate
+        length: dict[str, Any] = {"num_samples": model.num_samples, "seconds": seconds,
+                                  "sample_rate": model.sample_rate}  # fmt: skip
+    else:
+        length = {"num_tokens": model.input_shape.shape[0]}
     return {
         "name": name,
-        "num_params": sum(shape.size for shape in params.values()),
-        "num_samples": model.num_samples,
-        "seconds": model.num_samples / model.sample_rate,
-        "sample_rate": model.sample_rate,
-        "embedding_width": params["params", "head", "kernel"].shape[0],
+        "num_params": sum(shape.size for shape in params),
+        "reads": model.INPUT,
+        "has_labels": is_tagger(name),
+        **length,
+        "embedding_width": output.embedding.shape[1],
         "front_end": front_end,
     }

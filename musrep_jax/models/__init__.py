@@ -1,11 +1,19 @@
-"""Taggers: waveform or log-mel spectrogram in, `ModelOutput` out."""
+"""Models: encoders, most of them taggers; audio or text in, `ModelOutput` out."""
 
 import dataclasses
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from musrep_jax.models.base import InputError, SpectrogramTagger, Tagger
+from musrep_jax.models.base import (
+    NO_TOKEN,
+    AudioEncoder,
+    Encoder,
+    InputError,
+    SpectrogramTagger,
+    Tagger,
+    TextEncoder,
+)
 from musrep_jax.runtime.suggestions import suggest_name
 
 MODELS: dict[str, str] = {
@@ -32,14 +40,14 @@ ALIASES: dict[str, str] = {"ast": "spectrogram_transformer"}
 _NOT_SETTINGS = frozenset({"parent", "name", "num_classes"})
 
 
-def model_class(name: str) -> type[Tagger]:
+def model_class(name: str) -> type[Encoder]:
     """Returns the class of a model.
 
     Args:
         name: a key of `MODELS` or `ALIASES`.
 
     Returns:
-        A subclass of `Tagger`.
+        A subclass of `Encoder`; most are subclasses of `Tagger`.
 
     Raises:
         ValueError: if there is no such model; the message suggests the nearest name.
@@ -67,12 +75,50 @@ def model_settings(name: str) -> dict[str, Any]:
     return {f.name: f.default for f in fields if f.init and f.name not in _NOT_SETTINGS}
 
 
-def create_model(name: str, num_classes: int, settings: Mapping[str, Any] | None = None) -> Tagger:
-    """Returns a model; its parameters come from `model.init`.
+def is_tagger(name: str) -> bool:
+    """Returns whether a model has an output layer for labels.
 
     Args:
         name: a key of `MODELS` or `ALIASES`.
-        num_classes: number of output units, at least 1.
+    """
+    return issubclass(model_class(name), Tagger)
+
+
+def create_model(name: str, num_classes: int, settings: Mapping[str, Any] | None = None) -> Tagger:
+    """Returns a tagger; its parameters come from `model.init`.
+
+    Args:
+        name: a key of `MODELS` or `ALIASES`.
+        num_classes: number of output units; 0 for a backbone, which is asked for embeddings only.
+        settings: deviations from the model's defaults.
+
+    Returns:
+        The unbound module.
+
+    Raises:
+        ValueError: if a setting does not exist; the message suggests the nearest name. If the model
+            has no labels.
+
+    Example:
+        >>> create_model("vgg_ish", 50, {"n_channels": 16}).n_channels
+        16
+    """
+    settings = _check_settings(name, settings)
+    kind = model_class(name)
+    if not issubclass(kind, Tagger):
+        taggers = ", ".join(key for key in sorted(MODELS) if is_tagger(key))
+        raise ValueError(
+            f"The model {name!r} is an encoder without output layer and cannot be given labels: "
+            f"take one of {taggers}, or put a classifier on its embeddings."
+        )
+    return kind(num_classes=num_classes, **settings)
+
+
+def create_encoder(name: str, settings: Mapping[str, Any] | None = None) -> Encoder:
+    """Returns a model that is asked for embeddings only; its parameters come from `model.init`.
+
+    Args:
+        name: a key of `MODELS` or `ALIASES`; a tagger becomes a backbone without output layer.
         settings: deviations from the model's defaults.
 
     Returns:
@@ -80,11 +126,14 @@ def create_model(name: str, num_classes: int, settings: Mapping[str, Any] | None
 
     Raises:
         ValueError: if a setting does not exist; the message suggests the nearest name.
-
-    Example:
-        >>> create_model("vgg_ish", 50, {"n_channels": 16}).n_channels
-        16
     """
+    if is_tagger(name):
+        return create_model(name, 0, settings)
+    return model_class(name)(**_check_settings(name, settings))
+
+
+def _check_settings(name: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the settings after checking that the model has them."""
     settings = dict(settings or {})
     known = model_settings(name)
     for key in settings:
@@ -93,16 +142,22 @@ def create_model(name: str, num_classes: int, settings: Mapping[str, Any] | None
             raise ValueError(
                 f"Model {name!r} has no setting {key!r}.{hint} It has: {', '.join(sorted(known))}."
             )
-    return model_class(name)(num_classes=num_classes, **settings)
+    return settings
 
 
 __all__ = [
     "ALIASES",
     "MODELS",
+    "NO_TOKEN",
+    "AudioEncoder",
+    "Encoder",
     "InputError",
     "SpectrogramTagger",
     "Tagger",
+    "TextEncoder",
+    "create_encoder",
     "create_model",
+    "is_tagger",
     "model_class",
     "model_settings",
 ]

@@ -2,7 +2,7 @@
 
 Two families: `PreNormBlock` (ViT, AST, the tagging transformer: one fused query-key-value layer,
 LayerNorm before each half) and `PostNormBlock` (BERT and the earlier self-attention taggers: three
-separate layers, LayerNorm after each addition). `Encoder` stacks either of them.
+separate layers, LayerNorm after each addition). `BlockStack` stacks either of them.
 
 Source: Vaswani et al., "Attention is all you need", 2017; Dosovitskiy et al., "An image is worth
 16x16 words", 2021; Devlin et al., "BERT", 2019. Every initial value is PyTorch's default of the
@@ -34,7 +34,7 @@ BERT_TORCH_NAMES: tuple[tuple[str, str], ...] = (
     (r"encoder\.layer\.(\d+)\.output\.dense\.", r"encoder.block_\1.mlp.fc2."),
     (r"encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"encoder.block_\1.norm2."),
 )
-"""Names of BERT's encoder in PyTorch -> an `Encoder` of `PostNormBlock` called `encoder`."""
+"""Names of BERT's encoder in PyTorch -> a `BlockStack` of `PostNormBlock` called `encoder`."""
 
 
 class LayerNorm(nn.Module):
@@ -333,7 +333,7 @@ class PostNormBlock(nn.Module):
         return LayerNorm(self.epsilon, name="norm2")(x + mlp(x, train=train)), weights
 
 
-class Encoder(nn.Module):
+class BlockStack(nn.Module):
     """A stack of transformer blocks, `block_0` to `block_{depth-1}`.
 
     Attributes:

@@ -1,9 +1,15 @@
-"""The contract of every tagger: waveform or log-mel in, `ModelOutput` out, output layer `head`."""
+"""The contracts of models: an encoder maps its input to an embedding, a tagger has labels too.
 
-from collections.abc import Mapping
+Every model returns a `ModelOutput`. The output layer is found by the model (`is_head_path`), never
+by its name.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,30 +17,28 @@ from musrep_jax.dsp.spectrogram import LogMel, log_mel_spectrogram
 from musrep_jax.models.layers import Dense
 from musrep_jax.types import Array, ModelOutput
 
+NO_TOKEN = -1
+"""In a batch of token ids: the text has ended before."""
+
 
 class InputError(ValueError):
     """The input's shape does not fit the model; the message says what does."""
 
 
-class Tagger(nn.Module):
-    """Base of all taggers; a subclass writes `features` and `embed` and states its defaults.
+class Encoder(nn.Module):
+    """Base of all models: maps its input to an embedding and to named outputs, and has no labels.
 
-    The fields are the model's configuration: a config file states deviations from them only.
-
-    Attributes:
-        num_classes: number of output units.
-        sample_rate: of the waveform, in Hz.
-        num_samples: length of one chunk in training and evaluation, in samples.
-        dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay
-            float32.
-        dropout_rate: before the output layer.
+    A subclass writes `features`, `embed` and, for outputs other than the embedding,
+    `intermediate_names`. Its fields are its configuration: a config file states deviations from
+    them only. What reads audio is an `AudioEncoder`, what reads text a `TextEncoder`.
     """
 
-    num_classes: int
-    sample_rate: int = 16000
-    num_samples: int = 59049
-    dtype: str = "float32"
-    dropout_rate: float = 0.5
+    INPUT: ClassVar[str] = "audio"
+    """What the model reads: "audio", float32 (batch, samples) or log-mel (batch, frames, mels); or
+    "tokens", int32 (batch, tokens), `NO_TOKEN` where a text has ended."""
+
+    HEAD: ClassVar[tuple[str, ...]] = ()
+    """Names of the modules of the output layer, the only part that depends on a label set."""
 
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(regular expression, replacement) pairs, applied in order, that turn the parameter names of
@@ -54,23 +58,115 @@ class Tagger(nn.Module):
         """
         return arrays
 
+    @property
+    def input_shape(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example as the model usually reads it, without the batch."""
+        raise NotImplementedError
+
+    def batch_shape(self, batch: int) -> jax.ShapeDtypeStruct:
+        """Returns shape and dtype of a batch of so many examples, for tracing."""
+        one = self.input_shape
+        return jax.ShapeDtypeStruct((batch, *one.shape), one.dtype)
+
+    @property
+    def front_end(self) -> Mapping[str, Any] | None:
+        """The front end's settings as plain data, or None for a model that has none."""
+        return None
+
+    @property
+    def head_paths(self) -> tuple[tuple[str, ...], ...]:
+        """Paths of the modules of the output layer in the parameters; none for an encoder."""
+        return tuple((name,) for name in self.HEAD)
+
+    def is_head_path(self, path: Sequence[str]) -> bool:
+        """Returns whether a parameter belongs to the output layer.
+
+        Args:
+            path: of the parameter or of a module, without its collection: `("head", "kernel")`.
+        """
+        return any(tuple(path[: len(head)]) == head for head in self.head_paths)
+
+    def features(self, inputs: Array, *, train: bool) -> Array:
+        """Returns what the network proper sees, computed from the input."""
+        raise NotImplementedError
+
+    def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the embedding, (batch, width), and the intermediates."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: Array, *, train: bool) -> ModelOutput:
+        """Encodes a batch.
+
+        Args:
+            inputs: see `INPUT`.
+            train: whether batch statistics are used and updated and dropout is active.
+
+        Returns:
+            embedding (batch, width) and intermediates; no logits.
+
+        Raises:
+            InputError: if the shape does not fit; the sentence says what does.
+        """
+        embedding, intermediates = self.embed(self.features(inputs, train=train), train=train)
+        return ModelOutput(embedding=embedding, intermediates=intermediates)
+
+
+class TextEncoder(Encoder):
+    """Base of the encoders that read text.
+
+    Attributes:
+        num_tokens: length that texts are cut or padded to.
+        dtype: of the computation, "float32" or "bfloat16"; parameters stay float32.
+    """
+
+    num_tokens: int = 64
+    dtype: str = "float32"
+
+    INPUT: ClassVar[str] = "tokens"
+
+    @property
+    def input_shape(self) -> jax.ShapeDtypeStruct:
+        """One text: int32 (num_tokens,)."""
+        return jax.ShapeDtypeStruct((self.num_tokens,), jnp.int32)
+
+
+class AudioEncoder(Encoder):
+    """Base of the encoders that read audio.
+
+    Attributes:
+        sample_rate: of the waveform, in Hz.
+        num_samples: length of one chunk in training and evaluation, in samples.
+        dtype: of the computation, "float32" or "bfloat16"; parameters, statistics and logits stay
+            float32.
+    """
+
+    sample_rate: int = 16000
+    num_samples: int = 59049
+    dtype: str = "float32"
+
+    @property
+    def input_shape(self) -> jax.ShapeDtypeStruct:
+        """One chunk of a waveform: float32 (num_samples,)."""
+        return jax.ShapeDtypeStruct((self.num_samples,), jnp.float32)
+
+
+class Tagger(AudioEncoder):
+    """An encoder of audio with an output layer: base of all taggers.
+
+    Attributes:
+        num_classes: number of output units; 0 for a backbone, which is asked for embeddings only.
+        dropout_rate: before the output layer.
+    """
+
+    num_classes: int = dataclasses.field(kw_only=True)
+    dropout_rate: float = 0.5
+
+    HEAD: ClassVar[tuple[str, ...]] = ("head",)
+
     def setup(self) -> None:
         """Creates the output layer, the only part that depends on the label set."""
         self.head = Dense(self.num_classes)
         self.head_dropout = nn.Dropout(self.dropout_rate)
-
-    @property
-    def front_end(self) -> Mapping[str, Any] | None:
-        """The front end's settings as plain data, or None for a model that reads the waveform."""
-        return None
-
-    def features(self, inputs: Array, *, train: bool) -> Array:
-        """Returns what the network proper sees, computed from the waveform or the log-mel."""
-        raise NotImplementedError
-
-    def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the input of the output layer, (batch, width), and the intermediates."""
-        raise NotImplementedError
 
     def classify(self, embedding: Array, *, train: bool) -> Array:
         """Returns the logits of an embedding: what is trained when the backbone is frozen.

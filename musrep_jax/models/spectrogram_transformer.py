@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musrep_jax.models.attention import Encoder, LayerNorm, PreNormBlock
+from musrep_jax.models.attention import BlockStack, LayerNorm, PreNormBlock
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import Conv
 from musrep_jax.types import Array
@@ -272,7 +272,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         positions = resize_positions(positions, grid, (rows, columns), self.num_special)
         x = jnp.concatenate([special, patches], axis=1) + positions[None].astype(patches.dtype)
         x = nn.Dropout(self.block_dropout_rate)(x, deterministic=not train)
-        encoder = Encoder(
+        encoder = BlockStack(
             depth,
             functools.partial(
                 PreNormBlock,

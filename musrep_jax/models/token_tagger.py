@@ -1,8 +1,8 @@
 """Taggers that read a sequence of tokens with a transformer, and what its attention shows.
 
-`TokenTagger` is the base: a sequence with a class token in front goes through an `Encoder`, and the
-class token is read out. `attention_heat_maps` and `tag_contributions` are the two pictures of the
-self-attention paper.
+`TokenTagger` is the base: a sequence with a class token in front goes through a `BlockStack`, and
+the class token is read out. `attention_heat_maps` and `tag_contributions` are the two pictures of
+the self-attention paper.
 
 Source: Won, Chun, Serra, "Toward interpretable music tagging with self-attention", 2019; public
 code minzwon/self-attention-music-tagging (the notebook with the heat maps).
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musrep_jax.models.attention import Encoder, PostNormBlock
+from musrep_jax.models.attention import BlockStack, PostNormBlock
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import Dense, per_channel
 from musrep_jax.types import Array, PyTree
@@ -80,7 +80,7 @@ class TokenTagger(SpectrogramTagger):
     def setup(self) -> None:
         """Creates the transformer, the pooler and the output layer."""
         super().setup()
-        self.encoder = Encoder(self.depth, self.block_maker(), remat=self.remat)
+        self.encoder = BlockStack(self.depth, self.block_maker(), remat=self.remat)
         self.make_read_out()
 
     def block_maker(self) -> Callable[..., nn.Module]:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from musrep_jax.config import choose
 from musrep_jax.kernels.formulations import compiled_for_one_run
@@ -35,11 +34,6 @@ def output_of(loss: str) -> str:
         ConfigError: if there is no such loss.
     """
     return OUTPUTS[choose(loss, sorted(LOSSES), "train.loss")]
-
-
-def is_head(path: tuple[str, ...]) -> bool:
-    """Returns whether a parameter belongs to the output layer."""
-    return path[0] == "head"
 
 
 def make_apply(model: Tagger, batch_norm: str) -> ApplyFn:
@@ -135,12 +129,13 @@ def make_loss(
     choose(batch_norm, BATCH_NORM, "transfer.batch_norm")
     loss_of_logits = LOSSES[choose(loss, sorted(LOSSES), "train.loss")]
     if trained == "cached":
-        return make_tagging_loss(make_embedding_apply(model), loss_of_logits), is_head
+        return make_tagging_loss(make_embedding_apply(model), loss_of_logits), model.is_head_path
     if trained == "head" and batch_norm == "frozen":
-        return make_tagging_loss(make_head_apply(model), loss_of_logits), is_head
+        return make_tagging_loss(make_head_apply(model), loss_of_logits), model.is_head_path
     # Published behavior for the output layer: the backbone runs in training mode.
     apply = make_apply(model, batch_norm)
-    return make_tagging_loss(apply, loss_of_logits), is_head if trained == "head" else None
+    is_trainable = model.is_head_path if trained == "head" else None
+    return make_tagging_loss(apply, loss_of_logits), is_trainable
 
 
 @functools.lru_cache(maxsize=64)
@@ -173,9 +168,10 @@ def trace_init(name: str, settings: tuple[tuple[str, Any], ...]) -> PyTree:
         settings: deviations from its defaults, as pairs.
     """
     model = create_model(name, 2, dict(settings))
-    inputs = jax.ShapeDtypeStruct((1, model.num_samples), jnp.float32)
     return jax.eval_shape(
-        functools.partial(model.init, train=False), {"params": jax.random.key(0)}, inputs
+        functools.partial(model.init, train=False),
+        {"params": jax.random.key(0)},
+        model.batch_shape(1),
     )
 
 

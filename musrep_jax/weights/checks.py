@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from musrep_jax.dsp.spectrogram import mel_filter_bank
-from musrep_jax.models import MODELS, SpectrogramTagger, Tagger, create_model
+from musrep_jax.models import MODELS, SpectrogramTagger, Tagger, create_model, is_tagger
 from musrep_jax.weights.model_fields import infer_settings
 from musrep_jax.weights.state_dicts import CONSTANTS, convert_state_dict, rename
 
@@ -29,7 +29,8 @@ def find_head(arrays: Mapping[str, np.ndarray], model: Tagger) -> tuple[str | No
     """
     ignored = re.compile("|".join((CONSTANTS, *model.TORCH_IGNORED)))
     for name, value in model.adapt_torch_weights(arrays).items():
-        if not ignored.search(name) and rename(name, model.TORCH_NAMES) == "head.weight":
+        *module, leaf = rename(name, model.TORCH_NAMES).split(".")
+        if leaf == "weight" and model.is_head_path(module) and not ignored.search(name):
             return name, int(value.shape[0])
     return None, 0
 
@@ -128,7 +129,7 @@ def models_that_fit(arrays: Mapping[str, np.ndarray], without: str, spatial: str
     """Returns the other models into which all the arrays fit, with the settings read off them."""
     found = []
     for name in sorted(MODELS):
-        if name == without:
+        if name == without or not is_tagger(name):
             continue
         settings = infer_settings(name, arrays, {})
         _, num_classes = find_head(arrays, create_model(name, 1, settings))
@@ -152,6 +153,6 @@ def left_out(
         if not re.search(CONSTANTS, name)
         and (
             any(re.search(pattern, name) for pattern in model.TORCH_IGNORED)
-            or (not keeps_head and rename(name, model.TORCH_NAMES).startswith("head."))
+            or (not keeps_head and model.is_head_path(rename(name, model.TORCH_NAMES).split(".")))
         )
     )

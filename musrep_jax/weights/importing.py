@@ -193,7 +193,7 @@ def import_weights(
         raise WeightsError(f"{error}{hint}") from error
     if labels is None:
         tagger = create_model(known, 0, chosen)
-        params = {k: v for k, v in variables["params"].items() if k != "head"}
+        params = {k: v for k, v in variables["params"].items() if not tagger.is_head_path((k,))}
         variables = {**variables, "params": params}
     notes = []
     if "input_statistics" in variables:
@@ -263,15 +263,13 @@ def try_out(tagger: LoadedTagger) -> tuple[dict[str, float], int]:
     tone = (0.5 * np.sin(2 * np.pi * TONE_HZ * time)).astype(np.float32)
     if tagger.has_head:
         scores = tagger.predict(tone, tagger.sample_rate)
-        width = tagger.variables["params"]["head"]["kernel"].shape[0]
         answer = list(scores.values())
     else:
         scores, answer = {}, tagger.embed(tone, tagger.sample_rate)
-        width = len(answer)
     if not np.isfinite(answer).all():
         raise ImportWeightsError(
             "The model gives values that are not finite for a test tone, so it is of no use: check "
             "that model and settings are those the weights were made with."
         )
     ranked = sorted(scores.items(), key=lambda item: -item[1])
-    return dict(ranked), width
+    return dict(ranked), tagger.width

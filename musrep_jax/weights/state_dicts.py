@@ -26,7 +26,7 @@ import numpy as np
 from flax import traverse_util
 
 from musrep_jax.kernels.formulations import compiled_for_one_run
-from musrep_jax.models.base import Tagger
+from musrep_jax.models.base import Encoder, Tagger
 
 PREFIXES = ("module.", "network.", "model.")
 """Put before every key by data-parallel wrappers and training frameworks."""
@@ -102,7 +102,7 @@ def torch_name(path: Path, pairs: tuple[tuple[str, str], ...]) -> str:
     return name if rename(name, pairs) == own else "/".join(path)
 
 
-def variable_shapes(model: Tagger) -> dict[Path, jax.ShapeDtypeStruct]:
+def variable_shapes(model: Encoder) -> dict[Path, jax.ShapeDtypeStruct]:
     """Returns the shape of every variable of a model, without computing anything.
 
     Args:
@@ -111,12 +111,13 @@ def variable_shapes(model: Tagger) -> dict[Path, jax.ShapeDtypeStruct]:
     Returns:
         (collection, module, ..., name) -> shape and dtype.
     """
-    audio = jax.ShapeDtypeStruct((1, model.num_samples), np.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), audio)
+    shapes = jax.eval_shape(
+        lambda x: model.init(jax.random.key(0), x, train=False), model.batch_shape(1)
+    )
     return traverse_util.flatten_dict(shapes)
 
 
-def initial_variables(model: Tagger, paths: set[Path], key: jax.Array) -> dict[Path, np.ndarray]:
+def initial_variables(model: Encoder, paths: set[Path], key: jax.Array) -> dict[Path, np.ndarray]:
     """Returns the initial values of some variables; the others are not computed.
 
     Args:
@@ -130,12 +131,13 @@ def initial_variables(model: Tagger, paths: set[Path], key: jax.Array) -> dict[P
     if not paths:
         return {}
 
-    def wanted(key: jax.Array, audio: jax.Array) -> dict[str, jax.Array]:
-        flat = traverse_util.flatten_dict(model.init(key, audio, train=False))
+    def wanted(key: jax.Array, inputs: jax.Array) -> dict[str, jax.Array]:
+        flat = traverse_util.flatten_dict(model.init(key, inputs, train=False))
         return {"/".join(path): flat[path] for path in paths}
 
     wanted = jax.jit(wanted, compiler_options=compiled_for_one_run())
-    values = wanted(key, np.zeros((1, model.num_samples), np.float32))
+    example = model.batch_shape(1)
+    values = wanted(key, np.zeros(example.shape, example.dtype))
     return {path: np.asarray(values["/".join(path)]) for path in paths}
 
 
@@ -179,7 +181,7 @@ def to_our_layout(value: np.ndarray, path: Path, spatial: str) -> np.ndarray:
 
 def convert_state_dict(
     state_dict: Mapping[str, np.ndarray],
-    model: Tagger,
+    model: Encoder,
     *,
     spatial: str = "frequency_time",
     keep_head: bool = True,
@@ -218,7 +220,7 @@ def convert_state_dict(
     problems = {"unknown keys": [], "missing keys": [], "wrong shapes": []}
     for name, value in arrays.items():
         renamed = rename(name, model.TORCH_NAMES)
-        if not keep_head and renamed.startswith("head."):
+        if not keep_head and model.is_head_path(renamed.split(".")):
             continue
         path = find_place(renamed, shapes)
         if path is None:
@@ -236,7 +238,8 @@ def convert_state_dict(
     fresh = {
         path
         for path in shapes
-        if path[0] not in ("params", "batch_stats") or (not keep_head and path[1] == "head")
+        if path[0] not in ("params", "batch_stats")
+        or (not keep_head and model.is_head_path(path[1:]))
     }
     problems["missing keys"] = [
         torch_name(path, model.TORCH_NAMES) for path in shapes if path not in {*values, *fresh}
@@ -244,12 +247,18 @@ def convert_state_dict(
     if any(problems.values()):
         listing = "; ".join(f"{kind}: {', '.join(n)}" for kind, n in problems.items() if n)
         raise WeightsError(
-            f"The weights do not fit {type(model).__name__} with {model.num_classes} classes: "
-            f"{listing}. Choose the model and the settings that the weights were made with; for "
-            "another label set, leave the output layer out (keep_head=False; --backbone)."
+            f"The weights do not fit {_describe(model)}: {listing}. Choose the model and "
+            "the settings that the weights were made with; for another label set, leave the output "
+            "layer out (keep_head=False; --backbone)."
         )
     values |= initial_variables(model, fresh, jax.random.key(0) if key is None else key)
     return traverse_util.unflatten_dict(values)
+
+
+def _describe(model: Encoder) -> str:
+    """Returns a model's class and, of a tagger, its number of classes."""
+    name = type(model).__name__
+    return f"{name} with {model.num_classes} classes" if isinstance(model, Tagger) else name
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ def initial_variables(
     if source is not None:
         variables, card = checkpoints.load_export(source)
         check_source(model, settings, card, source)
-        fresh = take_backbone(fresh, variables, source)
+        fresh = take_backbone(model, fresh, variables, source)
     keep = source is not None and settings.transfer.input_statistics == "source"
     if STATISTICS in fresh and not keep:
         mean, deviation = input_statistics(model, fresh, train_tracks, settings)
@@ -82,11 +82,12 @@ def check_source(
         )
 
 
-def take_backbone(fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
+def take_backbone(model: Tagger, fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
     """Returns the fresh variables with everything but the output layer replaced.
 
     Args:
-        fresh: variables of the target's model.
+        model: the target's.
+        fresh: its variables.
         trained: variables of the source.
         path: of the source, for the message.
 
@@ -96,7 +97,7 @@ def take_backbone(fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
     ours, theirs = traverse_util.flatten_dict(fresh), traverse_util.flatten_dict(trained)
     wrong = []
     for leaf in sorted({*ours, *theirs}):
-        if binding.is_head(leaf[1:]):
+        if model.is_head_path(leaf[1:]):
             continue
         shapes = [tree[leaf].shape if leaf in tree else "nothing" for tree in (theirs, ours)]
         if shapes[0] != shapes[1]:
@@ -107,7 +108,7 @@ def take_backbone(fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
             f"The source {path} is not the same model: {'; '.join(wrong[:5])}{more}. Give the "
             "target's model the source's settings."
         )
-    moved = {k: v if binding.is_head(k[1:]) else jnp.asarray(theirs[k]) for k, v in ours.items()}
+    moved = {k: v if model.is_head_path(k[1:]) else jnp.asarray(theirs[k]) for k, v in ours.items()}
     return traverse_util.unflatten_dict(moved)
 
 
