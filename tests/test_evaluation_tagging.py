@@ -9,6 +9,7 @@ from scipy import special
 from sklearn import metrics as sk
 
 from musrep_jax.evaluation import aggregation, chance, decisions, label_sets, metrics, tagging
+from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.metrics import EvaluationError
 
 
@@ -297,3 +298,47 @@ def test_areas_of_ranks_equal_the_metrics():
     falling = -np.arange(6.0)[:, None]
     np.testing.assert_allclose(roc, metrics.roc_auc(labels, falling))
     np.testing.assert_allclose(precision, metrics.average_precision(labels, falling))
+
+
+def test_labels_with_a_common_beginning_are_groups():
+    names = ["inst_ney", "makam_rast", "inst_oud", "makam_saba", "slow_song", "slow_dance", "loud"]
+    labels = np.array(
+        [
+            [1, 1, 0, 0, 1, 1, 0],
+            [0, 0, 1, 1, 0, 1, 1],
+            [1, 0, 0, 1, 0, 0, 0],
+            [0, 1, 0, 0, 1, 0, 1],
+            [1, 0, 0, 1, 0, 0, 1],
+        ]
+    )
+    groups = {"inst": ["inst_ney", "inst_oud"], "makam": ["makam_rast", "makam_saba"]}
+    assert label_sets.find_label_groups(labels > 0, names) == groups
+    # Where every label has the mark, it is the custom of the table, whatever holds together.
+    assert label_sets.find_label_groups(labels[:, :6] > 0, names[:6]) == {
+        **groups,
+        "slow": ["slow_song", "slow_dance"],
+    }
+    report = tagging.make_report(labels, labels * 0.5 + 0.25, names, num_bootstrap=10)
+    assert set(report.label_groups) == {"inst", "makam"}
+    assert report.label_groups["makam"]["roc_auc"] == 1.0
+    assert set(report.single_label) == {"makam"}  # one track is played by nobody
+
+
+def test_the_best_of_a_group_is_taken_from_calibrated_scores():
+    truth = np.eye(3)[np.arange(60) % 3]
+    # Every label ranks its tracks without a fault, and each speaks at a level of its own.
+    levels, noise = np.array([2.0, -3.0, -6.0]), np.random.default_rng(0)
+
+    def scores() -> np.ndarray:
+        logits = levels + 2 * truth + noise.normal(0, 0.2, truth.shape)
+        return 1 / (1 + np.exp(-logits))
+
+    names, options = ["makam_a", "makam_b", "makam_c"], {"num_bootstrap": 10}
+    fitted, tested = fit_calibration(truth, scores()), scores()
+    raw = tagging.make_report(truth, tested, names, **options)
+    report = tagging.make_report(truth, tested, names, calibration=fitted, **options)
+    assert raw.roc_auc == report.roc_auc == 1.0
+    (entry,) = report.single_label.values()
+    assert entry["balanced_accuracy"] == 1.0
+    (entry,) = raw.single_label.values()
+    assert entry["balanced_accuracy"] == pytest.approx(1 / 3)

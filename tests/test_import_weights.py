@@ -333,12 +333,14 @@ def test_label_files(tmp_path):
 
     assert read("a.json", '["raga", "μakam"]') == ("raga", "μakam")
     assert read("a.txt", "raga\n μakam \n\n") == ("raga", "μakam")
+    assert read("g.txt", "Hu\u0308zzam\u00a0\nRast\n") == ("Hüzzam", "Rast")
     for name, text, match in [
         ("b.json", '{"raga": 0}', "JSON list of names"),
         ("c.json", "[1, 2]", "JSON list of names"),
         ("d.json", "[", "cannot be read"),
         ("e.txt", "\n", "is empty"),
         ("f.txt", "raga\nraga\n", "names twice: raga"),
+        ("g.json", '["Hüzzam", "Hu\u0308zzam"]', "names twice: Hüzzam"),
     ]:
         with pytest.raises(WeightFileError, match=match):
             read(name, text)

@@ -177,6 +177,29 @@ def test_queries(query, expected):
     assert [(t.column, t.is_absent, t.weight) for t in terms] == expected
 
 
+SOUNDS = ["Train horn", "Air horn, truck horn", "Hüzzam", "İsfahan", "Car, Bus", "Car"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ('"Air horn, truck horn"', [(1, False, 1.0)]),
+        ("Air horn\\, truck horn", [(1, False, 1.0)]),
+        ("Air horn, truck horn", [(1, False, 1.0)]),
+        ('train horn, -"air horn, truck horn"^2', [(0, False, 1.0), (1, True, 2.0)]),
+        ('"Air horn, truck horn" AND NOT "Train horn"', [(1, False, 1.0), (0, True, 1.0)]),
+        ("-air horn, truck horn, car", [(1, True, 1.0), (5, False, 1.0)]),
+        ("Hu\u0308zzam\u00a0", [(2, False, 1.0)]),
+        ("isfahan", [(3, False, 1.0)]),
+        ("Car", [(5, False, 1.0)]),
+        ('"Car, Bus"', [(4, False, 1.0)]),
+    ],
+)
+def test_labels_with_commas_and_accents_can_be_asked_for(query, expected):
+    terms = parse_tags(query, SOUNDS)
+    assert [(t.column, t.is_absent, t.weight) for t in terms] == expected
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [

@@ -19,8 +19,8 @@ def search(
     """Print the tracks of a store that most probably have the tags that are asked for.
 
     Labels are separated by commas or AND; a minus or NOT before one asks for its absence, ^2 after
-    it counts it twice. The score is the probability that all of it holds, were the labels
-    independent of each other.
+    it counts it twice; a label with a comma stands in quotation marks. The score is the probability
+    that all of it holds, were the labels independent of each other.
     """
     from musrep_jax.store import Store, StoreError, parse_tags, rank_by_tags
 

@@ -27,6 +27,43 @@ def group_by_prefix(names: Sequence[str]) -> dict[str, list[str]]:
     return _by_prefix(names, GROUP_SEPARATOR)
 
 
+def find_label_groups(is_positive: BoolArray, names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the groups of labels that names with a common beginning make.
+
+    `--` is believed as it is, see `group_by_prefix`. A weaker mark, as in `makam_rast`, makes a
+    group where the labels behind it exclude each other, or where every label has that mark;
+    `slow_dance` and `slow_song` elsewhere are no group.
+
+    >>> import numpy as np
+    >>> find_label_groups(np.eye(3, dtype=bool), ["makam_rast", "makam_saba", "slow_song"])
+    {'makam': ['makam_rast', 'makam_saba']}
+
+    Args:
+        is_positive: bool (tracks, classes).
+        names: of the classes.
+
+    Returns:
+        prefix -> at least two names, or any number behind `--`; a label is in one group at most.
+    """
+    groups = group_by_prefix(names)
+    taken = {name for members in groups.values() for name in members}
+    for mark in SET_SEPARATORS[1:]:
+        is_custom = all(mark in name for name in names)
+        rest = [name for name in names if name not in taken]
+        for prefix, members in _by_prefix(rest, mark).items():
+            part = is_positive[:, [list(names).index(name) for name in members]]
+            if len(members) > 1 and (is_custom or _exclude_each_other(part)):
+                groups.setdefault(prefix, members)
+                taken.update(members)
+    return groups
+
+
+def _exclude_each_other(is_positive: BoolArray) -> bool:
+    """Returns whether no track has two of the labels, and two of them occur."""
+    is_alone = is_positive.sum(axis=1).max(initial=0) <= 1
+    return bool(is_alone and np.count_nonzero(is_positive.any(axis=0)) > 1)
+
+
 def find_exclusive_label_sets(
     is_positive: BoolArray, names: Sequence[str], groups: Mapping[str, Sequence[int]]
 ) -> dict[str, list[int]]:

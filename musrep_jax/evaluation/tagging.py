@@ -19,11 +19,12 @@ from musrep_jax.evaluation.bootstrap import (
     metric_interval,
     resample_metrics,
 )
+from musrep_jax.evaluation.calibration import calibrate
 from musrep_jax.evaluation.chance import evaluate_random_scorer
 from musrep_jax.evaluation.label_sets import (
     duplicate_labels,
     find_exclusive_label_sets,
-    group_by_prefix,
+    find_label_groups,
 )
 from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
 from musrep_jax.runtime.files import to_json_safe
@@ -103,6 +104,7 @@ def make_report(
     label_groups: Mapping[str, Sequence[str]] | None = None,
     threshold: float = decisions.DEFAULT_THRESHOLD,
     fitted_thresholds: ArrayLike | None = None,
+    calibration: ArrayLike | None = None,
 ) -> TaggingReport:
     """Returns the full report on one tagger and one set of tracks.
 
@@ -115,10 +117,14 @@ def make_report(
         track_groups: (tracks,) performers or albums; when given, whole groups are resampled, which
             widens the intervals to what tracks of the same performer really say.
         label_groups: name -> labels, for macro metrics over parts of the vocabulary. None takes the
-            prefixes of names such as `instrument--ney`.
+            prefixes of names such as `instrument--ney` or `makam_rast`, see
+            `label_sets.find_label_groups`.
         threshold: of all labels, for F1.
         fitted_thresholds: (classes,), from `decisions.fit_thresholds` on validation data, for a
             second F1.
+        calibration: (classes, 2), from `calibration.fit_calibration` on validation data: of a set
+            of exclusive labels the most probable one is the decision, and probabilities of
+            different labels must mean the same for that. None compares the scores as they are.
 
     Returns:
         A `TaggingReport`.
@@ -172,8 +178,9 @@ def make_report(
         }
         for i, name in enumerate(names)
     }
-    groups = group_by_prefix(names) if label_groups is None else label_groups
+    groups = find_label_groups(is_positive, names) if label_groups is None else label_groups
     columns = {group: _columns(names, members, group) for group, members in groups.items()}
+    comparable = score_array if calibration is None else calibrate(score_array, calibration)
     overall = _macro(point, resamples, is_used)
     duplicates = duplicate_labels(is_positive, is_used)
     return TaggingReport(
@@ -202,7 +209,7 @@ def make_report(
         single_label={
             set_name: decisions.make_single_label_report(
                 is_positive[:, members],
-                score_array[:, members],
+                comparable[:, members],
                 [names[i] for i in members],
                 num_bootstrap,
                 seed,

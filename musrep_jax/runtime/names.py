@@ -6,11 +6,13 @@ spreadsheets bring no-break spaces along, and Turkish has two letters i.
 
 import os
 import pathlib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
 LABEL_SEPARATOR, ESCAPE, QUOTE = ",", "\\", '"'
+_COMMA = re.compile(LABEL_SEPARATOR)
 _INVISIBLE = "\u200b\u2060\ufeff"
 """Zero-width space, word joiner, byte order mark. Joiners and non-joiners stay: Persian needs
 them."""
@@ -105,14 +107,15 @@ def join_labels(labels: Iterable[str]) -> str:
     )
 
 
-def split_outside_quotes(text: str) -> list[str]:
-    """Returns the parts between commas as they stand; none divides what is quoted or escaped.
+def split_outside_quotes(text: str, separator: re.Pattern = _COMMA) -> list[str]:
+    """Returns the parts between separators as they stand; none divides what is quoted or escaped.
 
     A quotation mark opens only at the beginning of a word and needs another one that closes it
     before a comma or the end: inches are no quotes.
 
     Args:
         text: to be divided.
+        separator: where it is divided.
     """
     parts, start, at = [], 0, 0
     while at < len(text):
@@ -120,9 +123,9 @@ def split_outside_quotes(text: str) -> list[str]:
             at += 2
         elif text[at] == QUOTE and (end := _find_closing_quote(text, start, at)):
             at = end
-        elif text[at] == LABEL_SEPARATOR:
+        elif found := separator.match(text, at):
             parts.append(text[start:at])
-            start = at = at + 1
+            start = at = found.end()
         else:
             at += 1
     return [*parts, text[start:]]

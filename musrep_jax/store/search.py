@@ -2,6 +2,8 @@
 
 A query by tags is a list of labels, separated by commas or AND; a minus or NOT before a label asks
 for its absence, `^2` after it counts it twice: `ney, -voice`, `ney AND NOT voice`, `oud^2, dance`.
+A label with a comma stands in quotation marks, or its comma behind a backslash:
+`"Air horn, truck horn", -"Train horn"`.
 The score is the probability that all of it holds, were the labels independent of each other: the
 product of p, or 1 - p, raised to their weights.
 """
@@ -12,6 +14,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from musrep_jax.runtime.names import (
+    ESCAPE,
+    LABEL_SEPARATOR,
+    fold_case,
+    is_same_but_for_case,
+    normalize_name,
+    split_outside_quotes,
+    unquote,
+)
 from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.store.files import StoreError
 
@@ -47,28 +58,45 @@ def parse_tags(query: str, labels: Sequence[str]) -> list[Term]:
     [Term(column=1, is_absent=False, weight=1.0), Term(column=0, is_absent=True, weight=1.0)]
 
     Args:
-        query: as the head of this file says; upper and lower case of labels are the same.
+        query: as the head of this file says; upper and lower case of labels are the same, and so
+            are the Unicode forms of accents.
         labels: names of the columns.
 
     Raises:
         QueryError: if the query is empty, or names a label that is not there.
     """
-    terms = []
-    for text in filter(None, map(str.strip, _SEPARATOR.split(query))):
-        if text in labels:  # also one that begins with a minus
-            terms.append(Term(labels.index(text)))
+    terms, known = [], [normalize_name(label) for label in labels]
+    for text in _split_terms(query, known):
+        whole = normalize_name(unquote(text))
+        if whole in known:  # also one that begins with a minus
+            terms.append(Term(known.index(whole)))
             continue
         found = _TERM.fullmatch(text)
-        name, weight = found["label"].strip(), found["weight"]
-        column = find_label(name, labels)
-        terms.append(Term(column, bool(found["absent"]), float(weight or 1)))
+        column = find_label(unquote(found["label"]), labels)
+        terms.append(Term(column, bool(found["absent"]), float(found["weight"] or 1)))
     if not terms:
         raise QueryError("the query is empty; name a label, for example `ney, -voice`.")
     return terms
 
 
+def _split_terms(query: str, known: Sequence[str]) -> list[str]:
+    """Returns the terms of a query as they stand; labels with commas are known without quotes."""
+    parts = split_outside_quotes(query, _SEPARATOR)
+    terms = [part.strip() for part in parts if part.strip()]
+    commas = {_plain(label) for label in known if LABEL_SEPARATOR in label}
+    at = 0
+    while commas and at < len(terms):
+        for end in range(len(terms), at + 1, -1):
+            joined = ", ".join(terms[at:end])
+            if _plain(_TERM.fullmatch(joined)["label"]) in commas and terms[at] not in known:
+                terms[at:end] = [joined.replace(LABEL_SEPARATOR, ESCAPE + LABEL_SEPARATOR)]
+                break
+        at += 1
+    return terms
+
+
 def find_label(name: str, labels: Sequence[str]) -> int:
-    """Returns the column of a label; case, underscores and hyphens do not matter.
+    """Returns the column of a label; case, underscores, hyphens and Unicode forms do not matter.
 
     Args:
         name: as it was typed.
@@ -77,10 +105,14 @@ def find_label(name: str, labels: Sequence[str]) -> int:
     Raises:
         QueryError: if there is none, or more than one; with the nearest.
     """
-    if name in labels:
-        return labels.index(name)
-    plain = [_plain(label) for label in labels]
-    columns = [column for column, label in enumerate(plain) if label == _plain(name)]
+    name, known = normalize_name(name), [normalize_name(label) for label in labels]
+    if name in known:
+        return known.index(name)
+    columns = [
+        column
+        for column, label in enumerate(known)
+        if is_same_but_for_case(_without_marks(label), _without_marks(name))
+    ]
     if len(columns) == 1:
         return columns[0]
     if columns:
@@ -93,7 +125,11 @@ def find_label(name: str, labels: Sequence[str]) -> int:
 
 
 def _plain(label: str) -> str:
-    return " ".join(re.split(r"[\s_\-]+", label.casefold())).strip()
+    return fold_case(_without_marks(label))
+
+
+def _without_marks(label: str) -> str:
+    return " ".join(re.split(r"[\s_\-]+", label)).strip()
 
 
 def rank_by_tags(

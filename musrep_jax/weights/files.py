@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from musrep_jax.runtime.names import normalize_name
 from musrep_jax.weights.state_dicts import strip_prefixes
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
@@ -96,7 +97,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
 
     Args:
         path: `.json` with a list of names, or a text file with one name per line (UTF-8; empty
-            lines are left out).
+            lines are left out). Names come in one spelling, see `runtime.names`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -108,9 +109,11 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
-        labels = json.loads(text) if is_json else [x.strip() for x in text.splitlines()]
+        labels = json.loads(text) if is_json else text.splitlines()
     except ValueError as error:
         raise WeightFileError(f"The label file {path} cannot be read: {error}.") from error
+    if isinstance(labels, list):
+        labels = [normalize_name(x) if isinstance(x, str) else x for x in labels]
     if not is_json:
         labels = [label for label in labels if label]
     if not isinstance(labels, list) or not all(isinstance(x, str) and x for x in labels):

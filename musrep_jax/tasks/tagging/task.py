@@ -177,9 +177,10 @@ class TaggingTask(Task):
         names = dataset.spec.label_names
         validation, truth = objective.validation, objective.validation.tracks.label_matrix
         guesses = validation.scores(best, objective.cached)
-        calibration = {}
+        fitted, calibration = None, {}
         if validation.output == "sigmoid":
-            calibration = dict(zip(names, fit_calibration(truth, guesses).tolist(), strict=True))
+            fitted = fit_calibration(truth, guesses)
+            calibration = dict(zip(names, fitted.tolist(), strict=True))
         report = make_report(
             labels,
             scores,
@@ -188,6 +189,7 @@ class TaggingTask(Task):
             seed=job.seed,
             threshold=settings.evaluation.threshold,
             fitted_thresholds=fit_thresholds(truth, guesses, default=settings.evaluation.threshold),
+            calibration=fitted,
         )
         profile = {}
         if self._has_profile:
