@@ -1,5 +1,6 @@
 """The seam: what an objective may be, and what training makes of it."""
 
+import functools
 import itertools
 
 import jax
@@ -114,3 +115,41 @@ def test_objectives_of_the_same_functions_share_one_program():
     )
     assert three is five and three is not four
     assert make_program(make_objective(update_state=None), SGD, num_steps=3)[1] is not one[1]
+
+
+def test_a_queue_takes_from_the_batch_and_draws_numbers_of_its_own():
+    """It is filled from the whole batch, also where the batch passes through in parts."""
+
+    def noisy(params, model_state, batch, key):
+        loss, _ = squared_error(params, model_state, batch, key)
+        return loss, ({**model_state, "drawn": jax.random.uniform(key)}, {})
+
+    def push(state, batch, key):
+        before = state.model_state
+        queue = jnp.roll(before["queue"], 1).at[0].set(batch["audio"].sum())
+        drawn = jnp.stack([before["drawn"], jax.random.uniform(key)])
+        pairs = jnp.roll(before["pairs"], 1, axis=0).at[0].set(drawn)
+        return state.replace(model_state={**before, "queue": queue, "pairs": pairs})
+
+    def batches(start_step):
+        for step in itertools.count(start_step):
+            yield {"audio": np.full((4, 1), step, np.float32), "mask": np.ones(4, np.float32)}
+
+    objective = make_objective(
+        variables={
+            "params": {"x": jnp.zeros(())},
+            "queue": jnp.zeros(3),
+            "pairs": jnp.zeros((3, 2)),
+            "drawn": jnp.zeros(()),
+        },
+        loss_fn=noisy,
+        update_state=push,
+        batches=batches,
+    )
+    for num_microbatches in (1, 2):
+        run = functools.partial(train, objective, SGD, key=jax.random.key(0), eval_every=1)
+        state = run(num_steps=4, num_microbatches=num_microbatches).state
+        np.testing.assert_array_equal(state.model_state["queue"], [12, 8, 4])
+        assert len(np.unique(state.model_state["pairs"])) == 6
+        again = run(num_steps=4, num_microbatches=num_microbatches).state
+        np.testing.assert_array_equal(again.model_state["pairs"], state.model_state["pairs"])
