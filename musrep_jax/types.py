@@ -51,10 +51,11 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
         step: int32 scalar, number of updates made.
-        params: nested dict of float32 arrays.
-        model_state: every other collection of the model's variables (BatchNorm statistics, input
-            statistics), by collection name.
-        opt_state: the optimiser's state, for the trainable parameters only.
+        params: nested dict of float32 arrays; one subtree per network where there are several.
+            Those that are not trainable may follow the others, as an averaged teacher does.
+        model_state: every other collection of the variables (BatchNorm statistics, input
+            statistics, queues), by collection name.
+        opt_state: the optimizer's state, for the trainable parameters only.
     """
 
     step: Array

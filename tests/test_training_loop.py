@@ -170,7 +170,7 @@ def test_best_weights_and_statistics_are_reloaded_at_a_switch():
     before, after = evaluate.states[13], seen[13]
     assert_trees_equal(after.params, evaluate.states[10].params)
     assert_trees_equal(after.model_state, evaluate.states[10].model_state)
-    assert_trees_equal(after.opt_state, before.opt_state)  # the optimiser goes on
+    assert_trees_equal(after.opt_state, before.opt_state)  # the optimizer goes on
     assert int(after.step) == 13
     assert np.abs(before.params["head"]["kernel"] - after.params["head"]["kernel"]).max() > 0
 

@@ -1,4 +1,4 @@
-"""Optimisers against hand-stepped numpy, their schedules against their definitions, settings."""
+"""Optimizers against hand-stepped numpy, their schedules against their definitions, settings."""
 
 import doctest
 
@@ -86,7 +86,7 @@ def run(optimizer, num_steps=NUM_STEPS):
 
 
 def run_numpy(choose, num_steps=NUM_STEPS):
-    """Returns the weights after each step of `choose(step) -> (optimiser, learning rate)`."""
+    """Returns the weights after each step of `choose(step) -> (optimizer, learning rate)`."""
     w, path = start(), []
     for step in range(num_steps):
         optimizer, lr = choose(step)

@@ -150,14 +150,14 @@ def test_masked_examples_are_not_in_batch_statistics():
     mask = jnp.array([1.0, 0, 1, 1, 0, 1])
     variables = BatchNorm().init(KEY, x, train=True)
 
-    def normalise(x, mask):
+    def normalize(x, mask):
         return BatchNorm().apply(variables, x, train=True, mask=mask, mutable=["batch_stats"])
 
-    masked, statistics = normalise(x, mask)
-    real, expected = normalise(x[mask > 0], None)
+    masked, statistics = normalize(x, mask)
+    real, expected = normalize(x[mask > 0], None)
     assert_trees_close(masked[mask > 0], real, rtol=1e-5, atol=1e-6)
     assert_trees_close(statistics, expected, rtol=1e-5)
-    assert_trees_close(normalise(x, jnp.ones(6)), normalise(x, None), rtol=1e-5, atol=1e-6)
+    assert_trees_close(normalize(x, jnp.ones(6)), normalize(x, None), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -38,7 +38,7 @@ def test_training_reduces_the_loss_and_reports_what_it_did():
     assert bool(metrics["is_finite"])
 
 
-def test_one_compilation_also_across_the_optimiser_switch():
+def test_one_compilation_also_across_the_optimizer_switch():
     settings = {"name": "adam_sgd", "switch_at": (3, 5, 7), "switch_unit": "steps"}
     _, state, step = setup(settings, has_batch_norm=True)
     for index in range(9):

@@ -219,7 +219,7 @@ class TrainCheckpoints:
             step: number of updates made; a step that is already kept is left as it is.
             state: the state.
             run: the loop's memory, as JSON values.
-            best: the best state so far, without optimiser state; None when there is none.
+            best: the best state so far, without optimizer state; None when there is none.
 
         Raises:
             CheckpointError: when this or the previous save failed, for example on a full disk.

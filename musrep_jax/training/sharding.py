@@ -190,7 +190,7 @@ class Layout:
     """Where the arrays of a state lie: whole on every device, or large ones split over them.
 
     Splitting is fully sharded data parallelism: every device keeps a part of the large parameters
-    and of their optimiser state, they are gathered for the forward and backward pass, and gradients
+    and of their optimizer state, they are gathered for the forward and backward pass, and gradients
     are scattered again. The numbers are those of the unsplit state.
 
     Attributes:
