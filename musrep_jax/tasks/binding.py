@@ -139,14 +139,43 @@ def make_loss(
 
 
 @functools.lru_cache(maxsize=64)
-def make_forward(model: Tagger) -> Callable[[PyTree, Array], tuple[Array, Array]]:
-    """Returns the compiled function (variables, inputs) -> (logits, embedding), in evaluation."""
+def make_forward(
+    model: Tagger,
+    names: tuple[str, ...] = ("logits", "embedding"),
+    reduce: Callable[[Array], Array] | None = None,
+) -> Callable[[PyTree, Array], dict[str, Array]]:
+    """Returns the compiled function (variables, inputs) -> outputs by name, in evaluation.
 
-    def forward(variables: PyTree, inputs: Array) -> tuple[Array, Array]:
+    What is not asked for is not computed.
+
+    Args:
+        model: the model.
+        names: of outputs, see `select_output`.
+        reduce: applied to every output on the device, such as a mean over time; functions are
+            compared by identity.
+    """
+
+    def forward(variables: PyTree, inputs: Array) -> dict[str, Array]:
         output: ModelOutput = model.apply(variables, inputs, train=False)
-        return output.logits, output.embedding
+        found = {name: select_output(output, name) for name in names}
+        return found if reduce is None else {name: reduce(part) for name, part in found.items()}
 
     return jax.jit(forward)
+
+
+def select_output(output: ModelOutput, name: str) -> Array:
+    """Returns an output of a model by its name.
+
+    Args:
+        output: of the model.
+        name: "logits", "embedding", or one of its intermediates, such as "layer_3".
+
+    Raises:
+        ConfigError: if the model gives none of that name.
+    """
+    given = {"logits": output.logits, "embedding": output.embedding, **output.intermediates}
+    known = [known for known, value in given.items() if value is not None]
+    return given[choose(name, known, "The output of the model")]
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
-"""Scores of a tagger on the tracks of a split, chunk by chunk, on the accelerator."""
+"""Outputs and scores of a model on the tracks of a split, chunk by chunk, on the accelerator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from musrep_jax.tasks import binding
 from musrep_jax.tasks.settings import chunk_of
 from musrep_jax.training import sharding
 from musrep_jax.training.objective import Direction
-from musrep_jax.types import Batch, PyTree, model_inputs
+from musrep_jax.types import Array, Batch, PyTree, model_inputs
 
 SELECTABLE: dict[str, Direction] = {
     "roc_auc": "max",
@@ -69,16 +69,30 @@ class SplitScorer:
         ):
             yield sharding.shard_batch(batch, self.mesh)
 
-    def outputs(self, variables: PyTree) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what the model says of every chunk; batches are split over the devices.
+    def outputs(
+        self,
+        variables: PyTree,
+        names: Sequence[str] = ("logits", "embedding"),
+        reduce: Callable[[Array], Array] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns outputs of the model for every chunk, all in one pass over the split.
+
+        Batches are split over the devices.
 
         Args:
             variables: of the model.
+            names: of outputs: "logits", (chunks, classes); "embedding", (chunks, width); or any of
+                the model's intermediates, such as "layer_3" or "attention_1".
+            reduce: applied to every output on the device, (batch, ...) -> (batch, ...), such as a
+                mean over time, so that only what is kept leaves it.
 
         Returns:
-            Logits, float32 (chunks, classes), and embeddings, float32 (chunks, width).
+            Name -> (chunks, ...), in the order of `table`.
+
+        Raises:
+            ConfigError: if the model gives no output of a name.
         """
-        forward = binding.make_forward(self.model)
+        forward = binding.make_forward(self.model, tuple(names), reduce)
         variables = sharding.replicate(variables, self.mesh)
         size, found = self.settings.evaluation.batch_size, []
         for batch in self.batches():
@@ -86,16 +100,14 @@ class SplitScorer:
             if len(found) > _BATCHES_IN_FLIGHT:
                 jax.block_until_ready(found[-1 - _BATCHES_IN_FLIGHT])
         # A batch that the devices do not divide was padded at its end.
-        logits, embeddings = zip(*sharding.to_host(found), strict=True)
-        count = len(self.table)
-        return (
-            np.concatenate([part[:size] for part in logits])[:count],
-            np.concatenate([part[:size] for part in embeddings])[:count],
-        )
+        found, count = sharding.to_host(found), len(self.table)
+        return {
+            name: np.concatenate([part[name][:size] for part in found])[:count] for name in names
+        }
 
     def embeddings(self, variables: PyTree) -> np.ndarray:
         """Returns the embedding of every chunk, float32 (chunks, width)."""
-        return self.outputs(variables)[1]
+        return self.outputs(variables)["embedding"]  # the program that `scores` has compiled
 
     def scores(self, variables: PyTree, embeddings: np.ndarray | None = None) -> np.ndarray:
         """Returns the probabilities of every track.
@@ -108,7 +120,7 @@ class SplitScorer:
             float64 (tracks, classes).
         """
         if embeddings is None:
-            logits = self.outputs(variables)[0]
+            logits = self.outputs(variables)["logits"]
         else:
             logits = sharding.to_host(binding.make_classify(self.model)(variables, embeddings))
         return aggregate_tracks(
