@@ -397,7 +397,9 @@ def test_roles_become_streams_of_crops(toy):
                 row = tracks.track_ids.index(f"t{number}")
                 np.testing.assert_array_equal(crop, tracks.crop(row, start, 400))
     _assert_batches_equal(_draw(batches(start_step=2), 3), whole[2:])
-    _assert_batches_equal(_draw(batches(start_step=2, num_workers=2), 3), whole[2:])
+    all_rows = RowShare(0, 1, 1)  # travels to the workers, as the sampler does
+    travelled = batches(start_step=2, num_workers=2, rows=all_rows)
+    _assert_batches_equal(_draw(travelled, 3), whole[2:])
 
 
 def test_data_sets_take_turns_with_tracks_of_their_own(toy):
