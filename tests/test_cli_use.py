@@ -287,6 +287,57 @@ def test_a_taggram(run, export, music, tmp_path):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
+def odd_folder(tmp_path_factory, music):
+    """A sample that resampling leaves nothing of, silence, silence and a song, and a song."""
+    folder = tmp_path_factory.mktemp("odd")
+    song, _ = read_audio(music / "b.flac", sample_rate=16000)
+    soundfile.write(folder / "a one sample.wav", np.full(1, 0.5), 44100)
+    soundfile.write(folder / "b silence.wav", np.zeros(8 * 16000), 16000)
+    soundfile.write(folder / "c later.wav", np.concatenate([np.zeros(8 * 16000), song]), 16000)
+    soundfile.write(folder / "d song.wav", song, 16000)
+    return folder
+
+
+def test_one_recording_that_cannot_be_used_stops_no_folder(run, export, odd_folder, tmp_path):  # noqa: F811
+    told = run("tag", export, odd_folder, "--json")
+    assert told.exit_code == 1
+    found = json.loads(told.stdout)
+    (failed,) = found["failed"]
+    assert "too short, its 1 sample(s) at 44100 Hz are none at 16000 Hz" in failed["reason"]
+    assert [os.path.basename(t["path"])[0] for t in found["tracks"]] == ["b", "c", "d"]
+    for _ in range(2):
+        told = run("embed", export, odd_folder, "--store", tmp_path / "s", "--json")
+        found = json.loads(told.stdout)
+        assert told.exit_code == 1
+        assert [os.path.basename(f["path"])[0] for f in found["failed"]] == ["a", "b"]
+        assert "it is silent" in found["failed"][1]["reason"]
+        assert found["tracks"] == 2
+    alone = run("embed", export, odd_folder / "a one sample.wav", "--store", tmp_path / "t")
+    assert alone.exit_code == 1 and "1 failed" in alone.stdout
+    told = run("similar", tmp_path / "s", odd_folder / "b silence.wav")
+    assert told.exit_code != 0 and "it is silent" in told.stderr
+
+
+def test_silence_is_not_judged(run, export, odd_folder, tmp_path):  # noqa: F811
+    silence, later = odd_folder / "b silence.wav", odd_folder / "c later.wav"
+    lines = run("tag", export, silence, "--over-time").stdout.splitlines()
+    assert len(lines) > 1 and all(line.endswith("\tcannot be judged (silence)") for line in lines)
+    found = json.loads(run("tag", export, silence, later, "--over-time", "--json").stdout)
+    silent, heard = found["tracks"]
+    assert (silent["is_silent"], silent["tags"], silent["seconds"]) == (True, {}, 8.0)
+    assert all(chunk["is_silent"] and not chunk["tags"] for chunk in silent["chunks"])
+    assert not heard["is_silent"] and heard["tags"].keys() == set(LABELS)
+    kinds = [(chunk["is_silent"], bool(chunk["tags"])) for chunk in heard["chunks"]]
+    assert kinds[0] == (True, False) and kinds[-1] == (False, True)
+    run("tag", export, silence, later, "--out", tmp_path / "tags.tsv")
+    _, first, second = (tmp_path / "tags.tsv").read_text().splitlines()
+    assert first.split("\t")[3:] == [""] * len(LABELS)
+    assert all(0 <= float(cell) <= 1 for cell in second.split("\t")[3:])
+    told = run("tag", export, silence, "--png", tmp_path / "x.png")
+    assert "cannot be judged" in told.stderr and not (tmp_path / "x.png").exists()
+
+
+@pytest.fixture(scope="module")
 def store(export, music, tmp_path_factory):
     from musrep_jax.cli import app
 

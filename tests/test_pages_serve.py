@@ -21,6 +21,7 @@ import pytest
 import soundfile
 from browser import browser  # noqa: F401 (a fixture)
 from compact_models import build
+from encoded_audio import encode
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from test_cli import run  # noqa: F401 (a fixture)
@@ -31,6 +32,7 @@ from musrep_jax.inference.folders import describe_model, embed_files
 from musrep_jax.inference.tag_output import Tags
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.pages import server as pages_server
+from musrep_jax.pages import tagging_service
 from musrep_jax.pages.guard import is_allowed_host
 from musrep_jax.pages.tagging_service import TaggingService
 from musrep_jax.pages.uploads import temporary_folder
@@ -215,8 +217,33 @@ def test_recordings_that_cannot_be_used_are_told_by_their_own_name(port, served,
     )
     assert status == 422
     assert found["error"].startswith("long.flac cannot be used: it is longer than 0.333333 minutes")
+    soundfile.write(tmp_path / "one.wav", np.full(1, 0.5), 44100)
+    one = (tmp_path / "one.wav").read_bytes()
+    status, _, found = ask(port, "POST", "/api/tag?name=one.wav", one)
+    assert status == 422 and "one.wav cannot be used: it is too short" in found["error"]
+    text = f"#EXTM3U\n#EXTINF:9,x\nfile://{tmp_path / 'one.wav'}\n".encode()
+    for path in ("/api/tag?name=song.m4a", "/api/wav?name=song.m4a"):
+        status, _, found = ask(port, "POST", path, text)
+        assert status == 422
+        assert found["error"] == "song.m4a cannot be read: it is a playlist, not a recording."
     assert str(served[2]) not in found["error"]
     assert not list(served[2].iterdir())
+
+
+def test_a_recording_that_says_it_is_too_long_is_not_decoded(port, tmp_path, monkeypatch):
+    path = encode(tmp_path / "long.m4a", np.zeros(16000 * (MAX_SECONDS + 60)), 16000)
+    monkeypatch.setattr(tagging_service, "decode_files", None)
+    for address in ("/api/tag?name=long.m4a", "/api/wav?name=long.m4a"):
+        status, _, found = ask(port, "POST", address, path.read_bytes())
+        assert status == 422 and "longer than 0.333333 minutes" in found["error"]
+
+
+def test_silence_is_not_judged(port, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000 * 8), 16000)
+    content = (tmp_path / "silence.wav").read_bytes()
+    status, _, found = ask(port, "POST", "/api/tag?name=silence.wav", content)
+    assert (status, found["is_silent"], found["tags"], found["similar"]) == (200, True, {}, [])
+    assert found["chunks"] and all(c["is_silent"] and not c["tags"] for c in found["chunks"])
 
 
 def test_a_large_upload_is_refused_before_or_while_it_comes(port, served):

@@ -112,9 +112,10 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
     Raises:
         StoreError: if that is another model.
         ExportError: if there is none.
-        AudioError: if the file cannot be read.
+        AudioError: if the file cannot be read, or is silent.
     """
-    from musrep_jax.data.audio.reading import read_audio
+    from musrep_jax.data.audio.reading import AudioError
+    from musrep_jax.inference.folders import SILENT, run_files
     from musrep_jax.inference.layout import HUB_PREFIX
     from musrep_jax.inference.tagger import load_tagger
     from musrep_jax.store import StoreError
@@ -128,7 +129,11 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
             f"{place} is not the model that made {store.path} ({store.about['name']}): give that "
             "one with --model."
         )
-    return tagger.embed(*read_audio(query, sample_rate=tagger.sample_rate))
+    (heard,) = run_files(tagger, [query], num_workers=1)
+    failure = heard.failure or (SILENT if heard.is_silent else "")
+    if failure:
+        raise AudioError(query, failure)
+    return heard.embeddings.mean(axis=0)
 
 
 def describe(store: "Store", row: int, score: float) -> dict[str, Any]:

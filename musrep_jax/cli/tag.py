@@ -39,13 +39,13 @@ def tag(
     """Print the most probable tags of recordings; with --over-time, those of every few seconds.
 
     Probabilities are calibrated if the export says how, which is fitted on validation data; labels
-    above their threshold are marked with *. Files that cannot be used are told, and the exit code
-    is 1; the rest goes on. For a large folder take `musrep embed`, which can be interrupted and
-    keeps what it has found.
+    above their threshold are marked with *. Silence cannot be judged, and has none. Files that
+    cannot be used are told, and the exit code is 1; the rest goes on. For a large folder take
+    `musrep embed`, which can be interrupted and keeps what it has found.
     """
     from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.data.doctor.quarantine import escape_path
-    from musrep_jax.inference.folders import find_recordings, run_files
+    from musrep_jax.inference.folders import SILENT, find_recordings, run_files
     from musrep_jax.inference.tag_output import Tags, describe
     from musrep_jax.inference.tagger import BackboneError, load_tagger
     from musrep_jax.runtime.progress import Progress
@@ -77,7 +77,9 @@ def tag(
                 continue
             if table is not None:
                 table.add(path, heard)
-            if png is not None:
+            if png is not None and heard.is_silent:
+                say(f"{path}: {SILENT}")
+            elif png is not None:
                 save_taggram(tags, heard, path, png)
             if printer is not None:
                 printer.add(describe(tags, path, heard, over_time))
@@ -97,15 +99,17 @@ def format_tags(
 ) -> Iterator[str]:
     """Yields the lines of a recording: one, or with `over_time` one more for every chunk."""
     _, scores = tags.of(heard, over_time=False)
-    yield f"{path}\t{format_row(tags, scores[0], top)}"
+    yield f"{path}\t{format_row(tags, scores[0], top, heard.is_silent)}"
     if over_time:
         spans, scores = tags.of(heard, over_time)
-        for (start, end), row in zip(spans, scores, strict=True):
-            yield f"  {start:.1f}-{end:.1f} s\t{format_row(tags, row, top)}"
+        for (start, end), row, is_silent in zip(spans, scores, heard.silent, strict=True):
+            yield f"  {start:.1f}-{end:.1f} s\t{format_row(tags, row, top, is_silent)}"
 
 
-def format_row(tags: "Tags", scores: Sequence[float], top: int) -> str:
+def format_row(tags: "Tags", scores: Sequence[float], top: int, is_silent: bool) -> str:
     """Returns the most probable tags in a line; * marks those above their threshold."""
+    if is_silent:
+        return "cannot be judged (silence)"
     thresholds = tags.thresholds
     best = sorted(zip(tags.labels, scores, strict=True), key=lambda pair: -pair[1])[:top]
     return ", ".join(
@@ -163,10 +167,12 @@ class TableFile:
         self._file.write("\t".join(" ".join(cell.split("\t")) for cell in cells) + "\n")
 
     def add(self, path: str, heard: "Heard") -> None:
-        """Writes the line or lines of a recording."""
+        """Writes the line or lines of a recording; the cells of silence are empty."""
         spans, scores = self._tags.of(heard, self._over_time)
-        for (start, end), row in zip(spans, scores, strict=True):
-            self._write(path, f"{start:.3f}", f"{end:.3f}", *(f"{score:.6g}" for score in row))
+        silent = heard.silent if self._over_time else [heard.is_silent]
+        for (start, end), row, is_silent in zip(spans, scores, silent, strict=True):
+            cells = ("" if is_silent else f"{score:.6g}" for score in row)
+            self._write(path, f"{start:.3f}", f"{end:.3f}", *cells)
 
     def __enter__(self) -> "TableFile":
         return self

@@ -44,13 +44,21 @@ def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray
             f"The audio has {int(broken.sum())} samples that are not finite, the first at "
             f"{first / sample_rate:.3f} s: repair or leave out the recording."
         )
-    if not sample_rate > 0:
-        raise AudioInputError(f"The sample rate is {sample_rate}; it must be positive, in Hz.")
-    if sample_rate == target_rate:
-        return values
+    from musrep_jax.data.audio.opening import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
     from musrep_jax.data.audio.reading import resample
 
-    return resample(values, sample_rate, target_rate)
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise AudioInputError(
+            f"The sample rate is {sample_rate}; one of sound lies from {MIN_SAMPLE_RATE:,} to "
+            f"{MAX_SAMPLE_RATE:,} Hz."
+        )
+    resampled = resample(values, sample_rate, target_rate)
+    if not len(resampled):
+        raise AudioInputError(
+            f"The audio is too short: its {len(values)} sample(s) at {sample_rate} Hz are none at "
+            f"{target_rate} Hz."
+        )
+    return resampled
 
 
 def chunk_blocks(

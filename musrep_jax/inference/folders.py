@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.data.audio.decoders import DecodedFile, decode_files
-from musrep_jax.data.audio.reading import AudioError
+from musrep_jax.data.audio.reading import AudioError, is_silent
 from musrep_jax.data.doctor.diagnosis import find_audio_files
 from musrep_jax.data.doctor.quarantine import escape_path, unescape_path
 from musrep_jax.evaluation.aggregation import probabilities
@@ -19,6 +19,8 @@ from musrep_jax.inference.chunks import AudioInputError, chunk_blocks
 from musrep_jax.inference.layout import HUB_PREFIX
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.store import Identity, StoreWriter, identify_file
+
+SILENT = "cannot be judged: it is silent from its start to its end (below -80 dBFS)."
 
 
 @dataclasses.dataclass
@@ -32,6 +34,7 @@ class Heard:
         spans: (chunks, 2), start and end in seconds; padding is not part of them.
         logits: float32 (chunks, classes).
         embeddings: float32 (chunks, width).
+        silent: (chunks,), whether nothing is heard in a chunk, so that it cannot be judged.
     """
 
     path: str
@@ -40,6 +43,12 @@ class Heard:
     spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
     logits: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
     embeddings: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    silent: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is heard from its start to its end, so that it cannot be judged."""
+        return len(self.silent) > 0 and bool(self.silent.all())
 
     @property
     def seconds(self) -> float:
@@ -53,6 +62,7 @@ class _PendingFile:
     def __init__(self, file: DecodedFile) -> None:
         self.heard = Heard(file.path, file.known)
         self.spans: list[tuple[int, int]] = []
+        self.silent: list[bool] = []
         self.outputs: list[tuple[np.ndarray, np.ndarray]] = []
         self.is_read = False
 
@@ -62,6 +72,7 @@ class _PendingFile:
     def close(self, sample_rate: int) -> Heard:
         if not self.heard.failure and self.outputs:
             self.heard.spans = np.array(self.spans) / sample_rate
+            self.heard.silent = np.array(self.silent)
             logits, embeddings = zip(*self.outputs, strict=True)
             self.heard.logits, self.heard.embeddings = np.stack(logits), np.stack(embeddings)
             if not (np.isfinite(logits).all() and np.isfinite(embeddings).all()):
@@ -94,6 +105,7 @@ def listen(
             try:
                 for chunk, start, end in chunk_blocks(file.blocks(), tagger.model.num_samples):
                     opened.spans.append((start, end))
+                    opened.silent.append(is_silent(chunk))
                     owners.append(opened)
                     yield chunk
             except (AudioError, OSError) as error:
@@ -226,7 +238,9 @@ def embed_files(
     """Appends the files to a store that it does not hold yet, and returns what became of all.
 
     A file with the path, size and time of writing of one in the store is not read. One with the
-    content of another is read but not decoded: it was moved, or is a copy.
+    content of another is read but not decoded: it was moved, or is a copy. What is silent from its
+    start to its end is not stored: it would be found for labels and neighbors that it does not
+    have.
 
     Args:
         writer: of the store, made with `describe_model`.
@@ -256,7 +270,7 @@ def embed_files(
         identity: Identity | None = heard.known
         path = escape_path(heard.path)
         facts = {} if identity is None else {"path": path, **dataclasses.asdict(identity)}
-        reason = heard.failure
+        reason = heard.failure or (SILENT if heard.is_silent else "")
         if not reason and not len(heard.spans):
             reason = failures.get(identity.sha256, "")  # of another file with the same content
         if reason:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,17 +72,24 @@ def describe(tags: Tags, path: str, heard: Heard, over_time: bool) -> dict[str, 
         path: of the recording.
         heard: what was found.
         over_time: whether every chunk is listed too.
+
+    Returns:
+        path, seconds, is_silent, tags, and perhaps chunks: start, end, is_silent, tags. What is
+        silent cannot be judged: its tags are empty.
     """
+
+    def tell(row: Sequence[float], is_silent: bool) -> dict[str, Any]:
+        named = {} if is_silent else dict(zip(tags.labels, row, strict=True))
+        return {"is_silent": bool(is_silent), "tags": named}
+
     _, (whole,) = tags.of(heard, over_time=False)
-    found = {
-        "path": path,
-        "seconds": heard.seconds,
-        "tags": dict(zip(tags.labels, whole.tolist(), strict=True)),
-    }
+    found = {"path": path, "seconds": heard.seconds, **tell(whole.tolist(), heard.is_silent)}
     if over_time:
         spans, scores = tags.of(heard, over_time)
         found["chunks"] = [
-            {"start": start, "end": end, "tags": dict(zip(tags.labels, row, strict=True))}
-            for (start, end), row in zip(spans, scores.tolist(), strict=True)
+            {"start": start, "end": end, **tell(row, is_silent)}
+            for (start, end), row, is_silent in zip(
+                spans, scores.tolist(), heard.silent, strict=True
+            )
         ]
     return found

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from musrep_jax.data.audio.decoders import DecodedFile, decode_files
-from musrep_jax.data.audio.reading import AudioError
+from musrep_jax.data.audio.reading import AudioError, measure_length
 from musrep_jax.data.doctor.quarantine import unescape_path
 from musrep_jax.inference.folders import Heard, listen
 from musrep_jax.inference.tag_output import Tags, about, describe
@@ -95,12 +95,13 @@ class TaggingService:
             is_over: when it is set the work is given up.
 
         Returns:
-            JSON values: name, seconds, tags, chunks; and similar, if there is a store.
+            JSON values: name, seconds, is_silent, tags, chunks; and similar, if there is a store.
 
         Raises:
             RecordingError: if it cannot be read, or is too long.
             RequestCanceledError: when it was given up.
         """
+        self._check_length(path, name)
         files = decode_files([path], self.tagger.sample_rate, 1)
         try:
             (heard,) = listen(self.tagger, [_LimitedFile(next(files), self, is_over)])
@@ -111,8 +112,26 @@ class TaggingService:
         found = describe(self.tags, name, heard, over_time=True)
         found = {"name": found.pop("path"), **found}
         if self.store is not None:
-            found["similar"] = self._nearest(self.store, path, heard, k)
+            nearest = [] if heard.is_silent else self._nearest(self.store, path, heard, k)
+            found["similar"] = nearest
         return found
+
+    def _check_length(self, path: str, name: str) -> None:
+        """Raises if a recording says that it is too long; nothing of it is decoded."""
+        try:
+            seconds = measure_length(path)
+        except AudioError as error:
+            raise _make_recording_error(path, name, error.reason) from error
+        if seconds is not None and seconds > self.max_seconds:
+            raise _make_recording_error(path, name, self.too_long)
+
+    @property
+    def too_long(self) -> str:
+        """What is said of a recording that is too long."""
+        return (
+            f"cannot be used: it is longer than {self.max_seconds / 60:g} minutes; cut it, or "
+            "start the page with a larger --max-minutes."
+        )
 
     def _nearest(self, store: Store, path: str, heard: Heard, k: int) -> list[dict[str, Any]]:
         present = store.is_present()
@@ -162,6 +181,7 @@ class TaggingService:
             RecordingError: if it cannot be read, or is too long.
             RequestCanceledError: when it was given up.
         """
+        self._check_length(path, name)
         files = decode_files([path], self.tagger.sample_rate, 1)
         try:
             with wave.open(wav, "wb") as out:
@@ -190,12 +210,7 @@ class _LimitedFile:
                 raise RequestCanceledError
             left -= len(block)
             if left < 0:
-                minutes = self._service.max_seconds / 60
-                raise AudioError(
-                    self.path,
-                    f"cannot be used: it is longer than {minutes:g} minutes; cut it, or start the "
-                    "page with a larger --max-minutes.",
-                )
+                raise AudioError(self.path, self._service.too_long)
             yield block
 
 

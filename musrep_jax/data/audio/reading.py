@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def read_audio(
         name = name or str(source)
     if start == 0 and num_frames is None:
         blocks, rate = _stream_whole(source, name, sample_rate, mono)
-        return _join(list(blocks)), rate
+        return _join(blocks), rate
     with open_audio(source, name) as file:
         wanted = int(sample_rate or file.samplerate)
         seekable_to = _last_seekable_frame(file, source) if file.seekable() else 0
@@ -186,8 +186,24 @@ def _check_length(
         raise AudioError(name, f"cannot be used: it is {missing[0]}: {missing[1]}.")
 
 
-def _join(blocks: list[np.ndarray]) -> np.ndarray:
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+def _join(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns blocks, of which there is at least one, as one array.
+
+    It grows in place, so that hours of audio are not held twice.
+    """
+    rest = iter(blocks)
+    joined, is_ours = next(rest), False
+    done, shape = len(joined), joined.shape[1:]
+    for block in rest:
+        end = done + len(block)
+        if end > len(joined):
+            joined, is_ours = joined if is_ours else joined.copy(), True
+            joined.resize((max(end, len(joined) + len(joined) // 8), *shape), refcheck=False)
+        joined[done:end] = block
+        done = end
+    if is_ours:
+        joined.resize((done, *shape), refcheck=False)
+    return joined
 
 
 def read_blocks(

@@ -120,6 +120,12 @@
 
   // Result
 
+  const showSilence = () => {
+    $("silence").hidden = !result.is_silent;
+    $("tags-table").hidden = result.is_silent;
+    if (result.is_silent) $("more").hidden = true;
+  };
+
   const isTag = (label) => label in model.thresholds
     && result.tags[label] > model.thresholds[label];
 
@@ -229,14 +235,15 @@
     play($("audio"), $("audio-note"), URL.createObjectURL(file),
       () => ask(`/api/wav?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
     if (model.labels.length) {
-      showTags(false);
+      if (!result.is_silent) showTags(false);
       window.drawTaggram($("taggram"), {
         labels: model.labels,
         times: result.chunks.map((chunk) => [chunk.start, chunk.end]),
-        probabilities: result.chunks.map((chunk) => model.labels.map((name) => chunk.tags[name])),
+        probabilities: result.chunks.map((chunk) => model.labels.map((name) => chunk.tags[name] ?? 0)),
         thresholds: model.thresholds,
       }, $("audio"));
     }
+    showSilence();
     if (model.store) showSimilar();
     $("drop").classList.add("is-small");
     say(`Done: ${summarise()}.`, false);
@@ -244,6 +251,7 @@
 
   /* What a screen reader is told at once. */
   const summarise = () => {
+    if (result.is_silent) return `${result.name} is silent and cannot be judged`;
     const best = [...model.labels].sort((a, b) => result.tags[b] - result.tags[a]);
     if (best.length) {
       return `${result.name} is ${best.slice(0, NUM_SAID)
