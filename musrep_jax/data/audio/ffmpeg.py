@@ -93,7 +93,7 @@ class FfmpegFile:
         path = self._path or self._source
         command = [self._program, "-nostdin", "-hide_banner", "-v", "error", "-threads", "1"]
         command += ["-protocol_whitelist", "file", "-f", DEMUXERS[self.format]]
-        command += ["-i", b"file:" + os.fsencode(path.absolute()), "-map", "0:a:0"]
+        command += ["-i", f"file:{path.absolute()}", "-map", "0:a:0"]
         command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
         with contextlib.ExitStack() as stack:
             self._errors = stack.enter_context(tempfile.TemporaryFile())

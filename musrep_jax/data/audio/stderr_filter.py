@@ -80,7 +80,8 @@ class _Filter:
 
 
 _FILTER = _Filter()
-os.register_at_fork(after_in_child=_FILTER.forget)
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process is forked
+    os.register_at_fork(after_in_child=_FILTER.forget)
 
 
 @contextlib.contextmanager
