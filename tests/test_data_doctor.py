@@ -325,8 +325,8 @@ def test_a_decoder_that_crashes_takes_one_file_with_it(tmp_path):
     good = write_tone(tmp_path / "good.wav")
     examiner = _MeasurementWorker()
     assert not examiner.examine(str(good)).error
-    os.kill(examiner._process.pid, signal.SIGSEGV)
-    examiner._process.wait()
+    examiner._worker._process.send_signal(signal.SIGSEGV)
+    examiner._worker._process.wait()
     facts = examiner.examine(str(good))
     assert "crashes on it (SIGSEGV)" in facts.error
     assert [finding.kind for finding in judge("good.wav", facts)] == ["dead"]

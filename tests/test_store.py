@@ -312,7 +312,8 @@ def test_files_come_in_order_and_a_bad_one_stops_nothing(music, num_workers):
 def test_a_decoder_that_dies_is_a_sentence_about_its_file(music):
     decoder = _Decoder(16000)
     try:
-        process = decoder._start()
+        assert list(decoder.decode(os.path.join(music, "0.flac")))
+        process = decoder._worker._process
         process.send_signal(signal.SIGSEGV)
         process.wait()
         with pytest.raises(AudioError, match=r"0\.flac cannot be read: the decoder crashes on it"):

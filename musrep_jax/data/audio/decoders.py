@@ -1,18 +1,12 @@
 """Many files decoded ahead of their use, by processes of their own, in bounded memory.
 
 A decoder that crashes on a damaged file takes its process with it and nothing else. As a program
-this module is such a process: it reads requests from its standard input, a line of JSON each, and
-writes the audio as lines of JSON, each followed by the samples it announces.
+this module is such a process.
 """
 
-import contextlib
 import dataclasses
-import json
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.data.audio.reading import AudioError, stream_audio
+from musrep_jax.runtime.workers import Worker, WorkerDiedError, serve
 
 _PREFETCH_BLOCKS = 16
 """Of one file, a quarter of a million frames each: some minutes."""
@@ -144,86 +139,60 @@ class _Decoder:
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
-        self._process: subprocess.Popen[bytes] | None = None
+        self._worker: Worker | None = None
 
     def decode(self, path: str) -> Iterator[np.ndarray]:
         """Yields the blocks of a file; raises `AudioError`, also when the process dies of it."""
-        process = self._process or self._start()
-        request = json.dumps({"path": path, "sample_rate": self._sample_rate})
+        if self._worker is None:
+            # What decoders grumble about on standard error, the reason says better.
+            self._worker = Worker(__name__, is_quiet=True)
         try:
-            process.stdin.write(request.encode() + b"\n")
-            process.stdin.flush()
-            while line := process.stdout.readline():
-                answer = json.loads(line)
-                if "samples" not in answer:
-                    break
-                block = np.empty(answer["samples"], np.float32)
-                if process.stdout.readinto(memoryview(block).cast("B")) < block.nbytes:
-                    line = b""
-                    break
-                yield block
-        except (BrokenPipeError, ValueError):  # half a line
-            line = b""
-        if not line:
-            raise AudioError(path, self._describe_crash())
-        if "reason" in answer:
-            raise AudioError(path, answer["reason"])
-        if "errno" in answer:
-            raise OSError(answer["errno"], answer["strerror"], path)
+            self._worker.send((path, self._sample_rate))
+            while isinstance(answer := self._worker.receive(), np.ndarray):
+                yield answer
+        except WorkerDiedError as death:
+            self.close()
+            reason = f"cannot be read: the decoder crashes on it ({death})."
+            raise AudioError(path, reason) from death
+        if isinstance(answer, str):
+            raise AudioError(path, answer)
+        if answer is not _END:
+            raise answer
 
     def kill(self) -> None:
         """Ends the process, whatever it does; what waits for its audio is told that it is over."""
-        if self._process is not None:
-            self._process.kill()
+        if (worker := self._worker) is not None:
+            worker.kill()
 
     def close(self) -> None:
         """Lets go of the process, which has ended or is ended."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            with contextlib.suppress(BrokenPipeError), process:
-                pass  # closes its pipes and waits; a request that it did not read is void
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders grumble there, about what the reason says better
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-        )
-        return self._process
-
-    def _describe_crash(self) -> str:
-        """Returns what is said of a file that ended the process."""
-        code = self._process.wait()
-        self.close()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"cannot be read: the decoder crashes on it ({how})."
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
 
 
-def main() -> None:
-    """Decodes the files that standard input names, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    out = sys.stdout.buffer
+Answer = np.ndarray | str | OSError | None
+"""A block of audio; at the end the reason why there is no more, an error of the system, or None."""
 
-    def say(answer: dict[str, Any]) -> None:
-        out.write(json.dumps(answer).encode() + b"\n")
 
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            for block in stream_audio(request["path"], request["sample_rate"]):
-                say({"samples": len(block)})
-                out.write(memoryview(np.ascontiguousarray(block)).cast("B"))
-                out.flush()
-            say({})
-        except AudioError as error:
-            say({"reason": error.reason})
-        except OSError as error:
-            say({"errno": error.errno, "strerror": error.strerror or str(error)})
-        out.flush()
+def answer(request: tuple[str, int], send: Callable[[Answer], None]) -> None:
+    """Decodes a file for the parent.
+
+    Args:
+        request: path and sample rate in Hz.
+        send: sends an answer.
+    """
+    path, sample_rate = request
+    try:
+        for block in stream_audio(path, sample_rate):
+            send(np.ascontiguousarray(block))
+    except AudioError as error:
+        send(error.reason)
+    except OSError as error:
+        send(OSError(error.errno, error.strerror or str(error), path))
+    else:
+        send(_END)
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
 from musrep_jax.data.build.lock import BUILD_LOCK_FILE, BuildInterruptedError, say
-from musrep_jax.data.build.shard_worker import ShardWorker, WorkerDiedError
+from musrep_jax.data.build.shard_worker import ShardWorker, ShardWorkerDiedError
 from musrep_jax.data.build.shards import (
     Piece,
     Shard,
@@ -222,7 +222,7 @@ def _make_in_parallel(
                     worker.make(waiting.popleft())
                 else:
                     workers.pop(line).stop()
-    except WorkerDiedError as death:
+    except ShardWorkerDiedError as death:
         raise BuildInterruptedError(
             f"a worker process ended {death}; what was made is kept: run the same command again, "
             "with fewer workers (--workers 1) if memory is short."

@@ -1,26 +1,19 @@
 """A process that makes shards for another one; both ends of the line.
 
-A fresh Python, neither forked from a process that may hold JAX nor running its main module again.
-It ends at once when the line is closed, and so when its parent dies, however that happens; nothing
-that it stored is lost. Ctrl-C in a terminal reaches the parent alone.
+Nothing that it stored is lost when it ends.
 """
 
-import os
+import contextlib
 import pickle
-import queue
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from musrep_jax.data.build.shards import Shard, ShardRecipe, make_shard
+from musrep_jax.runtime.workers import Worker, WorkerDiedError, serve
 
 
-class WorkerDiedError(Exception):
+class ShardWorkerDiedError(Exception):
     """A worker has ended without an answer; the message says how."""
 
 
@@ -39,82 +32,60 @@ class ShardWorker:
             recipe: a pickled `ShardRecipe`.
             inherited_fds: file descriptors that the process holds as long as it lives.
         """
-        self.line, theirs = Pipe()
         self.shard: Shard | None = None
-        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # What a library prints is no result of ours.
-            pass_fds=(theirs.fileno(), *inherited_fds),
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-        )
-        theirs.close()
-        self._send(self.line.send_bytes, recipe)
+        self.line = Worker(__name__, inherited_fds=inherited_fds)
+        with self._told():
+            self.line.send(recipe)
 
     def make(self, shard: Shard) -> None:
         """Gives the worker a shard to make; answers follow."""
         self.shard = shard
-        self._send(self.line.send, shard)
+        with self._told():
+            self.line.send(shard)
 
     def receive(self) -> tuple[str, Any]:
         """Returns the next answer: ("track", whether it was refused) for each track,
         ("shard", `ShardStats`) when the shard is done, ("error", exception).
 
         Raises:
-            WorkerDiedError: if there is none and never will be.
+            ShardWorkerDiedError: if there is none and never will be.
         """
-        try:
-            return self.line.recv()
-        except (EOFError, ConnectionError) as error:
-            raise self._make_worker_died_error() from error
-
-    def _send(self, send: Callable[[Any], None], what: Any) -> None:
-        try:
-            send(what)
-        except ConnectionError as error:
-            raise self._make_worker_died_error() from error
-
-    def _make_worker_died_error(self) -> WorkerDiedError:
-        code = self._process.wait()
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-        if code == -signal.SIGKILL:
-            how += ", as the system does it when memory runs out,"
-        return WorkerDiedError(f"{how} while it made {self.shard.name if self.shard else 'ready'}")
+        with self._told():
+            return self.line.receive()
 
     def stop(self) -> None:
         """Ends the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
         self.line.close()
 
-
-def main(line: Connection) -> None:
-    """Makes the shards that come along a line, until it is closed.
-
-    Args:
-        line: to the parent.
-    """
-    recipe: ShardRecipe = pickle.loads(line.recv_bytes())
-    shards: queue.SimpleQueue[Shard] = queue.SimpleQueue()
-
-    def receive() -> None:
-        while True:
-            try:
-                shards.put(line.recv())
-            except (EOFError, OSError):
-                os._exit(0)
-
-    threading.Thread(target=receive, daemon=True).start()
-    while True:
-        shard = shards.get()
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            facts = make_shard(shard, recipe, lambda piece: line.send(("track", piece.is_refused)))
+            yield
+        except WorkerDiedError as death:
+            how = f"by {death}" if death.code < 0 else f"with code {death.code}"
+            if death.code == -getattr(signal, "SIGKILL", 9):
+                how += ", as the system does it when memory runs out,"
+            made = self.shard.name if self.shard else "ready"
+            raise ShardWorkerDiedError(f"{how} while it made {made}") from death
+
+
+def make_handler() -> Callable[[Any, Callable[[Any], None]], None]:
+    """Returns what answers a parent: first comes a pickled recipe, then shards."""
+    recipe: ShardRecipe | None = None
+
+    def handle(request: bytes | Shard, send: Callable[[Any], None]) -> None:
+        nonlocal recipe
+        if recipe is None:
+            recipe = pickle.loads(request)
+            return
+        try:
+            facts = make_shard(request, recipe, lambda piece: send(("track", piece.is_refused)))
         except Exception as error:
-            line.send(("error", _to_picklable_error(error)))
+            send(("error", _to_picklable_error(error)))
         else:
-            line.send(("shard", facts))
+            send(("shard", facts))
+
+    return handle
 
 
 def _to_picklable_error(error: Exception) -> Exception:
@@ -127,4 +98,4 @@ def _to_picklable_error(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main(Connection(int(sys.argv[1])))
+    serve(make_handler())

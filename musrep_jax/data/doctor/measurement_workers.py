@@ -1,23 +1,20 @@
 """Processes that examine files for another one; both ends of the line.
 
 A decoder that crashes on a damaged file takes its process with it and nothing else: the file is
-known, and the next process goes on. As a program this module is such a process: it reads the path
-of a file from each line of its standard input, as JSON, and writes what it found.
+known, and the next process goes on. As a program this module is such a process.
 """
 
-import json
 import os
 import queue
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from musrep_jax.data.audio.formats import Container
 from musrep_jax.data.doctor.measurements import Facts, measure_file
+from musrep_jax.runtime.workers import Worker, WorkerDiedError, serve
 
-_READY = "ready"
+_READY = None
 
 
 class MeasurementWorkerError(RuntimeError):
@@ -78,7 +75,7 @@ class _MeasurementWorker:
     """A process that examines files, seen from its parent; started when it is needed."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._worker: Worker | None = None
 
     def examine(self, path: str) -> Facts | OSError:
         """Returns the facts of a file, also when the process dies of it."""
@@ -86,56 +83,38 @@ class _MeasurementWorker:
             status = os.stat(path)
         except OSError as error:
             return error
-        process = self._process or self._start()
+        worker = self._worker or self._start()
         try:
-            process.stdin.write(json.dumps(path) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            return self._make_crash_measurements(status)
-        found = json.loads(answer)
-        if "errno" in found:
-            return OSError(found["errno"], found["strerror"], path)
-        return Facts.from_dict(found)
+            worker.send(path)
+            return worker.receive()
+        except WorkerDiedError as death:
+            self.close()
+            told = f"cannot be read: the decoder crashes on it ({death})."
+            return _make_failed_measurements(status, told)
 
     def kill(self) -> None:
         """Ends the process, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
+        if self._worker is not None:
+            self._worker.kill()
 
     def close(self) -> None:
-        """Ends the process and the lines to it."""
-        self.kill()
-        if self._process is not None:
-            self._process.communicate()
+        """Ends the process and the pipes to it."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
 
-    def _start(self) -> "subprocess.Popen[str]":
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders grumble there, about what the report says better
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-        )
-        if self._process.stdout.readline().strip() != _READY:
+    def _start(self) -> Worker:
+        # What decoders grumble about on standard error, the report says better.
+        self._worker = worker = Worker(__name__, is_quiet=True)
+        try:
+            worker.send(_READY)
+            worker.receive()
+        except WorkerDiedError as death:
             raise MeasurementWorkerError(
-                "a process that examines files did not start; "
+                f"a process that examines files did not start ({death}); "
                 f"`{sys.executable} -m {__name__}` shows why."
-            )
-        return self._process
-
-    def _make_crash_measurements(self, status: os.stat_result) -> Facts:
-        """Returns the facts of a file that ended the process."""
-        code = self._process.wait()
-        self.close()
-        self._process = None
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return _make_failed_measurements(
-            status, f"cannot be read: the decoder crashes on it ({how})."
-        )
+            ) from death
+        return worker
 
 
 def _make_failed_measurements(status: os.stat_result, error: str) -> Facts:
@@ -148,22 +127,25 @@ def _make_failed_measurements(status: os.stat_result, error: str) -> Facts:
     )
 
 
-def main() -> None:
-    """Examines the files that standard input names, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    print(_READY, flush=True)
-    for line in sys.stdin:
-        path = json.loads(line)
-        try:
-            found = measure_file(path).to_dict()
-        except OSError as error:
-            found = {"errno": error.errno, "strerror": error.strerror or str(error)}
-        except Exception as error:
-            # One file must not stop the others; what happened stands in the report.
-            told = f"cannot be read: {type(error).__name__} ({' '.join(str(error).split())})."
-            found = _make_failed_measurements(os.stat(path), told).to_dict()
-        print(json.dumps(found), flush=True)
+def answer(path: str | None, send: Callable[[Facts | OSError | None], None]) -> None:
+    """Examines a file for the parent.
+
+    Args:
+        path: of the file; None only asks whether this process is there.
+        send: sends what was found.
+    """
+    if path is _READY:
+        return send(None)
+    try:
+        found = measure_file(path)
+    except OSError as error:
+        found = OSError(error.errno, error.strerror or str(error), path)
+    except Exception as error:
+        # One file must not stop the others; what happened stands in the report.
+        told = f"cannot be read: {type(error).__name__} ({' '.join(str(error).split())})."
+        found = _make_failed_measurements(os.stat(path), told)
+    send(found)
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

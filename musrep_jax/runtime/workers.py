@@ -1,0 +1,153 @@
+"""Processes that work for another one: both ends of the pipes between them.
+
+A worker is a fresh Python, neither forked from a process that may hold JAX nor running its main
+module again. It ends at once when its pipes are closed, and so when its parent dies, however that
+happens. Ctrl-C in a terminal reaches the parent alone. A library that crashes takes the worker with
+it and nothing else. What goes through the pipes are pickled objects, each behind its length.
+"""
+
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+_LENGTH = struct.Struct("<Q")
+
+
+class WorkerDiedError(Exception):
+    """A worker has ended without an answer.
+
+    Attributes:
+        code: its exit code, negative for a signal.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(signal.Signals(-code).name if code < 0 else f"exit code {code}")
+        self.code = code
+
+
+class Worker:
+    """A worker, seen from its parent.
+
+    Args:
+        module: is run, and calls `serve`.
+        inherited_fds: file descriptors that the process holds as long as it lives.
+        is_quiet: whether what it writes to standard error is thrown away.
+    """
+
+    def __init__(
+        self, module: str, *, inherited_fds: tuple[int, ...] = (), is_quiet: bool = False
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if is_quiet else None,
+            bufsize=0,
+            pass_fds=inherited_fds,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        )
+
+    def fileno(self) -> int:
+        """Returns a descriptor that can be read when there is an answer, or the end."""
+        return self._process.stdout.fileno()
+
+    def send(self, request: Any) -> None:
+        """Sends a request.
+
+        Args:
+            request: that can be pickled.
+
+        Raises:
+            WorkerDiedError: if the worker has ended.
+        """
+        try:
+            _write(self._process.stdin, request)
+        except OSError as error:
+            raise self._make_death() from error
+
+    def receive(self) -> Any:
+        """Returns the next answer.
+
+        Raises:
+            WorkerDiedError: if there is none and never will be.
+        """
+        try:
+            return _read(self._process.stdout)
+        except (EOFError, OSError) as error:
+            raise self._make_death() from error
+
+    def kill(self) -> None:
+        """Ends the process, whatever it does; who waits for an answer is told that it died."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends the process, and closes the pipes."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _make_death(self) -> WorkerDiedError:
+        return WorkerDiedError(self._process.wait())
+
+
+def serve(handle: Callable[[Any, Callable[[Any], None]], None]) -> NoReturn:
+    """Works for the parent until it closes the pipes; what is printed goes to standard error.
+
+    Args:
+        handle: called with each request and a function that sends an answer, of which it may send
+            any number.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, target = sys.stdin.buffer.raw, os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a library prints is no answer
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def receive() -> None:
+        while True:
+            try:
+                requests.put(_read(source))
+            except (EOFError, OSError):
+                os._exit(0)
+
+    def send(answer: Any) -> None:
+        try:
+            _write(target, answer)
+        except OSError:  # the parent has closed its end
+            os._exit(0)
+
+    threading.Thread(target=receive, daemon=True).start()
+    while True:
+        handle(requests.get(), send)
+
+
+def _write(file: Any, message: Any) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    for part in (_LENGTH.pack(len(data)), data):
+        left = memoryview(part)
+        while left:
+            left = left[file.write(left) :]
+
+
+def _read(file: Any) -> Any:
+    (length,) = _LENGTH.unpack(_read_exactly(file, _LENGTH.size))
+    return pickle.loads(_read_exactly(file, length))
+
+
+def _read_exactly(file: Any, length: int) -> bytearray:
+    data = bytearray(length)
+    left = memoryview(data)
+    while left:
+        num = file.readinto(left)
+        if not num:
+            raise EOFError
+        left = left[num:]
+    return data
