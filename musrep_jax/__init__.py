@@ -1,6 +1,6 @@
 """Music representation learning and cross-cultural transfer in JAX.
 
-`load_tagger(path)` opens an exported model:
+`load_tagger(path)` opens an exported tagger, `load_encoder(path)` any exported model:
 
     tagger = musrep_jax.load_tagger("runs/transfer/exports/...")
     tags = tagger.predict(audio, sample_rate)
@@ -17,13 +17,13 @@ _HERE = Path(__file__).resolve().parent
 if not (_HERE / "configs").is_dir():
     __path__.append(str(_HERE.parent))
 
-__all__ = ["__version__", "load_tagger"]
+__all__ = ["__version__", "load_encoder", "load_tagger"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `load_tagger` on first use, so that `import musrep_jax` stays light."""
-    if name == "load_tagger":
-        from musrep_jax.inference.tagger import load_tagger
+    """Imports what opens models on first use, so that `import musrep_jax` stays light."""
+    if name in ("load_encoder", "load_tagger"):
+        from musrep_jax.inference import tagger
 
-        return load_tagger
+        return getattr(tagger, name)
     raise AttributeError(f"module 'musrep_jax' has no attribute {name!r}")

@@ -14,6 +14,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
+from musrep_jax.models import MODELS
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -39,6 +41,13 @@ def shared_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip("reference material (../shared) does not stand beside this checkout")
     return path
+
+
+@pytest.fixture
+def toy_encoders(monkeypatch) -> None:
+    """The encoders of `toy_encoder`, `toy_text` and `toy_audio`, stand in the table of models."""
+    monkeypatch.setitem(MODELS, "toy_text", "toy_encoder:ToyTextEncoder")
+    monkeypatch.setitem(MODELS, "toy_audio", "toy_encoder:ToyAudioEncoder")
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compact_models import COMPACT
+from toy_encoder import TEXTS
 
 from musrep_jax.cli.models import describe_model
 from musrep_jax.models import (
     MODELS,
-    NO_TOKEN,
     create_encoder,
     create_model,
     is_tagger,
@@ -18,14 +18,7 @@ from musrep_jax.models import (
 from musrep_jax.types import model_inputs
 from musrep_jax.weights.state_dicts import WeightsError, convert_state_dict
 
-TEXTS = np.array([[3, 1, 4, 1, NO_TOKEN, NO_TOKEN], [5, 9, 2, 6, 5, 3]], np.int32)
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch):
-    """The toys stand in the table of models."""
-    monkeypatch.setitem(MODELS, "toy_text", "toy_encoder:ToyTextEncoder")
-    monkeypatch.setitem(MODELS, "toy_audio", "toy_encoder:ToyAudioEncoder")
+pytestmark = pytest.mark.usefixtures("toy_encoders")
 
 
 def test_a_text_encoder_embeds_the_tokens_that_are_there():

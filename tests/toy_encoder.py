@@ -5,9 +5,12 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from musrep_jax.models import NO_TOKEN, AudioEncoder, TextEncoder
 from musrep_jax.types import Array
+
+TEXTS = np.array([[3, 1, 4, 1, NO_TOKEN, NO_TOKEN], [5, 9, 2, 6, 5, 3]], np.int32)
 
 
 class ToyTextEncoder(TextEncoder):

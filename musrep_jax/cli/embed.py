@@ -38,13 +38,14 @@ def embed(
     """
     from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.inference.folders import describe_model, embed_files, find_recordings
-    from musrep_jax.inference.tagger import load_tagger
+    from musrep_jax.inference.tagger import load_encoder
     from musrep_jax.runtime.locks import Lock
     from musrep_jax.runtime.progress import Progress
     from musrep_jax.store import StoreWriter
 
     paths = find_recordings(places)
-    tagger = load_tagger(model)
+    tagger = load_encoder(model)
+    tagger.check_input("audio")
     about = describe_model(tagger, model) | {"per_chunk": per_chunk}
     store.absolute().parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(store.absolute().with_name(f"{store.name}.lock"), f"The store {store}")

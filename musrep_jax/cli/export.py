@@ -41,7 +41,7 @@ def export(
     from musrep_jax.config import ConfigError
     from musrep_jax.exports.writing import export_as
     from musrep_jax.inference.layout import HUB_PREFIX
-    from musrep_jax.inference.tagger import load_tagger
+    from musrep_jax.inference.tagger import load_encoder
     from musrep_jax.training.checkpoints import README_FILE
 
     known = ALIASES.get(form, form)
@@ -57,8 +57,8 @@ def export(
         if is_remote:
             raise ConfigError("Say with --out where the export of a model of the Hub is written.")
         out = model.absolute().with_name(f"{model.absolute().name}-{known}")
-    tagger = load_tagger(model)
-    # A form that load_tagger opens keeps the card as somebody has edited it.
+    tagger = load_encoder(model)
+    # A form that this package opens keeps the card as somebody has edited it.
     readme = model / README_FILE
     keeps_card = known == "safetensors" and readme.is_file()
     text = readme.read_text(encoding="utf-8") if keeps_card else None

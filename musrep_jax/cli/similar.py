@@ -117,13 +117,13 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
     from musrep_jax.data.audio.reading import AudioError
     from musrep_jax.inference.folders import SILENT, run_files
     from musrep_jax.inference.layout import HUB_PREFIX
-    from musrep_jax.inference.tagger import load_tagger
+    from musrep_jax.inference.tagger import load_encoder
     from musrep_jax.store import StoreError
 
     place = model or store.about["export"]
     if not (place.startswith(HUB_PREFIX) or Path(place).exists()):
         raise StoreError(f"the model of {store.path} is not in {place}: say where with --model.")
-    tagger = load_tagger(place)
+    tagger = load_encoder(place)
     if tagger.fingerprint != store.about["model"]:
         raise StoreError(
             f"{place} is not the model that made {store.path} ({store.about['name']}): give that "

@@ -31,14 +31,23 @@ def make_usage_lines(card: Card, place: str) -> tuple[str, str, str]:
 
     Args:
         card: of the export.
-        place: what `load_tagger` is given.
+        place: what `load_tagger` or `load_encoder` is given.
     """
-    use = (
-        "tags = tagger.predict(audio, sample_rate)"
-        if card["labels"]
-        else "embedding = tagger.embed(audio, sample_rate)"
-    )
-    return "import musrep_jax", f'tagger = musrep_jax.load_tagger("{place}")', use
+    if "reads" in card:
+        load = f'encoder = musrep_jax.load_encoder("{place}")'
+        use = (
+            "embeddings = encoder.embed_tokens(tokens)"
+            if card["reads"] == "tokens"
+            else "embedding = encoder.embed(audio, sample_rate)"
+        )
+    else:
+        load = f'tagger = musrep_jax.load_tagger("{place}")'
+        use = (
+            "tags = tagger.predict(audio, sample_rate)"
+            if card["labels"]
+            else "embedding = tagger.embed(audio, sample_rate)"
+        )
+    return "import musrep_jax", load, use
 
 
 def format_model_readme(card: Card, lines: Sequence[str] = ()) -> str:
@@ -50,7 +59,7 @@ def format_model_readme(card: Card, lines: Sequence[str] = ()) -> str:
     """
     title = f"{card['model']['name']} for {_code(card['data']['name'])}"
     sections = [
-        ("Use", _use(lines or make_usage_lines(card, "FOLDER"))),
+        ("Use", _use(card, lines or make_usage_lines(card, "FOLDER"))),
         ("Data", _data(card)),
         ("Results", _results(card)),
         ("Labels", _labels(card)),
@@ -97,11 +106,14 @@ def list_known_limits(card: Card) -> list[str]:
             if fitted
             else "No thresholds were fitted: the probabilities rank, they do not decide."
         )
-    seconds = card["num_samples"] / card["sample_rate"]
-    limits.append(
-        f"It hears {seconds:.2f} s at a time; shorter recordings are padded with silence, longer "
-        "ones averaged."
-    )
+    if _reads_text(card):
+        limits.append(f"It reads {card['input_shape'][0]} tokens of a text and no more.")
+    else:
+        seconds = card["num_samples"] / card["sample_rate"]
+        limits.append(
+            f"It hears {seconds:.2f} s at a time; shorter recordings are padded with silence, "
+            "longer ones averaged."
+        )
     return [*limits, *(_sentence(note) for note in training.get("notes", ()))]
 
 
@@ -126,7 +138,10 @@ def _front_matter(card: Card) -> str:
     else:
         lines += ["license: other", f"license_name: {_quote(data['licence'])}"]
     task = "audio-classification" if card["labels"] else "feature-extraction"
-    tags = ["audio", "music", "music-tagging", "jax", "flax", name]
+    if "reads" in card:
+        tags = ["text" if _reads_text(card) else "audio", "music", "jax", "flax", name]
+    else:
+        tags = ["audio", "music", "music-tagging", "jax", "flax", name]
     tags += ["synthetic-data"] if data["is_synthetic"] else []
     lines += [f"pipeline_tag: {task}", "tags:", *(f"- {_quote(tag)}" for tag in tags)]
     found = {key: value for key, value in _metrics(card).items() if value is not None}
@@ -147,18 +162,27 @@ def _summary(card: Card) -> str:
         f"It gives a music recording the probabilities of {len(card['labels'])} labels, and an "
         "embedding."
         if card["labels"]
+        else "An encoder: it embeds texts, and has no labels."
+        if _reads_text(card)
+        else "An encoder: it embeds recordings, and has no labels."
+        if "reads" in card
         else "A backbone without output layer: it embeds recordings and does not tag them."
     )
     about = data["description"].strip()
     return f"{what} {about}".strip()
 
 
-def _use(lines: Sequence[str]) -> str:
-    return (
-        "```python\n"
-        + "\n".join(lines)
-        + "\n```\n\nFOLDER is this folder; audio is mono, float in [-1, 1]."
+def _use(card: Card, lines: Sequence[str]) -> str:
+    what = (
+        f"tokens are ids, int32 (texts, up to {card['input_shape'][0]}), -1 where a text has ended"
+        if _reads_text(card)
+        else "audio is mono, float in [-1, 1]"
     )
+    return "```python\n" + "\n".join(lines) + f"\n```\n\nFOLDER is this folder; {what}."
+
+
+def _reads_text(card: Card) -> bool:
+    return card.get("reads") == "tokens"
 
 
 def _data(card: Card) -> str:
@@ -222,6 +246,8 @@ def _labels(card: Card) -> str:
 
 
 def _input(card: Card) -> str:
+    if _reads_text(card):
+        return _table(("", ""), [("text", f"{card['input_shape'][0]} tokens")])
     rate, size = card["sample_rate"], card["num_samples"]
     rows = [("sample rate", f"{rate} Hz, mono"), ("chunk", f"{size} samples ({size / rate:.2f} s)")]
     rows += [("chunks are joined by", f"mean {card['aggregate']}")] if card["labels"] else []

@@ -33,8 +33,8 @@ from musrep_jax.exports.onnx_graph import (
 from musrep_jax.exports.onnx_ops import OPERATIONS
 from musrep_jax.exports.stablehlo import make_tagger_function
 from musrep_jax.exports.writing import Written
+from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import CONFIG_FILE, ONNX_FILE
-from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.kernels.formulations import restricted_to
 from musrep_jax.training.checkpoints import ExportError
 
@@ -43,7 +43,7 @@ ONNX_FORMAT = 1
 INPUT = "waveforms"
 
 
-def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
+def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
     """Writes `tagger.onnx` and `config.json`, and runs what was written in onnxruntime.
 
     The chunks run in two batches of different sizes.
@@ -57,8 +57,8 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
         ExportError: if a package is missing, or the model has no form in ONNX.
     """
     onnx, onnxruntime = _packages()
-    num_samples = tagger.model.num_samples
     model = lower(tagger, onnx)
+    num_samples = tagger.num_samples
     facts = {
         "opset": OPSET,
         "batch": "any size from 1",
@@ -89,7 +89,7 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     )
 
 
-def lower(tagger: LoadedTagger, onnx: Any) -> Any:
+def lower(tagger: LoadedEncoder, onnx: Any) -> Any:
     """Returns the program of a tagger as an ONNX model.
 
     Args:
@@ -97,15 +97,20 @@ def lower(tagger: LoadedTagger, onnx: Any) -> Any:
         onnx: the package.
 
     Raises:
-        ExportError: if an operation of the model has no form in ONNX.
+        ExportError: if an operation of the model has no form in ONNX, or it reads texts.
     """
     name, dtype = tagger.card["model"]["name"], tagger.model.dtype
+    if tagger.model.INPUT != "audio":
+        raise ExportError(
+            f"The model {name!r} reads {tagger.model.INPUT}; an ONNX program of this package reads "
+            "waveforms: take the format stablehlo or safetensors."
+        )
     if dtype != "float32":
         raise ExportError(
             f"The model {name!r} computes in {dtype}; an ONNX program computes in float32: export "
             "a model whose `dtype` is float32, or take the format stablehlo."
         )
-    shape = jax.export.symbolic_shape(f"batch, {tagger.model.num_samples}")
+    shape = jax.export.symbolic_shape(f"batch, {tagger.num_samples}")
     with restricted_to(frozenset()):
         traced = jax.jit(make_tagger_function(tagger)).trace(
             jax.ShapeDtypeStruct(shape, jnp.float32)

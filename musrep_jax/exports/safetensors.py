@@ -19,6 +19,7 @@ from musrep_jax.dsp.harmonic import fundamental_frequencies
 from musrep_jax.dsp.spectrogram import hann_window, mel_filter_bank
 from musrep_jax.exports.cards import make_usage_lines
 from musrep_jax.exports.writing import Written, compute_outputs
+from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import (
     CONFIG_FILE,
     FRONT_END_PREFIX,
@@ -26,20 +27,20 @@ from musrep_jax.inference.layout import (
     SAFETENSORS_FORMAT,
 )
 from musrep_jax.inference.reading import read_safetensors, safetensors_numpy
-from musrep_jax.inference.tagger import LoadedTagger, build_tagger
-from musrep_jax.models import SpectrogramTagger, Tagger
+from musrep_jax.inference.tagger import build_encoder
+from musrep_jax.models import Encoder, SpectrogramTagger
 from musrep_jax.models.harmonic_cnn import HarmonicCNN
 
 FILES = (SAFETENSORS_FILE,)
 
 
-def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
+def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
     """Writes `model.safetensors` and `config.json`, and runs the model that they give back.
 
     Args:
         tagger: the model.
         folder: an empty one.
-        chunks: float32 (chunks, samples).
+        chunks: float32 (chunks, samples) or int32 (chunks, tokens).
 
     Raises:
         ExportError: if the package safetensors is missing.
@@ -56,7 +57,7 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     }
     text = json.dumps(config, indent=1, allow_nan=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-    back = build_tagger(*read_safetensors(folder), folder)
+    back = build_encoder(*read_safetensors(folder), folder)
     return Written(
         outputs=compute_outputs(back, chunks),
         python_lines=make_usage_lines(tagger.card, "{path}"),
@@ -64,11 +65,11 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     )
 
 
-def get_front_end_constants(model: Tagger) -> dict[str, np.ndarray]:
+def get_front_end_constants(model: Encoder) -> dict[str, np.ndarray]:
     """Returns the arrays that a front end uses and no setting spells out.
 
     Args:
-        model: the tagger.
+        model: the module.
 
     Returns:
         Dotted name -> float32 array: `front_end.window` (n_fft,), and `front_end.mel_filters`

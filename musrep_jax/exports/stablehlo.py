@@ -1,4 +1,5 @@
-"""The form `stablehlo`: waveforms in; logits, probabilities and embeddings out, in one file.
+"""The form `stablehlo`: waveforms or texts in; embeddings, and of taggers logits and probabilities
+out, in one file.
 
 `tagger.stablehlo` is what `jax.export` serialises: front end, architecture and weights, lowered for
 CPU, CUDA and TPU. It runs with jax, numpy and flatbuffers, without this package and without flax.
@@ -16,10 +17,10 @@ from typing import Any
 
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 
 from musrep_jax.exports.writing import Written
+from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import CONFIG_FILE, STABLEHLO_FILE
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.kernels.formulations import restricted_to
@@ -40,18 +41,19 @@ FIXED_LENGTH: dict[str, str] = {
 """Model -> why its program reads chunks of one length."""
 
 
-def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
+def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
     """Writes `tagger.stablehlo` and `config.json`, and runs what was written.
 
     Args:
         tagger: the model.
         folder: an empty one.
-        chunks: float32 (chunks, samples).
+        chunks: float32 (chunks, samples) or int32 (chunks, tokens).
 
     Raises:
         ExportError: if the package flatbuffers is missing.
     """
-    name, num_samples = tagger.card["model"]["name"], tagger.model.num_samples
+    (size,), input_type = tagger.model.input_shape.shape, tagger.model.input_shape.dtype
+    unit = "tokens" if tagger.model.INPUT == "tokens" else "samples"
     exported = lower(tagger)
     try:
         program = exported.serialize()
@@ -63,8 +65,7 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
     facts = {
         "platforms": list(exported.platforms),
         "batch": "any size from 1",
-        "length": f"{num_samples} samples"
-        + (f": {FIXED_LENGTH[name]}" if name in FIXED_LENGTH else " or more"),
+        "length": f"{size} {unit}" + ("" if unit == "tokens" else _say_length(tagger)),
         "outputs": get_output_shapes(exported),
         "jax": jax.__version__,
         "calling_convention": exported.calling_convention_version,
@@ -79,30 +80,44 @@ def write(tagger: LoadedTagger, folder: Path, chunks: np.ndarray) -> Written:
             "import jax.export, pathlib",
             f'program = jax.export.deserialize(pathlib.Path("{{path}}/{STABLEHLO_FILE}")'
             ".read_bytes())",
-            f"result = program.call(chunks)  # float32 (batch, {num_samples}) at "
-            f"{tagger.sample_rate} Hz",
+            f"result = program.call(chunks)  # {input_type} (batch, {size})"
+            + (f" at {tagger.sample_rate} Hz" if unit == "samples" else ""),
         ),
         facts=facts,
     )
 
 
-def lower(tagger: LoadedTagger) -> "jax.export.Exported":
+def lower(tagger: LoadedEncoder) -> "jax.export.Exported":
     """Returns the program of a tagger, with symbolic batch and, where it can be, length.
 
     Args:
         tagger: the model.
     """
-    num_samples = tagger.model.num_samples
-    if tagger.card["model"]["name"] in FIXED_LENGTH:
-        shape = jax.export.symbolic_shape(f"batch, {num_samples}")
+    one = tagger.model.input_shape
+    (size,) = one.shape
+    if _is_of_fixed_length(tagger):
+        shape = jax.export.symbolic_shape(f"batch, {size}")
     else:
-        shape = jax.export.symbolic_shape(
-            "batch, samples", constraints=(f"samples >= {num_samples}",)
-        )
+        shape = jax.export.symbolic_shape("batch, samples", constraints=(f"samples >= {size}",))
     with restricted_to(frozenset()):
         return jax.export.export(jax.jit(make_tagger_function(tagger)), platforms=PLATFORMS)(
-            jax.ShapeDtypeStruct(shape, jnp.float32)
+            jax.ShapeDtypeStruct(shape, one.dtype)
         )
+
+
+def _is_of_fixed_length(tagger: LoadedEncoder) -> bool:
+    """Returns whether a model's program reads inputs of one length: those that are known for it,
+    and encoders, of which nothing is known."""
+    is_known = tagger.card["model"]["name"] in FIXED_LENGTH
+    return is_known or not isinstance(tagger, LoadedTagger)
+
+
+def _say_length(tagger: LoadedEncoder) -> str:
+    """Returns what follows the number of samples that a program reads."""
+    reason = FIXED_LENGTH.get(tagger.card["model"]["name"])
+    if reason is not None:
+        return f": {reason}"
+    return "" if _is_of_fixed_length(tagger) else " or more"
 
 
 def get_output_shapes(exported: "jax.export.Exported") -> dict[str, list[str]]:
@@ -111,12 +126,12 @@ def get_output_shapes(exported: "jax.export.Exported") -> dict[str, list[str]]:
     return {name: [str(size) for size in value.shape] for name, value in outputs.items()}
 
 
-def make_tagger_function(tagger: LoadedTagger) -> Any:
-    """Returns the function of a tagger: (batch, samples) -> its outputs by name."""
+def make_tagger_function(tagger: LoadedEncoder) -> Any:
+    """Returns the function of a model: (batch, samples or tokens) -> its outputs by name."""
 
-    def tag(waveforms: jax.Array) -> dict[str, jax.Array]:
-        logits, embedding = tagger.forward(tagger.variables, waveforms)
-        if not tagger.labels:
+    def tag(inputs: jax.Array) -> dict[str, jax.Array]:
+        logits, embedding = tagger.forward(tagger.variables, inputs)
+        if not isinstance(tagger, LoadedTagger) or not tagger.labels:
             return {"embedding": embedding}
         output = jax.nn.sigmoid if tagger.output == "sigmoid" else jax.nn.softmax
         return {"logits": logits, "probabilities": output(logits), "embedding": embedding}

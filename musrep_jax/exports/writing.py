@@ -1,4 +1,4 @@
-"""Writes a tagger in one of the forms, and holds what was written against the tagger itself."""
+"""Writes a model in one of the forms, and holds what was written against the model itself."""
 
 import dataclasses
 import importlib
@@ -12,8 +12,10 @@ from musrep_jax.config import choose
 from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.exports import ALIASES, FORMATS
 from musrep_jax.exports.cards import format_model_readme
+from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import CONFIG_FILE
 from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.models import NO_TOKEN
 from musrep_jax.runtime.folders import whole_folder
 from musrep_jax.runtime.integrity import SUMS_FILE, write_sums
 from musrep_jax.training.checkpoints import README_FILE, ExportError
@@ -78,9 +80,9 @@ class Exported:
 
 
 def export_as(
-    tagger: LoadedTagger, form: str, out: str | Path, readme: str | None = None
+    tagger: LoadedEncoder, form: str, out: str | Path, readme: str | None = None
 ) -> Exported:
-    """Writes a tagger in a form, reads it back, and compares the two on test chunks.
+    """Writes a model in a form, reads it back, and compares the two on test chunks.
 
     Args:
         tagger: the model.
@@ -121,19 +123,26 @@ def _names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
-def make_test_chunks(tagger: LoadedTagger) -> np.ndarray:
+def make_test_chunks(tagger: LoadedEncoder) -> np.ndarray:
     """Returns the chunks that forms are compared on: falling tones, noise, and silence.
 
     The tones have a faint noise (-80 dB), as recordings have: between pure ones a spectrum of
     float32 holds rounding alone, and every way of computing it rounds differently.
 
+    Texts, for a model that reads them, are made of the first token ids: a full one, one that ends
+    early, and an empty one.
+
     Args:
         tagger: whose chunks they are.
 
     Returns:
-        float32 (3, samples).
+        float32 (3, samples) or int32 (3, tokens).
     """
-    size = tagger.model.num_samples
+    (size,) = tagger.model.input_shape.shape
+    if tagger.model.INPUT == "tokens":
+        place = np.arange(size)
+        texts = [place % 7, np.where(place < (size + 1) // 2, place % 5, NO_TOKEN)]
+        return np.stack([*texts, np.full(size, NO_TOKEN)]).astype(np.int32)
     time = np.arange(size) / tagger.sample_rate
     tones = sum(np.sin(2 * np.pi * f * time * np.exp(-0.1 * time)) for f in (220.0, 550.0, 1760.0))
     noise = np.random.default_rng(0).standard_normal(size)
@@ -141,19 +150,19 @@ def make_test_chunks(tagger: LoadedTagger) -> np.ndarray:
     return np.stack(chunks).astype(np.float32)
 
 
-def compute_outputs(tagger: LoadedTagger, chunks: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what a tagger says about chunks.
+def compute_outputs(tagger: LoadedEncoder, chunks: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what a model says about chunks.
 
     Args:
         tagger: the model.
-        chunks: float32 (chunks, samples).
+        chunks: float32 (chunks, samples) or int32 (chunks, tokens).
 
     Returns:
-        `embedding` (chunks, width) and, unless it is a backbone, `logits` and `probabilities`
+        `embedding` (chunks, width) and, if it has labels, `logits` and `probabilities`
         (chunks, classes).
     """
     logits, embeddings = (np.stack(x) for x in zip(*tagger.run_chunks(chunks), strict=True))
-    if not tagger.labels:
+    if not isinstance(tagger, LoadedTagger) or not tagger.labels:
         return {"embedding": embeddings}
     scores = probabilities(logits, tagger.output)
     return {"embedding": embeddings, "logits": logits, "probabilities": scores}

@@ -5,13 +5,16 @@ from typing import Any
 
 from musrep_jax.config import fingerprint
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.models import Tagger, model_settings
+from musrep_jax.models import AudioEncoder, Encoder, Tagger, model_settings
 
-CARD_FORMAT = 1
+CARD_FORMATS = (1, 2)
+"""That this version reads: 1 of models that read audio, taggers and backbones, so that earlier
+versions open them too; 2 says what an encoder `reads`, which has no labels and may have no audio.
+"""
 
 
 def make_card(
-    model: Tagger,
+    model: Encoder,
     *,
     name: str,
     data: DatasetSpec,
@@ -26,10 +29,10 @@ def make_card(
     """Returns what an export says about itself: everything needed to use and to judge it.
 
     Args:
-        model: the tagger.
+        model: the encoder or tagger.
         name: its key in `MODELS`.
         data: the data it was trained on; its label names are the output units in order, and there
-            are none for a backbone, a model without output layer.
+            are none for a backbone or an encoder, which have no output layer.
         training: how it was trained.
         metrics: what it reached.
         versions: of everything it was made with.
@@ -43,13 +46,23 @@ def make_card(
     """
     settings = {key: getattr(model, key) for key in model_settings(name)}
     front_end = None if model.front_end is None else dict(model.front_end)
+    is_audio = isinstance(model, AudioEncoder)
+    rate, num_samples = (model.sample_rate, model.num_samples) if is_audio else (None, None)
+    if isinstance(model, Tagger):
+        kind: dict[str, Any] = {"card_format": 1}
+    else:
+        kind = {
+            "card_format": 2,
+            "reads": model.INPUT,
+            "input_shape": list(model.input_shape.shape),
+        }
     return {
-        "card_format": CARD_FORMAT,
+        **kind,
         "model": {"name": name, "settings": settings},
         "front_end": front_end,
-        "front_end_id": fingerprint({"front_end": front_end, "sample_rate": model.sample_rate}),
-        "sample_rate": model.sample_rate,
-        "num_samples": model.num_samples,
+        "front_end_id": fingerprint({"front_end": front_end, "sample_rate": rate}),
+        "sample_rate": rate,
+        "num_samples": num_samples,
         "labels": list(data.label_names),
         "aggregate": aggregate,
         "output": output,

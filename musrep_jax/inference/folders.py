@@ -16,6 +16,7 @@ from musrep_jax.data.doctor.diagnosis import find_audio_files
 from musrep_jax.data.doctor.quarantine import escape_path, unescape_path
 from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.inference.chunks import AudioInputError, chunk_blocks
+from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import HUB_PREFIX
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.store import Identity, StoreWriter, identify_file
@@ -81,7 +82,7 @@ class _PendingFile:
 
 
 def listen(
-    tagger: LoadedTagger,
+    tagger: LoadedEncoder,
     files: Iterable[DecodedFile],
     on_file: Callable[[], None] = lambda: None,
 ) -> Iterator[Heard]:
@@ -103,7 +104,7 @@ def listen(
             opened = _PendingFile(file)
             order.append(opened)
             try:
-                for chunk, start, end in chunk_blocks(file.blocks(), tagger.model.num_samples):
+                for chunk, start, end in chunk_blocks(file.blocks(), tagger.num_samples):
                     opened.spans.append((start, end))
                     opened.silent.append(is_silent(chunk))
                     owners.append(opened)
@@ -128,7 +129,7 @@ def _reason(error: Exception) -> str:
 
 
 def run_files(
-    tagger: LoadedTagger,
+    tagger: LoadedEncoder,
     paths: Sequence[str],
     num_workers: int,
     *,
@@ -202,12 +203,12 @@ class Tally:
     failed: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-def describe_model(tagger: LoadedTagger, export: str | os.PathLike) -> dict[str, Any]:
+def describe_model(tagger: LoadedEncoder, export: str | os.PathLike) -> dict[str, Any]:
     """Returns what a store says about its model.
 
     Args:
         tagger: the model.
-        export: where it lies, as `load_tagger` takes it.
+        export: where it lies, as `load_encoder` takes it.
     """
     card, place = tagger.card, str(export)
     if not place.startswith(HUB_PREFIX):
@@ -221,14 +222,14 @@ def describe_model(tagger: LoadedTagger, export: str | os.PathLike) -> dict[str,
         "thresholds": dict(card.get("thresholds") or {}),
         "width": tagger.width,
         "sample_rate": tagger.sample_rate,
-        "chunk_seconds": tagger.model.num_samples / tagger.sample_rate,
+        "chunk_seconds": tagger.num_samples / tagger.sample_rate,
         "aggregate": card["aggregate"],
     }
 
 
 def embed_files(
     writer: StoreWriter,
-    tagger: LoadedTagger,
+    tagger: LoadedEncoder,
     paths: Sequence[str],
     num_workers: int,
     *,
@@ -279,13 +280,16 @@ def embed_files(
             tally.failed.append((path, reason))
             on_failure(path, reason)
         elif len(heard.spans):
-            scores = probabilities(heard.logits, tagger.output) if tagger.has_head else heard.logits
+            whole, scores = np.zeros(0), heard.logits
+            if isinstance(tagger, LoadedTagger):
+                whole = tagger.join(heard.logits)
+                scores = probabilities(scores, tagger.output) if tagger.has_head else scores
             writer.add(
                 **facts,
                 seconds=heard.seconds,
                 spans=heard.spans,
                 embedding=heard.embeddings.mean(axis=0),
-                probabilities=tagger.join(heard.logits),
+                probabilities=whole,
                 chunk_embeddings=heard.embeddings,
                 chunk_probabilities=scores,
             )

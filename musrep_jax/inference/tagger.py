@@ -1,38 +1,23 @@
 """A trained tagger in use: open an exported directory, tag and embed recordings."""
 
 import dataclasses
-import functools
-import hashlib
-import itertools
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from musrep_jax.config import fingerprint
 from musrep_jax.evaluation.aggregation import OUTPUTS, aggregate_tracks, probabilities
 from musrep_jax.evaluation.calibration import calibrate
-from musrep_jax.inference.card import CARD_FORMAT
 from musrep_jax.inference.card import make_card as make_card
-from musrep_jax.inference.chunks import AudioInputError, cut, prepare
+from musrep_jax.inference.chunks import AudioInputError, cut
+from musrep_jax.inference.encoder import BackboneError as BackboneError
+from musrep_jax.inference.encoder import LoadedEncoder, check_card
+from musrep_jax.inference.encoder import to_tuples as to_tuples
 from musrep_jax.inference.reading import read_model
-from musrep_jax.models import Tagger, create_model, model_settings
+from musrep_jax.models import Tagger
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import PyTree
-
-BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
-_PREFETCH_BATCHES = 2
-"""That are on their way through the device while the next one is put together."""
-_NUMERIC_CARD_FIELDS = ("model", "front_end", "sample_rate", "num_samples", "labels", "aggregate",
-                    "output")  # fmt: skip
-
-
-class BackboneError(ValueError):
-    """Tags were asked of a model that has no output layer."""
 
 
 def load_tagger(path: str | Path) -> "LoadedTagger":
@@ -44,17 +29,34 @@ def load_tagger(path: str | Path) -> "LoadedTagger":
             `hub`).
 
     Returns:
-        The tagger, ready to use.
+        The tagger, ready to use; a backbone, without output layer, embeds only.
 
     Raises:
         ExportError: if the directory is missing, damaged, or does not agree with itself.
+        BackboneError: if the model is an encoder, which `load_encoder` opens.
     """
     variables, card = read_model(path)
     return build_tagger(variables, card, path)
 
 
-def build_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -> "LoadedTagger":
-    """Returns the tagger of variables and a card that have been read.
+def load_encoder(path: str | Path) -> LoadedEncoder:
+    """Returns the model of an exported directory, or of the Hub, whether it has labels or not.
+
+    Args:
+        path: as `load_tagger` takes it.
+
+    Returns:
+        The model, ready to embed; a `LoadedTagger` if it is one.
+
+    Raises:
+        ExportError: if the directory is missing, damaged, or does not agree with itself.
+    """
+    variables, card = read_model(path)
+    return build_encoder(variables, card, path)
+
+
+def build_encoder(variables: PyTree, card: Mapping[str, Any], path: str | Path) -> LoadedEncoder:
+    """Returns the model of variables and a card that have been read.
 
     Args:
         variables: nested dict of arrays: `params` and other collections.
@@ -64,38 +66,35 @@ def build_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -
     Raises:
         ExportError: if they do not agree with each other, or with this version.
     """
-    if card.get("card_format") != CARD_FORMAT:
-        raise ExportError(
-            f"{path} has card format {card.get('card_format')!r}; this version of musrep_jax reads "
-            f"{CARD_FORMAT}: open it with the version that wrote it."
-        )
+    model = check_card(card, path)
+    if not isinstance(model, Tagger):
+        return LoadedEncoder(model=model, variables=variables, card=card)
     if card.get("output", "sigmoid") not in OUTPUTS:
         raise ExportError(
             f"{path} has the output {card['output']!r}, which this version does not know; it knows "
             f"{' and '.join(OUTPUTS)}: open it with the version that wrote it."
         )
-    name = card["model"]["name"]
-    settings = {key: to_tuples(value) for key, value in card["model"]["settings"].items()}
-    known = model_settings(name)
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise ExportError(
-            f"{path} was made by a version whose model {name!r} has the settings "
-            f"{', '.join(unknown)}, which this version does not know."
-        )
-    model = create_model(name, len(card["labels"]), settings)
-    front_end = None if model.front_end is None else dict(model.front_end)
-    found = fingerprint({"front_end": front_end, "sample_rate": model.sample_rate})
-    if found != card["front_end_id"] or front_end != card["front_end"]:
-        raise ExportError(
-            f"The front end written in {path} is not the one its model settings give (the card "
-            "was edited, or another version computes it differently): export the model again."
-        )
     return LoadedTagger(model=model, variables=variables, card=card)
 
 
+def build_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -> "LoadedTagger":
+    """Returns the tagger of variables and a card that have been read; see `build_encoder`.
+
+    Raises:
+        ExportError: if they do not agree with each other, or with this version.
+        BackboneError: if the model is an encoder, which `load_encoder` opens.
+    """
+    loaded = build_encoder(variables, card, path)
+    if not isinstance(loaded, LoadedTagger):
+        raise BackboneError(
+            f"{path} holds the encoder {card['model']['name']!r}, which has no labels: open it "
+            "with musrep_jax.load_encoder, which embeds."
+        )
+    return loaded
+
+
 @dataclasses.dataclass(frozen=True)
-class LoadedTagger:
+class LoadedTagger(LoadedEncoder):
     """A tagger with its parameters and labels.
 
     Attributes:
@@ -105,28 +104,11 @@ class LoadedTagger:
     """
 
     model: Tagger
-    variables: PyTree
-    card: Mapping[str, Any]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The label names in the order of the output units."""
-        return tuple(self.card["labels"])
-
-    @property
-    def has_head(self) -> bool:
-        """Whether there is an output layer: a backbone embeds recordings and does not tag them."""
-        return bool(self.card["labels"])
 
     @property
     def output(self) -> str:
         """What turns logits into probabilities, "sigmoid" or "softmax"."""
         return self.card.get("output", "sigmoid")
-
-    @property
-    def sample_rate(self) -> int:
-        """The rate that recordings are resampled to, in Hz."""
-        return self.model.sample_rate
 
     def calibrate(self, scores: np.ndarray) -> np.ndarray:
         """Returns probabilities as the calibration of validation data corrects them.
@@ -186,31 +168,6 @@ class LoadedTagger:
         times, logits, _ = self._run(audio, sample_rate)
         return times, probabilities(logits, self.output)
 
-    def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Returns the embedding of a whole recording: the mean over its chunks.
-
-        Args:
-            audio: (samples,), mono, float in [-1, 1].
-            sample_rate: of the audio, in Hz.
-
-        Returns:
-            float32 (width,).
-        """
-        return self.embed_over_time(audio, sample_rate)[1].mean(axis=0)
-
-    def embed_over_time(self, audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the embeddings of the chunks of a recording.
-
-        Args:
-            audio: (samples,), mono, float in [-1, 1].
-            sample_rate: of the audio, in Hz.
-
-        Returns:
-            Start and end of the chunks in seconds, (chunks, 2), and float32 (chunks, width).
-        """
-        times, _, embeddings = self._run(audio, sample_rate)
-        return times, embeddings
-
     def predict_log_mel(
         self, log_mel: np.ndarray, front_end: Mapping[str, Any]
     ) -> dict[str, float]:
@@ -266,114 +223,3 @@ class LoadedTagger:
                 "This model is a backbone without output layer: it embeds recordings and does not "
                 "tag them. Train an output layer with --config.source=export:DIRECTORY."
             )
-
-    def _run(
-        self, audio: np.ndarray, sample_rate: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        waveform = prepare(audio, sample_rate, self.sample_rate)
-        chunks, spans = cut(waveform, self.model.num_samples, 0.0)
-        logits, embeddings = self._apply(chunks)
-        return spans / self.sample_rate, logits, embeddings
-
-    def forward(self, variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns logits and embeddings of chunks: the function that is compiled.
-
-        Args:
-            variables: of the model.
-            inputs: float32 (batch, samples) or (batch, frames, mels).
-
-        Returns:
-            (batch, classes), where a backbone has no classes, and (batch, width).
-        """
-        if not self.has_head:
-            embedding = self.model.apply(variables, inputs, method=_embed)
-            return jnp.zeros((inputs.shape[0], 0)), embedding
-        output = self.model.apply(variables, inputs, train=False)
-        return output.logits, output.embedding
-
-    @functools.cached_property
-    def _forward(self) -> Any:
-        if jax.default_backend() != "cpu":
-            return jax.jit(self.forward)
-
-        def one_by_one(variables: PyTree, chunks: jax.Array) -> tuple[jax.Array, jax.Array]:
-            def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
-                logits, embedding = self.forward(variables, chunk[None])
-                return logits[0], embedding[0]
-
-            return jax.lax.map(one, chunks)
-
-        # In products of whole batches the last rows may be rounded in another way.
-        return jax.jit(one_by_one)
-
-    def _apply(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns logits and embeddings of the chunks of a recording."""
-        logits, embeddings = zip(*self.run_chunks(chunks), strict=True)
-        return np.stack(logits), np.stack(embeddings)
-
-    def run_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields logits and embedding of every chunk, in order, some batches after it was taken.
-
-        Every batch has one size, so one program is compiled. On a CPU the numbers of a chunk are
-        the same, bit for bit, whatever else is in its batch and wherever in it the chunk stands:
-        that costs up to half as much again for compact models, and little for published sizes.
-
-        Args:
-            chunks: (samples,) or (frames, mels), all of one shape; of any number of recordings.
-
-        Returns:
-            An iterator of float32 (classes,) and (width,).
-        """
-        rest, pending = iter(chunks), deque()
-        while True:
-            batch = list(itertools.islice(rest, self.batch_size))
-            if batch:
-                padded = batch + batch[-1:] * (self.batch_size - len(batch))
-                pending.append((self._forward(self.variables, np.stack(padded)), len(batch)))
-            if not pending:
-                return
-            if len(pending) > _PREFETCH_BATCHES or not batch:
-                outputs, num_real = pending.popleft()
-                logits, embeddings = (np.asarray(x, np.float32) for x in jax.device_get(outputs))
-                yield from zip(logits[:num_real], embeddings[:num_real], strict=True)
-
-    @functools.cached_property
-    def width(self) -> int:
-        """Length of an embedding."""
-        shape = jax.ShapeDtypeStruct((self.batch_size, self.model.num_samples), jnp.float32)
-        return jax.eval_shape(self._forward, self.variables, shape)[1].shape[1]
-
-    @property
-    def batch_size(self) -> int:
-        """Chunks that are computed at once."""
-        return BATCH_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_SIZE
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """sha256 of all that its numbers depend on: parameters, and the card without the prose.
-
-        The same model has the same fingerprint wherever it lies and whenever it was exported, also
-        under another licence, name or description.
-        """
-        facts = {key: self.card.get(key) for key in _NUMERIC_CARD_FIELDS}
-        digest = hashlib.sha256(fingerprint(facts).encode())
-        leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(self.variables))
-        for path, leaf in leaves:
-            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-            digest.update(np.ascontiguousarray(leaf))
-        return digest.hexdigest()
-
-
-def to_tuples(value: Any) -> Any:
-    """Returns JSON's lists as the tuples that a model's fields are, nested ones included.
-
-    Example:
-        >>> to_tuples([[4, 2], [4, 2]])
-        ((4, 2), (4, 2))
-    """
-    return tuple(to_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def _embed(model: Tagger, inputs: jax.Array) -> jax.Array:
-    """Returns the embedding without asking for the output layer's parameters."""
-    return model.embed(model.features(inputs, train=False), train=False)[0]

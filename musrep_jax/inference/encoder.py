@@ -1,0 +1,321 @@
+"""A model in use, with labels or without: it embeds recordings or texts."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musrep_jax.config import fingerprint
+from musrep_jax.inference.card import CARD_FORMATS
+from musrep_jax.inference.chunks import cut, prepare
+from musrep_jax.models import (
+    NO_TOKEN,
+    Encoder,
+    create_encoder,
+    create_model,
+    is_tagger,
+    model_settings,
+)
+from musrep_jax.training.checkpoints import ExportError
+from musrep_jax.types import PyTree
+
+BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
+_PREFETCH_BATCHES = 2
+"""That are on their way through the device while the next one is put together."""
+_NUMERIC_CARD_FIELDS = ("model", "front_end", "sample_rate", "num_samples", "labels", "aggregate",
+                    "output")  # fmt: skip
+_WHAT_IS_READ = {"audio": "recordings", "tokens": "texts, as token ids"}
+
+
+class InputKindError(ValueError):
+    """A model was given another kind of input than it reads."""
+
+
+class BackboneError(ValueError):
+    """Tags were asked of a model that has no output layer."""
+
+
+def check_card(card: Mapping[str, Any], path: str | Path) -> Encoder:
+    """Returns the model that a card describes, after holding the card against it.
+
+    Args:
+        card: as `make_card` makes it.
+        path: where it comes from, for messages.
+
+    Raises:
+        ExportError: if the card does not agree with itself, or with this version.
+    """
+    if card.get("card_format") not in CARD_FORMATS:
+        version = card.get("versions", {}).get("packages", {}).get("musrep_jax")
+        by = f" of musrep_jax {version}" if version else ""
+        known = " and ".join(map(str, CARD_FORMATS))
+        raise ExportError(
+            f"{path} has card format {card.get('card_format')!r}{by}; this version of musrep_jax "
+            f"reads {known}: open it with the version that wrote it, or a newer one."
+        )
+    name = card["model"]["name"]
+    settings = {key: to_tuples(value) for key, value in card["model"]["settings"].items()}
+    unknown = sorted(set(settings) - set(model_settings(name)))
+    if unknown:
+        raise ExportError(
+            f"{path} was made by a version whose model {name!r} has the settings "
+            f"{', '.join(unknown)}, which this version does not know."
+        )
+    if is_tagger(name):
+        model: Encoder = create_model(name, len(card["labels"]), settings)
+    else:
+        model = create_encoder(name, settings)
+        if card["labels"]:
+            raise ExportError(
+                f"{path} lists labels, and its model {name!r} is an encoder without output layer: "
+                "export the model again."
+            )
+    if card.get("reads", "audio") != model.INPUT:
+        raise ExportError(
+            f"The card of {path} says that the model reads {card.get('reads', 'audio')}, and the "
+            f"model {name!r} of this version reads {model.INPUT}: export the model again."
+        )
+    front_end = None if model.front_end is None else dict(model.front_end)
+    rate = getattr(model, "sample_rate", None)
+    found = fingerprint({"front_end": front_end, "sample_rate": rate})
+    if found != card["front_end_id"] or front_end != card["front_end"]:
+        raise ExportError(
+            f"The front end written in {path} is not the one its model settings give (the card "
+            "was edited, or another version computes it differently): export the model again."
+        )
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedEncoder:
+    """A model with its parameters; it embeds. A `LoadedTagger` is one that has labels, too.
+
+    Attributes:
+        model: the Flax module.
+        variables: its parameters and statistics.
+        card: what the export says about itself.
+    """
+
+    model: Encoder
+    variables: PyTree
+    card: Mapping[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names in the order of the output units; none of an encoder."""
+        return tuple(self.card["labels"])
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is an output layer: a backbone embeds recordings and does not tag them."""
+        return bool(self.card["labels"])
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate that recordings are resampled to, in Hz.
+
+        Raises:
+            InputKindError: if the model reads no audio.
+        """
+        self.check_input("audio")
+        return self.model.sample_rate
+
+    @property
+    def num_samples(self) -> int:
+        """Length of a chunk, in samples.
+
+        Raises:
+            InputKindError: if the model reads no audio.
+        """
+        self.check_input("audio")
+        return self.model.num_samples
+
+    def check_input(self, kind: str) -> None:
+        """Raises when the model reads another kind of input.
+
+        Args:
+            kind: "audio" or "tokens".
+
+        Raises:
+            InputKindError: if it does.
+        """
+        if kind != self.model.INPUT:
+            raise InputKindError(
+                f"The model {self.card['model']['name']!r} reads "
+                f"{_WHAT_IS_READ[self.model.INPUT]}, and was given {_WHAT_IS_READ[kind]}."
+            )
+
+    def embed(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Returns the embedding of a whole recording: the mean over its chunks.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Returns:
+            float32 (width,).
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, or not finite.
+            InputKindError: if the model reads texts.
+        """
+        return self.embed_over_time(audio, sample_rate)[1].mean(axis=0)
+
+    def embed_over_time(self, audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the embeddings of the chunks of a recording.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Returns:
+            Start and end of the chunks in seconds, (chunks, 2), and float32 (chunks, width).
+        """
+        times, _, embeddings = self._run(audio, sample_rate)
+        return times, embeddings
+
+    def embed_tokens(self, tokens: np.ndarray) -> np.ndarray:
+        """Returns the embeddings of texts.
+
+        Args:
+            tokens: int (texts, tokens), at most the model's `num_tokens` of each; `NO_TOKEN` where
+                a text has ended.
+
+        Returns:
+            float32 (texts, width).
+
+        Raises:
+            InputKindError: if the model reads audio, or the texts are too long or no token ids.
+        """
+        self.check_input("tokens")
+        tokens, (longest,) = np.asarray(tokens), self.model.input_shape.shape
+        fits = tokens.ndim == 2 and np.issubdtype(tokens.dtype, np.integer)
+        if not fits or tokens.shape[1] > longest:
+            raise InputKindError(
+                f"The texts have the shape {tokens.shape} and type {tokens.dtype}; expected token "
+                f"ids of shape (texts, tokens) with at most {longest} tokens each: cut them."
+            )
+        padding = ((0, 0), (0, longest - tokens.shape[1]))
+        padded = np.pad(tokens, padding, constant_values=NO_TOKEN).astype(np.int32)
+        found = [embedding for _, embedding in self.run_chunks(padded)]
+        return np.stack(found) if found else np.zeros((0, self.width), np.float32)
+
+    def _run(
+        self, audio: np.ndarray, sample_rate: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        waveform = prepare(audio, sample_rate, self.sample_rate)
+        chunks, spans = cut(waveform, self.num_samples, 0.0)
+        logits, embeddings = self._apply(chunks)
+        return spans / self.sample_rate, logits, embeddings
+
+    def forward(self, variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns logits and embeddings of chunks: the function that is compiled.
+
+        Args:
+            variables: of the model.
+            inputs: float32 (batch, samples) or (batch, frames, mels), or int32 (batch, tokens).
+
+        Returns:
+            (batch, classes), where an encoder has no classes, and (batch, width).
+        """
+        if not self.has_head:
+            embedding = self.model.apply(variables, inputs, method=_embed)
+            return jnp.zeros((inputs.shape[0], 0)), embedding
+        output = self.model.apply(variables, inputs, train=False)
+        return output.logits, output.embedding
+
+    @functools.cached_property
+    def _forward(self) -> Any:
+        if jax.default_backend() != "cpu":
+            return jax.jit(self.forward)
+
+        def one_by_one(variables: PyTree, chunks: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
+                logits, embedding = self.forward(variables, chunk[None])
+                return logits[0], embedding[0]
+
+            return jax.lax.map(one, chunks)
+
+        # In products of whole batches the last rows may be rounded in another way.
+        return jax.jit(one_by_one)
+
+    def _apply(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns logits and embeddings of the chunks of a recording."""
+        logits, embeddings = zip(*self.run_chunks(chunks), strict=True)
+        return np.stack(logits), np.stack(embeddings)
+
+    def run_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields logits and embedding of every chunk, in order, some batches after it was taken.
+
+        Every batch has one size, so one program is compiled. On a CPU the numbers of a chunk are
+        the same, bit for bit, whatever else is in its batch and wherever in it the chunk stands:
+        that costs up to half as much again for compact models, and little for published sizes.
+
+        Args:
+            chunks: (samples,), (frames, mels) or (tokens,), all of one shape; of any number of
+                recordings or texts.
+
+        Returns:
+            An iterator of float32 (classes,) and (width,).
+        """
+        rest, pending = iter(chunks), deque()
+        while True:
+            batch = list(itertools.islice(rest, self.batch_size))
+            if batch:
+                padded = batch + batch[-1:] * (self.batch_size - len(batch))
+                pending.append((self._forward(self.variables, np.stack(padded)), len(batch)))
+            if not pending:
+                return
+            if len(pending) > _PREFETCH_BATCHES or not batch:
+                outputs, num_real = pending.popleft()
+                logits, embeddings = (np.asarray(x, np.float32) for x in jax.device_get(outputs))
+                yield from zip(logits[:num_real], embeddings[:num_real], strict=True)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """Length of an embedding."""
+        shape = self.model.batch_shape(self.batch_size)
+        return jax.eval_shape(self._forward, self.variables, shape)[1].shape[1]
+
+    @property
+    def batch_size(self) -> int:
+        """Chunks that are computed at once."""
+        return BATCH_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_SIZE
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that its numbers depend on: parameters, and the card without the prose.
+
+        The same model has the same fingerprint wherever it lies and whenever it was exported, also
+        under another licence, name or description.
+        """
+        facts = {key: self.card.get(key) for key in _NUMERIC_CARD_FIELDS}
+        digest = hashlib.sha256(fingerprint(facts).encode())
+        leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(self.variables))
+        for path, leaf in leaves:
+            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+            digest.update(np.ascontiguousarray(leaf))
+        return digest.hexdigest()
+
+
+def to_tuples(value: Any) -> Any:
+    """Returns JSON's lists as the tuples that a model's fields are, nested ones included.
+
+    Example:
+        >>> to_tuples([[4, 2], [4, 2]])
+        ((4, 2), (4, 2))
+    """
+    return tuple(to_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _embed(model: Encoder, inputs: jax.Array) -> jax.Array:
+    """Returns the embedding without asking for the output layer's parameters."""
+    return model.embed(model.features(inputs, train=False), train=False)[0]
