@@ -28,6 +28,7 @@ from musrep_jax.experiments.workdir import identity as workdir_identity
 from musrep_jax.reporting.results import parse_number
 from musrep_jax.runtime import distributed
 from musrep_jax.runtime.files import to_json_safe, write_text
+from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job
@@ -35,7 +36,6 @@ from musrep_jax.tasks.settings import builder_of
 from musrep_jax.tasks.studies import parse_study, repeat_jobs
 from musrep_jax.tasks.task import Clock, Context, Outcome
 from musrep_jax.training.checkpoints import save_export
-from musrep_jax.training.logs import format_seconds
 from musrep_jax.training.loop import Interrupted
 
 EXIT_OK, EXIT_FAILED_CELLS, EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 129, 130, 143

@@ -1,6 +1,5 @@
 """Progress of a transfer, for whoever waits for it."""
 
-import datetime
 import sys
 import time
 from typing import TextIO
@@ -10,6 +9,20 @@ _TERMINAL_INTERVAL_SECONDS, _LOG_INTERVAL_SECONDS = 0.2, 30.0
 """Seconds between two lines."""
 _INITIAL_DELAY_SECONDS = 2.0
 """Seconds before the first: what takes no longer needs no telling."""
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration in hours, minutes and seconds.
+
+    >>> format_seconds(59.4), format_seconds(75), format_seconds(3725)
+    ('59s', '1m15s', '1h02m')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class Progress:
@@ -50,7 +63,7 @@ class Progress:
             line += f" ({100 * have / total:.0f}%)"
         line += f", {rate / self._scale:.1f} {self._unit}/s"
         if total and rate > 0:
-            line += f", {datetime.timedelta(seconds=round((total - have) / rate))} left"
+            line += f", {format_seconds((total - have) / rate)} left"
         line += f", {note}" if note else ""
         if self._is_terminal:
             self._stream.write("\r" + line.ljust(self._width))

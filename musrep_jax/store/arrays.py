@@ -8,12 +8,12 @@ not count; one that is opened again cuts them off.
 import io
 import os
 import pathlib
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
+from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.files import replace_file
 
 
@@ -21,7 +21,7 @@ class ArrayFileError(ValueError):
     """A file is not the array it should be; the message is one sentence."""
 
 
-class GrowingArray:
+class GrowingArray(Closing):
     """A `.npy` file, C order, whose first axis grows.
 
     Attributes:
@@ -86,17 +86,6 @@ class GrowingArray:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_header(

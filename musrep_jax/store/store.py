@@ -20,10 +20,11 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.files import sync_folder, write_json
 from musrep_jax.store.arrays import ArrayFileError, GrowingArray, open_array
 from musrep_jax.store.files import (
@@ -173,7 +174,7 @@ class Store:
         return spans, embeddings, probabilities
 
 
-class StoreWriter:
+class StoreWriter(Closing):
     """Appends tracks to a store, which it makes if there is none.
 
     Attributes:
@@ -360,12 +361,6 @@ class StoreWriter:
         for array in self._arrays.values():
             array.close()
         sync_folder(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
 
 
 def _stem(path: str) -> str:

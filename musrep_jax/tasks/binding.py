@@ -20,7 +20,7 @@ from musrep_jax.types import Array, LossFn, ModelOutput, PyTree
 
 BATCH_NORM = ("frozen", "update")
 LOSSES = {"binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
-OUTPUTS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
+OUTPUT_OF_LOSS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 """Loss -> what turns logits into probabilities, see `evaluation.aggregation`."""
 
 
@@ -33,7 +33,7 @@ def output_of(loss: str) -> str:
     Raises:
         ConfigError: if there is no such loss.
     """
-    return OUTPUTS[choose(loss, sorted(LOSSES), "train.loss")]
+    return OUTPUT_OF_LOSS[choose(loss, sorted(LOSSES), "train.loss")]
 
 
 def make_apply(model: Tagger, batch_norm: str) -> ApplyFn:

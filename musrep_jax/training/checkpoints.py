@@ -16,8 +16,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -25,6 +24,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
+from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.folders import whole_folder
 from musrep_jax.runtime.integrity import (
     SUMS_FILE,
@@ -178,7 +178,7 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     return variables, card
 
 
-class TrainCheckpoints:
+class TrainCheckpoints(Closing):
     """Keeps training states in a directory: the two latest, each with the best weights so far.
 
     Saving goes on in the background; leaving the context, or `wait`, ends it. Use as a context
@@ -354,17 +354,6 @@ class TrainCheckpoints:
             self.wait()
         finally:
             self._manager.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _synchronize(moment: str) -> None:

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 import jax
 
+from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.files import to_json_safe, write_text
+from musrep_jax.runtime.progress import format_seconds
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)
 """What a write says when the reader of a pipe has left, or the terminal was closed."""
@@ -77,7 +78,7 @@ def _git_revision() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-class MetricsLog:
+class MetricsLog(Closing):
     """A file of metric rows, one JSON object per line, written through at once.
 
     Args:
@@ -116,17 +117,6 @@ class MetricsLog:
         """Closes the file."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Returns the rows of a metrics file; a last line that was cut off is left out.
@@ -148,20 +138,6 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
                     f"Line {number} of {path} is not JSON ({error.msg}); remove that line."
                 ) from error
     return rows
-
-
-def format_seconds(seconds: float) -> str:
-    """Returns a duration in hours, minutes and seconds.
-
-    >>> format_seconds(59.4), format_seconds(75), format_seconds(3725)
-    ('59s', '1m15s', '1h02m')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class Progress:
