@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import json
 import os
 import pathlib
 import sys
@@ -97,32 +98,45 @@ class Dataset:
                 f"data set {self.spec.name!r} has no split {split!r}; it has "
                 f"{', '.join(self.spec.split_sizes)}."
             )
+        store = self._store(split)
+        if split in SPLITS and not store.label_matrix.any():
+            raise DatasetError(
+                f"no track in split {split!r} of data set {self.spec.name!r} has a label, so "
+                "nothing can be learned or measured on it; label some of its tracks."
+            )
+        return Tracks(store)
+
+    def _store(self, split: str) -> TrackStore:
+        """Returns the store of a split, opened once."""
         if split not in self._stores:
             store = TrackStore(self.directory, split, self.spec, self._cache_megabytes)
             if self.spec.sample_rate != self._stored_rate:
                 ratio = self.spec.sample_rate / self._stored_rate
                 store.num_samples = (store.num_samples * ratio).astype(store.num_samples.dtype)
-            if split in SPLITS and not store.label_matrix.any():
-                raise DatasetError(
-                    f"no track in split {split!r} of data set {self.spec.name!r} has a label, so "
-                    "nothing can be learned or measured on it; label some of its tracks."
-                )
             self._stores[split] = store
-        return Tracks(self._stores[split])
+        return self._stores[split]
 
-    def facts(self) -> dict[str, str]:
-        """Returns what tells two copies of a data set apart: hashes of its labels and splits."""
-        hashes = {"fingerprint": self.spec.fingerprint}
-        for split in (split for split in SPLITS if split in self.spec.split_sizes):
-            tracks = self.tracks(split)
-            content = hashlib.sha256("\n".join(tracks.track_ids).encode("utf-8"))
-            content.update(tracks.label_matrix.tobytes())
-            content.update(tracks.num_samples.tobytes())
-            hashes[split] = content.hexdigest()
-        return hashes
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this content from any other, wherever and whenever it was built.
+
+        `fingerprint` of all of it, and `splits`: split -> hashes of its `tracks` (ids), `labels`,
+        `groups` and `records` (all of that with the audio). Times and places of files do not count.
+        """
+        names = _hash_json([self.spec.label_names, self.spec.sample_rate, self.spec.stored_form])
+        splits = {split: self._store(split).hash_content() for split in self.spec.split_sizes}
+        return {"fingerprint": _hash_json([names, splits]), "splits": splits}
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what tells two copies of a data set apart, in processes that share a training."""
+        return {"build": self.spec.fingerprint, **self.identity}
 
     def __repr__(self) -> str:
         return f"Dataset({self.spec.name}, {dict(self.spec.split_sizes)})"
+
+
+def _hash_json(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
 
 def default_data_dir() -> pathlib.Path:

@@ -18,7 +18,14 @@ import ml_collections
 from musrep_jax import __version__
 from musrep_jax.config import ConfigError, plain, split_list
 from musrep_jax.data import open_dataset
-from musrep_jax.data.datasets import Dataset
+from musrep_jax.data.datasets import Dataset, make_builder
+from musrep_jax.experiments.data_changes import (
+    DATA_FIELD,
+    check_results_agree,
+    describe_change,
+    describe_data,
+    list_opened,
+)
 from musrep_jax.experiments.fitting import check_training, fit_objective
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
@@ -31,7 +38,7 @@ from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
-from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.jobs import Job, display_name
 from musrep_jax.tasks.settings import builder_of
 from musrep_jax.tasks.studies import parse_study, repeat_jobs
 from musrep_jax.tasks.task import Clock, Context, Outcome
@@ -142,6 +149,7 @@ class _Experiment:
             f"{len(ours) + len(sources) - len(todo)} done before; "
             f"{len(devices)} {devices[0].device_kind} device(s); writing to {self.folder.path}"
         )
+        self._check_data([job for job in jobs if self.folder.is_done(job)], todo)
         started, code = time.perf_counter(), EXIT_OK
         painter = ThreadPoolExecutor(1, "figures")  # while the next job trains
         try:
@@ -185,6 +193,38 @@ class _Experiment:
             )
         return code
 
+    def _check_data(self, done: Sequence[Job], todo: Sequence[Job]) -> None:
+        """Raises if jobs would be added to those that were made from other data.
+
+        Nothing is built for jobs that are all done: then it is only said.
+        """
+        results = [self.folder.result(job) or {} for job in done]
+        check_results_agree(results, str(self.folder.path))
+        unknown = sum(DATA_FIELD not in result for result in results)
+        if unknown and todo:
+            say(f"{unknown} finished cells, of an earlier version, do not know their data")
+        present = {}
+        for key, entry in list_opened(results).items():
+            name, rate, options = entry["name"], entry["sample_rate"], entry["options"]
+            options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+            try:
+                if todo or self._make_builder(name, rate, **options).is_built():
+                    dataset = self._open_once(name, rate, **options)
+                    present[key] = describe_data(dataset, name, rate, options)
+                else:
+                    say(
+                        f"The data set {display_name(name)} has changed since the finished cells "
+                        "were made from it: they are of its earlier state."
+                    )
+            except (ValueError, OSError) as error:
+                # Who has finished results may have put the data away; jobs to come will fail.
+                say(f"{display_name(name)} cannot be compared with what it was: {error}")
+        change = describe_change(results, present, str(self.folder.path))
+        if change and todo:
+            raise ConfigError(change)
+        if change:
+            say(change)
+
     def follow(self) -> int:
         """Trains, as one of several processes, what the first one says; returns the exit code."""
         code = EXIT_OK
@@ -192,7 +232,7 @@ class _Experiment:
             while key := distributed.from_first("the next cell"):
                 error = None
                 try:
-                    self._train(self.by_key[key])
+                    self._train(self.by_key[key], [])
                 except Exception as caught:  # the others go on if they failed alike
                     error = caught
                 if any(distributed.exchange_outcome(f"the end of {key}", error)):
@@ -221,7 +261,9 @@ class _Experiment:
         result, started, failed = job.to_dict(), time.perf_counter(), None
         distributed.from_first("the next cell", job.key)
         try:
-            result |= self._write(job, *self._train(job))
+            opened: list[dict[str, Any]] = []
+            outcome, seconds = self._train(job, opened)
+            result |= self._write(job, outcome, seconds, opened)
         except Exception as error:  # recorded with its traceback; the other jobs go on
             failed = error
             folder = self.folder.job_dir(job)
@@ -236,15 +278,15 @@ class _Experiment:
             shutil.rmtree(checkpoints)
         return result
 
-    def _train(self, job: Job) -> tuple[Outcome, float]:
-        """Returns what came of a job, and how many seconds it took."""
+    def _train(self, job: Job, opened: list[dict[str, Any]]) -> tuple[Outcome, float]:
+        """Returns what came of a job, and how many seconds it took; lists the data it opened."""
         task = self.tasks[job.task]
         clock = Clock()
         context = Context(
             config=self.config,
             settings=task.make_settings(self.config, job),
             folder=self.folder.job_dir(job),
-            open_dataset=functools.partial(self._open_dataset, clock),
+            open_dataset=functools.partial(self._open_dataset, clock, opened),
             find_export=functools.partial(self._find_export, job),
             clock=clock,
         )
@@ -257,26 +299,40 @@ class _Experiment:
         fit = fit_objective(job, objective, context.settings, context.folder, identity)
         return task.finish(job, objective, fit, context), clock.seconds
 
-    def _open_dataset(self, clock: Clock, name: str, sample_rate: int, **options: Any) -> Dataset:
-        """Returns a data set, see `tasks.task.OpenDataset`."""
+    def _open_dataset(
+        self,
+        clock: Clock,
+        opened: list[dict[str, Any]],
+        name: str,
+        sample_rate: int,
+        **options: Any,
+    ) -> Dataset:
+        """Returns a data set, see `tasks.task.OpenDataset`, and adds it to the list."""
         with clock.paused():
             with distributed.first_goes_first("the data set"):  # which it builds, if need be
                 dataset = self._open_once(name, sample_rate, **options)
             distributed.check_alike(
                 f"data set {name}", dataset.facts, "build it once and copy it, or share it"
             )
+            entry = describe_data(dataset, name, sample_rate, options)
+        opened += [] if entry in opened else [entry]
         return dataset
 
     def _open(self, name: str, sample_rate: int, **options: Any) -> Dataset:
+        megabytes = self.config.data.cache_megabytes
+        asked = self._builder_options(name, sample_rate, options)
+        return open_dataset(name, cache_megabytes=megabytes, **asked)
+
+    def _make_builder(self, name: str, sample_rate: int, **options: Any) -> Any:
+        """Returns the builder of a data set, which knows whether it stands as it should."""
+        return make_builder(name, **self._builder_options(name, sample_rate, options))
+
+    def _builder_options(
+        self, name: str, sample_rate: int, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
         data = self.config.data
-        return open_dataset(
-            name,
-            data_dir=data.data_dir,
-            sample_rate=sample_rate,
-            seed=data.seed,
-            cache_megabytes=data.cache_megabytes,
-            **{**data.options.get(builder_of(name), {}), **options},
-        )
+        asked = {"data_dir": data.data_dir, "sample_rate": sample_rate, "seed": data.seed}
+        return {**asked, **data.options.get(builder_of(name), {}), **options}
 
     def _find_export(self, job: Job, key: str) -> Path:
         """Returns the exported model of a job that another one needs."""
@@ -287,12 +343,16 @@ class _Experiment:
             )
         return self.folder.export_dir(needed)
 
-    def _write(self, job: Job, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    def _write(
+        self, job: Job, outcome: Outcome, seconds: float, opened: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """Writes what a training left in memory; returns its result."""
+        made_from = [{**entry, "name": display_name(entry["name"])} for entry in opened]
         exports = {}
         for name, export in outcome.exports.items():
             path = self.folder.export_dir(job, name)
-            written = save_export(path, export.variables, export.card, export.readme)
+            card = {**export.card, "made_from": made_from}
+            written = save_export(path, export.variables, card, export.readme)
             exports[name] = str(written.relative_to(self.folder.path.absolute()))
         self.folder.write_arrays(job, outcome.arrays)
         result = {
@@ -301,6 +361,7 @@ class _Experiment:
             "seconds": seconds,
             "export": exports.get(""),
             **({"exports": exports} if exports.keys() - {""} else {}),
+            DATA_FIELD: list(opened),
             "error": None,
         }
         return to_json_safe(result)
@@ -313,6 +374,7 @@ class _Experiment:
                 self.folder.write_result(job, {**self.folder.result(job), **fields})
         results = self.folder.all_results()
         self.folder.write_results(results)
+        check_results_agree(results, str(self.folder.path))
         return results
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from musrep_jax.config import ConfigError, differences
+from musrep_jax.experiments.data_changes import check_results_agree
 from musrep_jax.experiments.workdir import CONFIG_FILE, LOCK_FILE, Workdir
 from musrep_jax.runtime.folders import replace_folder
 from musrep_jax.runtime.locks import lock_files
@@ -54,12 +55,17 @@ def copy_jobs(
         volatile: task -> fields of its results that may differ.
 
     Raises:
-        ConfigError: if two workdirs hold different results of one job.
+        ConfigError: if two workdirs hold different results of one job, or results of two states
+            of a data set.
     """
     for job in jobs:
         done = [other for other in (folder, *others) if other.is_done(job)]
         for other in done[1:]:
             check_equal(job, done[0], other, volatile.get(job.task, ()))
+    check_results_agree(
+        [result for place in (folder, *others) for job in jobs if (result := place.result(job))],
+        "The merged workdirs",
+    )
     num_copied = 0
     for job in jobs:
         found = [other for other in (folder, *others) if other.is_done(job)]

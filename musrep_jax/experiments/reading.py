@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.config import ConfigError
+from musrep_jax.experiments.data_changes import check_results_agree
 from musrep_jax.experiments.workdir import CONFIG_FILE
 from musrep_jax.tasks.jobs import key_of_result
 from musrep_jax.training.logs import read_rows
@@ -96,7 +97,8 @@ def read_run(path: str | Path) -> Run:
         path: of the workdir.
 
     Raises:
-        ConfigError: if there is no such folder, no run in it, or one whose files are damaged.
+        ConfigError: if there is no such folder, no run in it, one whose files are damaged, or one
+            with results of two states of a data set.
     """
     path = Path(path)
     if not path.is_dir():
@@ -122,6 +124,7 @@ def read_run(path: str | Path) -> Run:
             unfinished[folder.name] = DAMAGED
         else:
             results[folder.name] = {**results.get(folder.name, {}), **own}
+    check_results_agree(results.values(), str(path))
     return Run(path, about.get("config", {}), about.get("run", {}), results, unfinished)
 
 

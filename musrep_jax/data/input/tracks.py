@@ -1,6 +1,8 @@
 """The tracks of one split: labels and lengths in memory, audio read when it is asked for."""
 
 import functools
+import hashlib
+import json
 import pathlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -89,6 +91,16 @@ class TrackStore:
         """Whether the whole split, decoded, fits into the memory allowed."""
         width = self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1
         return int(self.num_samples.sum()) * 2 * width <= self.cache_megabytes * 1e6
+
+    def hash_content(self) -> dict[str, str]:
+        """Returns hashes of the ids, labels and groups, and of the records with their audio."""
+        parts = {
+            "tracks": json.dumps(self.track_ids).encode("utf-8"),
+            "labels": np.ascontiguousarray(self.label_matrix, "<f4").tobytes(),
+            "groups": json.dumps(self.groups).encode("utf-8"),
+            "records": b"".join(np.asarray(sums, "<u4").tobytes() for sums in self._sums),
+        }
+        return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
 
     def read(self, row: int) -> np.ndarray:
         """Returns a whole track in its stored precision: int16, float16, or float32 if decoded."""

@@ -160,7 +160,7 @@ class TaggingTask(Task):
         return {
             "model": model_deviations(settings) | {"name": settings.model.name},
             "labels": spec.label_names,
-            "data": spec.fingerprint,
+            "data": objective.dataset.identity["fingerprint"],
         }
 
     def finish(

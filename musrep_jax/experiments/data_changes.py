@@ -1,0 +1,128 @@
+"""Results know their data: what was made from other data is not mixed with today's."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from musrep_jax.config import ConfigError
+from musrep_jax.data.datasets import Dataset
+from musrep_jax.tasks.jobs import display_name, key_of_result
+
+DATA_FIELD = "data"
+"""Field of a result: the data sets that its job opened, see `describe_data`."""
+_MAX_LISTED = 3
+
+
+def describe_data(
+    dataset: Dataset, name: str, sample_rate: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what a result keeps of a data set: how it was opened, and what it held.
+
+    Args:
+        dataset: that was opened.
+        name: as in configs.
+        sample_rate: that was asked for, in Hz.
+        options: of its builder.
+
+    Returns:
+        `name`, `sample_rate`, `options`, and `fingerprint` and `splits` of `Dataset.identity`.
+    """
+    asked = {"name": name, "sample_rate": sample_rate, "options": dict(options)}
+    return {**asked, **dataset.identity}
+
+
+def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns in words in what two states of a data set differ; nothing if they are the same.
+
+    Args:
+        before: `describe_data` or `Dataset.identity` of one.
+        now: of the other.
+    """
+    if before["fingerprint"] == now["fingerprint"]:
+        return []
+    changed = []
+    ours, theirs = now["splits"], before["splits"]
+    for split in dict.fromkeys((*theirs, *ours)):
+        one, other = theirs.get(split, {}), ours.get(split, {})
+        # The records hold ids, labels and groups too: what is seen first is the reason.
+        reason = next(
+            (part for part in ("tracks", "labels", "groups") if one.get(part) != other.get(part)),
+            "audio" if one.get("records") != other.get("records") else "",
+        )
+        changed += [f"{reason} of {split}"] if reason else []
+    return changed or ["label names"]
+
+
+def check_results_agree(results: Iterable[Mapping[str, Any]], place: str) -> None:
+    """Raises when results that stand side by side were made from two states of a data set.
+
+    Results of earlier versions, which do not know their data, are passed.
+
+    Args:
+        results: of jobs; failed ones are passed.
+        place: where they are, for the message.
+
+    Raises:
+        ConfigError: naming the data set, what differs, and what to do.
+    """
+    first: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for result in results:
+        for entry in result.get(DATA_FIELD) or () if result.get("error") is None else ():
+            key, state = first.setdefault(_how_opened(entry), (key_of_result(result), entry))
+            changed = list_changes(state, entry)
+            if changed:
+                raise ConfigError(
+                    f"{place} holds results of two states of the data set "
+                    f"{display_name(entry['name'])} ({', '.join(changed)} differ), such as {key} "
+                    f"and {key_of_result(result)}: remove the folders cells/KEY of one state, and "
+                    "run the same command again."
+                )
+
+
+def describe_change(
+    done: Sequence[Mapping[str, Any]], present: Mapping[str, Mapping[str, Any]], place: str
+) -> str:
+    """Returns a sentence if finished results were made from data that are no more what they were.
+
+    Args:
+        done: finished results.
+        present: key of `list_opened` -> the data set as it is now, where that is known.
+        place: of the results.
+
+    Returns:
+        The data set, what has changed, and what to do; "" if nothing has.
+    """
+    for key, entry in list_opened(done).items():
+        changed = list_changes(entry, present[key]) if key in present else []
+        if changed:
+            made = [
+                key_of_result(result)
+                for result in done
+                if any(_how_opened(other) == key for other in result.get(DATA_FIELD) or ())
+            ]
+            shown = ", ".join(made[:_MAX_LISTED]) + (", ..." if len(made) > _MAX_LISTED else "")
+            return (
+                f"The data set {display_name(entry['name'])} has changed ({', '.join(changed)}) "
+                f"since {len(made)} finished cells in {place} were made from it ({shown}): give "
+                "another --workdir, bring the data back to what they were, or remove the folders "
+                "cells/KEY of these cells to have them done again."
+            )
+    return ""
+
+
+def list_opened(results: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Returns key -> entry of every data set that finished results opened, each way once.
+
+    Args:
+        results: of jobs.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for result in results:
+        for entry in result.get(DATA_FIELD) or ():
+            found.setdefault(_how_opened(entry), entry)
+    return found
+
+
+def _how_opened(entry: Mapping[str, Any]) -> str:
+    asked = {name: entry[name] for name in ("name", "sample_rate", "options")}
+    return json.dumps(asked, sort_keys=True, default=str)
