@@ -10,7 +10,7 @@ from musrep_jax.configs import tagging
 from musrep_jax.config import ConfigError
 from musrep_jax.data import open_dataset
 from musrep_jax.experiments import experiment
-from musrep_jax.experiments.data_changes import list_changes
+from musrep_jax.experiments.data_changes import check_same_data, list_changes
 from musrep_jax.experiments.reading import read_run
 from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.tasks.tagging.matrix import make_job
@@ -97,7 +97,7 @@ def test_cells_of_other_data_are_not_mixed(folder, run_seeds, tmp_path, capsys):
     edit(folder, "0.wav\ta", "0.wav\tb")
     with pytest.raises(ConfigError, match=r"data set audio_folder:f has changed \(labels of train"):
         run_seeds(0, 1, 2)
-    with pytest.raises(ConfigError, match="2 finished cells .* give another --workdir"):
+    with pytest.raises(ConfigError, match=r"2 finished cells .* give another --workdir"):
         run_seeds(0, 1, 2)
     assert len(list((tmp_path / "w" / "cells").glob("*/result.json"))) == 2
     capsys.readouterr()
@@ -110,7 +110,9 @@ def test_two_states_side_by_side_are_neither_read_nor_merged(folder, run_seeds, 
     run_seeds(0, workdir="one")
     write(folder / "2.wav", 99)
     run_seeds(1, workdir="two")
-    with pytest.raises(ConfigError, match=r"two states of the data set audio_folder:f \(audio of te"):
+    with pytest.raises(
+        ConfigError, match=r"two states of the data set audio_folder:f \(audio of te"
+    ):
         run_seeds(0, 1, workdir="both", merge=f"{tmp_path / 'one'},{tmp_path / 'two'}")
     cell = next((tmp_path / "two" / "cells").iterdir())
     cell.rename(tmp_path / "one" / "cells" / cell.name)
@@ -123,3 +125,17 @@ def test_data_that_were_put_away_leave_the_results_readable(folder, run_seeds, c
     folder.rename(folder.with_name("away"))
     assert run_seeds(0)[0] == 0
     assert "cannot be compared with what it was" in capsys.readouterr().err
+
+
+def test_systems_of_different_data_are_compared_by_name_only(folder, run_seeds):
+    (first,) = run_seeds(0, workdir="one")[1]
+    edit(folder, "0.wav\ta", "0.wav\tb")
+    (second,) = run_seeds(0, workdir="two")[1]
+    assert check_same_data(first, first, "A and B") == []
+    (sentence,) = check_same_data(first, second, "A and B")
+    assert "A and B were made from two states of the data set audio_folder:f" in sentence
+    assert "labels of train" in sentence
+    write(folder / "2.wav", 99)
+    (third,) = run_seeds(0, workdir="three")[1]
+    with pytest.raises(ConfigError, match="A and C were tested on different audio"):
+        check_same_data(first, third, "A and C")

@@ -233,6 +233,7 @@ def align(
         ConfigError: if the tracks, or what is true of them, differ, or no label is common.
     """
     from musrep_jax.config import ConfigError
+    from musrep_jax.experiments.data_changes import check_same_data
 
     first, second = base.scores(), system.scores()
     which = f"{base.place} and {system.place}"
@@ -256,6 +257,8 @@ def align(
             f"{which} were tested against different labels of the same tracks: the data set was "
             "changed in between; train one of them anew."
         )
+    for sentence in check_same_data(first.result, second.result, which):
+        say(sentence)
     if len(names) < max(len(first.label_names), len(second.label_names)):
         say(
             f"{which}: only the {len(names)} labels that both have are compared (of "

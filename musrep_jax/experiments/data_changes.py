@@ -110,6 +110,36 @@ def describe_change(
     return ""
 
 
+def check_same_data(one: Mapping[str, Any], other: Mapping[str, Any], which: str) -> list[str]:
+    """Returns what is to be said of two results whose tracks and labels of the test are the same.
+
+    Systems may be compared that were trained on different data, but not unawares.
+
+    Args:
+        one: result of a job.
+        other: of another.
+        which: the two, for messages.
+
+    Raises:
+        ConfigError: if the audio of the test has changed in between.
+    """
+    theirs, sentences = list_opened([other]), []
+    for key, entry in list_opened([one]).items():
+        changed = list_changes(entry, theirs[key]) if key in theirs else []
+        name = display_name(entry["name"])
+        if "audio of test" in changed:
+            raise ConfigError(
+                f"{which} were tested on different audio of the same tracks: the data set {name} "
+                "was changed in between; train one of them anew."
+            )
+        if changed:
+            sentences.append(
+                f"{which} were made from two states of the data set {name}, which differ in "
+                f"{', '.join(changed)}: the difference is one of the data too."
+            )
+    return sentences
+
+
 def list_opened(results: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Returns key -> entry of every data set that finished results opened, each way once.
 
