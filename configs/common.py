@@ -141,6 +141,7 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
             "validation_num_chunks": config_dict.placeholder(int),
             "batch_size": 32,
             "num_bootstrap": 1000,
+            "resample": "groups",  # whole groups where a data set has them; or tracks
             "threshold": 0.5,  # of F1; another F1 has thresholds fitted on validation data
         }
     )

@@ -24,14 +24,22 @@ RECORD = {
 }
 
 
-def write_cell(workdir, job, *, skill=1.0, num_tracks=60, labels=LABELS, num_steps=40, **more):
+def write_cell(workdir, job, *, skill=1.0, num_tracks=60, labels=LABELS, num_steps=40, num_groups=0,
+               **more):  # fmt: skip
     """Writes one finished cell with scores of a certain skill, its rows and its comparison."""
     truth = np.random.default_rng(len(job["target"])).random((num_tracks, len(labels))) < 0.3
     truth[:, -1] = False  # the last label has no positives
     random = np.random.default_rng([job.seed, len(job.key), job["num_train_tracks"]])
     logits = skill * truth + random.standard_normal(truth.shape)
     scores = 1 / (1 + np.exp(-logits))
-    report = make_report(truth, scores, labels, num_bootstrap=100, seed=job.seed).to_dict()
+    groups = (
+        np.array([f"performer {row % num_groups}" for row in range(num_tracks)])
+        if num_groups
+        else None
+    )
+    report = make_report(
+        truth, scores, labels, num_bootstrap=100, seed=job.seed, track_groups=groups
+    ).to_dict()
     folder = workdir / "cells" / job.key
     folder.mkdir(parents=True)
     np.savez_compressed(
@@ -39,6 +47,7 @@ def write_cell(workdir, job, *, skill=1.0, num_tracks=60, labels=LABELS, num_ste
         track_ids=np.array([f"track {row:03d}" for row in range(num_tracks)]),
         labels=truth.astype(np.uint8),
         scores=scores.astype(np.float32),
+        **({} if groups is None else {"groups": groups}),
     )
     rows = []
     for step in range(1, num_steps + 1):

@@ -7,12 +7,7 @@ import pytest
 from made_runs import LABELS, write_cell, write_failed, write_run, write_transfer
 from test_cli import run  # noqa: F401 (a fixture)
 
-from musrep_jax.evaluation.comparison import (
-    MIN_EXAMPLES,
-    apply_holm_correction,
-    paired_bootstrap,
-    paired_bootstrap_per_label,
-)
+from musrep_jax.evaluation.comparison import apply_holm_correction, compare_systems
 from musrep_jax.experiments.reading import read_run, read_scores
 from musrep_jax.tasks.tagging.matrix import make_job
 
@@ -29,21 +24,22 @@ def place(workdir, cell, folder="cells"):
     return workdir / folder / cell.key
 
 
-def test_two_cells_are_compared_as_the_paired_bootstrap_does(run, workdir):  # noqa: F811
+def test_two_cells_are_compared_as_in_python(run, workdir):  # noqa: F811
     told = run("compare", place(workdir, SCRATCH), place(workdir, CARRIED, "exports"),
                "--resamples", 200, "--seed", 3, "--json")  # fmt: skip
     assert told.exit_code == 0, told.stderr
     (entry,) = json.loads(told.stdout)["comparisons"]
     ours, theirs = (read_scores(read_run(workdir), c.key) for c in (CARRIED, SCRATCH))
     options = {"num_resamples": 200, "seed": 3}
-    expected = paired_bootstrap(ours.labels, ours.scores, theirs.scores, **options)
+    compared = compare_systems(ours.labels, ours.scores, theirs.scores, **options)
+    expected = compared.overall
     for metric, difference in expected.to_dict().items():
         for field, value in difference.items():
             assert entry[metric][field] == pytest.approx(value)
         assert entry[metric]["baseline"] == pytest.approx(theirs.result[metric], abs=1e-6)
         assert entry[metric]["system"] == pytest.approx(ours.result[metric], abs=1e-6)
         assert entry[metric]["p_value_holm"] == entry[metric]["p_value"]  # of one comparison
-    labels = paired_bootstrap_per_label(ours.labels, ours.scores, theirs.scores, **options)
+    labels = compared.per_label
     assert labels[-1] is None and "roc_auc" not in entry["per_label"]["rare"]
     p_values = [found.pr_auc.p_value for found in labels[:-1]]
     for name, found, corrected in zip(
@@ -57,20 +53,59 @@ def test_two_cells_are_compared_as_the_paired_bootstrap_does(run, workdir):  # n
 def test_the_tables_name_both_systems_and_every_label(run, workdir):  # noqa: F811
     told = run("compare", place(workdir, SCRATCH), place(workdir, CARRIED), "--resamples", 100,
                "--per-label")  # fmt: skip
-    for text in (*LABELS[:-1], str(place(workdir, SCRATCH)), "60 test tracks, 5 labels"):
+    for text in (
+        *LABELS[:-1],
+        str(place(workdir, SCRATCH)),
+        "60 test tracks, by tracks (the",
+        "); 5 labels",
+    ):
         assert text in told.stdout
     assert "nan" not in told.stdout
 
 
-def test_few_positives_are_not_tested():
-    random = np.random.default_rng(0)
-    labels = np.zeros((40, 2), int)
-    labels[: MIN_EXAMPLES - 1, 0] = labels[:MIN_EXAMPLES, 1] = 1
-    ours = labels + 0.01 * random.standard_normal(labels.shape)
-    few, enough = paired_bootstrap_per_label(labels, ours, -ours, num_resamples=100)
-    assert few.roc_auc.value == enough.roc_auc.value == 1.0
-    assert np.isnan(few.roc_auc.p_value) and np.isnan(few.pr_auc.ci).all()
-    assert enough.roc_auc.p_value < 0.05
+def test_whole_groups_are_swapped_unless_tracks_are_asked_for(run, tmp_path):  # noqa: F811
+    for name, skill in (("old", 0.5), ("new", 1.5)):
+        write_cell(tmp_path / name, SCRATCH, skill=skill, num_groups=12)
+    pair = [place(tmp_path / name, SCRATCH) for name in ("old", "new")]
+    found = {}
+    for by in ("groups", "tracks"):
+        told = run("compare", *pair, "--by", by, "--json")
+        (found[by],) = json.loads(told.stdout)["comparisons"]
+        assert found[by]["resampled"] == by
+    ours, theirs = (read_scores(read_run(tmp_path / name), SCRATCH.key) for name in ("new", "old"))
+    expected = compare_systems(
+        ours.labels,
+        ours.scores,
+        theirs.scores,
+        track_groups=[f"performer {row % 12}" for row in range(60)],
+    ).overall
+    assert found["groups"]["num_units"] == 12 and found["tracks"]["num_units"] == 60
+    assert found["groups"]["roc_auc"]["ci"] == pytest.approx(expected.roc_auc.ci)
+    assert "60 test tracks in 12 groups, swapped as a whole" in run("compare", *pair).stdout
+    told = run("compare", *pair, "--by", "tracks")
+    assert "60 test tracks, swapped one by one" in told.stdout
+    assert run("compare", *pair, "--by", "artist").exit_code == 2
+
+
+def test_scores_without_groups_and_with_others(run, tmp_path):  # noqa: F811
+    for name, count in (("known", 12), ("other", 10), ("old", 0)):
+        write_cell(tmp_path / name, SCRATCH, skill=len(name) / 4, num_groups=count)
+    known, other, old = (place(tmp_path / n, SCRATCH) for n in ("known", "other", "old"))
+    (entry,) = json.loads(run("compare", old, known, "--json").stdout)["comparisons"]
+    assert (entry["resampled"], entry["num_units"]) == ("groups", 12)  # one of both is enough
+    told = run("compare", known, other)
+    assert told.exit_code == 2 and "in different groups" in told.stderr
+    assert run("compare", known, other, "--by", "tracks").exit_code == 0
+
+
+def test_too_few_positives_are_said(run, tmp_path):  # noqa: F811
+    for name in ("a", "b"):
+        write_cell(tmp_path / name, SCRATCH, skill=len(name), num_tracks=8)
+    pair = [place(tmp_path / name, SCRATCH) for name in ("a", "b")]
+    (entry,) = json.loads(run("compare", *pair, "--json").stdout)["comparisons"]
+    assert entry["roc_auc"]["reason"] == "too_few_positives"
+    assert entry["roc_auc"]["p_value"] is None and entry["roc_auc"]["ci"] == [None, None]
+    assert "(too few tracks)" in run("compare", *pair).stdout
 
 
 def test_cells_of_the_same_name_of_two_workdirs_are_paired(run, workdir, tmp_path):  # noqa: F811

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from musrep_jax.evaluation.aggregation import sigmoid
 from musrep_jax.evaluation.calibration import (
@@ -63,6 +64,25 @@ def test_few_tracks_make_no_steep_slope():
     scores = 0.5 + 0.001 * np.arange(8)[:, None]  # hardly trained, and by chance in order
     ((slope, _),) = fit_calibration((np.arange(8) > 3)[:, None], scores)
     assert 0 < slope < 3
+
+
+def test_eight_tracks_are_fitted_to_smoothed_targets():
+    """Platt's targets (n + 1) / (n + 2) and 1 / (n + 2), minimized by scipy: here they matter."""
+    x = np.array([-2.0, -1.5, -0.5, 0.2, 0.4, 0.9, 1.4, 2.5])
+    holds = np.array([0, 0, 0, 1, 0, 1, 1, 1], bool)
+    high, low = 5 / 6, 1 / 6  # of four positives and four negatives
+    target = np.where(holds, high, low)
+
+    def loss(parameters, target):
+        z = parameters[0] * x + parameters[1]
+        likelihood = target * -np.logaddexp(0, -z) + (1 - target) * -np.logaddexp(0, z)
+        return -likelihood.sum() + (parameters[0] - 1) ** 2 / 2
+
+    ((slope, offset),) = fit_calibration(holds[:, None], sigmoid(x)[:, None])
+    expected = optimize.minimize(loss, [1.0, 0.0], args=(target,), tol=1e-12).x
+    np.testing.assert_allclose([slope, offset], expected, atol=1e-4)
+    plain = optimize.minimize(loss, [1.0, 0.0], args=(holds.astype(float),), tol=1e-12).x
+    assert plain[0] > slope + 0.3  # without smoothing the slope would be steeper
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])

@@ -175,3 +175,23 @@ def test_names_stay_different():
 def test_examples_in_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0
+
+
+def test_tables_say_what_was_resampled_and_what_rests_on_little():
+    base = {"source": None, "model": "fcn", "mode": "scratch", "seed": 0, "num_train_tracks": 0,
+            "roc_auc": 0.8, "pr_auc": 0.5, "num_tracks": 118, "error": None}  # fmt: skip
+    lyra = {**base, "target": "lyra", "num_track_groups": 22, "roc_auc_ci": [0.7, 0.9]}
+    few = {**base, "target": "few", "roc_auc_ci": [None, None], "ci_reason": "too_few_positives",
+           "validation_size": {"num_tracks": 9, "num_groups": None, "is_small": True}}  # fmt: skip
+    table = tables.make_results_table([lyra, few], style="text")
+    assert "95 % intervals over whole groups of test tracks (lyra: 22 groups of 118" in table
+    assert "test tracks one by one elsewhere" in table
+    notes = captions.make_support_notes([lyra, few])
+    assert notes[0].startswith("Too few tracks or groups")
+    assert "Small validation sets (few: 9 tracks)" in notes[1]
+    assert captions.make_support_notes([lyra]) == []
+    assert "over test tracks." in tables.make_results_table([few], style="text")
+    change = {"difference": 0.1, "ci": [None, None], "p_value": None, "reason": "too_few_groups"}
+    carried = {**lyra, "source": "west", "mode": "all_layers",
+               "versus_scratch": {"roc_auc": change, "pr_auc": change}}  # fmt: skip
+    assert "+0.100 (too few groups)" in tables.make_results_table([lyra, carried], style="text")

@@ -267,6 +267,50 @@ def test_track_groups_are_recorded():
     assert report.num_track_groups == 10
     plain = tagging.make_report(labels, scores, names_of(6), num_bootstrap=40)
     assert plain.num_track_groups is None and plain.roc_auc_ci != report.roc_auc_ci
+    assert (report.resampled, plain.resampled) == ("groups", "tracks")
+
+
+def test_whole_groups_widen_every_interval():
+    """Tracks of a group share their luck, so that 80 tracks say little more than 8 groups."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(16), 10)
+    labels = random.random((160, 3)) < 0.5
+    luck = np.repeat(random.normal(size=16), 10)[:, None]
+    scores = np.where(labels, 1, -1) * (luck + 0.3) + 0.3 * random.normal(size=labels.shape)
+    by_groups, by_tracks = (
+        tagging.make_report(labels, scores, names_of(3), num_bootstrap=200, track_groups=given)
+        for given in (groups, None)
+    )
+
+    def width(interval):
+        return interval[1] - interval[0]
+
+    assert width(by_groups.roc_auc_ci) > 1.5 * width(by_tracks.roc_auc_ci)
+    assert width(by_groups.pr_auc_ci) > 1.5 * width(by_tracks.pr_auc_ci)
+    for name in names_of(3):
+        one, other = by_groups.per_label[name], by_tracks.per_label[name]
+        assert width(one["roc_auc_ci"]) > 1.5 * width(other["roc_auc_ci"])
+
+
+def test_a_few_positives_have_no_interval():
+    labels = np.zeros((40, 3), bool)
+    labels[:2, 0] = labels[:6, 1] = labels[:35, 2] = True
+    report = tagging.make_report(labels, labels + 0.0, ["two", "six", "most"]).to_dict()
+    two, six, most = (report["per_label"][name] for name in ("two", "six", "most"))
+    assert two["roc_auc"] == 1.0 and two["roc_auc_ci"] == [None, None]
+    assert two["pr_auc_ci"] == [None, None] and two["ci_reason"] == "too_few_positives"
+    assert six["ci_reason"] is None and six["roc_auc_ci"][0] < 0.7 < six["roc_auc_ci"][1]
+    assert most["ci_reason"] == "too_few_negatives" and most["pr_auc_ci"] == [None, None]
+    assert report["ci_reason"] is None and report["roc_auc_ci"][0] < 1
+    alone = tagging.make_report(labels[:, :1], labels[:, :1] + 0.0, ["two"])
+    assert alone.ci_reason == "too_few_positives" and np.isnan(alone.roc_auc_ci).all()
+    one_group = tagging.make_report(labels, labels + 0.0, names_of(3), track_groups=["a"] * 40)
+    assert one_group.ci_reason == "too_few_groups" and np.isnan(one_group.pr_auc_ci).all()
+    exclusive = np.eye(2, dtype=bool)[np.arange(40) % 2]
+    accuracy = tagging.make_report(
+        exclusive, exclusive + 0.0, ["a", "b"], track_groups=np.arange(40) // 10
+    ).single_label["all labels"]
+    assert accuracy["accuracy"] == 1 and accuracy["accuracy_ci_reason"] == "too_few_groups"
 
 
 # --- chance ---

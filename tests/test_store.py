@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from musrep_jax.cli.tag import format_row
 from musrep_jax.data.audio.decoders import _Decoder, decode_files, stream_audio
 from musrep_jax.data.audio.reading import AudioError, read_audio
 from musrep_jax.inference.chunks import chunk_blocks, cut
@@ -19,6 +21,7 @@ from musrep_jax.store import (
     rank_by_tags,
     rank_by_vector,
 )
+from musrep_jax.store.search import top
 
 LABELS = ["ney", "voice", "female vocal", "-lo-fi"]
 ABOUT = {"model": "abc", "name": "a model", "labels": LABELS, "width": 3, "per_chunk": True}
@@ -222,6 +225,33 @@ def test_tags_rank_by_the_product_of_probabilities():
     expected = scores[:, 0] ** 2 * (1 - scores[:, 1])
     assert rows.tolist() == np.argsort(-expected)[:7].tolist()
     assert np.allclose(found, expected[rows])
+
+
+def test_equal_scores_keep_the_order_of_the_rows():
+    """Of few values among many rows, at every length and with rows left out: the earlier first."""
+    scores = np.random.default_rng(0).integers(0, 4, 300).astype(np.float32) / 4
+    present = np.arange(300) % 7 != 0
+    for kept in (None, present):
+        rows = np.arange(300) if kept is None else np.flatnonzero(kept)
+        expected = sorted(rows.tolist(), key=lambda row: (-scores[row], row))
+        for k in (1, 2, 40, 80, 150, 299, 300, 1000):
+            found, values = top(scores, k, kept)
+            assert found.tolist() == expected[:k]
+            assert values.tolist() == scores[expected[:k]].tolist()
+    ranked, _ = rank_by_tags(np.repeat(scores[:, None], 4, axis=1), parse_tags("ney", LABELS), 50)
+    assert ranked.tolist() == sorted(range(300), key=lambda row: (-scores[row], row))[:50]
+    same = np.ones((40, 3), np.float32)
+    assert rank_by_vector(same, same[0], 30)[0].tolist() == list(range(30))
+
+
+def test_equally_probable_tags_keep_the_order_of_the_labels():
+    labels = [f"label {number:02d}" for number in range(40)]
+    tags = SimpleNamespace(labels=labels, thresholds={})
+    scores = [0.25 if number % 3 else 0.5 for number in range(40)]
+    expected = [f"label {n:02d}" for n in range(40) if n % 3 == 0]
+    expected += [f"label {n:02d}" for n in range(40) if n % 3]
+    shown = format_row(tags, scores, 20).split(", ")
+    assert [text.rsplit(" ", 1)[0] for text in shown] == expected[:20]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])

@@ -27,23 +27,31 @@ def compare(
         bool, typer.Option("--per-label", help="Print the differences label by label too.")
     ] = False,
     resamples: Annotated[
-        int, typer.Option(min=100, help="Of the test tracks, for intervals and p-values.")
+        int, typer.Option(min=100, help="Random swaps, for intervals and p-values.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random swaps.")] = 0,
+    by: Annotated[
+        str, typer.Option(help="What is swapped as a whole: groups where known, or tracks.")
+    ] = "groups",
     json: Json = False,
 ) -> None:
     """Compare systems on the same test tracks: differences with 95 % intervals and p-values.
 
     A cell is WORKDIR/cells/NAME, and an export WORKDIR/exports/NAME stands for its cell. Of two
     workdirs the cells of the same name are compared, of a cell and a workdir all cells of the same
-    data set with that one. The same resamples of the tracks are drawn for both (paired bootstrap);
-    p-values are also corrected for the number of comparisons (Holm). Systems that were tested on
-    different tracks are refused.
+    data set with that one. The scores of both are swapped on random tracks (paired permutation
+    test); p-values are also corrected for the number of comparisons (Holm). Where a data set has
+    groups, such as performers or recordings, whole groups are swapped, unless --by=tracks. Systems
+    that were tested on different tracks are refused.
     """
+    from musrep_jax.config import choose
+    from musrep_jax.evaluation.support import RESAMPLE_BY
+
+    choose(by, RESAMPLE_BY, "--by")
     pairs, left_out = find_pairs(baseline, others)
     for sentence in left_out:
         say(sentence)
-    compared = [compare_pair(*pair, resamples, seed) for pair in pairs]
+    compared = [compare_pair(*pair, resamples, seed, by) for pair in pairs]
     add_corrected_p_values(compared)
     if json:
         print_json(
@@ -165,26 +173,49 @@ def find_pairs(
     return pairs, left_out
 
 
-def compare_pair(base: System, system: System, resamples: int, seed: int) -> dict[str, Any]:
+def compare_pair(
+    base: System, system: System, resamples: int, seed: int, by: str = "groups"
+) -> dict[str, Any]:
     """Returns the comparison of two systems as JSON values.
 
     Args:
         base: the baseline.
         system: that is compared with it.
-        resamples: of the test tracks.
-        seed: of the resamples.
+        resamples: random swaps.
+        seed: of the swaps.
+        by: `groups` or `tracks`: what is swapped as a whole.
 
     Raises:
         ConfigError: if they were not tested on the same tracks, or share no label.
     """
+    from musrep_jax.config import ConfigError
     from musrep_jax.evaluation import metrics
-    from musrep_jax.evaluation.comparison import paired_bootstrap, paired_bootstrap_per_label
+    from musrep_jax.evaluation.comparison import compare_systems
+    from musrep_jax.evaluation.support import choose_groups, make_units
     from musrep_jax.runtime.files import to_json_safe
 
-    names, labels, ours, theirs = align(base, system)
-    options = {"num_resamples": resamples, "seed": seed}
-    overall = paired_bootstrap(labels, ours, theirs, **options).to_dict()
-    per_label = paired_bootstrap_per_label(labels, ours, theirs, **options)
+    names, labels, ours, theirs, known = align(base, system)
+    groups = None
+    if by == "groups" and known:
+        groups = known[0]
+        if any(
+            (make_units(len(labels), g).index != make_units(len(labels), groups).index).any()
+            for g in known[1:]
+        ):
+            raise ConfigError(
+                f"{base.place} and {system.place} were tested on the same tracks in different "
+                "groups (performers, recordings), because the data set was changed in between: "
+                "train one of them anew, or compare with --by=tracks."
+            )
+    found = compare_systems(
+        labels,
+        ours,
+        theirs,
+        num_resamples=resamples,
+        seed=seed,
+        track_groups=choose_groups(groups),
+    )
+    overall, per_label = found.overall.to_dict(), found.per_label
     used = metrics.is_evaluable(labels)
     measured = {
         metric: [measure(labels, scores) for scores in (theirs, ours)]
@@ -194,11 +225,11 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
         )
     }
     label_entries = {}
-    for column, (name, found) in enumerate(zip(names, per_label, strict=True)):
+    for column, (name, one) in enumerate(zip(names, per_label, strict=True)):
         entry: dict[str, Any] = {"positives": int(labels[:, column].sum())}
-        for metric in METRICS if found else ():
+        for metric in METRICS if one else ():
             before, after = (float(values[column]) for values in measured[metric])
-            entry[metric] = {"baseline": before, "system": after, **found.to_dict()[metric]}
+            entry[metric] = {"baseline": before, "system": after, **one.to_dict()[metric]}
         label_entries[name] = entry
     return to_json_safe(
         {
@@ -207,6 +238,9 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
             "target": system.target,
             "num_tracks": len(labels),
             "num_labels": int(used.sum()),
+            "resampled": found.overall.resampled,
+            "num_units": found.overall.num_units,
+            "are_groups_known": bool(known),
             **{
                 metric: {
                     "baseline": metrics.average_selected(measured[metric][0], used),
@@ -222,8 +256,10 @@ def compare_pair(base: System, system: System, resamples: int, seed: int) -> dic
 
 def align(
     base: System, system: System
-) -> tuple[list[str], "np.ndarray", "np.ndarray", "np.ndarray"]:
+) -> tuple[list[str], "np.ndarray", "np.ndarray", "np.ndarray", list["np.ndarray"]]:
     """Returns label names, labels, the system's scores and the baseline's, row by row the same.
+
+    At the end the groups of the tracks, once from each of the two that knows them.
 
     Args:
         base: the baseline.
@@ -264,7 +300,9 @@ def align(
             f"{which}: only the {len(names)} labels that both have are compared (of "
             f"{len(first.label_names)} and {len(second.label_names)})."
         )
-    return names, labels, second.scores[order][:, ours], first.scores[:, theirs]
+    known = [] if first.groups is None else [first.groups]
+    known += [] if second.groups is None else [second.groups[order]]
+    return names, labels, second.scores[order][:, ours], first.scores[:, theirs], known
 
 
 def add_corrected_p_values(compared: Sequence[dict[str, Any]]) -> None:
@@ -305,10 +343,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
     for number, entry in enumerate(compared):
         typer.echo("\n" * (number > 0) + f"baseline  {entry['baseline']}")
         typer.echo(f"system    {entry['system']}")
-        typer.echo(
-            f"{entry['num_tracks']} test tracks, {entry['num_labels']} labels with positives and "
-            "negatives among them\n"
-        )
+        typer.echo(f"{_describe_tracks(entry)}\n")
         rows = [[title, *_format_columns(entry[metric])] for metric, title in METRICS.items()]
         typer.echo(format_table([Column("Metric"), *columns], rows, "text"))
         if has_labels:
@@ -324,8 +359,8 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
                 heads = [Column(f"{title} of"), Column("Positives", True), *columns]
                 typer.echo(f"\n{format_table(heads, rows, 'text')}")
     typer.echo(
-        "\nDifference: system minus baseline, with its bootstrap interval over test tracks. p: of "
-        "no difference\n(paired bootstrap); Holm: corrected for "
+        "\nDifference: system minus baseline, with its 95 % interval for other test tracks. p: of "
+        "no difference\n(paired permutation test); Holm: corrected for "
         + (
             "all comparisons, and among labels for all labels. Labels with less than "
             f"{MIN_EXAMPLES}\npositives or negatives among the tracks are not tested."
@@ -335,12 +370,26 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
     )
 
 
+def _describe_tracks(entry: Mapping[str, Any]) -> str:
+    """Returns on how many tracks, groups and labels a comparison rests."""
+    if entry["resampled"] == "groups":
+        by = f" in {entry['num_units']} groups, swapped as a whole"
+    elif entry["are_groups_known"]:
+        by = ", swapped one by one"
+    else:
+        by = ", by tracks (the scores were written without groups)"
+    return (
+        f"{entry['num_tracks']} test tracks{by}; {entry['num_labels']} labels with positives and "
+        "negatives among them"
+    )
+
+
 def _format_columns(entry: Mapping[str, Any]) -> list[str]:
     """Returns the columns of one difference."""
-    from musrep_jax.reporting.tables import EMPTY_CELL, format_number
+    from musrep_jax.reporting.tables import EMPTY_CELL, format_number, format_reason
 
     low, high = entry["ci"]
-    bounds = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+    bounds = format_reason(entry["reason"]) if low is None else f" [{low:+.3f}, {high:+.3f}]"
     p_values = [entry["p_value"], entry["p_value_holm"]]
     return [
         format_number(entry["baseline"]),

@@ -5,7 +5,13 @@ Everything here is numpy on the host; `figures` alone imports matplotlib and is 
 
 from musrep_jax.evaluation.aggregation import aggregate_tracks
 from musrep_jax.evaluation.bootstrap import bootstrap_intervals
-from musrep_jax.evaluation.comparison import PairedComparison, paired_bootstrap
+from musrep_jax.evaluation.comparison import (
+    PairedComparison,
+    compare_statistic,
+    compare_systems,
+    compare_values,
+    paired_bootstrap,
+)
 from musrep_jax.evaluation.metrics import EvaluationError, average_precision, roc_auc
 from musrep_jax.evaluation.tagging import TaggingReport, make_report
 
@@ -16,6 +22,9 @@ __all__ = [
     "aggregate_tracks",
     "average_precision",
     "bootstrap_intervals",
+    "compare_statistic",
+    "compare_systems",
+    "compare_values",
     "make_report",
     "paired_bootstrap",
     "roc_auc",

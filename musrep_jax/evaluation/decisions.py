@@ -23,6 +23,7 @@ from musrep_jax.evaluation.metrics import (
     check_labels_and_scores,
     make_ranking,
 )
+from musrep_jax.evaluation.support import make_units, support_mean, support_tracks
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -212,8 +213,9 @@ def make_single_label_report(
         track_groups: see `bootstrap.draw_resample_counts`.
 
     Returns:
-        The entries of `accuracies`, `accuracy_ci` and `balanced_accuracy_ci` (95 % intervals over
-        tracks), `labels` (the names) and `confusion`, int64 (classes, classes).
+        The entries of `accuracies`, `accuracy_ci` and `balanced_accuracy_ci` (95 % intervals),
+        `accuracy_ci_reason` and `balanced_accuracy_ci_reason` (why there is none, or None),
+        `labels` (the names) and `confusion`, int64 (classes, classes).
 
     Raises:
         EvaluationError: when a track has no label or several, or on bad scores.
@@ -223,16 +225,23 @@ def make_single_label_report(
     result: dict[str, Any] = dict(accuracies(confusion))
     is_right = is_positive[np.arange(len(score_array)), score_array.argmax(axis=1)]
     accuracy, balanced = [], []
-    for counts in draw_resample_counts(len(score_array), num_bootstrap, seed, track_groups):
+    units = make_units(len(score_array), track_groups)
+    num_resamples = num_bootstrap if units.count > 1 else 0
+    for counts in draw_resample_counts(len(score_array), num_resamples, seed, track_groups):
         weights = counts.astype(np.float64)
         support = is_positive.T.astype(np.float64) @ weights
         right = (is_positive & is_right[:, None]).T.astype(np.float64) @ weights
         accuracy.append(right.sum(axis=0) / support.sum(axis=0))
         recall = right / np.maximum(support, 1)
         balanced.append(recall.sum(axis=0) / np.count_nonzero(support, axis=0))
-    for metric, values in (("accuracy", accuracy), ("balanced_accuracy", balanced)):
+    occurring = is_positive[:, is_positive.any(axis=0)]
+    for metric, values, support in (
+        ("accuracy", accuracy, support_tracks(units)),
+        ("balanced_accuracy", balanced, support_mean(occurring, units)),
+    ):
         resampled = np.concatenate([np.empty(0), *values])
-        result[f"{metric}_ci"] = metric_interval(resampled, result[metric])
+        result[f"{metric}_ci"] = metric_interval(resampled, result[metric], support)
+        result[f"{metric}_ci_reason"] = support.reason
     return {**result, "labels": list(names), "confusion": confusion}
 
 

@@ -27,6 +27,7 @@ from musrep_jax.evaluation.label_sets import (
     find_label_groups,
 )
 from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
+from musrep_jax.evaluation.support import Units, make_units, support_labels, support_mean
 from musrep_jax.runtime.files import to_json_safe
 
 # Enough for the range of random scorers; more take seconds on thousands of tracks.
@@ -42,12 +43,15 @@ class TaggingReport:
     Attributes:
         roc_auc: macro ROC-AUC over the evaluated labels.
         pr_auc: macro average precision over the evaluated labels.
-        roc_auc_ci: 95 % bootstrap interval over tracks; NaN bounds when none was asked for.
+        roc_auc_ci: 95 % bootstrap interval; NaN bounds when none was asked for or `ci_reason` says
+            why there is none.
         pr_auc_ci: as above.
+        ci_reason: a key of `support.REASON_TEXTS`, or None.
         num_tracks: number of tracks.
         num_labels: number of evaluated labels.
         per_label: name -> `roc_auc`, `pr_auc`, `positives`, `f1`, `f1_fitted`, `random_pr_auc` and
-            intervals `roc_auc_ci`, `pr_auc_ci`; all labels, in the order of the output units.
+            intervals `roc_auc_ci`, `pr_auc_ci` with their `ci_reason`; all labels, in the order of
+            the output units.
         skipped_labels: names left out of the means.
         skip_reasons: name -> `no positives` or `no negatives`.
         random: what a random scorer reaches on these tracks, see `chance.evaluate_random_scorer`.
@@ -60,7 +64,8 @@ class TaggingReport:
         duplicate_labels: groups of names whose labels are identical on all tracks.
         merged: macro metrics when each such group counts as one label, None without such groups.
         num_bootstrap: number of resamples.
-        num_track_groups: number of groups that were resampled as a whole, None for tracks.
+        resampled: `groups` or `tracks`: what was resampled as a whole.
+        num_track_groups: number of groups that were resampled, None for tracks.
         seed: of the resamples.
     """
 
@@ -68,6 +73,7 @@ class TaggingReport:
     pr_auc: float
     roc_auc_ci: Interval
     pr_auc_ci: Interval
+    ci_reason: str | None
     num_tracks: int
     num_labels: int
     per_label: Mapping[str, Mapping[str, Any]]
@@ -82,6 +88,7 @@ class TaggingReport:
     duplicate_labels: tuple[tuple[str, ...], ...]
     merged: Mapping[str, Any] | None
     num_bootstrap: int
+    resampled: str
     num_track_groups: int | None
     seed: int
 
@@ -156,6 +163,8 @@ def make_report(
         seed=seed,
         track_groups=track_groups,
     )
+    units = make_units(num_tracks, track_groups)
+    supports = support_labels(is_positive, units)
     f1 = decisions.f1_scores(is_positive, decisions.predict(score_array, threshold))
     f1_per_label = f1.pop("per_label")
     f1_fitted, fitted_per_label = None, np.full(num_classes, np.nan)
@@ -170,8 +179,11 @@ def make_report(
             "roc_auc": point["roc_auc"][i],
             "pr_auc": point["pr_auc"][i],
             "positives": int(num_positives[i]),
-            "roc_auc_ci": metric_interval(resamples.roc_auc[:, i], point["roc_auc"][i]),
-            "pr_auc_ci": metric_interval(_both_defined(resamples, i), point["pr_auc"][i]),
+            "roc_auc_ci": metric_interval(
+                resamples.roc_auc[:, i], point["roc_auc"][i], supports[i]
+            ),
+            "pr_auc_ci": metric_interval(resamples.pr_auc[:, i], point["pr_auc"][i], supports[i]),
+            "ci_reason": supports[i].reason,
             "random_pr_auc": random_pr_auc[i] if is_used[i] else np.nan,
             "f1": f1_per_label[i],
             "f1_fitted": fitted_per_label[i],
@@ -181,13 +193,18 @@ def make_report(
     groups = find_label_groups(is_positive, names) if label_groups is None else label_groups
     columns = {group: _columns(names, members, group) for group, members in groups.items()}
     comparable = score_array if calibration is None else calibrate(score_array, calibration)
-    overall = _macro(point, resamples, is_used)
+
+    def average(chosen: BoolArray) -> dict[str, Any]:
+        return _macro(point, resamples, chosen, is_positive, units)
+
+    overall = average(is_used)
     duplicates = duplicate_labels(is_positive, is_used)
     return TaggingReport(
         roc_auc=overall["roc_auc"],
         pr_auc=overall["pr_auc"],
         roc_auc_ci=overall["roc_auc_ci"],
         pr_auc_ci=overall["pr_auc_ci"],
+        ci_reason=overall["ci_reason"],
         num_tracks=num_tracks,
         num_labels=overall["num_labels"],
         per_label=per_label,
@@ -203,7 +220,7 @@ def make_report(
         f1={**f1, "threshold": threshold},
         f1_fitted=f1_fitted,
         label_groups={
-            group: _macro(point, resamples, is_used & np.isin(np.arange(num_classes), members))
+            group: average(is_used & np.isin(np.arange(num_classes), members))
             for group, members in columns.items()
         },
         single_label={
@@ -220,28 +237,29 @@ def make_report(
         duplicate_labels=tuple(tuple(names[i] for i in members) for members in duplicates),
         merged=_merged(point, is_used, duplicates),
         num_bootstrap=num_bootstrap,
-        num_track_groups=None if track_groups is None else len(np.unique(track_groups)),
+        resampled=units.resampled,
+        num_track_groups=units.count if units.are_groups else None,
         seed=seed,
     )
 
 
 def _macro(
-    point: Mapping[str, FloatArray], resamples: Resamples, is_used: BoolArray
+    point: Mapping[str, FloatArray],
+    resamples: Resamples,
+    is_used: BoolArray,
+    is_positive: BoolArray,
+    units: Units,
 ) -> dict[str, Any]:
     """Returns macro metrics over the chosen labels with their intervals."""
     resampled = dict(
         zip(("roc_auc", "pr_auc"), average_over_labels(resamples, is_used), strict=True)
     )
-    result: dict[str, Any] = {"num_labels": int(is_used.sum())}
+    support = support_mean(is_positive[:, is_used], units)
+    result: dict[str, Any] = {"num_labels": int(is_used.sum()), "ci_reason": support.reason}
     for metric, values in point.items():
         result[metric] = metrics.average_selected(values, is_used)
-        result[f"{metric}_ci"] = metric_interval(resampled[metric], result[metric])
+        result[f"{metric}_ci"] = metric_interval(resampled[metric], result[metric], support)
     return result
-
-
-def _both_defined(resamples: Resamples, column: int) -> FloatArray:
-    """Returns a label's average precisions where its ROC-AUC is defined too."""
-    return np.where(np.isfinite(resamples.roc_auc[:, column]), resamples.pr_auc[:, column], np.nan)
 
 
 def _merged(

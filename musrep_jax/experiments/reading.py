@@ -79,6 +79,8 @@ class TestScores:
         label_names: of the columns.
         labels: uint8 (tracks, classes), what holds.
         scores: float32 (tracks, classes), probabilities.
+        groups: text (tracks,), performer or recording of each track; None in files of versions
+            that did not write them.
     """
 
     __test__ = False  # no test, whatever pytest makes of the name
@@ -88,6 +90,7 @@ class TestScores:
     label_names: tuple[str, ...]
     labels: np.ndarray
     scores: np.ndarray
+    groups: np.ndarray | None = None
 
 
 def read_run(path: str | Path) -> Run:
@@ -146,13 +149,19 @@ def read_scores(run: Run, name: str) -> TestScores:
     try:
         with np.load(file) as stored:
             arrays = {key: stored[key] for key in ("track_ids", "labels", "scores")}
+            groups = stored["groups"] if "groups" in stored.files else None
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
             f"{file} is damaged ({error}): remove result.json beside it, and run the cell again."
         ) from error
     names = tuple(result["per_label"])
     return TestScores(
-        result, tuple(arrays["track_ids"].tolist()), names, arrays["labels"], arrays["scores"]
+        result,
+        tuple(arrays["track_ids"].tolist()),
+        names,
+        arrays["labels"],
+        arrays["scores"],
+        groups,
     )
 
 

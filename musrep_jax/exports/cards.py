@@ -220,6 +220,8 @@ def _results(card: Card) -> str:
     if not rows:
         return ""
     tracks = f" over {test['num_tracks']:,} test tracks" if "num_tracks" in test else ""
+    if test.get("num_track_groups"):
+        tracks += f" in {test['num_track_groups']:,} groups, which are resampled as a whole"
     table = _table(("macro average", "value", "95 % interval"), rows)
     return f"{table}\n\nBootstrap intervals{tracks}."
 

@@ -23,6 +23,7 @@ from musrep_jax.pages import read_static, report_data, report_models, report_tab
 from musrep_jax.pages.markup import Markup, data_block, element, facts, join
 from musrep_jax.pages.report_tracks import PlayableTrack
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.captions import describe_resampled
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.tasks.jobs import title_of, with_display_names
 from musrep_jax.tasks.tagging.reports import notes_on
@@ -206,21 +207,22 @@ def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
         return []
     synthetic = sorted({r["target"] for r in results if r.get("is_synthetic")})
     matrices = report_tables.make_transfer_matrices(results, synthetic)
+    over = describe_resampled(results)
     legend = element(
         "p",
         "Colour: difference to training from scratch on the same tracks, ",
         element("span", "worse", class_="key down-4"),
         " ",
         element("span", "better", class_="key up-4"),
-        ". Small print: the 95 % bootstrap interval over test tracks, then the difference; * p < "
-        "0.05 in every seed.",
+        f". Small print: the 95 % interval over {over}, then the difference; * p < 0.05 in every "
+        "seed.",
         class_="small soft",
     )
     content = [element("div", class_="controls", id="matrix-controls"), matrices, legend]
     sections = [("transfer", "Transfer matrix", join(content))]
     curves = join(
         [
-            element("p", "Lines: mean over seeds; bands: 95 % intervals over test tracks.",
+            element("p", f"Lines: mean over seeds; bands: 95 % intervals over {over}.",
                     class_="small soft"),
             element("div", class_="controls", id="learning-controls"),
             element("div", id="learning", class_="charts"),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from musrep_jax.evaluation.support import REASON_TEXTS
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, MODES
@@ -77,7 +78,7 @@ def make_cell_details(
 
     Returns:
         `name`, `summary` (lines), `numTracks`, `labels` (name, then `LABEL_FIELDS`, then the
-        bounds of both intervals, then why it was left out), `bestStep`, `train` [step, loss,
+        bounds of both intervals, then why some are left out), `bestStep`, `train` [step, loss,
         learning rate] and `validation` [step, loss, ROC-AUC].
     """
     reasons = result.get("skip_reasons") or {}
@@ -88,7 +89,8 @@ def make_cell_details(
             bound for metric in METRIC_TITLES
             for bound in (entry.get(f"{metric}_ci") or (None, None))
         ]  # fmt: skip
-        labels.append([label, *map(rounded, [*values, *intervals]), reasons.get(label)])
+        reason = reasons.get(label) or REASON_TEXTS.get(entry.get("ci_reason") or "")
+        labels.append([label, *map(rounded, [*values, *intervals]), reason])
     curves = {}
     for kind, fields in (("train", ("loss", "learning_rate")), ("validation", ("loss", "roc_auc"))):
         points = [

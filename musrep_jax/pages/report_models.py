@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musrep_jax.pages.markup import Markup, element, table
+from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.model_table import ModelRow, Score, format_costs, make_model_rows
 from musrep_jax.reporting.results import METRIC_TITLES
@@ -13,8 +14,8 @@ from musrep_jax.reporting.tables import EMPTY_CELL, format_number
 Result = Mapping[str, Any]
 
 CAPTION = (
-    "Means over seeds (\u00b1 standard deviation) with 95 % bootstrap intervals over test tracks; "
-    "* worse than the best model (paired bootstrap, p < 0.05, all seeds agree), ** also after "
+    "Means over seeds (\u00b1 standard deviation) with 95 % intervals over {over}; "
+    "* worse than the best model (paired test, p < 0.05, all seeds agree), ** also after "
     "Holm's correction. FLOPs of one forward pass; tracks scored per second; seconds of training "
     "and test."
 )
@@ -59,7 +60,8 @@ def _table(cells: Sequence[Result]) -> Markup:
     lines = [_line(row, bounds) for row in rows]
     heads = [("Model", "text"), *((title, "number") for title in METRIC_TITLES.values())]
     heads += [(title, "number") for title in COSTS]
-    return table(CAPTION, heads, lines, class_="sortable")
+    caption = CAPTION.format(over=captions.describe_resampled(cells))
+    return table(caption, heads, lines, class_="sortable")
 
 
 def _line(row: ModelRow, bounds: Mapping[str, Sequence[float]]) -> list[Any]:

@@ -15,20 +15,19 @@ from musrep_jax.reporting.results import (
     SIGNIFICANCE,
     Summary,
 )
-from musrep_jax.reporting.tables import format_number, format_setting
+from musrep_jax.reporting.tables import format_number, format_reason, format_setting
 
 Result = Mapping[str, Any]
 
 NUM_SHADES = 6
 MIN_COLOR_RANGE = 0.02
 CELLS = (
-    "Brackets: 95 % bootstrap intervals over test tracks. Random: a scorer that knows nothing, on "
-    "the same tracks."
+    "Brackets: 95 % intervals over {over}. Random: a scorer that knows nothing, on the same tracks."
 )
-BEST_CAPTION = " Best: the model with the highest mean over seeds; * p < 0.05, paired bootstrap."
+BEST_CAPTION = " Best: the model with the highest mean over seeds; * p < 0.05, paired test."
 DIFFERENCES_CAPTION = (
-    "Brackets: 95 % intervals of the paired bootstrap over test tracks; p: of no difference, "
-    "* below 0.05, ** also after Holm's correction for all rows."
+    "Brackets: 95 % intervals of the paired test over {over}; p: of no difference, * below 0.05, "
+    "** also after Holm's correction for all rows."
 )
 CONDITION_TITLES = {
     "source": "Source", "mode": "Mode", "model": "Model", "num_train_tracks": "Tracks",
@@ -204,7 +203,8 @@ def make_differences_table(
                     element(
                         "div",
                         draw_interval(difference, ci, ranges[metric]),
-                        format_change(difference, ci),
+                        format_change(difference, ci)
+                        + format_reason(cell["versus_scratch"][metric].get("reason")),
                         class_="with-plot",
                     ),
                     _sortable(difference),
@@ -215,7 +215,8 @@ def make_differences_table(
     heads = conditions.heads
     for title in METRIC_TITLES.values():
         heads += [(f"{title} \u2212 scratch [95 %]", "number"), ("p", "number")]
-    return table(DIFFERENCES_CAPTION, heads, rows, class_="sortable", is_tall=True)
+    caption = DIFFERENCES_CAPTION.format(over=captions.describe_resampled(compared))
+    return table(caption, heads, rows, class_="sortable", is_tall=True)
 
 
 def draw_interval(value: float, ci: tuple[float, float], limit: float) -> Markup | None:
@@ -269,7 +270,9 @@ def make_results_table(results: Sequence[Result], names: Mapping[str | None, str
         row: list[Any] = conditions.cells(cell)
         for metric in METRIC_TITLES:
             value = cells_file.parse_number(cell.get(metric))
-            shown = make_value_markup(value, cells_file.parse_interval(cell.get(f"{metric}_ci")))
+            shown = make_value_markup(
+                value, cells_file.parse_interval(cell.get(f"{metric}_ci")), cell.get("ci_reason")
+            )
             row.append(("failed" if cells_file.is_failed(cell) else shown, _sortable(value)))
         if has_best:
             for metric in METRIC_TITLES:
@@ -302,7 +305,9 @@ def make_results_table(results: Sequence[Result], names: Mapping[str | None, str
         *((title, "number") for title in ("FLOPs / s of audio", "Tracks / s") if has_costs),
         ("Seconds", "number"),
     ]
-    caption = CELLS + (BEST_CAPTION if has_best else "")
+    caption = CELLS.format(over=captions.describe_resampled(listed)) + (
+        BEST_CAPTION if has_best else ""
+    )
     return table(caption, heads, rows, class_="sortable", is_tall=True)
 
 
@@ -361,9 +366,17 @@ class ConditionColumns:
         ]
 
 
-def make_value_markup(value: float, ci: tuple[float, float]) -> Markup:
-    """Returns a value with its interval, the interval in smaller letters."""
+def make_value_markup(value: float, ci: tuple[float, float], reason: str | None = None) -> Markup:
+    """Returns a value with its interval, or why it has none, in smaller letters.
+
+    Args:
+        value: of a metric.
+        ci: its interval; NaN bounds where there is none.
+        reason: a key of `support.REASON_TEXTS`, or None.
+    """
     bounds = None
+    if reason:
+        bounds = element("span", format_reason(reason), class_="interval")
     if math.isfinite(ci[0]):
         bounds = element("span", f" [{ci[0]:.3f}, {ci[1]:.3f}]", class_="interval")
     return join([format_number(value), bounds])

@@ -7,7 +7,8 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.config import ConfigError, split_list
-from musrep_jax.evaluation.comparison import paired_bootstrap
+from musrep_jax.evaluation.comparison import compare_systems
+from musrep_jax.evaluation.support import BY_GROUPS, choose_groups
 from musrep_jax.experiments.experiment import run_jobs
 from musrep_jax.experiments.presentation import Tasks, save_job_figures, write_report
 from musrep_jax.experiments.workdir import Workdir
@@ -68,7 +69,9 @@ def present_comparison(
     compared = [r for r in results if r["target"] == target and r["num_train_tracks"] == size]
     if not compared:
         return
-    differences, is_complete = compare_with_best(compared, folder, config.evaluation.num_bootstrap)
+    differences, is_complete = compare_with_best(
+        compared, folder, config.evaluation.num_bootstrap, config.evaluation.resample
+    )
     compared = [result | differences.get(key_of_result(result), {}) for result in compared]
     others = [r for r in results if r["target"] != target or r["num_train_tracks"] != size]
     folder.write_results([*compared, *others])
@@ -94,14 +97,15 @@ def present_comparison(
 
 
 def compare_with_best(
-    results: Sequence[Result], folder: Workdir, num_resamples: int
+    results: Sequence[Result], folder: Workdir, num_resamples: int, resample: str = BY_GROUPS
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """Returns how far every model lies below the best one, seed by seed, on the same tracks.
 
     Args:
         results: of one data set and one size of the training set.
         folder: with the scores of the test tracks.
-        num_resamples: of the paired bootstrap; 0 compares nothing.
+        num_resamples: swaps of the paired test; 0 compares nothing.
+        resample: `groups` or `tracks`: what is swapped as a whole.
 
     Returns:
         Key -> `versus_best`: metric -> `model` (the best by that metric, mean over seeds),
@@ -125,13 +129,14 @@ def compare_with_best(
             if not np.array_equal(ours["track_ids"], theirs["track_ids"]):
                 is_complete = False
                 continue
-            difference = paired_bootstrap(
+            difference = compare_systems(
                 ours["labels"],
                 ours["scores"],
                 theirs["scores"],
                 num_resamples=num_resamples,
                 seed=result["seed"],
-            ).to_dict()
+                track_groups=choose_groups(ours.get("groups"), resample),
+            ).overall.to_dict()
             for metric in METRIC_TITLES:
                 if best[metric] == model:
                     entries[metric] = {"model": model, **difference[metric]}

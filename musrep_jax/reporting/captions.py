@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.evaluation.support import MIN_EXAMPLES, SMALL_VALIDATION_UNITS
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import MODES, SCRATCH, Cell, Condition, Summary
 
@@ -233,3 +234,67 @@ def has_seeds(summaries: Mapping[Condition, Summary]) -> bool:
         summaries: from `cells.summarize`.
     """
     return any(len(summary.seed_values) > 1 for summary in summaries.values())
+
+
+def describe_resampled(cells: Sequence[Cell]) -> str:
+    """Returns what intervals and tests are over, with the number of groups.
+
+    >>> cell = {"target": "a/lyra", "num_track_groups": 22, "num_tracks": 118, "roc_auc": 0.7}
+    >>> describe_resampled([cell])
+    'whole groups of test tracks (lyra: 22 groups of 118 tracks)'
+
+    Args:
+        cells: of `results.json`.
+    """
+    good = [cell for cell in cells if not cells_file.is_failed(cell)]
+    groups: dict[str, str] = {}
+    for cell in good:
+        count = cell.get("num_track_groups")
+        if count:
+            group = "group" if count == 1 else "groups"
+            groups.setdefault(
+                cell.get("target", ""), f"{count} {group} of {cell['num_tracks']} tracks"
+            )
+    if not groups:
+        return "test tracks"
+    names = cells_file.make_display_names(list(groups))
+    listed = "; ".join(f"{names[target]}: {text}" for target, text in groups.items())
+    is_mixed = any(not cell.get("num_track_groups") for cell in good)
+    rest = ", test tracks one by one elsewhere" if is_mixed else ""
+    return f"whole groups of test tracks ({listed}){rest}"
+
+
+def make_support_notes(cells: Sequence[Cell]) -> list[str]:
+    """Returns sentences on what too few tracks stand behind, none when all is well supported.
+
+    Args:
+        cells: of `results.json`.
+    """
+    notes, small = [], {}
+    compared = [
+        entry
+        for cell in cells
+        for field in ("versus_scratch", "versus_best")
+        for entry in (cell.get(field) or {}).values()
+    ]
+    if any(cell.get("ci_reason") for cell in cells) or any(c.get("reason") for c in compared):
+        notes.append(
+            f"Too few tracks or groups: no label has {MIN_EXAMPLES} test tracks with it and "
+            f"{MIN_EXAMPLES} without it from enough groups, so nothing is bracketed or tested."
+        )
+    for cell in cells:
+        size = cell.get("validation_size") or {}
+        if size.get("is_small"):
+            count = size["num_groups"] or size["num_tracks"]
+            small.setdefault(
+                cell["target"], f"{count} {'groups' if size['num_groups'] else 'tracks'}"
+            )
+    if small:
+        names = cells_file.make_display_names(list(small))
+        listed = "; ".join(f"{names[target]}: {text}" for target, text in small.items())
+        notes.append(
+            f"Small validation sets ({listed}): best weights, thresholds and calibration are "
+            f"chosen on fewer than {SMALL_VALIDATION_UNITS} tracks or groups, or on labels with "
+            f"fewer than {MIN_EXAMPLES} positives, and partly by chance."
+        )
+    return notes

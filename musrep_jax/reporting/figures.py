@@ -202,7 +202,9 @@ def draw_transfer_heat_map(
             captions.make_data_note([*targets, *sources], synthetic),
         )
         spread = (
-            "standard deviation over seeds" if captions.has_seeds(summaries) else "95 % interval"
+            "standard deviation over seeds"
+            if captions.has_seeds(summaries)
+            else f"95 % interval over {captions.describe_resampled(cells)}"
         )
         _footnote(
             figure,
@@ -217,8 +219,8 @@ def learning_curves(
 ) -> Figure:
     """Returns the metric over the number of labelled training tracks: scratch and both transfers.
 
-    One panel per source and target. Bands are 95 % intervals over test
-    tracks, averaged over seeds; dots are single seeds. The dotted line is a random scorer.
+    One panel per source and target. Bands are 95 % intervals over test tracks, or whole groups of
+    them, averaged over seeds; dots are single seeds. The dotted line is a random scorer.
 
     Args:
         cells: of one model; those whose number of training tracks is not known are left out.

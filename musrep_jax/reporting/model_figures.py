@@ -91,7 +91,8 @@ def _draw_metric(panel: Axes, rows: Sequence[ModelRow], cells: Sequence[Cell], m
             )
             continue
         if math.isfinite(score.ci[0]):
-            label = once("95 % interval over test tracks")
+            has_groups = any(cell.get("num_track_groups") for cell in cells)
+            label = once(f"95 % interval over test {'groups' if has_groups else 'tracks'}")
             panel.plot(score.ci, [place] * 2, color=colour, lw=2, alpha=0.55, label=label)
         if len(score.seed_values) > 1:
             look = {"color": "#000000", "marker": ".", "ms": 4, "ls": "", "zorder": 4}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from musrep_jax.evaluation.comparison import apply_holm_correction
+from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, SIGNIFICANCE, Cell
 from musrep_jax.reporting.tables import (
@@ -156,7 +157,7 @@ def format_comparison_table(
         Column("Tracks / s", is_number=True),
         Column("Seconds", is_number=True),
     ]
-    text = [format_table(columns, lines, style), "", *_legend(rows, has_seeds), *notes]
+    text = [format_table(columns, lines, style), "", *_legend(rows, cells, has_seeds), *notes]
     text += [f"Failed ({number}) {sentence}" for number, sentence in enumerate(errors, start=1)]
     return join_paragraphs(text, style)
 
@@ -250,15 +251,16 @@ def _format_score(score: Score) -> str:
     return f"{format_number(score.value)}{spread}{bounds}{' ' + score.mark if score.mark else ''}"
 
 
-def _legend(rows: Sequence[ModelRow], has_seeds: bool) -> list[str]:
+def _legend(rows: Sequence[ModelRow], cells: Sequence[Cell], has_seeds: bool) -> list[str]:
     """Returns the sentences under the table."""
     lines = [
-        "Brackets: 95 % bootstrap intervals over test tracks; of the random scorer, its range."
+        f"Brackets: 95 % intervals over {captions.describe_resampled(cells)}; of the random "
+        "scorer, its range."
     ]
     if any(math.isfinite(s.p_value) for row in rows for s in row.scores.values()):
         lines.append(
-            "* worse than the best model of the column (paired bootstrap over test tracks, "
-            "p < 0.05); ** also after Holm's correction for all models."
+            "* worse than the best model of the column (paired test, p < 0.05); ** also after "
+            "Holm's correction for all models."
         )
     if has_seeds:
         lines.append(

@@ -129,7 +129,8 @@ def draw_per_label_bars(
         panel.set_xlim(0, 1)
         panel.grid(axis="x", alpha=0.3)
         panel.set_axisbelow(True)
-        panel.set_xlabel(f"{METRIC_TITLES[metric]}, with 95 % interval over tracks")
+        over = "groups of tracks" if report.get("num_track_groups") else "tracks"
+        panel.set_xlabel(f"{METRIC_TITLES[metric]}, with 95 % interval over {over}")
         handles, labels = panel.get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside lower center")

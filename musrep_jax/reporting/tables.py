@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.evaluation.support import REASON_TEXTS
+from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
 
@@ -150,7 +152,11 @@ def make_per_label_table(
             row += [reasons.get(name, "not evaluated"), *[EMPTY_CELL] * 4]
         else:
             row += [
-                format_value(cells_file.parse_number(entry.get(m)), entry.get(f"{m}_ci"))
+                format_value(
+                    cells_file.parse_number(entry.get(m)),
+                    entry.get(f"{m}_ci"),
+                    entry.get("ci_reason"),
+                )
                 for m in METRIC_TITLES
             ]
             row += [format_number(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
@@ -177,10 +183,13 @@ def format_report_summary(report: Mapping[str, Any]) -> str:
         metrics of label groups, and which labels were left out.
     """
     random = report.get("random") or {}
-    lines = [f"{report['num_tracks']} tracks, {report['num_labels']} labels evaluated"]
+    groups = f" in {report['num_track_groups']} groups" if report.get("num_track_groups") else ""
+    lines = [f"{report['num_tracks']} tracks{groups}, {report['num_labels']} labels evaluated"]
     for metric, title in METRIC_TITLES.items():
         value = format_value(
-            cells_file.parse_number(report.get(metric)), report.get(f"{metric}_ci")
+            cells_file.parse_number(report.get(metric)),
+            report.get(f"{metric}_ci"),
+            report.get("ci_reason"),
         )
         lines.append(f"{title} {value}, random {format_number(random.get(metric))}")
     for field in ("f1", "f1_fitted"):
@@ -190,7 +199,11 @@ def format_report_summary(report: Mapping[str, Any]) -> str:
             where = f"{f1['threshold']:g}" if "threshold" in f1 else "thresholds of validation data"
             lines.append(f"F1 at {where}: {values}")
     for name, entry in (report.get("single_label") or {}).items():
-        balanced = format_value(entry["balanced_accuracy"], entry.get("balanced_accuracy_ci"))
+        balanced = format_value(
+            entry["balanced_accuracy"],
+            entry.get("balanced_accuracy_ci"),
+            entry.get("balanced_accuracy_ci_reason"),
+        )
         lines.append(
             f"balanced accuracy over {name} {balanced}, "
             f"chance {format_number(entry['chance_balanced_accuracy'])}"
@@ -257,18 +270,33 @@ def format_setting(cell: Cell, setting: str) -> str:
     return cells_file.format_study_value(study[setting]) if setting in study else EMPTY_CELL
 
 
-def format_value(value: float, interval: Any) -> str:
-    """Returns a metric with its interval where it is known.
+def format_value(value: float, interval: Any, reason: str | None = None) -> str:
+    """Returns a metric with its interval where it is known, or why there is none.
 
     >>> format_value(0.5, [0.25, 0.75]), format_value(0.5, None)
     ('0.500 [0.250, 0.750]', '0.500')
+    >>> format_value(1.0, None, "too_few_positives")
+    '1.000 (too few tracks)'
 
     Args:
         value: NaN where it is not defined.
         interval: two numbers or None, or None.
+        reason: a key of `support.REASON_TEXTS`, or None.
     """
     low, high = cells_file.parse_interval(interval)
-    return format_number(value) + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+    if math.isfinite(low):
+        return f"{format_number(value)} [{low:.3f}, {high:.3f}]"
+    return format_number(value) + format_reason(reason)
+
+
+def format_reason(reason: str | None) -> str:
+    """Returns why something has no interval, in brackets; nothing for None or NaN.
+
+    Args:
+        reason: a key of `support.REASON_TEXTS`, or None.
+    """
+    text = REASON_TEXTS.get(reason or "")
+    return f" ({text})" if text else ""
 
 
 def _format_change(cell: Cell, metric: str, mark: str) -> str:
@@ -276,7 +304,9 @@ def _format_change(cell: Cell, metric: str, mark: str) -> str:
     difference, (low, high), _ = cells_file.versus_scratch(cell, metric)
     if math.isnan(difference):
         return EMPTY_CELL
-    bounds = "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
+    bounds = f" [{low:+.3f}, {high:+.3f}]"
+    if math.isnan(low):
+        bounds = format_reason(cell["versus_scratch"][metric].get("reason"))
     return f"{difference:+.3f}{bounds}{' ' + mark if mark else ''}"
 
 
@@ -297,11 +327,11 @@ def _format_means(group: Sequence[Summary]) -> list[str]:
 
 def _legend(listed: Sequence[Cell], has_seeds: bool, notes: Sequence[str]) -> list[str]:
     """Returns the sentences under a results table."""
-    lines = ["Brackets: 95 % bootstrap intervals over test tracks."]
+    lines = [f"Brackets: 95 % intervals over {captions.describe_resampled(listed)}."]
     if any(cell.get("versus_scratch") for cell in listed):
         lines.append(
-            "* differs from scratch (paired bootstrap, p < 0.05); ** also after Holm's correction "
-            "for all rows."
+            "* differs from scratch (paired test, p < 0.05); ** also after Holm's correction for "
+            "all rows."
         )
     if has_seeds:
         lines.append("± is the standard deviation over seeds.")

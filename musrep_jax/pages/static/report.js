@@ -139,11 +139,13 @@
       return cellOf;
     };
     const digits = (value) => (value === null ? "-" : value.toFixed(3));
-    const measured = (value, low, high) => {
+    const measured = (value, low, high, why) => {
       const field = number(value, digits(value));
       if (low !== null) {
         const bounds = ` [${low.toFixed(3)}, ${high.toFixed(3)}]`;
         field.append(make("span", { className: "interval" }, bounds));
+      } else if (value !== null && why) {
+        field.append(make("span", { className: "interval" }, ` (${why})`));
       }
       return field;
     };
@@ -151,8 +153,8 @@
       [name, positives, roc, pr, random, f1, f1Fitted, rocLow, rocHigh, prLow, prHigh, reason],
     ) => make(
       "tr", {}, make("th", { scope: "row" }, name), number(positives, String(positives)),
-      roc === null ? number(null, reason || "not evaluated") : measured(roc, rocLow, rocHigh),
-      measured(roc === null ? null : pr, prLow, prHigh),
+      roc === null ? number(null, reason || "not evaluated") : measured(roc, rocLow, rocHigh, reason),
+      measured(roc === null ? null : pr, prLow, prHigh, reason),
       ...[random, f1, f1Fitted].map((value) => number(value, digits(value))),
     ));
     const table = make(

@@ -7,6 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from musrep_jax.evaluation.support import describe_validation
 from musrep_jax.evaluation.tagging import TaggingReport
 from musrep_jax.inference.tagger import make_card
 from musrep_jax.reporting.results import METRIC_TITLES, parse_number
@@ -57,7 +58,7 @@ def make_model_card(
         settings: of the job.
     """
     summary = report.to_dict()
-    shown = {name: summary[name] for name in ("roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci")}
+    fields = "roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci", "num_tracks", "num_track_groups"
     return make_card(
         objective.model,
         name=job["model"],
@@ -70,7 +71,7 @@ def make_model_card(
             "best_step": best_step,
             "loss": settings.train.loss,
         },
-        metrics={"test": {**shown, "num_tracks": summary["num_tracks"]}},
+        metrics={"test": {name: summary[name] for name in fields}},
         versions=run_record(),
         aggregate=settings.evaluation.aggregate,
         output=binding.output_of(settings.train.loss),
@@ -102,5 +103,8 @@ def describe_training(
             "num_steps": int(fit.state.step),
             "stopped_early": fit.stopped_early,
             "validation": fit.best_metrics,
+            "validation_size": describe_validation(
+                objective.validation.tracks.label_matrix, objective.validation.tracks.groups
+            ),
         }
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ml_collections
 
-from musrep_jax.reporting import figures, run_figures, tables
+from musrep_jax.reporting import captions, figures, run_figures, tables
 from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.tasks.jobs import title_of, with_display_names
 from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
@@ -102,4 +102,4 @@ def notes_on(results: Sequence[Result], config: ml_collections.ConfigDict) -> li
         notes.append(f"Not the published size: {'; '.join(sorted(sizes))}{hint}.")
     if any(result.get("skipped_labels") for result in results):
         notes.append("Labels that could not be ranked are left out of the means and listed below.")
-    return notes
+    return notes + captions.make_support_notes(results)

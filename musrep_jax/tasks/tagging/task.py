@@ -13,6 +13,7 @@ from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.decisions import fit_thresholds
+from musrep_jax.evaluation.support import RESAMPLE_BY, choose_groups
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.models import model_class, model_settings
@@ -81,6 +82,7 @@ class TaggingTask(Task):
         model_class(job["model"])
         settings = super().make_settings(config, job)
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
+        choose(settings.evaluation.resample, RESAMPLE_BY, "evaluation.resample")
         if any(setting.startswith("model.") for setting in job.study):
             check_model(settings, job)
         return settings
@@ -187,6 +189,7 @@ class TaggingTask(Task):
             names,
             num_bootstrap=settings.evaluation.num_bootstrap,
             seed=job.seed,
+            track_groups=choose_groups(test.tracks.groups, settings.evaluation.resample),
             threshold=settings.evaluation.threshold,
             fitted_thresholds=fit_thresholds(truth, guesses, default=settings.evaluation.threshold),
             calibration=fitted,
@@ -209,6 +212,7 @@ class TaggingTask(Task):
                     "track_ids": np.array(list(test.tracks.track_ids)),
                     "labels": labels.astype(np.uint8),
                     "scores": scores.astype(np.float32),
+                    "groups": np.array(list(test.tracks.groups), str),
                 },
                 **({} if filters is None else {FILTERS: filters}),
             },
@@ -219,7 +223,9 @@ class TaggingTask(Task):
         self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
     ) -> dict[Job, dict[str, Any]]:
         """See `Task.compare`: transfers with the training from scratch on the same tracks."""
-        return compare_with_scratch(jobs, records, config.evaluation.num_bootstrap)
+        return compare_with_scratch(
+            jobs, records, config.evaluation.num_bootstrap, config.evaluation.resample
+        )
 
     def list_figures(self, result: Result, folder: Path) -> list[JobFigure]:
         """See `Task.list_figures`."""
