@@ -224,7 +224,16 @@ def test_accuracy_needs_one_label_per_track():
 
 @pytest.mark.parametrize(
     "name",
-    ["aggregation", "chance", "comparison", "decisions", "label_sets", "metrics", "tagging"],
+    [
+        "aggregation",
+        "chance",
+        "comparison",
+        "decisions",
+        "label_sets",
+        "metrics",
+        "support",
+        "swapping",
+    ],
 )
 def test_examples_in_docstrings(name):
     result = doctest.testmod(importlib.import_module(f"musrep_jax.evaluation.{name}"))
