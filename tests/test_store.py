@@ -250,7 +250,7 @@ def test_equally_probable_tags_keep_the_order_of_the_labels():
     scores = [0.25 if number % 3 else 0.5 for number in range(40)]
     expected = [f"label {n:02d}" for n in range(40) if n % 3 == 0]
     expected += [f"label {n:02d}" for n in range(40) if n % 3]
-    shown = format_row(tags, scores, 20).split(", ")
+    shown = format_row(tags, scores, 20, False).split(", ")
     assert [text.rsplit(" ", 1)[0] for text in shown] == expected[:20]
 
 
