@@ -9,10 +9,12 @@ import soundfile
 from damaged_audio import make_music
 from encoded_audio import encode_all
 
+from musrep_jax.data.audio.containers import read_container
 from musrep_jax.data.audio.decoders import decode_files
 from musrep_jax.data.audio.reading import AudioError, measure_length, read_audio, resample
 from musrep_jax.data.doctor.findings import judge
 from musrep_jax.data.doctor.measurements import measure_file
+from tfds_builders.audio_folder.audio_folder_dataset_builder import Recording, RecordingDecoder
 
 RATE, MODEL_RATE = 44100, 16000
 BITS = ("-b:a", "192k")
@@ -114,6 +116,8 @@ def test_every_codec_gives_the_recording_on_every_path(name, music):
     at_model_rate, _ = read_audio(path, sample_rate=MODEL_RATE)
     excerpt, _ = read_audio(path, sample_rate=MODEL_RATE, start=20000, num_frames=8000)
     np.testing.assert_allclose(excerpt, at_model_rate[20000:28000], atol=2e-3)
+    built = RecordingDecoder(folder, MODEL_RATE)(Recording(name))
+    np.testing.assert_array_equal(built.audio, at_model_rate)
     told = measure_length(path)
     assert told is None or told == pytest.approx(len(clip) / RATE, abs=SECONDS_OF_PADDING)
     facts = measure_file(path)
@@ -154,6 +158,8 @@ def test_half_of_a_file_is_refused_by_what_its_container_says(music, tmp_path):
         half.write_bytes(content[: len(content) // 2 + 3])
         with pytest.raises(AudioError, match=r"cannot be .*(truncated|damaged)"):
             read_audio(half)
+        built = RecordingDecoder(tmp_path, MODEL_RATE)(Recording(name))
+        assert "truncated" in built.reason or "damaged" in built.reason
         assert {"truncated", "damaged"} & {f.kind for f in judge(name, measure_file(half))}, name
     for file in decode_files(halves.values(), MODEL_RATE, 2):
         with pytest.raises(AudioError, match=r"cannot be .*(truncated|damaged)"):
@@ -179,6 +185,34 @@ def test_without_ffmpeg_one_sentence_names_format_and_extra(music):
         facts = measure_file(folder / name)
         assert [finding.kind for finding in judge(name, facts)] == ["not_decoded"]
     check_sound("mp3.mp3", read_audio(folder / "mp3.mp3")[0], clip)
+
+
+@pytest.mark.parametrize("filling", ["zeros", "noise"])
+@pytest.mark.parametrize(
+    "name", ["aac.m4a", "adts.aac", "ac3.ac3", "wavpack.wv", "opus.mka", "wma.wma", "mp3.mp3"]
+)
+def test_what_shrinks_beside_its_own_length_is_refused(name, filling, music):
+    folder, _ = music
+    content = np.frombuffer((folder / name).read_bytes(), np.uint8).copy()
+    damaged = content[len(content) // 5 : -len(content) // 5]
+    damaged[:] = np.random.default_rng(0).integers(0, 256, len(damaged)) * (filling == "noise")
+    with pytest.raises(AudioError, match="cannot be") as caught:
+        read_audio(content.tobytes(), name=name)
+    assert "0x" not in str(caught.value)
+
+
+def test_chance_is_no_recording():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        content = rng.integers(0, 256, rng.integers(10, 60_000), dtype=np.uint8).tobytes()
+        with pytest.raises(AudioError, match="cannot be"):
+            read_audio(content)
+    # One frame header behind junk is chance, two that follow one another are not.
+    frame = b"\xff\xfb\x90\x00" + bytes(413)
+    junk = bytes(rng.integers(1, 255, 500, dtype=np.uint8))
+    assert read_container(junk + frame).format == ""
+    assert read_container(junk + frame + junk).format == ""
+    assert read_container(junk + 3 * frame).format == "mpeg"
 
 
 PLAYLISTS = {

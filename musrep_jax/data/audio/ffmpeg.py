@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
@@ -23,6 +24,7 @@ from musrep_jax.data.audio.formats import DEMUXERS
 FFMPEG_ADVICE = 'pip install "musrep_jax[ffmpeg]", or put an ffmpeg program on the PATH'
 _AU_HEADER = ">4s5I"
 _SECONDS_TO_END = 5
+_PREFIXES = re.compile(r"^(\[[^\]]*\] *)+")
 
 
 def find_ffmpeg() -> str | None:
@@ -170,5 +172,6 @@ class FfmpegFile:
             code = "none"
         self._errors.seek(0)
         said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        why = said[-1].strip().rstrip(".") if said else f"exit status {code}"
+        # The first line names the cause; before it stand the part of ffmpeg and an address.
+        why = _PREFIXES.sub("", said[0]).strip().rstrip(".") if said else f"exit status {code}"
         return AudioError(self._name, f"cannot be read: ffmpeg cannot decode it ({why}).")
