@@ -7,7 +7,6 @@ left out. On a CPU with `--threads` every job has cores of its own, and nobody w
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -16,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+
+import filelock
 
 POLL_SECONDS = 0.1
 
@@ -31,8 +32,7 @@ def wait_for_turn(folder: str) -> Iterator[None]:
     (job / "ready").touch()
     while not (job.parent / "start").exists():
         time.sleep(POLL_SECONDS)
-    with (job.parent / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with filelock.FileLock(job.parent / "lock"):
         yield
 
 

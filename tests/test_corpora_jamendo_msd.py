@@ -150,6 +150,27 @@ def test_low_quality_audio_is_used_where_there_is_no_other(tmp_path):
     assert index_audio(tmp_path / "nowhere") == {}
 
 
+def test_an_index_takes_what_every_folder_gives(tmp_path):
+    """Any suffix of audio, and folders that are links; nothing hidden or thrown away."""
+    real, audio = tmp_path / "real", tmp_path / "corpus" / "audio"
+    for name in (
+        "1.aiff",
+        "2.WAV",
+        "._2.wav",
+        ".hidden/3.wav",
+        ".Trashes/4.wav",
+        "$RECYCLE.BIN/5.wav",
+    ):
+        (real / name).parent.mkdir(parents=True, exist_ok=True)
+        (real / name).touch()
+    (real / "notes.txt").touch()
+    (real / "circle").symlink_to(real, target_is_directory=True)
+    audio.mkdir(parents=True)
+    (audio / "linked").symlink_to(real, target_is_directory=True)
+    found = index_audio(tmp_path / "corpus")
+    assert found == {"1": "audio/linked/1.aiff", "2": "audio/linked/2.WAV"}
+
+
 def test_a_cut_and_a_missing_track_are_refused(jamendo, capfd):
     data_dir, folder = jamendo
     cut, missing, *_ = [t for t in jamendo_builder(data_dir).tracks if t.split == "train"]
