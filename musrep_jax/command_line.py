@@ -17,6 +17,8 @@ from musrep_jax.runtime import distributed
 from musrep_jax.runtime.compilation_cache import enable_compilation_cache
 from musrep_jax.runtime.heap import retain_freed_memory
 from musrep_jax.runtime.signals import exit_code, stopped_by_signals
+from musrep_jax.schema.checks import check_config, check_jobs
+from musrep_jax.schema.names import check_names
 from musrep_jax.training.logs import lasting_output
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -42,11 +44,14 @@ def _main(argv: Sequence[str]) -> int:
     try:
         with stopped_by_signals(), distributed.leaving():
             config, workdir = parse_command_line(argv)
+            check_config(config)
+            check_names(config)
             num_processes = distributed.start(config.distributed)
             enable_compilation_cache(Path(config.data.data_dir or default_data_dir()))
             configure_cpu_devices(config, num_processes)
             check_processes(config, workdir)
             distributed.connect_devices()
+            check_jobs(config)
             return load_recipe(config.recipe)(config, workdir or get_default_workdir(argv))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -183,6 +183,10 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
             overrides.setdefault(section, {})[key] = value
     if cells.value and merge.value:
         raise ConfigError("--cells runs cells and --merge runs none: give one of them.")
+    # A folder of one's own is an audio folder, unless another data set was named beside it.
+    own = overrides.get("data", {})
+    if own.get("path") and "name" not in own:
+        config.data.name = own["name"] = "audio_folder"
     with config.unlocked():
         config.overrides = ml_collections.ConfigDict(overrides)
         config.cells, config.merge = cells.value, merge.value

@@ -191,17 +191,20 @@ def test_running_backbone_and_cached_embeddings_train_the_same_layer(done, data_
         assert np.array_equal(source[name], target[name]) != name.startswith("params/head/"), name
 
 
-def test_a_missing_data_set_fails_its_cells_and_not_the_run(done, data_dir, tmp_path, capsys):
-    workdir = tmp_path / "w"
+def test_a_broken_data_set_fails_its_cells_and_not_the_run(done, data_dir, tmp_path, capsys):
+    workdir, folder = tmp_path / "w", tmp_path / "broken"
+    folder.mkdir()
+    (folder / "labels.tsv").write_text("path\tlabels\na.wav\tney\n", encoding="utf-8")
+    (folder / "a.wav").write_bytes(b"no audio")
     code = run(
         workdir,
         data_dir,
-        f"--config.target=audio_folder:{tmp_path}/nothing,{MAKAM}",
+        f"--config.target=audio_folder:{folder},{MAKAM}",
         "--config.transfer.modes=scratch",
     )
     assert code == 1
-    failed = cell_of(workdir, "scratch", target=f"audio_folder:{tmp_path}/nothing")
-    assert "nothing" in failed["error"]
+    failed = cell_of(workdir, "scratch", target=f"audio_folder:{folder}")
+    assert str(folder) in failed["error"] or "broken" in failed["error"]
     assert failed["roc_auc"] is None
     assert cell_of(workdir, "scratch", target=MAKAM)["error"] is None
     assert "1 of 2 cells failed" in capsys.readouterr().err

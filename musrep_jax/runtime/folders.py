@@ -1,6 +1,9 @@
 """Folders that come to be whole or not at all, such as those of exports."""
 
 import contextlib
+import os
+import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +76,38 @@ def replace_folder(path: Path) -> Iterator[Path]:
             replaced.rename(path)
         remove(temporary)
         remove(replaced)
+
+
+@contextlib.contextmanager
+def plain_path(path: Path, error_type: type[ValueError]) -> Iterator[Path]:
+    """Yields a path of a folder that libraries can take for a pattern without finding another.
+
+    The array storage looks for its own parts by a pattern made of the whole path: below
+    `Album [1999]` or a name with a backslash it finds none, and what it writes cannot be read.
+
+    Args:
+        path: of a folder that is there.
+        error_type: of what is raised where no other path can be had.
+
+    Raises:
+        ValueError: of type `error_type`, if the system makes no symbolic links.
+    """
+    special = r"[\[\]*?]" if os.name == "nt" else r"[\[\]*?\\]"
+    if not re.search(special, str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="musrep-") as folder:
+        link = Path(folder) / "folder"
+        try:
+            if re.search(special, folder):
+                raise OSError(f"{folder} is such a path too")
+            link.symlink_to(path, target_is_directory=True)
+        except OSError as error:
+            raise error_type(
+                f"{path} has one of the characters [ ] * ? \\ in its name, with which arrays "
+                f"cannot be stored here ({error}): choose another folder."
+            ) from error
+        yield link
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -6,13 +6,12 @@ is enough to go on exactly. An export is a directory `params/` (arrays), `tagger
 `README.md` (the same for people) and `SHA256SUMS`; `sha256sum -c SHA256SUMS` checks it without this
 library.
 
-Orbax notices a truncated file but not a flipped bit: hence the sums here. It measures how long a
-save takes by the clock on the wall, which may jump ahead: hence no limit worth the name.
+Orbax notices a truncated file but not a flipped bit: hence the sums here.
 """
 
+import contextlib
 import dataclasses
 import json
-import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
 from musrep_jax.runtime.closing import Closing
-from musrep_jax.runtime.folders import whole_folder
+from musrep_jax.runtime.folders import plain_path, whole_folder
 from musrep_jax.runtime.integrity import (
     SUMS_FILE,
     describe_difference,
@@ -33,6 +32,12 @@ from musrep_jax.runtime.integrity import (
     find_damage,
     one_sentence,
     write_sums,
+)
+from musrep_jax.training.array_files import (
+    ORBAX_ERRORS,
+    read_arrays,
+    without_limit,
+    write_arrays,
 )
 from musrep_jax.training.loop import Restored
 from musrep_jax.training.packing import Entry, index_of, pack, to_read, unpack
@@ -46,13 +51,11 @@ CARD_FILE = "tagger.json"
 PARAMS_FOLDER = "params"
 README_FILE = "README.md"
 
-_ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError)
 _SEALED_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """Orbax writes the time of the commit into them."""
 _FROM_FILE_MANAGERS = (".DS_Store", "Thumbs.db")
 _CHUNK_BYTES = 64 * 2**20
 """Of an array, written and compressed beside one another."""
-_NO_LIMIT_SECONDS = 10 * 365 * 24 * 3600
 
 
 class CheckpointError(ValueError):
@@ -61,41 +64,6 @@ class CheckpointError(ValueError):
 
 class ExportError(ValueError):
     """An exported model cannot be written, is not complete, or is damaged."""
-
-
-def _is_not_from_orbax(record: logging.LogRecord) -> bool:
-    """Returns whether a log record is somebody else's: orbax's errors reach us as exceptions."""
-    return "orbax" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_is_not_from_orbax)
-
-
-def _exports() -> ocp.StandardCheckpointer:
-    """Returns what reads and writes exports: this process alone, whatever others do meanwhile."""
-    process = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"p{process}"
-    )
-    return ocp.StandardCheckpointer(async_options=_without_limit(), multiprocessing_options=options)
-
-
-def _without_limit(**options: Any) -> ocp.options.AsyncOptions:
-    """Returns options of saves that the clock on the wall does not break off."""
-    return ocp.options.AsyncOptions(
-        timeout_secs=_NO_LIMIT_SECONDS,
-        # Otherwise a save waits for its folders, five minutes by that clock.
-        create_directories_asynchronously=False,
-        **options,
-    )
-
-
-def _place_like(metadata: PyTree) -> PyTree:
-    """Returns abstract arrays like those stored, on this machine's first device."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), metadata
-    )
 
 
 def _is_export(path: Path) -> bool:
@@ -133,9 +101,8 @@ def save_export(
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
         if readme:
             (folder / README_FILE).write_text(readme, encoding="utf-8")
-        with _exports() as checkpointer:
-            checkpointer.save(folder / PARAMS_FOLDER, variables)
-            checkpointer.wait_until_finished()
+        with plain_path(folder, ExportError) as plain:
+            write_arrays(plain / PARAMS_FOLDER, variables)
         write_sums(folder, without=(README_FILE,))
     return path
 
@@ -162,20 +129,54 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     damage = find_damage(path, listed=[CARD_FILE, *(f"{PARAMS_FOLDER}/{name}" for name in names)])
     if damage is not None:
         raise ExportError(f"The export {path} is damaged: {damage}; copy it again or export again.")
-    card = json.loads((path / CARD_FILE).read_text(encoding="utf-8"))
-    written_format = card.pop("format")
+    card = read_card(path)
+    try:
+        with plain_path(path, ExportError) as plain:
+            return read_arrays(plain / PARAMS_FOLDER), card
+    except ORBAX_ERRORS as error:
+        raise ExportError(f"The arrays of {path} cannot be read: {error}") from error
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """Returns the card of an exported model; its arrays are not looked at.
+
+    Args:
+        path: directory written by `save_export`.
+
+    Raises:
+        ExportError: when there is none, it is no JSON object, or of a later format.
+    """
+    file = Path(path).absolute() / CARD_FILE
+    if not file.is_file():
+        raise ExportError(f"There is no exported model at {file.parent} (no {CARD_FILE}).")
+    card = read_json_object(file)
+    written_format = card.pop("format", None)
     if written_format != EXPORT_FORMAT:
         raise ExportError(
-            f"The export {path} has format {written_format}, but this version reads format "
-            f"{EXPORT_FORMAT}; use the version that wrote it, or a newer one."
+            f"The export {file.parent} has format {written_format!r}, but this version reads "
+            f"format {EXPORT_FORMAT}; use the version that wrote it, or a newer one."
         )
+    return card
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file of an export.
+
+    Args:
+        file: path of it.
+
+    Raises:
+        ExportError: when it holds something else.
+    """
     try:
-        with _exports() as checkpointer:
-            stored = checkpointer.metadata(path / PARAMS_FOLDER).item_metadata.tree
-            variables = checkpointer.restore(path / PARAMS_FOLDER, _place_like(stored))
-    except _ORBAX_ERRORS as error:
-        raise ExportError(f"The arrays of {path} cannot be read: {error}") from error
-    return variables, card
+        found = json.loads(file.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{file} is no JSON ({error}); export the model again.") from error
+    if not isinstance(found, dict):
+        raise ExportError(
+            f"{file} holds a JSON {type(found).__name__} and no object; export the model again."
+        )
+    return found
 
 
 class TrainCheckpoints(Closing):
@@ -194,14 +195,21 @@ class TrainCheckpoints(Closing):
         self.directory = Path(directory).absolute()
         self._identity = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **identity}))
         self._saving: int | None = None
+        self._stack = contextlib.ExitStack()
         with one_sentence(CheckpointError, f"opening the checkpoints {self.directory}"):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._notes = self._tidy()
+            plain = self._stack.enter_context(plain_path(self.directory, CheckpointError))
+            if plain != self.directory and jax.process_count() > 1:
+                raise CheckpointError(
+                    f"{self.directory} has one of the characters [ ] * ? \\ in its name, with "
+                    "which several processes cannot store arrays: choose another folder."
+                )
             self._manager = ocp.CheckpointManager(
-                self.directory,
+                plain,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=preservation_policy.LatestN(NUM_KEPT),
-                    async_options=_without_limit(post_finalization_callback=self._seal),
+                    async_options=without_limit(post_finalization_callback=self._seal),
                 ),
             )
 
@@ -354,6 +362,7 @@ class TrainCheckpoints(Closing):
             self.wait()
         finally:
             self._manager.close()
+            self._stack.close()
 
 
 def _synchronize(moment: str) -> None:

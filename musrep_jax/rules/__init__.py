@@ -1,0 +1,1 @@
+"""What values may be, as tests and in words: for configs, model cards and stores."""

@@ -1,0 +1,133 @@
+"""One rule for every field of the configs.
+
+Bounds keep out what cannot be meant (a batch of nothing, a rate of NaN, a dropout of 1.5), and what
+no machine holds. Whether the values fit together is `musrep_jax.schema.checks`'s affair.
+"""
+
+from musrep_jax.data.datasets import DATASETS
+from musrep_jax.evaluation.aggregation import AGGREGATIONS
+from musrep_jax.models import ALIASES, MODELS
+from musrep_jax.recipes import RECIPES
+from musrep_jax.rules.kinds import (
+    Rule,
+    any_text,
+    choice,
+    flag,
+    list_of_text,
+    names,
+    numerals,
+    optional,
+    real,
+    sequence,
+    text,
+    whole,
+)
+from musrep_jax.rules.model_settings import MODEL_FIELDS, RATE, SIZE
+from musrep_jax.tasks import TASKS
+from musrep_jax.tasks.binding import BATCH_NORM, LOSSES
+from musrep_jax.tasks.scoring import SELECTABLE
+from musrep_jax.tasks.settings import SIZES
+from musrep_jax.tasks.tagging.matrix import MODES
+from musrep_jax.training.descent import UNITS
+from musrep_jax.training.optim import OPTIMIZERS
+
+MANY = 10**9
+"""Steps, bytes, tracks: more than anybody has."""
+
+MODEL_NAMES = (*MODELS, *ALIASES)
+
+_COUNT = whole(1, MANY)
+_LEARNING_RATE = real(0, 100, above=True)
+_WEIGHT_DECAY = real(0, 100)
+
+OPTIMIZER_FIELDS: dict[str, Rule] = {
+    "learning_rate": _LEARNING_RATE,
+    "weight_decay": _WEIGHT_DECAY,
+    "clip_norm": real(0, 1e6),
+    "betas": sequence(RATE, 2),
+    "eps": real(0, 1, above=True),
+    "momentum": RATE,
+    "nesterov": flag(),
+    "step_decay": real(0, 100),
+    "drop_factor": real(0, 1, above=True, below=True),
+    "drop_after": _COUNT,
+    "num_drops": whole(0, 1_000),
+    "reload_best": flag(),
+    "switch_at": sequence(real(0, 10**8, above=True)),
+    "switch_unit": choice(UNITS),
+    "sgd_learning_rates": sequence(_LEARNING_RATE),
+    "sgd_weight_decay": _WEIGHT_DECAY,
+    "warmup_steps": whole(0, MANY),
+    "decay_factor": real(0, 1, above=True),
+    "decay_from_epoch": whole(0, MANY),
+    "dip_every": _COUNT,
+    "dip_until": _COUNT,
+}
+
+FIELDS: dict[str, Rule] = {
+    "recipe": choice(sorted(RECIPES)),
+    "task": choice(sorted(TASKS)),
+    "seeds": numerals(0, 2**31 - 1),
+    "study": any_text(),
+    "source": any_text(),
+    "target": list_of_text(),
+    "num_train_tracks": numerals(1, MANY, "all"),
+    **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},
+    "model.name": names(MODEL_NAMES),
+    "model.size": choice(SIZES),
+    **{f"optimizer.{name}": optional(rule) for name, rule in OPTIMIZER_FIELDS.items()},
+    "optimizer.name": choice(tuple(OPTIMIZERS)),
+    "train.batch_size": SIZE,
+    "train.num_steps": optional(_COUNT),
+    "train.num_epochs": optional(whole(1, 10**6)),
+    "train.evaluate_every_steps": optional(_COUNT),
+    "train.evaluate_every_epochs": optional(whole(1, 10**6)),
+    "train.patience": optional(_COUNT),
+    "train.loss": choice(sorted(LOSSES)),
+    "train.select_by": choice(sorted(SELECTABLE)),
+    "train.reload_best_at_switch": flag(),
+    "train.checkpoint": flag(),
+    "train.checkpoint_every_minutes": real(0, 1e6),
+    "train.max_seconds": optional(real(0, 1e6, above=True)),
+    "train.num_devices": optional(SIZE),
+    "train.num_cpu_devices": whole(1, 1_024),
+    "train.num_microbatches": SIZE,
+    "train.shard_params_over": optional(whole(0, 2**62)),
+    "train.log_every_steps": _COUNT,
+    "train.trace": flag(),
+    "distributed.coordinator": optional(text()),
+    "distributed.num_processes": optional(SIZE),
+    "distributed.process_id": optional(whole(0, 65_535)),
+    "distributed.timeout_seconds": whole(1, 10**6),
+    "evaluation.aggregate": choice(AGGREGATIONS),
+    "evaluation.num_chunks": optional(SIZE),
+    "evaluation.tail": choice(("keep", "drop")),
+    "evaluation.validation_num_chunks": optional(SIZE),
+    "evaluation.batch_size": SIZE,
+    "evaluation.num_bootstrap": whole(0, 10**6),
+    "evaluation.threshold": real(0, 1),
+    "data.name": text(),
+    "data.path": optional(text()),
+    "data.data_dir": optional(text()),
+    "data.cache_megabytes": real(0, 1e8),
+    "data.num_workers": whole(0, 1_024),
+    "data.seed": whole(0, 2**31 - 1),
+    "data.labels": optional(text()),
+    "data.source_labels": optional(text()),
+    "data.options.synthetic_cultures.num_tracks": whole(3, 10**6),
+    "data.options.synthetic_cultures.seconds": real(1, 3_600),
+    "transfer.modes": names(MODES),
+    "transfer.batch_norm": optional(choice(BATCH_NORM)),
+    "transfer.cache_embeddings": flag(),
+    "transfer.input_statistics": choice(("target", "source")),
+}
+"""Dotted name -> its rule."""
+
+BY_NAME = {
+    "compact": MODEL_NAMES,
+    "for_mode": MODES,
+    "for_model": MODEL_NAMES,
+    "for_target": tuple(DATASETS),
+    "data.options": tuple(DATASETS),
+}
+"""Sections whose keys are names of something -> the names there are."""

@@ -1,0 +1,99 @@
+"""The data sets, folders and exports that a config names, looked for before anything runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_collections
+
+from musrep_jax.config import ConfigError, split_list
+from musrep_jax.data.datasets import make_builder
+from musrep_jax.experiments.shares import Share
+from musrep_jax.tasks.settings import builder_of
+from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX
+from musrep_jax.training.checkpoints import ExportError, read_card
+
+FOLDER_BUILDER = "audio_folder"
+
+
+def check_names(config: ml_collections.ConfigDict) -> None:
+    """Raises unless the data sets, folders, labels and exports that a config names are there.
+
+    Tables are read; no audio is, and nothing is built or written.
+
+    Args:
+        config: that `check_config` has let pass.
+
+    Raises:
+        ConfigError: one sentence with the field and what is missing.
+    """
+    Share.parse(config.get("cells") or "")
+    for workdir in split_list(config.get("merge") or ""):
+        if not Path(workdir).expanduser().is_dir():
+            raise ConfigError(f"--merge names {workdir!r}, which is no folder.")
+    if not _data_of(config):
+        return
+    if config.data.data_dir and _first_that_exists(config.data.data_dir).is_file():
+        raise ConfigError(
+            f"data.data_dir is {config.data.data_dir!r}, where a file stands; name a folder."
+        )
+    used = dict.fromkeys(_data_of(config))
+    for field, name in used:
+        if name.startswith(EXPORT_PREFIX):
+            _check_export(field, name.removeprefix(EXPORT_PREFIX))
+        else:
+            _check_dataset(config, field, name)
+    has_folder = any(builder_of(name) == FOLDER_BUILDER for _, name in used)
+    for field in ("labels", "source_labels"):
+        if config.data.get(field) and not has_folder:
+            raise ConfigError(
+                f"data.{field} is {config.data[field]!r}, but it chooses labels of audio folders, "
+                "and no data set of this experiment is one: leave it out."
+            )
+
+
+def _data_of(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
+    """Returns (field, name) of every data set and export."""
+    if "target" in config:
+        return [*_parts(config, "source"), *_parts(config, "target")]
+    if "name" not in config.data:
+        return []
+    path = config.data.get("path")
+    if path and builder_of(config.data.name) != FOLDER_BUILDER:
+        raise ConfigError(
+            f"data.path is {path!r}, but data.name is {config.data.name!r}: only {FOLDER_BUILDER} "
+            "has a folder of your own; leave out one of the two."
+        )
+    return [
+        ("data.path" if path else "data.name", f"{config.data.name}{f':{path}' if path else ''}")
+    ]
+
+
+def _parts(config: ml_collections.ConfigDict, field: str) -> Iterator[tuple[str, str]]:
+    return ((field, name) for name in split_list(config[field]))
+
+
+def _check_dataset(config: ml_collections.ConfigDict, field: str, name: str) -> None:
+    """Raises unless there is a data set of that name, with the labels and options asked for."""
+    data, builder = config.data, builder_of(name)
+    options = dict(data.options.get(builder, {}))
+    if builder == FOLDER_BUILDER:
+        labels = data.labels
+        if field == "source" and data.source_labels:
+            labels = data.source_labels
+        options |= {"labels": labels} if labels else {}
+    try:
+        make_builder(name, data_dir=data.data_dir, seed=data.seed, **options)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{field} names {name!r}: {error}") from error
+
+
+def _check_export(field: str, path: str) -> None:
+    try:
+        read_card(Path(path).expanduser())
+    except ExportError as error:
+        raise ConfigError(f"{field} names {EXPORT_PREFIX}{path}: {error}") from error
+
+
+def _first_that_exists(path: str) -> Path:
+    full = Path(path).expanduser().absolute()
+    return next(place for place in (full, *full.parents) if place.exists())
