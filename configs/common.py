@@ -25,6 +25,7 @@ COMPACT = {
         "pools": ((2, 2), (4, 2), (4, 2), (3, 3), (4, 4)),
     },
     "harmonic_cnn": {"n_channels": 16},
+    "log_mel_statistics": {},
     "musicnn": {
         "n_mels": 128,
         "vertical_channels": 16,
@@ -140,6 +141,7 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
             "tail": "keep",  # or drop: what is left after the last whole chunk
             "validation_num_chunks": config_dict.placeholder(int),
             "batch_size": 32,
+            "baseline": True,  # beside every training, log-mel statistics with a linear model
             "num_bootstrap": 1000,
             "resample": "groups",  # whole groups where a data set has them; or tracks
             "threshold": 0.5,  # of F1; another F1 has thresholds fitted on validation data
@@ -186,5 +188,5 @@ def smoke(config: ConfigDict) -> None:
     """Makes everything one step long on a handful of tracks, for tests and for a first look."""
     config.train.update(num_steps=1, evaluate_every_steps=1, batch_size=4)
     config.for_mode = ConfigDict()
-    config.evaluation.update(num_bootstrap=20, batch_size=8)
+    config.evaluation.update(num_bootstrap=20, batch_size=8, baseline=False)
     config.data.options.synthetic_cultures = ConfigDict({"num_tracks": 24, "seconds": 4.0})

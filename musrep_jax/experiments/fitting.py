@@ -1,11 +1,13 @@
 """Trains the objective of a job as its settings say, with a log, and states saved and resumed."""
 
 import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from musrep_jax.config import given
@@ -18,6 +20,7 @@ from musrep_jax.training.loop import FitResult
 from musrep_jax.training.objective import Objective
 from musrep_jax.training.optim import make_optimizer
 from musrep_jax.training.step import assert_frozen_identical
+from musrep_jax.types import TrainState
 
 
 def check_training(job: Job, settings: ml_collections.ConfigDict) -> None:
@@ -59,6 +62,8 @@ def fit_objective(
         ConfigError: if a duration is missing or given twice.
         FrozenChangedError: if a parameter that was to stay frozen moved.
     """
+    if objective.solve is not None:
+        return solve_objective(objective)
     train, steps_per_epoch = settings.train, objective.steps_per_epoch
     num_steps = duration(train.num_steps, train.num_epochs, steps_per_epoch, "num")
     eval_every = duration(
@@ -95,3 +100,27 @@ def fit_objective(
         best = sharding.to_host(fit.best_state.params)
         assert_frozen_identical(objective.variables["params"], best, objective.is_trainable)
     return fit
+
+
+def solve_objective(objective: Objective) -> FitResult:
+    """Returns the solution of an objective that is not trained step by step.
+
+    Args:
+        objective: with `solve`.
+    """
+    started = time.perf_counter()
+    variables = dict(objective.solve())
+    state = TrainState(
+        step=jnp.zeros([], jnp.int32), params=variables.pop("params"), model_state=variables,
+        opt_state=None,
+    )  # fmt: skip
+    metrics = {name: float(value) for name, value in objective.evaluate(state).items()}
+    return FitResult(
+        state=state,
+        best_state=state,
+        best_step=0,
+        best_metrics=metrics,
+        history=[{"step": 0, **metrics}],
+        seconds=time.perf_counter() - started,
+        stopped_early=False,
+    )

@@ -206,6 +206,7 @@ class Workdir:
             job: the job.
             arrays: file stem -> arrays by name.
         """
+        self.job_dir(job).mkdir(parents=True, exist_ok=True)
         for name, values in arrays.items():
             np.savez_compressed(self.job_dir(job) / f"{name}.npz", **values)
         for file in self.job_dir(job).glob("*.npz"):

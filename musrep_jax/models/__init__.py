@@ -21,6 +21,7 @@ MODELS: dict[str, str] = {
     "crnn": "musrep_jax.models.crnn:CRNN",
     "fcn": "musrep_jax.models.fcn:FCN",
     "harmonic_cnn": "musrep_jax.models.harmonic_cnn:HarmonicCNN",
+    "log_mel_statistics": "musrep_jax.models.log_mel_statistics:LogMelStatistics",
     "musicnn": "musrep_jax.models.musicnn:MusiCNN",
     "musicnn_big": "musrep_jax.models.musicnn:MusiCNNBig",
     "sample_cnn": "musrep_jax.models.sample_cnn:SampleCNN",

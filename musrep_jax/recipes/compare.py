@@ -17,8 +17,10 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.model_figures import draw_model_comparison
 from musrep_jax.reporting.model_table import best_model, format_comparison_table
 from musrep_jax.reporting.results import METRIC_TITLES
+from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks.jobs import Job, display_name, key_of_result, with_display_names
+from musrep_jax.tasks.tagging.matrix import BASELINE_MODEL
 from musrep_jax.tasks.tagging.reports import make_sections, notes_on
 from musrep_jax.tasks.tagging.task import TaggingTask
 from musrep_jax.tasks.task import Result, Tables
@@ -78,7 +80,8 @@ def present_comparison(
     shown = cells_file.separate_variants([with_display_names(result) for result in compared])
     notes = [*notes_on(shown, config), *([] if is_complete else [OTHER_TRACKS])]
     names = cells_file.ordered(shown, "model")
-    order = [n for m in split_list(config.model.name) for n in names if n.split(", ")[0] == m]
+    listed = [*split_list(config.model.name), BASELINE_MODEL]
+    order = [n for m in listed for n in names if n.split(", ")[0] == m]
     table = {
         style: format_comparison_table(shown, models=order, style=style, notes=notes)
         for style in ("text", "markdown")
@@ -86,9 +89,10 @@ def present_comparison(
     title = f"{display_name(target)}{f', {size} training tracks' if size else ''}"
     if any(result.get("is_synthetic") for result in shown):
         title += " (synthetic data)"
-    print(f"{title}\n\n{table['text']}", flush=True)
+    verdict = describe_verdict(shown)
+    print("\n\n".join([*verdict, title, table["text"]]), flush=True)
     shown.sort(key=lambda r: order.index(r["model"]) if r["model"] in order else len(order))
-    markdown = f"{title}\n\n{table['markdown']}"
+    markdown = "\n\n".join([*verdict, title, table["markdown"]])
     write_report(folder, [Tables(table["text"], markdown, make_sections(shown))])
     if not all(cells_file.is_failed(result) for result in shown):
         figure = draw_model_comparison(shown, title=title, models=order)

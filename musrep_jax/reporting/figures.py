@@ -26,7 +26,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.results import METRIC_TITLES, MODES, Cell, Summary
+from musrep_jax.reporting.results import BASELINE, METRIC_TITLES, MODES, Cell, Summary
 from musrep_jax.runtime.files import replace_file
 
 DPI = 150
@@ -58,6 +58,7 @@ MODE_STYLES = {
     "scratch": ("#000000", "o", "--"),
     "output_layer": ("#D55E00", "s", "-"),
     "all_layers": ("#0072B2", "^", "-"),
+    BASELINE: ("#888888", "D", "-."),
 }
 EXTRA_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CHANCE_COLOR = "#777777"
@@ -126,7 +127,8 @@ def save_transfer_figures(
         synthetic: names of the data sets whose audio is generated.
     """
     paths = []
-    cells = cells_file.separate_variants(cells)
+    baselines = [cell for cell in cells if cell["mode"] == BASELINE]
+    cells = cells_file.separate_variants(cells_file.drop_baselines(cells))
     for model in cells_file.ordered(cells, "model"):
         of_model = [cell for cell in cells if cell["model"] == model]
         if all(cells_file.is_failed(cell) for cell in of_model):
@@ -138,7 +140,9 @@ def save_transfer_figures(
             name = f"transfer_{stem}_{metric}.png"
             paths.append(save_figure(heat_map, Path(folder) / name))
             if len(sizes) > 1:
-                curves = learning_curves(of_model, metric=metric, synthetic=synthetic)
+                curves = learning_curves(
+                    of_model, metric=metric, synthetic=synthetic, baselines=baselines
+                )
                 name = f"learning_curves_{stem}_{metric}.png"
                 paths.append(save_figure(curves, Path(folder) / name))
     return paths
@@ -215,7 +219,11 @@ def draw_transfer_heat_map(
 
 
 def learning_curves(
-    cells: Sequence[Cell], *, metric: str = "roc_auc", synthetic: Collection[str] = ()
+    cells: Sequence[Cell],
+    *,
+    metric: str = "roc_auc",
+    synthetic: Collection[str] = (),
+    baselines: Sequence[Cell] = (),
 ) -> Figure:
     """Returns the metric over the number of labelled training tracks: scratch and both transfers.
 
@@ -226,6 +234,7 @@ def learning_curves(
         cells: of one model; those whose number of training tracks is not known are left out.
         metric: `roc_auc` or `pr_auc`.
         synthetic: names of the data sets whose audio is generated.
+        baselines: cells of the baseline, drawn as one more line.
 
     Returns:
         A figure with one axes per panel, named `source -> target`.
@@ -237,7 +246,8 @@ def learning_curves(
     targets = captions.find_transfer_targets(cells)
     summaries = [
         s
-        for s in cells_file.summarize(cells, metric).values()
+        for part in (cells, baselines)
+        for s in cells_file.summarize(part, metric).values()
         if s.num_train_tracks_used and math.isfinite(s.value) and s.condition.target in targets
     ]
     if not summaries:
@@ -347,7 +357,7 @@ def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
         x = shift * np.array([s.num_train_tracks_used for s in points])
         y = np.array([s.value for s in points])
         low, high = np.array([s.ci for s in points]).T
-        label = mode.replace("_", " ")
+        label = "log-mel statistics, linear" if mode == BASELINE else mode.replace("_", " ")
         panel.plot(x, y, color=colour, marker=marker, ls=style, ms=5, label=label, zorder=3)
         if len(points) > 1:
             panel.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)

@@ -18,7 +18,7 @@ from musrep_jax.evaluation.comparison import apply_holm_correction
 
 Cell = Mapping[str, Any]
 
-SCRATCH = "scratch"
+SCRATCH, BASELINE = "scratch", "baseline"
 MODES = (SCRATCH, "output_layer", "all_layers")
 METRIC_TITLES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 SIGNIFICANCE = 0.05
@@ -278,6 +278,15 @@ def versus_scratch(cell: Cell, metric: str) -> tuple[float, tuple[float, float],
         parse_interval(recorded.get("ci")),
         parse_number(recorded.get("p_value")),
     )
+
+
+def drop_baselines(cells: Iterable[Cell]) -> list[Cell]:
+    """Returns the cells of trained models.
+
+    Args:
+        cells: of `results.json`.
+    """
+    return [cell for cell in cells if cell["mode"] != BASELINE]
 
 
 def mark_significance(cells: Sequence[Cell], metric: str) -> list[str]:

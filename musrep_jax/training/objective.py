@@ -47,6 +47,9 @@ class Objective:
             parameters, the model state that the loss returned, and the number of updates made as
             `state.step`; it returns a state of the same shapes and types and leaves `step` and
             `opt_state` alone. None changes nothing.
+        solve: () -> variables of what is not trained step by step: a solution in closed form, or by
+            an optimizer of its own. Then `batches`, `loss_fn` and the settings of training are not
+            used; `evaluate` judges the solution. None trains.
     """
 
     variables: PyTree
@@ -57,6 +60,7 @@ class Objective:
     steps_per_epoch: int
     is_trainable: IsTrainable | None = None
     update_state: UpdateState | None = None
+    solve: Callable[[], PyTree] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no training could use."""

@@ -12,6 +12,8 @@ from musrep_jax.tasks.settings import parse_integers
 SCRATCH = "scratch"
 MODES = (SCRATCH, "output_layer", "all_layers")
 EXPORT_PREFIX = "export:"
+BASELINE, BASELINE_MODEL = "baseline", "log_mel_statistics"
+"""Mode and model of the jobs that every table has beside what is trained."""
 
 
 def make_job(
@@ -48,14 +50,50 @@ def make_job(
     return Job("tagging", fields, needs, study or {})
 
 
+def plan_baselines(jobs: Sequence[Job]) -> list[Job]:
+    """Returns the baselines of jobs: one per data set, seed and number of training tracks.
+
+    Args:
+        jobs: of trainings.
+    """
+    made = [
+        make_job(
+            job["target"], BASELINE_MODEL, BASELINE,
+            seed=job.seed, num_train_tracks=job["num_train_tracks"],
+        )
+        for job in jobs
+    ]  # fmt: skip
+    return list(dict.fromkeys(made))
+
+
+def find_baseline(job: Job, jobs: Sequence[Job]) -> Job | None:
+    """Returns the baseline of a training, None for a baseline and without one.
+
+    Args:
+        job: to be held against it.
+        jobs: to look among.
+    """
+    if job["mode"] == BASELINE:
+        return None
+    wanted = {"source": None, "mode": BASELINE, "model": BASELINE_MODEL}
+    return _find_reference(job, wanted, jobs)
+
+
 def find_scratch(job: Job, jobs: Sequence[Job]) -> Job | None:
     """Returns the job from scratch that a transfer is compared with, None without one.
 
     Args:
-        job: from a source.
+        job: to be held against it.
         jobs: to look among.
     """
-    wanted = {**job.fields, "source": None, "mode": SCRATCH}
+    if job["source"] is None:
+        return None
+    return _find_reference(job, {"source": None, "mode": SCRATCH}, jobs)
+
+
+def _find_reference(job: Job, fields: Mapping[str, Any], jobs: Sequence[Job]) -> Job | None:
+    """Returns the job that differs in some fields only, with as much of the study as there is."""
+    wanted = {**job.fields, **fields}
     found = [
         other for other in jobs
         if other.fields == wanted and other.study.items() <= job.study.items()
@@ -139,7 +177,7 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
         path = config.data.path
         sources, modes = (), (SCRATCH,)
         targets = (f"{config.data.name}:{path}" if path else config.data.name,)
-    return plan_jobs(
+    jobs = plan_jobs(
         sources=sources,
         targets=targets,
         models=split_list(config.model.name),
@@ -147,3 +185,4 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
         seeds=parse_integers(config.seeds, "seeds"),
         num_train_tracks=parse_integers(config.num_train_tracks, "num_train_tracks"),
     )
+    return check_jobs([*jobs, *plan_baselines(jobs)]) if config.evaluation.baseline else jobs

@@ -7,6 +7,7 @@ import ml_collections
 
 from musrep_jax.reporting import captions, figures, run_figures, tables
 from musrep_jax.reporting.study_figures import save_study_figures
+from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.tasks.jobs import title_of, with_display_names
 from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
 from musrep_jax.tasks.task import JobFigure, Result, Tables
@@ -21,9 +22,10 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
     """
     shown = [with_display_names(result) for result in results]
     notes = notes_on(shown, config)
+    verdict = describe_verdict(shown)
     return Tables(
-        text=tables.make_results_table(shown, style="text", notes=notes),
-        markdown=tables.make_results_table(shown, notes=notes),
+        text="\n\n".join([*verdict, tables.make_results_table(shown, style="text", notes=notes)]),
+        markdown="\n\n".join([*verdict, tables.make_results_table(shown, notes=notes)]),
         sections=make_sections(shown),
     )
 

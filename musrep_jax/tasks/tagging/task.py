@@ -1,5 +1,6 @@
 """The task of tagging: jobs, training and test of one tagger, exported model."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from musrep_jax.config import choose, given
+from musrep_jax.config import choose, given, split_list
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
@@ -23,11 +24,12 @@ from musrep_jax.tasks.profiling import profile_scoring
 from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
 from musrep_jax.tasks.settings import builder_of, chunk_of, model_deviations, model_of
 from musrep_jax.tasks.tagging import reports
+from musrep_jax.tasks.tagging.baseline import make_baseline_settings, solve_baseline
 from musrep_jax.tasks.tagging.cached import cached_batches
-from musrep_jax.tasks.tagging.comparison import compare_with_scratch
+from musrep_jax.tasks.tagging.comparison import compare_on_same_tracks
 from musrep_jax.tasks.tagging.filters import FILTERS, record_filters
 from musrep_jax.tasks.tagging.initial import initial_variables
-from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX, SCRATCH, jobs_of_config
+from musrep_jax.tasks.tagging.matrix import BASELINE, EXPORT_PREFIX, SCRATCH, jobs_of_config
 from musrep_jax.tasks.tagging.objective import (
     Scheme,
     TaggingObjective,
@@ -65,7 +67,8 @@ class TaggingTask(Task):
         "per_label": {},
     }
     volatile: ClassVar[Sequence[str]] = (
-        "versus_scratch", "versus_best", "flops_per_second", "chunk_seconds", "tracks_per_second",
+        "versus_baseline", "versus_scratch", "versus_best",
+        "flops_per_second", "chunk_seconds", "tracks_per_second",
     )  # fmt: skip
 
     def __init__(self, *, has_profile: bool = False) -> None:
@@ -81,6 +84,8 @@ class TaggingTask(Task):
         """See `Task.make_settings`."""
         model_class(job["model"])
         settings = super().make_settings(config, job)
+        if job["mode"] == BASELINE:
+            return make_baseline_settings(settings, split_list(config.model.name))
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
         choose(settings.evaluation.resample, RESAMPLE_BY, "evaluation.resample")
         if any(setting.startswith("model.") for setting in job.study):
@@ -90,6 +95,8 @@ class TaggingTask(Task):
     def is_affected(self, job: Job, setting: str) -> bool:
         """See `Task.is_affected`: models have own settings, and `transfer` is not for scratch."""
         section, _, key = setting.partition(".")
+        if job["mode"] == BASELINE and section not in ("data", "evaluation"):
+            return False
         if section == "model":
             return key == "size" or key in model_settings(job["model"])
         return section != "transfer" or job["mode"] != SCRATCH
@@ -117,6 +124,11 @@ class TaggingTask(Task):
             for tracks, split in ((train_tracks, "training"), (validation.tracks, "validation")):
                 check_one_label(tracks, split)
         scheme = Scheme.of(job, settings)
+        solve = None
+        if job["mode"] == BASELINE:
+            solve = functools.partial(
+                solve_baseline, model, host_variables, train_tracks, validation, settings
+            )
         if scheme.trained == "cached":
             batches = cached_batches(model, train_tracks, settings, variables, job.seed)
             cached = validation.embeddings(variables)
@@ -154,6 +166,7 @@ class TaggingTask(Task):
             train_tracks=train_tracks,
             validation=validation,
             cached=cached,
+            solve=solve,
         )
 
     def identify(self, job: Job, objective: TaggingObjective, context: Context) -> dict[str, Any]:
@@ -222,8 +235,8 @@ class TaggingTask(Task):
     def compare(
         self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
     ) -> dict[Job, dict[str, Any]]:
-        """See `Task.compare`: transfers with the training from scratch on the same tracks."""
-        return compare_with_scratch(
+        """See `Task.compare`: transfers with training from scratch, and all with the baseline."""
+        return compare_on_same_tracks(
             jobs, records, config.evaluation.num_bootstrap, config.evaluation.resample
         )
 
@@ -253,7 +266,8 @@ def open_target(job: Job, context: Context) -> Dataset:
     # An audio folder has patterns of labels; as a source it may have its own.
     if builder_of(job["target"]) == "audio_folder":
         sources = getattr(context.config, "source", "")
-        is_source = data.source_labels and job["target"] in sources and job["mode"] == SCRATCH
+        has_source_labels = data.source_labels and job["target"] in sources
+        is_source = has_source_labels and job["mode"] in (SCRATCH, BASELINE)
         labels = data.source_labels if is_source else data.labels
         options = {"labels": labels} if labels else {}
     return context.open_dataset(job["target"], rate, **options)

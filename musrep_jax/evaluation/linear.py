@@ -1,0 +1,147 @@
+"""Linear classifiers by ridge and logistic regression, with a strength chosen on validation.
+
+They are what every trained model is held against, and what suits a frozen backbone on little data.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from musrep_jax.evaluation.metrics import FloatArray
+
+RIDGE_STRENGTHS = tuple(10.0**power for power in range(-3, 4))
+LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(-4, 2))
+_MAX_ITERATIONS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """A linear classifier.
+
+    Attributes:
+        name: "ridge" or "logistic".
+        strength: of its L2 penalty, per example.
+        weights: float64 (features, classes).
+        bias: float64 (classes,).
+    """
+
+    name: str
+    strength: float
+    weights: FloatArray
+    bias: FloatArray
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """Returns the logits of examples, float64 (examples, classes).
+
+        Args:
+            features: (examples, features).
+        """
+        return features @ self.weights + self.bias
+
+
+def fit_ridge(
+    features: FloatArray,
+    targets: FloatArray,
+    weights: FloatArray,
+    strengths: Sequence[float] = RIDGE_STRENGTHS,
+) -> Iterator[Linear]:
+    """Yields the ridge regressions of targets coded -1 and 1, one per strength.
+
+    Args:
+        features: (examples, features), standardized.
+        targets: (examples, classes), 0 to 1.
+        weights: (examples,), how much each counts; they sum to 1.
+        strengths: the penalty is `strength * sum(weights ** 2)` beside the weighted mean square.
+
+    Yields:
+        Classifiers whose logits are the regression's values.
+    """
+    coded = 2.0 * np.asarray(targets, np.float64) - 1.0
+    center, level = weights @ features, weights @ coded
+    root = np.sqrt(weights)[:, None]
+    left, values, right = np.linalg.svd(root * (features - center), full_matrices=False)
+    projected = left.T @ (root * (coded - level))
+    for strength in strengths:
+        slopes = right.T @ ((values / (values**2 + strength))[:, None] * projected)
+        yield Linear("ridge", strength, slopes, level - center @ slopes)
+
+
+def fit_logistic(
+    features: FloatArray,
+    targets: FloatArray,
+    weights: FloatArray,
+    strengths: Sequence[float] = LOGISTIC_STRENGTHS,
+    *,
+    is_exclusive: bool = False,
+) -> Iterator[Linear]:
+    """Yields logistic regressions, one per strength, the strongest penalty first.
+
+    Args:
+        features: (examples, features), standardized.
+        targets: (examples, classes), 0 to 1; rows sum to 1 for exclusive classes.
+        weights: (examples,), how much each counts; they sum to 1.
+        strengths: the penalty is `strength / 2 * sum(weights ** 2)` beside the weighted mean loss.
+        is_exclusive: one multinomial regression instead of one regression per class.
+
+    Yields:
+        Classifiers for a sigmoid, or for a softmax when classes are exclusive.
+    """
+    from scipy.optimize import minimize
+
+    features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+    shape = (features.shape[1] + 1, targets.shape[1])
+    parameters = np.zeros(shape)
+    if not is_exclusive:  # each class starts at its own frequency
+        frequency = np.clip(weights @ targets, 1e-4, 1 - 1e-4)
+        parameters[-1] = np.log(frequency / (1 - frequency))
+
+    def loss(flat: FloatArray, strength: float) -> tuple[float, FloatArray]:
+        matrix = flat.reshape(shape)
+        logits = features @ matrix[:-1] + matrix[-1]
+        if is_exclusive:
+            shifted = logits - logits.max(axis=1, keepdims=True)
+            total = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            per_row, guesses = ((total - shifted) * targets).sum(axis=1), np.exp(shifted - total)
+        else:
+            per_row = (np.logaddexp(0, logits) - targets * logits).sum(axis=1)
+            guesses = 0.5 * (1 + np.tanh(0.5 * logits))
+        errors = weights[:, None] * (guesses - targets)
+        gradient = np.concatenate([features.T @ errors, errors.sum(axis=0, keepdims=True)])
+        gradient[:-1] += strength * matrix[:-1]
+        value = weights @ per_row + 0.5 * strength * float((matrix[:-1] ** 2).sum())
+        return value, gradient.ravel()
+
+    for strength in sorted(strengths, reverse=True):
+        found = minimize(
+            loss, parameters.ravel(), args=(strength,), jac=True, method="L-BFGS-B",
+            options={"maxiter": _MAX_ITERATIONS},
+        )  # fmt: skip
+        parameters = found.x.reshape(shape)  # the next one, weaker, goes on from there
+        yield Linear("logistic", strength, parameters[:-1], parameters[-1])
+
+
+def choose_linear(
+    features: FloatArray,
+    targets: FloatArray,
+    weights: FloatArray,
+    score: Callable[[Linear], float],
+    *,
+    is_exclusive: bool = False,
+) -> Linear:
+    """Returns the best of ridge and logistic regressions of all strengths.
+
+    Args:
+        features: (examples, features), standardized.
+        targets: (examples, classes), 0 to 1.
+        weights: (examples,), how much each counts; they sum to 1.
+        score: of a classifier on validation data; the largest is the best, of equals the first: the
+            stronger penalty of a logistic regression. NaN beats nothing.
+        is_exclusive: whether each example is of exactly one class.
+    """
+    candidates = [
+        *fit_logistic(features, targets, weights, is_exclusive=is_exclusive),
+        *fit_ridge(features, targets, weights),
+    ]
+    scores = [score(candidate) for candidate in candidates]
+    return candidates[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]

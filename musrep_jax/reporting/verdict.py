@@ -1,0 +1,67 @@
+"""What an experiment has found, in sentences that stand above its tables."""
+
+from collections.abc import Iterable, Sequence
+
+from musrep_jax.reporting.results import (
+    SIGNIFICANCE,
+    Cell,
+    drop_baselines,
+    make_display_names,
+    ordered,
+    parse_number,
+)
+
+
+def describe_verdict(cells: Iterable[Cell], metric: str = "roc_auc") -> list[str]:
+    """Returns what an experiment has found, one sentence per question, or nothing.
+
+    Args:
+        cells: of `results.json`.
+        metric: by which a difference is judged.
+
+    Returns:
+        How many transfers do better or worse than training from scratch, by source, and how many
+        trained models do better or worse than the baseline; by p-values below `SIGNIFICANCE`.
+    """
+    trained, sentences = drop_baselines(cells), []
+    for source in ordered(trained, "source"):
+        carried = [c for c in trained if c.get("source") == source and c.get("versus_scratch")]
+        if carried:
+            counts = _count_outcomes(carried, "versus_scratch", metric)
+            name = make_display_names([source, *ordered(trained, "target")])[source]
+            sentences.append(f"Transfer from {name} beside training from scratch: {counts}.")
+    beside = [cell for cell in trained if cell.get("versus_baseline")]
+    if beside:
+        counts = _count_outcomes(beside, "versus_baseline", metric)
+        title = "log-mel statistics with a linear model"
+        sentences.append(f"Trained models beside the baseline, {title}: {counts}.")
+        if not any(is_better(cell, "versus_baseline", metric) for cell in beside):
+            sentences.append(
+                "No trained model is shown to beat the baseline here: train longer, use more "
+                "tracks, or take the baseline."
+            )
+    return sentences
+
+
+def is_better(cell: Cell, field: str, metric: str, sign: float = 1.0) -> bool:
+    """Returns whether a recorded difference is positive with a p-value below `SIGNIFICANCE`.
+
+    Args:
+        cell: of `results.json`.
+        field: `versus_scratch` or `versus_baseline`.
+        metric: `roc_auc` or `pr_auc`.
+        sign: -1 asks whether it is negative.
+    """
+    recorded = ((cell.get(field) or {}).get(metric)) or {}
+    return (
+        parse_number(recorded.get("p_value")) < SIGNIFICANCE
+        and sign * parse_number(recorded.get("difference")) > 0
+    )
+
+
+def _count_outcomes(cells: Sequence[Cell], field: str, metric: str) -> str:
+    """Returns in how many cells a difference is positive, negative, or neither for sure."""
+    better = sum(is_better(cell, field, metric) for cell in cells)
+    worse = sum(is_better(cell, field, metric, sign=-1.0) for cell in cells)
+    undecided = len(cells) - better - worse
+    return f"better in {better} of {len(cells)}, worse in {worse}, undecided in {undecided}"
