@@ -25,7 +25,7 @@ COMPACT: dict[str, dict[str, Any]] = {
         "pools": ((2, 2), (2, 2), (2, 2), (2, 3), (3, 4)),
     },
     "harmonic_cnn": {"num_samples": 80000, "n_channels": 3},
-    "log_mel_statistics": {"num_samples": 16000, "num_bands": 4},
+    "log_mel_statistics": {"num_samples": 16000, "num_bands": 4, "dropout_rate": 0.5},
     "musicnn": {
         "num_samples": 12000,
         "vertical_channels": 6,

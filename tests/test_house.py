@@ -37,7 +37,9 @@ ROOMS = {
         "types", "config", "runtime", "kernels", "models", "losses", "training", "data",
         "evaluation", "reporting", "inference", "exports",
     },
-    "experiments": {"types","config", "runtime", "training", "data", "evaluation", "reporting", "tasks"},
+    "experiments": {
+        "types", "config", "runtime", "training", "data", "evaluation", "reporting", "tasks"
+    },
     "recipes": {"config", "runtime", "evaluation", "reporting", "tasks", "experiments"},
 }  # fmt: skip
 """Room -> other rooms it may import. What is not listed stands above and may import them all."""

@@ -51,7 +51,8 @@ class LogMelStatistics(SpectrogramTagger):
         """Returns the embedding (batch, 3 num_bands) and the grouped bands over time."""
         x = features.astype(jnp.float32)
         is_heard = (x.max(axis=-1) > SILENCE_DB).astype(jnp.float32)[..., None]
-        bands = x @ group_bands(self.n_mels, self.num_bands)
+        groups = group_bands(self.n_mels, self.num_bands)
+        bands = (x.astype(self.dtype) @ groups.astype(self.dtype)).astype(jnp.float32)
         count = jnp.maximum(is_heard.sum(axis=1), 1.0)
         mean = (bands * is_heard).sum(axis=1) / count
         square = ((bands - mean[:, None]) ** 2 * is_heard).sum(axis=1) / count
