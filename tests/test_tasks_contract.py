@@ -12,6 +12,7 @@ from musrep_jax.config import ConfigError
 from musrep_jax.experiments import experiment
 from musrep_jax.experiments.merging import comparable
 from musrep_jax.experiments.reading import read_run
+from musrep_jax.pages.report import make_page
 from musrep_jax.tasks import TASKS, load_task
 from musrep_jax.tasks.jobs import Job, check_jobs, key_of_result, list_needed, make_key
 from musrep_jax.tasks.task import Export, Metric, Outcome, Task
@@ -117,7 +118,11 @@ def test_jobs_of_any_task_run_with_names_results_and_tables(config, tmp_path, ca
     assert f"error {joined['slope'] - 3:.3f}".replace("-", "") in shown.err
     assert "joined" in (tmp_path / "w" / "results.md").read_text()
     assert len(list((tmp_path / "w" / "figures" / "training").glob("*.png"))) == 6
-    assert set(read_run(tmp_path / "w").results) == set(results)
+    read_back = read_run(tmp_path / "w")
+    assert set(read_back.results) == set(results)
+    page = make_page(read_back, [], "nothing to hear")
+    assert "All cells: line" in page and "error: smaller is better" in page
+    assert page.count("joined") >= 2
     assert run(config, tmp_path / "w") == 0
     assert "6 cells, 6 done before" in capsys.readouterr().err
 
@@ -131,6 +136,7 @@ def test_what_is_needed_and_failed_is_a_sentence(config, tmp_path, capsys):
     assert "starts from seed0-points_8" in results["seed0-kind_joined-points_4"]["error"]
     assert results["seed0-points_4"]["error"] is None
     assert "failed (1)" in capsys.readouterr().out
+    assert "It was asked to fail." in make_page(read_run(tmp_path), [], "nothing to hear")
 
 
 def test_shares_hold_all_that_their_jobs_need_and_merge(config, tmp_path, capsys):

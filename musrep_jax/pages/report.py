@@ -20,10 +20,11 @@ import ml_collections
 from musrep_jax import __version__
 from musrep_jax.experiments.reading import Run
 from musrep_jax.pages import read_static, report_data, report_models, report_tables
-from musrep_jax.pages.markup import Markup, data_block, element, facts, join
+from musrep_jax.pages.markup import Markup, data_block, element, facts, join, table
 from musrep_jax.pages.report_tracks import PlayableTrack
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.captions import describe_resampled
+from musrep_jax.reporting.job_table import make_job_table
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.tasks.jobs import title_of, with_display_names
 from musrep_jax.tasks.tagging.reports import notes_on
@@ -47,14 +48,17 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
         played: test tracks to be heard.
         listening: which cell is heard, or a sentence on why there is nothing to hear.
     """
-    shown = {name: with_display_names(result) for name, result in run.results.items()}
+    everything = {name: with_display_names(result) for name, result in run.results.items()}
+    shown = {name: result for name, result in everything.items() if _is_of_tagger(result)}
+    others = [result for result in everything.values() if not _is_of_tagger(result)]
     finished = {name: r for name, r in shown.items() if not cells_file.is_failed(r)}
     sections: list[Section] = [
         *_transfer(list(shown.values())),
-        *_cells(list(shown.values())),
+        *(_cells(list(shown.values())) if shown or not others else []),
+        *_make_task_sections(others),
         *_make_cell_section(finished),
         ("listen", "Listen: tags over time", _make_listening_section(played, listening)),
-        *_failures(shown, run.unfinished),
+        *_failures(everything, run.unfinished),
         ("made", "How this was made", _make_provenance_section(run)),
     ]
     data = {
@@ -81,7 +85,7 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
             element(
                 "header",
                 element("h1", f"Report of {run.path.absolute().name}"),
-                _overview(run, shown),
+                _overview(run, everything),
             ),
             navigation,
             element("main", [_panel(*section) for section in sections]),
@@ -104,6 +108,30 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
         element("style", style),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _is_of_tagger(result: Mapping[str, Any]) -> bool:
+    """Returns whether a result is of a tagger, which has labels, and not of another task."""
+    return "per_label" in result
+
+
+def _has_failed(result: Mapping[str, Any]) -> bool:
+    """Returns whether a result of any task is an error."""
+    if _is_of_tagger(result):
+        return cells_file.is_failed(result)
+    return result.get("error") is not None
+
+
+def _make_task_sections(results: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Returns a section with the table of each task that is not tagging."""
+    sections = []
+    for name in cells_file.ordered(results, "task"):
+        made = make_job_table([result for result in results if result["task"] == name])
+        heads = [(c.title, "number" if c.is_number else "text") for c in made.columns]
+        legend = [sentence for sentence in made.legend if not sentence.startswith("Failed")]
+        content = table(" ".join(legend), heads, made.rows, class_="sortable", is_tall=True)
+        sections.append((f"task-{name}", f"All cells: {name}", content))
+    return sections
 
 
 def describe_cell(run: Run, name: str) -> str:
@@ -172,11 +200,11 @@ def _names(results: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
 
 def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
     """Returns what stands under the page's title."""
-    results = list(shown.values())
-    failed = sum(cells_file.is_failed(result) for result in results)
-    states = [f"{len(results) - failed} finished"]
+    failed = sum(_has_failed(result) for result in shown.values())
+    states = [f"{len(shown) - failed} finished"]
     states += [f"{failed} failed"] if failed else []
     states += [f"{len(run.unfinished)} without a result"] if run.unfinished else []
+    results = [result for result in shown.values() if _is_of_tagger(result)]
     targets, models = (cells_file.ordered(results, field) for field in ("target", "model"))
     sources = cells_file.order_sources(results)
     names = _names(results)
@@ -304,7 +332,7 @@ def _failures(
     entries = [
         (title_of(result), element("code", strip_local_paths(result.get("error") or "no result")))
         for result in shown.values()
-        if cells_file.is_failed(result)
+        if _has_failed(result)
     ]
     entries += [(name, element("span", sentence)) for name, sentence in unfinished.items()]
     if not entries:
@@ -353,9 +381,10 @@ def _citations(run: Run) -> Markup:
     data = {}
     for name, result in run.results.items():
         file = run.export_dir(name) / CARD_FILE
-        if result.get("target") not in data and file.is_file():
-            card = json.loads(file.read_text(encoding="utf-8"))
-            data[result["target"]] = card["data"]
+        target = json.dumps(result.get("target"))  # of several data sets, their names
+        if target not in data and file.is_file():
+            about = json.loads(file.read_text(encoding="utf-8")).get("data")
+            data |= {target: about} if about else {}  # a task's cards need not name a data set
     revision = run.record.get("git_revision")
     package = f"musrep_jax {__version__}{f', revision {revision}' if revision else ''}"
     listed = [element("li", f"{package} (Apache-2.0).")]

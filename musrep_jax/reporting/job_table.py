@@ -1,5 +1,6 @@
 """The table of an experiment of any task: one row per job, its fields and its metrics."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.tables import (
     EMPTY_CELL,
     Column,
+    format_setting,
     format_table,
     format_value,
     join_paragraphs,
@@ -15,32 +17,36 @@ from musrep_jax.reporting.tables import (
 ALWAYS_SHOWN = ("target", "model")
 
 
-def format_job_table(results: Sequence[Mapping[str, Any]], *, style: str = "markdown") -> str:
+@dataclasses.dataclass(frozen=True)
+class JobTable:
+    """A table of jobs of one task.
+
+    Attributes:
+        columns: what their fields are, then their metrics.
+        rows: one text per column.
+        legend: sentences under the table, with the errors of failed jobs.
+    """
+
+    columns: list[Column]
+    rows: list[list[str]]
+    legend: list[str]
+
+
+def make_job_table(results: Sequence[Mapping[str, Any]]) -> JobTable:
     """Returns the table of jobs: the fields in which they differ, and all metrics with intervals.
 
     Args:
         results: of `results.json`, of jobs of one task: `fields` says which fields tell what a job
             is, `study` the settings that were varied, `metrics` the name, title, value, interval,
             direction and chance level of every metric.
-        style: `markdown` or `text`.
-
-    Returns:
-        The table, what its marks mean, and the error sentence of every failed job.
     """
-    if not results:
-        return "There are no results yet."
     fields = _list_shown_fields(results)
-    settings = list(dict.fromkeys(s for r in results for s in r.get("study") or {}))
+    settings = cells_file.list_study_settings(results)
     metrics = {m["name"]: m for r in results for m in r.get("metrics") or ()}
-    columns = [
-        *(Column(name.replace("_", " ").capitalize()) for name in fields),
-        *(Column(setting, is_number=True) for setting in settings),
-        *(Column(f"{m['title']} [95 %]" if m["ci"] else m["title"]) for m in metrics.values()),
-    ]
     rows, errors = [], []
     for result in results:
         row = [_format_field(result.get(name)) for name in fields]
-        row += [_format_field((result.get("study") or {}).get(setting)) for setting in settings]
+        row += [format_setting(result, setting) for setting in settings]
         found = {m["name"]: m for m in result.get("metrics") or ()}
         if result.get("error") is not None:
             errors.append(f"{result['key']}: {result['error']}")
@@ -54,6 +60,11 @@ def format_job_table(results: Sequence[Mapping[str, Any]], *, style: str = "mark
                 for name in metrics
             ]
         rows.append(row)
+    columns = [
+        *(Column(name.replace("_", " ").capitalize()) for name in fields),
+        *(Column(title, is_number=True) for title in settings.values()),
+        *(Column(f"{m['title']} [95 %]" if m["ci"] else m["title"]) for m in metrics.values()),
+    ]
     legend = []
     if any(m["ci"] for m in metrics.values()):
         legend.append("Brackets: 95 % intervals over test data.")
@@ -63,7 +74,21 @@ def format_job_table(results: Sequence[Mapping[str, Any]], *, style: str = "mark
     chances = {m["title"]: m["chance"] for m in metrics.values() if m.get("chance") is not None}
     legend += [f"{title} of a random model: {value:.3f}." for title, value in chances.items()]
     legend += [f"Failed ({number}) {text}" for number, text in enumerate(errors, start=1)]
-    return join_paragraphs([format_table(columns, rows, style), "", *legend], style)
+    return JobTable(columns, rows, legend)
+
+
+def format_job_table(results: Sequence[Mapping[str, Any]], *, style: str = "markdown") -> str:
+    """Returns the table of jobs as text, with the sentences under it.
+
+    Args:
+        results: see `make_job_table`.
+        style: `markdown` or `text`.
+    """
+    if not results:
+        return "There are no results yet."
+    table = make_job_table(results)
+    text = format_table(table.columns, table.rows, style)
+    return join_paragraphs([text, "", *table.legend], style)
 
 
 def _list_shown_fields(results: Sequence[Mapping[str, Any]]) -> list[str]:
