@@ -249,8 +249,8 @@ def test_transformer_shows_and_takes_attention():
     shown, intermediates = jitted(model, method="embed", return_weights=True)(variables, features)
     np.testing.assert_allclose(shown, plain, atol=1e-5)  # where the last block reads all tokens
     tokens = intermediates["tokens"].shape[1]
-    assert intermediates["attention_1"].shape == (3, 3, tokens, tokens)
-    same, _ = run(overrides={1: intermediates["attention_1"]})
+    assert intermediates["attention_2"].shape == (3, 3, tokens, tokens)
+    same, _ = run(overrides={1: intermediates["attention_2"]})
     np.testing.assert_allclose(same, plain, atol=1e-5)
     one_hot = jnp.zeros((1, 1, tokens, tokens)).at[..., 5].set(1.0)
     assert not np.allclose(run(overrides={1: one_hot})[0], plain, atol=1e-3)

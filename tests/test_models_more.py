@@ -209,7 +209,7 @@ def test_attention_maps():
     assert weights.shape == (2, 2, 10, 10)
     np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(maps["attention_map"], weights[:, :, 0].sum(1), rtol=1e-5)
-    expected = maps["attention_0"].sum(1).mean(1)
+    expected = maps["attention_1"].sum(1).mean(1)
     np.testing.assert_allclose(maps["first_block_attention_map"], expected, rtol=1e-5)
 
 

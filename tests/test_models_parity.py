@@ -133,16 +133,16 @@ def test_audio_spectrogram_transformer(shared_dir):
     def forward(variables, log_mel):
         features = model.apply(variables, log_mel, train=False, method="features")
         embed = functools.partial(model.apply, variables, features, train=False, method="embed")
-        embedding, intermediates = embed(return_weights=True)
+        embedding, intermediates = embed(return_weights=True, all_tokens=True)
         logits = model.apply(variables, embedding, train=False, method="classify")
-        first_tokens = {name: intermediates[name][:, :8] for name in ("patch_tokens", "block_0")}
+        first_tokens = {name: intermediates[name][:, :8] for name in ("patch_tokens", "layer_1")}
         return logits, intermediates["pooled"], first_tokens
 
     logits, pooled, tokens = forward(variables, stored["log_mel"])
     assert np.abs(logits - stored["logits"]).max() < LOGITS
     assert np.abs(pooled - stored["embedding"]).max() < LOGITS
     assert np.abs(tokens["patch_tokens"] - stored["patch_tokens_0_8"]).max() < LOGITS
-    assert np.abs(tokens["block_0"] - stored["block0_tokens_0_8"]).max() < LOGITS
+    assert np.abs(tokens["layer_1"] - stored["block0_tokens_0_8"]).max() < LOGITS
 
 
 @pytest.fixture(scope="module")

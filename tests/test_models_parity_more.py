@@ -182,7 +182,7 @@ def test_attention_of_the_released_self_attention_tagger(shared_dir, clip):
         ("first_block_attention_map", "layer1_attention_sum_heads_mean_over_queries"),
     ):
         np.testing.assert_allclose(maps[ours][0], stored[theirs], atol=1e-5)
-    np.testing.assert_allclose(maps["attention_1"].sum(-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(maps["attention_2"].sum(-1), 1.0, atol=1e-5)
     contribution = jax.jit(lambda v, x: tag_contributions(model, v, x))(variables, inputs)
     np.testing.assert_allclose(contribution[0], stored["layer2_tag_contribution"], atol=1e-5)
 

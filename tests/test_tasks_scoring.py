@@ -20,6 +20,10 @@ class Layers(Tagger):
 
     num_samples: int = STEPS * WIDTH
 
+    @property
+    def intermediate_names(self):
+        return ("layer_3", "attention_1")
+
     def features(self, inputs, *, train):
         return inputs.reshape(-1, STEPS, WIDTH)
 
@@ -85,6 +89,10 @@ def test_named_outputs_come_in_one_pass(scorer):
         np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6)
     reduced = scorer.outputs(variables, ("layer_3",), reduce=mean_over_time)
     np.testing.assert_allclose(reduced["layer_3"], layer.mean(axis=1), rtol=1e-5, atol=1e-6)
+    pooled = scorer.outputs(variables, ("attention_1", "layer_3"), pool="both")
+    both = np.concatenate([layer.mean(axis=1), layer.max(axis=1)], axis=-1)
+    np.testing.assert_allclose(pooled["layer_3"], both, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pooled["attention_1"], found["attention_1"], rtol=1e-5)
     np.testing.assert_allclose(scorer.embeddings(variables), layer.mean(axis=1), rtol=1e-5)
 
 

@@ -27,6 +27,10 @@ class ToyTextEncoder(TextEncoder):
 
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ((r"^words\.weight$", "table"),)
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        return ("layer_1",)
+
     def features(self, inputs: Array, *, train: bool) -> Array:
         return inputs
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from musrep_jax.models import (
     is_tagger,
     model_settings,
 )
+from musrep_jax.models.outputs import check_output_names
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import PyTree
 
@@ -234,18 +235,7 @@ class LoadedEncoder:
 
     @functools.cached_property
     def _forward(self) -> Any:
-        if jax.default_backend() != "cpu":
-            return jax.jit(self.forward)
-
-        def one_by_one(variables: PyTree, chunks: jax.Array) -> tuple[jax.Array, jax.Array]:
-            def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
-                logits, embedding = self.forward(variables, chunk[None])
-                return logits[0], embedding[0]
-
-            return jax.lax.map(one, chunks)
-
-        # In products of whole batches the last rows may be rounded in another way.
-        return jax.jit(one_by_one)
+        return _compile(self.forward)
 
     def _apply(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns logits and embeddings of the chunks of a recording."""
@@ -266,18 +256,73 @@ class LoadedEncoder:
         Returns:
             An iterator of float32 (classes,) and (width,).
         """
+        yield from self._run_batches(self._forward, chunks)
+
+    def _run_batches(self, program: Any, chunks: Iterable[np.ndarray]) -> Iterator[Any]:
+        """Yields what a program gives for every chunk, in order; see `run_chunks`."""
         rest, pending = iter(chunks), deque()
         while True:
             batch = list(itertools.islice(rest, self.batch_size))
             if batch:
                 padded = batch + batch[-1:] * (self.batch_size - len(batch))
-                pending.append((self._forward(self.variables, np.stack(padded)), len(batch)))
+                pending.append((program(self.variables, np.stack(padded)), len(batch)))
             if not pending:
                 return
             if len(pending) > _PREFETCH_BATCHES or not batch:
                 outputs, num_real = pending.popleft()
-                logits, embeddings = (np.asarray(x, np.float32) for x in jax.device_get(outputs))
-                yield from zip(logits[:num_real], embeddings[:num_real], strict=True)
+                arrays = jax.tree.map(lambda x: np.asarray(x, np.float32), jax.device_get(outputs))
+                for row in range(num_real):
+                    yield jax.tree.map(lambda x, row=row: x[row], arrays)
+
+    def outputs(
+        self, audio: np.ndarray, sample_rate: int, names: Sequence[str], *, pool: str | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Returns outputs of the model by name for the chunks of a recording, in one pass.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+            names: of `model.output_names()`, such as "layer_3".
+            pool: over the steps of a chunk: "mean", "max", "both", or None; see
+                `musrep_jax.models.Encoder.outputs`.
+
+        Returns:
+            Start and end of the chunks in seconds, (chunks, 2); and name -> float32 (chunks, ...).
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, or not finite.
+            InputKindError: if the model reads texts.
+            OutputNameError: if the model gives no output of a name.
+        """
+        waveform = prepare(audio, sample_rate, self.sample_rate)
+        chunks, spans = cut(waveform, self.num_samples, 0.0)
+        return spans / self.sample_rate, self.chunk_outputs(chunks, names, pool=pool)
+
+    def chunk_outputs(
+        self, chunks: Iterable[np.ndarray], names: Sequence[str], *, pool: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Returns outputs of the model by name for chunks or texts; see `outputs`.
+
+        Args:
+            chunks: at least one, each as `run_chunks` takes it.
+            names: of `model.output_names()`.
+            pool: see `outputs`.
+        """
+        check_output_names(self.card["model"]["name"], names, self.model.output_names())
+        key = (tuple(names), pool)
+        if key not in self._programs:
+            self._programs[key] = _compile(
+                lambda variables, inputs: self.model.apply(
+                    variables, inputs, key[0], pool=pool, method="outputs"
+                )
+            )
+        rows = list(self._run_batches(self._programs[key], chunks))
+        return {name: np.stack([row[name] for row in rows]) for name in names}
+
+    @functools.cached_property
+    def _programs(self) -> dict[tuple[tuple[str, ...], str | None], Any]:
+        """Compiled programs by the names and pooling that they give."""
+        return {}
 
     @functools.cached_property
     def width(self) -> int:
@@ -314,6 +359,21 @@ def to_tuples(value: Any) -> Any:
         ((4, 2), (4, 2))
     """
     return tuple(to_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _compile(forward: Callable[[PyTree, jax.Array], Any]) -> Any:
+    """Returns a compiled function of variables and a batch; on a CPU it takes rows one by one."""
+    if jax.default_backend() != "cpu":
+        return jax.jit(forward)
+
+    def one_by_one(variables: PyTree, chunks: jax.Array) -> Any:
+        def one(chunk: jax.Array) -> Any:
+            return jax.tree.map(lambda x: x[0], forward(variables, chunk[None]))
+
+        return jax.lax.map(one, chunks)
+
+    # In products of whole batches the last rows may be rounded in another way.
+    return jax.jit(one_by_one)
 
 
 def _embed(model: Encoder, inputs: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import numpy as np
 
 from musrep_jax.dsp.spectrogram import LogMel, log_mel_spectrogram
 from musrep_jax.models.layers import Dense
+from musrep_jax.models.outputs import check_output_names, pool_over_time
 from musrep_jax.types import Array, ModelOutput
 
 NO_TOKEN = -1
@@ -94,6 +95,62 @@ class Encoder(nn.Module):
         """Returns the embedding, (batch, width), and the intermediates."""
         raise NotImplementedError
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of what the model can show beside the embedding, such as "layer_3"."""
+        return ()
+
+    def output_names(self) -> tuple[str, ...]:
+        """Returns the names that `outputs` knows."""
+        return ("embedding", *self.intermediate_names)
+
+    def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
+        """Returns the arguments of `embed` that bring outputs which it does not give by itself."""
+        return {}
+
+    def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:
+        """Returns which steps of an output are pooled, bool (batch or 1, steps); None is all."""
+        return None
+
+    def outputs(
+        self, inputs: Array, names: Sequence[str], *, pool: str | None = None
+    ) -> dict[str, Array]:
+        """Returns outputs by name, as in evaluation; what is not asked for is not computed.
+
+        Call it as `model.apply(variables, inputs, names, pool="mean", method="outputs")`.
+
+        Args:
+            inputs: see `INPUT`.
+            names: of `output_names()`.
+            pool: how outputs that have a time axis, their second, are pooled over it: "mean",
+                "max", "both" (mean, then maximum), or None. Those without one, and attention
+                weights, stay as they are; class tokens and padding are left out.
+
+        Returns:
+            Name -> float32 (batch, ...), in the order of the names.
+
+        Raises:
+            OutputNameError: if the model gives no output of a name; the sentence lists those it
+                gives.
+        """
+        check_output_names(type(self).__name__, names, self.output_names())
+        features = self.features(inputs, train=False)
+        embedding, intermediates = self.embed(features, train=False, **self.embed_options(names))
+        found = {}
+        for name in names:
+            if name == "logits":
+                value = self.classify(embedding, train=False)
+            else:
+                value = embedding if name == "embedding" else intermediates[name]
+            has_time = value.ndim > 2 and "attention" not in name
+            counts = self.steps_that_count(name, inputs, value.shape[1]) if has_time else None
+            found[name] = pool_over_time(value, pool if has_time else None, counts)
+        return found
+
+    def classify(self, embedding: Array, *, train: bool) -> Array:
+        """Returns the logits of an embedding; of taggers only."""
+        raise NotImplementedError(f"{type(self).__name__} has no output layer.")
+
     def __call__(self, inputs: Array, *, train: bool) -> ModelOutput:
         """Encodes a batch.
 
@@ -129,6 +186,10 @@ class TextEncoder(Encoder):
         """One text: int32 (num_tokens,)."""
         return jax.ShapeDtypeStruct((self.num_tokens,), jnp.int32)
 
+    def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:
+        """Returns where a text has a token."""
+        return inputs != NO_TOKEN
+
 
 class AudioEncoder(Encoder):
     """Base of the encoders that read audio.
@@ -162,6 +223,10 @@ class Tagger(AudioEncoder):
     dropout_rate: float = 0.5
 
     HEAD: ClassVar[tuple[str, ...]] = ("head",)
+
+    def output_names(self) -> tuple[str, ...]:
+        """Returns the names that `outputs` knows; a backbone has no logits."""
+        return (("logits",) if self.num_classes else ()) + super().output_names()
 
     def setup(self) -> None:
         """Creates the output layer, the only part that depends on the label set."""

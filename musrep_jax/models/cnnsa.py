@@ -67,6 +67,11 @@ class CNNSA(TokenTagger):
             raise InputError(f"n_mels is {self.n_mels}; CNNSA takes at most {MAX_MELS} mel bands.")
         return self.spectrogram(inputs)[..., None]
 
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """Names of the maps before the transformer."""
+        return ("feature_map",)
+
     @nn.compact
     def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the time steps behind the class token, (batch, tokens, width); the last map."""

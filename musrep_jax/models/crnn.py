@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from musrep_jax.models.base import InputError, SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm, ConvBlock, make_bias_init
+from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
 POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
@@ -136,12 +137,19 @@ class CRNN(SpectrogramTagger):
             )
         return self.spectrogram(inputs)[..., None]
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps that the model can show."""
+        return (*layer_names(len(POOLS)), "states")
+
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the embedding (batch, hidden_size) and the states at all steps."""
+        """Returns the embedding (batch, hidden_size) the maps and the states at all steps."""
         x = BatchNorm(name="spec_bn")(features, train=train).astype(self.dtype)
+        maps = {}
         for index, pool in enumerate(POOLS, start=1):
             channels = self.n_channels * (1 if index == 1 else 2)
-            x = ConvBlock(channels, pool=pool, name=f"layer{index}")(x, train=train)
+            block = ConvBlock(channels, pool=pool, name=f"layer{index}")
+            x = maps[f"layer_{index}"] = block(x, train=train)
         states = GRU(self.hidden_size, self.num_recurrent_layers, name="layer5")(x[:, :, 0])
-        return states[:, -1], {"states": states}
+        return states[:, -1], {**maps, "states": states}

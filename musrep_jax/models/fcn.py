@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from musrep_jax.models.base import InputError, SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm, ConvBlock
+from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
 
@@ -74,13 +75,19 @@ class FCN(SpectrogramTagger):
             )
         return log_mel[..., None]
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps that the model can show."""
+        return (*layer_names(len(self.pools)), "feature_map")
+
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the embedding (batch, n_channels) and the map before the last layer."""
+        """Returns the embedding (batch, n_channels) and the maps after each layer."""
         x = BatchNorm(name="spec_bn")(features, train=train).astype(self.dtype)
-        last, feature_map = len(self.pools), x
+        last, maps = len(self.pools), {}
         for index, pool in enumerate(self.pools, start=1):
             channels = self.n_channels * (1 if index in (1, last) else 2)
-            feature_map = x
-            x = ConvBlock(channels, pool=tuple(pool), name=f"layer{index}")(x, train=train)
-        return x.reshape(x.shape[0], -1).astype(jnp.float32), {"feature_map": feature_map}
+            maps["feature_map"] = x  # before the last layer
+            block = ConvBlock(channels, pool=tuple(pool), name=f"layer{index}")
+            x = maps[f"layer_{index}"] = block(x, train=train)
+        return x.reshape(x.shape[0], -1).astype(jnp.float32), maps

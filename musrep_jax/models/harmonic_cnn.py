@@ -33,6 +33,7 @@ from musrep_jax.dsp.harmonic import HarmonicGrid
 from musrep_jax.models.base import InputError, Tagger, check_waveform
 from musrep_jax.models.frontends import HarmonicFilters
 from musrep_jax.models.layers import BatchNorm, ConvBlock, Dense, ResBlock
+from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
 Pools = tuple[tuple[int, int], ...]
@@ -169,18 +170,24 @@ class HarmonicCNN(Tagger):
         """
         return self.hstft.shapes()._asdict()
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps that the model can show."""
+        return ("harmonic_spectrogram", *layer_names(7), "feature_map")
+
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the embedding (batch, 2 n_channels), the harmonic spectrogram and last map."""
+        """Returns the embedding (batch, 2 n_channels), the harmonic spectrogram and the maps."""
         plan, width = self.pooling_plan, self.n_channels
         x = BatchNorm(name="hstft_bn")(features, train=train).astype(self.dtype)
+        maps = {"harmonic_spectrogram": features}
         for index, pool in enumerate(plan, start=1):
             block = ConvBlock if index in (1, 5) else ResBlock
             channels = width if index < 5 else 2 * width
             x = block(channels, pool=pool, name=f"layer{index}")(x, train=train)
-        feature_map = x
+            maps[f"layer_{index}"] = x
+        maps["feature_map"] = x
         # Over both axes: equal to the published code at its sizes, valid at any other.
         x = x.max(axis=(1, 2))
         x = BatchNorm(name="bn")(Dense(2 * width, name="dense1")(x), train=train)
-        intermediates = {"harmonic_spectrogram": features, "feature_map": feature_map}
-        return nn.relu(x).astype(jnp.float32), intermediates
+        return nn.relu(x).astype(jnp.float32), maps

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm, ConvBlock, Dense
+from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
 ORIENTATIONS = ("mel_first", "time_first")
@@ -97,11 +98,18 @@ class MusiCNN(SpectrogramTagger):
             )
         return self.spectrogram(inputs)[..., None]
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps that the model can show."""
+        num_branches = len(self.heights) + len(self.horizontal_lengths)
+        branches = (f"branch_{index}" for index in range(num_branches))
+        return (*branches, *layer_names(3), "feature_map", "pooled")
+
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the embedding (batch, dense_width) and the maps on the way.
 
-        Intermediates, (batch, time, channels): `branch_0` ..., `layer1` to `layer3` before the
+        Intermediates, (batch, time, channels): `branch_0` ..., `layer_1` to `layer_3` before the
         additions, `feature_map` (everything, before pooling); `pooled` (batch, 2 x channels).
         """
         x = BatchNorm(name="spec_bn")(features, train=train).astype(self.dtype)
@@ -121,8 +129,8 @@ class MusiCNN(SpectrogramTagger):
         front = jnp.concatenate(list(maps.values()), axis=-1)
         stages = [front]
         for index in (1, 2, 3):
-            name = f"layer{index}"
-            layer = ConvBlock(self.backend_channels, (7,), name=name)
+            name = f"layer_{index}"
+            layer = ConvBlock(self.backend_channels, (7,), name=f"layer{index}")
             maps[name] = layer(stages[-1], train=train)
             stages.append(maps[name] + stages[-1] if index > 1 else maps[name])
         z = jnp.concatenate(stages, axis=-1)

@@ -41,6 +41,7 @@ from musrep_jax.models.layers import (
     convolve_together,
     max_pool,
 )
+from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
 
@@ -127,22 +128,34 @@ class SampleCNN(Tagger):
         """Returns block number `index`, counted from 1."""
         return ConvBlock(features, (size,), strides=(stride,), pool=(pool,), name=f"layer{index}")
 
-    def run_blocks(self, x: Array, *, train: bool) -> tuple[Array, Array]:
-        """Maps (batch, samples, 1) to (batch, channels) and the last map that has a time axis."""
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps that the model can show."""
+        return (*layer_names(len(self.channel_factors) + 1), "feature_map")
+
+    def run_blocks(self, x: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Maps (batch, samples, 1) to (batch, channels) and the maps on the way.
+
+        They are `layer_1` ..., (batch, time, channels) after each block, and `feature_map`, the
+        last one that has more than one step.
+        """
         widths = [factor * self.n_channels for factor in self.channel_factors]
-        feature_map = x
+        maps = {}
         for index, features in enumerate(widths, start=1):
             stride, pool = (3, 1) if index == 1 else (1, 3)
-            feature_map = x
-            x = self.make_block(index, features, stride, pool, 3)(x, train=train)
-        x = self.make_block(len(widths) + 1, widths[-1], 1, 1, 1)(x, train=train)
-        return x[:, 0], feature_map
+            maps["feature_map"] = x
+            x = maps[f"layer_{index}"] = self.make_block(index, features, stride, pool, 3)(
+                x, train=train
+            )
+        last = len(widths) + 1
+        x = maps[f"layer_{last}"] = self.make_block(last, widths[-1], 1, 1, 1)(x, train=train)
+        return x[:, 0], maps
 
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the embedding (batch, 4 n_channels) and the last map that has a time axis."""
-        x, feature_map = self.run_blocks(features, train=train)
-        return x.astype(jnp.float32), {"feature_map": feature_map}
+        """Returns the embedding (batch, 4 n_channels) and the maps of `run_blocks`."""
+        x, maps = self.run_blocks(features, train=train)
+        return x.astype(jnp.float32), maps
 
 
 class SampleCNNSE(SampleCNN):
@@ -156,7 +169,7 @@ class SampleCNNSE(SampleCNN):
 
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the embedding (batch, 4 n_channels) and the last map that has a time axis."""
-        x, feature_map = self.run_blocks(features, train=train)
+        """Returns the embedding (batch, 4 n_channels) and the maps of `run_blocks`."""
+        x, maps = self.run_blocks(features, train=train)
         x = BatchNorm(name="bn")(Dense(x.shape[-1], name="dense1")(x), train=train)
-        return nn.relu(x).astype(jnp.float32), {"feature_map": feature_map}
+        return nn.relu(x).astype(jnp.float32), maps

@@ -40,7 +40,7 @@ code minzwon/self-attention-music-tagging.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -261,6 +261,20 @@ class SelfAttentionTagger(TokenTagger):
             check_waveform(inputs, self.sample_rate, 3**num_thirds - 2)
         return inputs[..., None].astype(self.dtype)
 
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """Names of the maps before the transformer."""
+        return ("front_end_tokens",)
+
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps, tokens and attention weights that the model can show."""
+        return super().intermediate_names if self.back == "transformer" else self.token_names
+
+    def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
+        """Returns what `embed` is asked for; the CNN gives what it has."""
+        return super().embed_options(names) if self.back == "transformer" else {}
+
     @nn.compact
     def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the tokens with positions, or for `back="cnn"` the embedding.
@@ -310,6 +324,7 @@ class SelfAttentionTagger(TokenTagger):
         *,
         train: bool,
         return_weights: bool = False,
+        all_tokens: bool = False,
         overrides: Mapping[int, Array] | None = None,
     ) -> tuple[Array, Mapping[str, Array]]:
         """Returns the embedding and the intermediates; see `TokenTagger.embed`.
@@ -319,7 +334,11 @@ class SelfAttentionTagger(TokenTagger):
         """
         if self.back == "transformer":
             return super().embed(
-                features, train=train, return_weights=return_weights, overrides=overrides
+                features,
+                train=train,
+                return_weights=return_weights,
+                all_tokens=all_tokens,
+                overrides=overrides,
             )
         if return_weights or overrides:
             raise ValueError('self_attention with back="cnn" has no attention weights.')

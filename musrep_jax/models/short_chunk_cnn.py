@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm, ConvBlock, Dense, ResBlock
+from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
 
@@ -51,17 +52,24 @@ class ShortChunkCNN(SpectrogramTagger):
         """Returns block number `index`, counted from 1."""
         return ConvBlock(features, pool=(2, 2), name=f"layer{index}")
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps that the model can show."""
+        return (*layer_names(7), "feature_map")
+
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
-        """Returns the embedding (batch, 4 n_channels) and the last feature map."""
+        """Returns the embedding (batch, 4 n_channels) and the maps after each block."""
         x = BatchNorm(name="spec_bn")(features, train=train).astype(self.dtype)
+        maps = {}
         for index, factor in enumerate((1, 1, 2, 2, 2, 2, 4), start=1):
-            x = self.make_block(index, factor * self.n_channels)(x, train=train)
-        feature_map = x
+            block = self.make_block(index, factor * self.n_channels)
+            x = maps[f"layer_{index}"] = block(x, train=train)
+        maps["feature_map"] = x
         # Over both axes: equal to the published code at its input length, valid at any other.
         x = x.max(axis=(1, 2))
         x = BatchNorm(name="bn")(Dense(4 * self.n_channels, name="dense1")(x), train=train)
-        return nn.relu(x).astype(jnp.float32), {"feature_map": feature_map}
+        return nn.relu(x).astype(jnp.float32), maps
 
 
 class ShortChunkResNet(ShortChunkCNN):

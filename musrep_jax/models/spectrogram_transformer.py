@@ -21,7 +21,7 @@ start uniform as PyTorch's do, tokens and positions from a truncated normal of 0
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -32,6 +32,7 @@ import numpy as np
 from musrep_jax.models.attention import BlockStack, LayerNorm, PreNormBlock
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import Conv
+from musrep_jax.models.outputs import layer_names, transformer_options
 from musrep_jax.types import Array
 
 
@@ -229,6 +230,24 @@ class SpectrogramTransformer(SpectrogramTagger):
         mean, std = self.input_mean.value, self.input_std.value
         return ((self.spectrogram(inputs) - mean) / (2 * std))[..., None]
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the tokens and attention weights that the model can show."""
+        layers, weights = (
+            layer_names(self.size.depth, prefix) for prefix in ("layer", "attention")
+        )
+        return ("patch_tokens", "tokens", "pooled", *layers, *weights)
+
+    def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
+        """Returns what `embed` is asked for: weights or all tokens, where names need them."""
+        return transformer_options(names)
+
+    def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:
+        """Returns the places of all tokens but the special ones, of what has these."""
+        if name == "tokens" or name.startswith("layer_"):
+            return jnp.arange(num_steps)[None] >= self.num_special
+        return None
+
     @nn.compact
     def embed(
         self,
@@ -236,6 +255,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         *,
         train: bool,
         return_weights: bool = False,
+        all_tokens: bool = False,
         overrides: Mapping[int, Array] | None = None,
     ) -> tuple[Array, Mapping[str, Array]]:
         """Returns the embedding, (batch, width), and the tokens on the way.
@@ -243,13 +263,16 @@ class SpectrogramTransformer(SpectrogramTagger):
         Args:
             features: (batch, frames, mels, 1), normalised.
             train: whether dropout is active.
-            return_weights: whether the intermediates hold, for block i, `attention_i` (batch,
-                heads, tokens, tokens) and `block_i`, its output.
+            return_weights: whether the intermediates hold, for block k counted from 1,
+                `attention_k` (batch, heads, tokens, tokens).
+            all_tokens: whether they hold `layer_k`, the output of block k, (batch, tokens, width),
+                and all `tokens`.
             overrides: block number -> attention weights to be used there instead.
 
         Returns:
             The embedding; and `patch_tokens` (batch, patches, width) before positions, `tokens`
-            after the last norm (class and distillation token alone, unless weights are returned),
+            after the last norm (class and distillation token alone, unless weights or all tokens
+            are returned),
             `pooled` (batch, width) before the head's norm.
         """
         width, num_heads, depth = self.size
@@ -291,14 +314,17 @@ class SpectrogramTransformer(SpectrogramTagger):
             train=train,
             return_weights=return_weights,
             overrides=overrides,
-            num_read=self.num_special,
+            num_read=None if all_tokens else self.num_special,
         )
         tokens = LayerNorm(1e-6, name="norm")(x)
         pooled = tokens[:, : self.num_special].astype(jnp.float32).mean(axis=1)
         intermediates = {"patch_tokens": patches, "tokens": tokens, "pooled": pooled}
+        if all_tokens:
+            intermediates |= {f"layer_{k}": block for k, block in enumerate(blocks, start=1)}
         if return_weights:
-            intermediates |= {f"attention_{i}": w for i, w in enumerate(weights) if w is not None}
-            intermediates |= {f"block_{i}": block for i, block in enumerate(blocks)}
+            intermediates |= {
+                f"attention_{k}": w for k, w in enumerate(weights, start=1) if w is not None
+            }
         return LayerNorm(1e-5, name="head_norm")(pooled), intermediates
 
     def adapt_torch_weights(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -143,6 +143,11 @@ class TaggingTransformer(TokenTagger):
             )
         return log_mel[..., None]
 
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """Names of the maps before the transformer."""
+        return ("front_end_tokens",)
+
     @nn.compact
     def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the tokens with positions, (batch, tokens, width), class token first.

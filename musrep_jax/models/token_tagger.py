@@ -10,7 +10,7 @@ code minzwon/self-attention-music-tagging (the notebook with the heat maps).
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 from musrep_jax.models.attention import BlockStack, PostNormBlock
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import Dense, per_channel
+from musrep_jax.models.outputs import layer_names, transformer_options
 from musrep_jax.types import Array, PyTree
 
 
@@ -123,6 +124,7 @@ class TokenTagger(SpectrogramTagger):
         *,
         train: bool,
         return_weights: bool = False,
+        all_tokens: bool = False,
         overrides: Mapping[int, Array] | None = None,
     ) -> tuple[Array, Mapping[str, Array]]:
         """Returns the embedding, (batch, width), and the tokens before the transformer.
@@ -130,9 +132,9 @@ class TokenTagger(SpectrogramTagger):
         Args:
             features: as `features` returns them.
             train: whether dropout is active.
-            return_weights: whether the intermediates hold, for block i, `attention_i` (batch,
-                heads, tokens, tokens) and `block_i`, its output, and the maps of
-                `attention_heat_maps`.
+            return_weights: whether the intermediates hold, for block k counted from 1,
+                `attention_k` (batch, heads, tokens, tokens), and the maps of `attention_heat_maps`.
+            all_tokens: whether they hold `layer_k`, the output of block k, (batch, tokens, width).
             overrides: block number -> attention weights to be used there instead.
 
         Returns:
@@ -140,14 +142,42 @@ class TokenTagger(SpectrogramTagger):
         """
         tokens, intermediates = self.tokenise(features, train=train)
         encoded, weights, blocks = self.encoder(
-            tokens, train=train, return_weights=return_weights, overrides=overrides, num_read=1
+            tokens,
+            train=train,
+            return_weights=return_weights,
+            overrides=overrides,
+            num_read=None if all_tokens else 1,
         )
         intermediates = {**intermediates, "tokens": tokens}
+        if all_tokens:
+            intermediates |= {f"layer_{k}": block for k, block in enumerate(blocks, start=1)}
         if return_weights:
-            intermediates |= {f"attention_{i}": w for i, w in enumerate(weights) if w is not None}
-            intermediates |= {f"block_{i}": block for i, block in enumerate(blocks)}
+            intermediates |= {
+                f"attention_{k}": w for k, w in enumerate(weights, start=1) if w is not None
+            }
             intermediates |= attention_heat_maps([w for w in weights if w is not None])
         return self.read_out(encoded[:, 0]).astype(jnp.float32), intermediates
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """Names of what `tokenise` shows."""
+        return ()
+
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of the maps, tokens and attention weights that the model can show."""
+        layers, weights = (layer_names(self.depth, prefix) for prefix in ("layer", "attention"))
+        return (*self.token_names, "tokens", *layers, *weights, *HEAT_MAPS)
+
+    def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
+        """Returns what `embed` is asked for: weights or all tokens, where names need them."""
+        return transformer_options(names)
+
+    def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:
+        """Returns the places of all tokens but the class token, of what the transformer reads."""
+        if name == "tokens" or name.startswith("layer_"):
+            return jnp.arange(num_steps)[None] >= 1
+        return None
 
     def states_before(self, inputs: Array, *, block: int) -> Array:
         """Returns the tokens that enter a block, without dropout.
@@ -183,6 +213,10 @@ class TokenTagger(SpectrogramTagger):
         return self.classify(self.read_out(encoded[:, 0]), train=False)
 
 
+HEAT_MAPS = ("attention_map_per_head", "attention_map", "first_block_attention_map")
+"""What `attention_heat_maps` returns."""
+
+
 def attention_heat_maps(weights: Sequence[Array]) -> dict[str, Array]:
     """Returns the published summaries of the attention weights.
 
@@ -212,8 +246,8 @@ def attention_maps(model: TokenTagger, variables: PyTree, inputs: Array) -> dict
         inputs: float32 (batch, samples) or (batch, frames, mels).
 
     Returns:
-        `attention_i` float32 (batch, heads, tokens, tokens) for block i, and the maps of
-        `attention_heat_maps`.
+        `attention_k` float32 (batch, heads, tokens, tokens) for block k, counted from 1, and the
+        maps of `attention_heat_maps`.
     """
     features = model.apply(variables, inputs, train=False, method="features")
     embed = functools.partial(model.apply, method="embed")

@@ -13,10 +13,10 @@ import jax
 from musrep_jax.config import choose
 from musrep_jax.kernels.formulations import compiled_for_one_run
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
-from musrep_jax.models import Tagger, create_model
+from musrep_jax.models import Encoder, Tagger, create_model
 from musrep_jax.models.layers import real_examples
 from musrep_jax.training.step import IsTrainable
-from musrep_jax.types import Array, LossFn, ModelOutput, PyTree
+from musrep_jax.types import Array, LossFn, PyTree
 
 BATCH_NORM = ("frozen", "update")
 LOSSES = {"binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
@@ -140,9 +140,10 @@ def make_loss(
 
 @functools.lru_cache(maxsize=64)
 def make_forward(
-    model: Tagger,
+    model: Encoder,
     names: tuple[str, ...] = ("logits", "embedding"),
     reduce: Callable[[Array], Array] | None = None,
+    pool: str | None = None,
 ) -> Callable[[PyTree, Array], dict[str, Array]]:
     """Returns the compiled function (variables, inputs) -> outputs by name, in evaluation.
 
@@ -150,32 +151,22 @@ def make_forward(
 
     Args:
         model: the model.
-        names: of outputs, see `select_output`.
-        reduce: applied to every output on the device, such as a mean over time; functions are
-            compared by identity.
+        names: of outputs, of those in `model.output_names()`.
+        reduce: applied to every output on the device, such as a norm; functions are compared by
+            identity.
+        pool: over time, see `Encoder.outputs`.
+
+    Raises:
+        ConfigError: if the model gives no output of a name.
     """
+    for name in names:
+        choose(name, model.output_names(), "The output of the model")
 
     def forward(variables: PyTree, inputs: Array) -> dict[str, Array]:
-        output: ModelOutput = model.apply(variables, inputs, train=False)
-        found = {name: select_output(output, name) for name in names}
+        found = model.apply(variables, inputs, names, pool=pool, method="outputs")
         return found if reduce is None else {name: reduce(part) for name, part in found.items()}
 
     return jax.jit(forward)
-
-
-def select_output(output: ModelOutput, name: str) -> Array:
-    """Returns an output of a model by its name.
-
-    Args:
-        output: of the model.
-        name: "logits", "embedding", or one of its intermediates, such as "layer_3".
-
-    Raises:
-        ConfigError: if the model gives none of that name.
-    """
-    given = {"logits": output.logits, "embedding": output.embedding, **output.intermediates}
-    known = [known for known, value in given.items() if value is not None]
-    return given[choose(name, known, "The output of the model")]
 
 
 @functools.lru_cache(maxsize=64)

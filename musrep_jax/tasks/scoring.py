@@ -74,6 +74,7 @@ class SplitScorer:
         variables: PyTree,
         names: Sequence[str] = ("logits", "embedding"),
         reduce: Callable[[Array], Array] | None = None,
+        pool: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Returns outputs of the model for every chunk, all in one pass over the split.
 
@@ -81,10 +82,11 @@ class SplitScorer:
 
         Args:
             variables: of the model.
-            names: of outputs: "logits", (chunks, classes); "embedding", (chunks, width); or any of
-                the model's intermediates, such as "layer_3" or "attention_1".
-            reduce: applied to every output on the device, (batch, ...) -> (batch, ...), such as a
-                mean over time, so that only what is kept leaves it.
+            names: of outputs: "logits", (chunks, classes); "embedding", (chunks, width); or any
+                other of `model.output_names()`, such as "layer_3" or "attention_1".
+            reduce: applied to every output on the device, (batch, ...) -> (batch, ...), so that
+                only what is kept leaves it.
+            pool: over time, "mean", "max" or "both", see `Encoder.outputs`.
 
         Returns:
             Name -> (chunks, ...), in the order of `table`.
@@ -92,7 +94,7 @@ class SplitScorer:
         Raises:
             ConfigError: if the model gives no output of a name.
         """
-        forward = binding.make_forward(self.model, tuple(names), reduce)
+        forward = binding.make_forward(self.model, tuple(names), reduce, pool)
         variables = sharding.replicate(variables, self.mesh)
         size, found = self.settings.evaluation.batch_size, []
         for batch in self.batches():
