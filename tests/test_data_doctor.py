@@ -408,6 +408,32 @@ def test_copies(tmp_path):
     assert sorted(read_quarantine(strict.quarantine)) == ["b.wav", "c.aiff", "d.wav"]
 
 
+def test_the_table_of_a_folder_is_compared_with_its_files(tmp_path, run):
+    folder = tmp_path / "music"
+    for pitch, name in enumerate(("a.wav", "c.wav", "Hu\u0308zzam.wav"), start=400):
+        write_tone(folder / name, pitch=pitch)
+    (folder / "b.wav").write_bytes((folder / "a.wav").read_bytes())
+    (folder / "d.wav").write_bytes((folder / "c.wav").read_bytes())
+    rows = [
+        ("a.wav", "rast,ney", "train"), ("b.wav", "saba,ney", "train"), ("c.wav", "rast", "train"),
+        ("d.wav", "rast", "test"), ("Hüzzam.wav", "rast", "test"), ("gone/e.wav", "ney", "train"),
+        ("f.wav", "ney", "validation"),
+    ]  # fmt: skip
+    table = "\n".join("\t".join(row) for row in [("path", "labels", "split"), *rows])
+    (folder / "labels.tsv").write_text(table, encoding="utf-8")
+    code, stdout, _ = run("doctor", folder, "--data-dir", tmp_path / "data", "--json")
+    report = json.loads(stdout)
+    assert code == 1 and report["summary"]["files"] == 7
+    found = {(row["kind"], row["path"]): row["reason"] for row in report["findings"]}
+    assert {path for kind, path in found if kind == "missing"} == {"gone/e.wav", "f.wav"}
+    assert found["contradiction", "b.wav"] == "it is 'saba' here, and 'rast' in a.wav."
+    assert found["leak", "d.wav"] == "it is in test, and c.wav, which sounds the same, in train."
+    assert sum(kind in ("contradiction", "leak") for kind, _ in found) == 2
+    (folder / "labels.tsv").write_text("path,labels\n", encoding="utf-8")
+    code, _, stderr = run("doctor", folder, "--data-dir", tmp_path / "data")
+    assert code == 0 and "looks comma separated" in stderr
+
+
 def test_odd_rates_and_channels_are_notes(tmp_path):
     for pitch in range(200, 205):
         write_tone(tmp_path / "music" / f"{pitch}.wav", pitch=pitch)

@@ -12,7 +12,7 @@ from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
 if TYPE_CHECKING:
     from musrep_jax.data.doctor.diagnosis import Diagnosis, ExpectedFile
 
-NUM_EXAMPLES, MAX_LISTED_COUNTS = 3, 6
+NUM_EXAMPLES, NUM_MISSING_EXAMPLES, MAX_LISTED_COUNTS = 3, 20, 6
 
 
 def doctor(
@@ -132,7 +132,7 @@ def resolve_target(name: str, data_dir: Path, folder: Path | None) -> DoctorTarg
                 "get it, or give its place with --folder."
             )
         wanted = [
-            ExpectedFile(track.path, track.track_id, track.seconds)
+            ExpectedFile(track.path, track.track_id, track.seconds, track.labels, track.split)
             for track in builder.list_all_tracks()
         ]
         return DoctorTarget(key, builder.folder, wanted, builder.KNOWN_BAD)
@@ -144,7 +144,40 @@ def resolve_target(name: str, data_dir: Path, folder: Path | None) -> DoctorTarg
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise DoctorError(f"the folder {path} {what}; give a folder of recordings or a corpus.")
-    return DoctorTarget(path.resolve(), path.resolve(), find_audio_files(path))
+    path = path.resolve()
+    return DoctorTarget(path, path, [*find_audio_files(path), *list_table_files(path)])
+
+
+def list_table_files(folder: Path) -> "list[ExpectedFile]":
+    """Returns the files that the `labels.tsv` of a folder lists, with what it says of them.
+
+    A table that cannot be read is named; the files are examined all the same.
+
+    Args:
+        folder: of recordings, with a table or without one.
+    """
+    import os
+
+    from musrep_jax.data.doctor.diagnosis import ExpectedFile
+    from musrep_jax.runtime.names import find_path
+    from musrep_jax.tfds_builders.audio_folder.label_table import (
+        TABLE_NAME,
+        TableError,
+        read_label_table,
+    )
+
+    if not (folder / TABLE_NAME).is_file():
+        return []
+    try:
+        rows = read_label_table(folder)
+    except TableError as error:
+        say(f"No build can use the table, and it is not compared with the files: {error}")
+        return []
+    places = (Path(os.path.relpath(find_path(folder, row.path), folder)) for row in rows)
+    return [
+        ExpectedFile(place.as_posix(), labels=row.labels, split=row.split or "")
+        for place, row in zip(places, rows, strict=True)
+    ]
 
 
 def format_diagnosis(found: "Diagnosis") -> str:
@@ -181,9 +214,10 @@ def format_diagnosis(found: "Diagnosis") -> str:
     lines += ["", format_table(columns, rows, style="text")]
     for kind, members in kinds.items():
         lines += ["", f"{kind}:"]
-        lines += [f"  {escape_path(f.path)}: {f.reason}" for f in members[:NUM_EXAMPLES]]
-        if len(members) > NUM_EXAMPLES:
-            lines.append(f"  and {len(members) - NUM_EXAMPLES:,} more (all of them with --json)")
+        shown = NUM_MISSING_EXAMPLES if kind == "missing" else NUM_EXAMPLES
+        lines += [f"  {escape_path(f.path)}: {f.reason}" for f in members[:shown]]
+        if len(members) > shown:
+            lines.append(f"  and {len(members) - shown:,} more (all of them with --json)")
     return "\n".join(lines)
 
 

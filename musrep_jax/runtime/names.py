@@ -58,6 +58,8 @@ def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
     Returns:
         The file's own path, or `folder / path` if there is none.
     """
+    if path.isascii():
+        return folder / path
     for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
         if (folder / form).exists():
             return folder / form

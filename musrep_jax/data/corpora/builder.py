@@ -42,6 +42,7 @@ from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.download.files import SourceFile
 from musrep_jax.data.specs import ALL_SPLITS, UNLABELED, DatasetSpec
 from musrep_jax.data.splits import FRACTIONS, make_splits, missing_labels
+from musrep_jax.runtime.names import find_path, normalize_name
 
 GENERATED_SPLIT = "made"
 """What `read_tracks` gives as the split of a track whose split is made here, by groups. Parts that
@@ -174,7 +175,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
     @property
     def label_names(self) -> tuple[str, ...]:
         """The labels of this config in their published order."""
-        return tuple(self.LABEL_SETS[self.label_set])
+        return tuple(map(normalize_name, self.LABEL_SETS[self.label_set]))
 
     def spec(self) -> DatasetSpec:
         """Returns the facts about this config.
@@ -224,7 +225,11 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         used = set(self.label_names)
         found = [
             dataclasses.replace(
-                track, labels=tuple(dict.fromkeys(name for name in track.labels if name in used))
+                track,
+                labels=tuple(
+                    dict.fromkeys(n for n in map(normalize_name, track.labels) if n in used)
+                ),
+                sources={kind: normalize_name(name) for kind, name in track.sources.items()},
             )
             for track in self.read_tracks(self.label_set, self.split_name)
         ]
@@ -343,7 +348,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         return notes
 
     def _check_files_exist(self) -> None:
-        missing = [t.path for t in self.tracks if not (self.folder / t.path).is_file()]
+        missing = [t.path for t in self.tracks if not find_path(self.folder, t.path).is_file()]
         if len(missing) > _MAX_MISSING_SHARE * len(self.tracks):
             raise BuildError(
                 f"{len(missing)} of the {len(self.tracks)} files of {self.NAME} are not in "

@@ -14,6 +14,7 @@ from musrep_jax.data.audio.reading import AudioError, read_audio
 from musrep_jax.data.build.builder import RefusedTrack, TrackRecord
 from musrep_jax.data.specs import ALL_SPLITS
 from musrep_jax.data.splits import find_leakage
+from musrep_jax.runtime.names import find_path
 
 _LENGTH_TOLERANCE = 0.1
 """A track that decodes to less than this share under its expected length is refused."""
@@ -92,7 +93,7 @@ class CorpusLoader:
         """Returns the track in its stored form, or why it cannot be used."""
         if track.path in self.refused:
             return RefusedTrack(track.path, self.refused[track.path])
-        path = self.folder / track.path
+        path = find_path(self.folder, track.path)
         try:
             audio, num_samples, seconds = (
                 self._load_mels(path) if self.is_log_mel else self._load(path)

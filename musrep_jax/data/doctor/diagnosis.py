@@ -20,6 +20,7 @@ from musrep_jax.data.doctor.findings import (
     NOTES,
     Finding,
     fault,
+    find_contradictions,
     find_duplicates,
     find_outliers,
     judge,
@@ -52,11 +53,15 @@ class ExpectedFile:
         path: relative to the folder, with forward slashes.
         track_id: by which the corpus knows it; "" in a folder.
         seconds: its length as the corpus' metadata tell it, or None.
+        labels: as the corpus or the table of the folder has them; None where they are not known.
+        split: that is given for it; "" for none.
     """
 
     path: str
     track_id: str = ""
     seconds: float | None = None
+    labels: tuple[str, ...] | None = None
+    split: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +202,11 @@ def examine(
     bad = {finding.path for finding in findings if finding.is_fault}
     usable = {path: entry for path, entry in facts.items() if path not in bad}
     findings += find_duplicates(usable, is_fault=quarantine_duplicates)
+    findings += find_contradictions(
+        usable,
+        {entry.path: entry.labels for entry in wanted if entry.labels is not None},
+        {entry.path: entry.split for entry in wanted if entry.split},
+    )
     findings += find_outliers({p: entry for p, entry in usable.items() if entry.num_frames})
     findings.sort()
     if write_list:

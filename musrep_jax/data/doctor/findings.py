@@ -17,7 +17,7 @@ driven ten times into clipping and then encoded has 65 % to 80 %. Milder clippin
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from musrep_jax.data.audio.containers import find_missing_audio
 from musrep_jax.data.audio.ffmpeg import FFMPEG_ADVICE
@@ -27,7 +27,7 @@ from musrep_jax.data.doctor.measurements import Facts
 from musrep_jax.data.doctor.quarantine import escape_path
 
 FAULTS = {
-    "missing": "listed by the corpus, but not there",
+    "missing": "listed by the corpus or the table, but not there",
     "dangling": "links to nothing",
     "unreadable": "may not be read",
     "empty": "0 bytes",
@@ -45,6 +45,8 @@ that arrives later."""
 NOTES = {
     "not_decoded": "needs the ffmpeg program to be decoded",
     "duplicate": "the same audio as another file",
+    "contradiction": "the same audio as another file, with other labels",
+    "leak": "the same audio as a file of another split",
     "wrong_extension": "another format than its name says",
     "name": "its name is not UTF-8, so that no table can list it",
     "junk": "foreign bytes before the audio",
@@ -223,17 +225,57 @@ def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> li
         facts: of the files that are otherwise usable, by path.
         is_fault: whether copies should not be used.
     """
-    alike = defaultdict(list)
-    for path in sorted(facts):
-        alike[facts[path].sound or facts[path].content].append(path)
     found = []
-    for first, *others in alike.values():
+    for first, *others in _group_by_audio(facts):
         for path in others:
             is_copy = facts[path].content == facts[first].content
             what = "is a copy of" if is_copy else "sounds, sample for sample, like"
             reason = f"it {what} {escape_path(first)}."
             found.append(Finding(path, "duplicate", reason, is_fault))
     return found
+
+
+def find_contradictions(
+    facts: Mapping[str, Facts],
+    labels: Mapping[str, Sequence[str]],
+    splits: Mapping[str, str],
+) -> list[Finding]:
+    """Returns notes on files with the same audio whose labels contradict, or whose splits differ.
+
+    Args:
+        facts: of the files that are otherwise usable, by path.
+        labels: of the files whose labels are known, by path.
+        splits: of those whose split is given.
+    """
+    found = []
+    for paths in _group_by_audio(facts):
+        labeled = [path for path in paths if path in labels]
+        for path in labeled[1:]:
+            ours, theirs = set(labels[path]), set(labels[labeled[0]])
+            if ours != theirs:
+                told = f"it is {_list_labels(ours - theirs)} here"
+                other = f"{_list_labels(theirs - ours)} in {escape_path(labeled[0])}"
+                found.append(note(path, "contradiction", f"{told}, and {other}."))
+        given = [path for path in paths if path in splits]
+        for path in given[1:]:
+            if splits[path] != splits[given[0]]:
+                told = (
+                    f"it is in {splits[path]}, and {escape_path(given[0])}, which sounds the same"
+                )
+                found.append(note(path, "leak", f"{told}, in {splits[given[0]]}."))
+    return found
+
+
+def _list_labels(names: Iterable[str]) -> str:
+    return " and ".join(map(repr, sorted(names))) or "nothing else"
+
+
+def _group_by_audio(facts: Mapping[str, Facts]) -> list[list[str]]:
+    """Returns the paths with the same audio together, sorted."""
+    alike = defaultdict(list)
+    for path in sorted(facts):
+        alike[facts[path].sound or facts[path].content].append(path)
+    return list(alike.values())
 
 
 def find_outliers(facts: Mapping[str, Facts]) -> list[Finding]:
