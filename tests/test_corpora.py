@@ -58,7 +58,7 @@ def one_of_each(corpus):
 
 
 def test_facts(corpus):
-    assert corpus.NAME in DATASETS and corpus.__module__.split(".")[1] == corpus.NAME
+    assert corpus.NAME in DATASETS and corpus.__module__.split(".")[-2] == corpus.NAME
     assert corpus.TITLE.endswith(".") and corpus.LICENCE and not corpus.CAN_BUILD_AUTOMATICALLY
     assert "@" in beside(corpus, "CITATIONS.bib")
     for line in beside(corpus, "TAGS.txt").splitlines():
