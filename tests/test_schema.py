@@ -60,6 +60,7 @@ NOT_NONE = {
     "train.num_cpu_devices", "train.num_microbatches", "train.log_every_steps", "train.trace",
     "distributed.timeout_seconds", "evaluation.aggregate", "evaluation.tail",
     "evaluation.batch_size", "evaluation.num_bootstrap", "evaluation.threshold", "data.name",
+    "evaluation.baseline", "evaluation.resample",
     "data.cache_megabytes", "data.num_workers", "data.seed",
     "data.options.synthetic_cultures.num_tracks", "data.options.synthetic_cultures.seconds",
     "transfer.modes", "transfer.cache_embeddings", "transfer.input_statistics",
@@ -68,7 +69,7 @@ NOT_NONE = {
 
 FLAGS = {
     "train.reload_best_at_switch", "train.checkpoint", "train.trace", "transfer.cache_embeddings",
-    "model.distilled", "model.remat", "optimizer.nesterov", "optimizer.reload_best",
+    "evaluation.baseline", "model.distilled", "model.remat", "optimizer.nesterov", "optimizer.reload_best",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ no machine holds. Whether the values fit together is `musrep_jax.schema.checks`'
 
 from musrep_jax.data.datasets import DATASETS
 from musrep_jax.evaluation.aggregation import AGGREGATIONS
+from musrep_jax.evaluation.support import RESAMPLE_BY
 from musrep_jax.models import ALIASES, MODELS
 from musrep_jax.recipes import RECIPES
 from musrep_jax.rules.kinds import (
@@ -104,7 +105,9 @@ FIELDS: dict[str, Rule] = {
     "evaluation.tail": choice(("keep", "drop")),
     "evaluation.validation_num_chunks": optional(SIZE),
     "evaluation.batch_size": SIZE,
+    "evaluation.baseline": flag(),
     "evaluation.num_bootstrap": whole(0, 10**6),
+    "evaluation.resample": choice(RESAMPLE_BY),
     "evaluation.threshold": real(0, 1),
     "data.name": text(),
     "data.path": optional(text()),
