@@ -205,7 +205,7 @@ def test_sinusoidal_positions():
 def test_attention_maps():
     model, variables, audio = build("tagging_transformer")
     maps = quick_jit(lambda v, x: attention_maps(model, v, x))(variables, audio)
-    weights = maps["attention_2"]
+    weights = maps["attention_3"]
     assert weights.shape == (2, 2, 10, 10)
     np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(maps["attention_map"], weights[:, :, 0].sum(1), rtol=1e-5)
