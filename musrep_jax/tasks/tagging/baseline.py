@@ -46,8 +46,8 @@ def make_baseline_settings(
                 model[name] = kept.get(name)
     model.name = BASELINE_MODEL
     with settings.ignore_type():  # it is solved, not trained; no duration is missing
-        settings.train.update(num_steps=1, num_epochs=None)
-        settings.train.update(evaluate_every_steps=1, evaluate_every_epochs=None)
+        settings.train.update(num_steps=1000, num_epochs=None)
+        settings.train.update(evaluate_every_steps=1000, evaluate_every_epochs=None)
     return settings
 
 
