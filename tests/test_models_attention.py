@@ -257,7 +257,7 @@ def test_transformer_shows_and_takes_attention():
 
 
 def test_transformer_without_distillation_token():
-    model = SpectrogramTransformer(5, variant="tiny", depth=1, distilled=False)
+    model = SpectrogramTransformer(num_classes=5, variant="tiny", depth=1, distilled=False)
     shapes = jax.eval_shape(
         functools.partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, 127744))
     )["params"]
