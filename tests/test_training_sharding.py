@@ -81,7 +81,7 @@ def make_batch(size, seed, loss="binary_cross_entropy"):
     return {"log_mel": log_mel, "labels": labels.astype(np.float32), "mask": mask}
 
 
-MODEL = Mixed(NUM_CLASSES)
+MODEL = Mixed(num_classes=NUM_CLASSES)
 
 
 @functools.cache
