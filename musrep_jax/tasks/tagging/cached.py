@@ -10,6 +10,7 @@ from musrep_jax.data.datasets import Tracks
 from musrep_jax.data.input.pipeline import wrap_rows
 from musrep_jax.data.input.samplers import draw_tracks
 from musrep_jax.models import Tagger
+from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.training import sharding
 from musrep_jax.types import PyTree
@@ -22,7 +23,7 @@ def cached_batches(
     variables: PyTree,
     seed: int,
 ) -> Callable[[int], Iterator[Mapping[str, np.ndarray]]]:
-    """Returns batches of embeddings that are computed once, here.
+    """Returns batches of embeddings that are computed once, see `embed_once`.
 
     An epoch takes one chunk of every track, drawn from its consecutive chunks: what a random crop
     is to a waveform. Batch i is a function of the seed and i only.
@@ -38,7 +39,7 @@ def cached_batches(
         start step -> iterator of batches with `embedding`, `labels` and `mask`.
     """
     scorer = SplitScorer(model, tracks, settings, None)
-    embeddings = scorer.embeddings(variables)
+    embeddings = embed_once(scorer, variables)
     owner = scorer.table[:, 0]
     first = np.searchsorted(owner, np.arange(len(tracks)))
     counts = np.bincount(owner, minlength=len(tracks))

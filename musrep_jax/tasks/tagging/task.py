@@ -19,6 +19,7 @@ from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.models import model_class, model_settings
 from musrep_jax.tasks import binding
+from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.profiling import profile_scoring
 from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
@@ -131,7 +132,7 @@ class TaggingTask(Task):
             )
         if scheme.trained == "cached":
             batches = cached_batches(model, train_tracks, settings, variables, job.seed)
-            cached = validation.embeddings(variables)
+            cached = embed_once(validation, variables)
         else:
             cached = None
 
