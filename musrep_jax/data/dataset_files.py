@@ -39,7 +39,7 @@ def read_spec(directory: pathlib.Path) -> DatasetSpec | None:
     if not path.is_file():
         return None
     fields = json.loads(path.read_text(encoding="utf-8"))["spec"]
-    return DatasetSpec(**{**fields, "label_names": tuple(fields["label_names"])})
+    return DatasetSpec.from_dict(fields)
 
 
 def read_report(directory: pathlib.Path) -> dict[str, Any]:

@@ -99,7 +99,8 @@ class Dataset:
                 f"{', '.join(self.spec.split_sizes)}."
             )
         store = self._store(split)
-        if split in SPLITS and not store.label_matrix.any():
+        matrices = (store.label_matrix, *store.targets.values())
+        if split in SPLITS and not any(matrix.any() for matrix in matrices):
             raise DatasetError(
                 f"no track in split {split!r} of data set {self.spec.name!r} has a label, so "
                 "nothing can be learned or measured on it; label some of its tracks."
@@ -121,9 +122,11 @@ class Dataset:
         """What tells this content from any other, wherever and whenever it was built.
 
         `fingerprint` of all of it, and `splits`: split -> hashes of its `tracks` (ids), `labels`,
-        `groups` and `records` (all of that with the audio). Times and places of files do not count.
+        `groups` and `records` (all of that with the audio), and of further target sets and `texts`
+        where there are any. Times and places of files do not count.
         """
-        names = _hash_json([self.spec.label_names, self.spec.sample_rate, self.spec.stored_form])
+        facts: list[Any] = [self.spec.label_names, self.spec.sample_rate, self.spec.stored_form]
+        names = _hash_json(facts + ([self.spec.target_sets] if self.spec.target_sets else []))
         splits = {split: self._store(split).hash_content() for split in self.spec.split_sizes}
         return {"fingerprint": _hash_json([names, splits]), "splits": splits}
 

@@ -10,7 +10,6 @@ key: never rely on the order.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import pathlib
@@ -189,7 +188,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             citation=spec.citation,
             license=spec.licence,
             features=track_features(spec),
-            metadata=tfds.core.MetadataDict({"spec": dataclasses.asdict(spec)}),
+            metadata=tfds.core.MetadataDict({"spec": spec.to_dict()}),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict]]]:
@@ -300,7 +299,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if lock is not None:
                 with reraise_disk_full_as_build_error(folder):
                     prepare_build_folder(
-                        folder, keep=_digest(dataclasses.asdict(spec), self.track_loader(), *every)
+                        folder, keep=_digest(spec.to_dict(), self.track_loader(), *every)
                     )
                     check_space(folder, every, self.estimate_bytes(), num_workers or count_cores())
                     recipe = ShardRecipe(str(folder), self.track_loader(), TrackCodec(spec))

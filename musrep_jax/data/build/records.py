@@ -8,6 +8,8 @@
 |             | (frames, n_mels) in dB                                                         |
 | num_samples | int64: samples at the stored rate, or frames of a `log_mel` data set           |
 | labels      | sequence of class indices                                                      |
+| targets     | where the spec has further target sets: name -> float32 (columns,)             |
+| text        | where the spec has texts: text, "" of a track without one                      |
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ import errno
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,9 @@ class TrackRecord:
         audio: float waveform (samples,) for `pcm16`, the file's bytes for `encoded`, float array
             (frames, n_mels) in dB for `log_mel`.
         num_samples: needed for `encoded` only: decoded length at the spec's sample rate.
+        targets: one entry for each of the spec's `target_sets`: the names of the columns that hold,
+            or a value for each column, float (columns,).
+        text: of a data set that has texts; "" where this track has none.
     """
 
     track_id: str
@@ -49,6 +54,8 @@ class TrackRecord:
     labels: Sequence[str]
     audio: np.ndarray | bytes
     num_samples: int | None = None
+    targets: Mapping[str, Sequence[str] | np.ndarray] = dataclasses.field(default_factory=dict)
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +148,14 @@ def track_features(spec: DatasetSpec) -> tfds.features.FeaturesDict:
     else:
         n_mels = int(spec.front_end["n_mels"])
         audio = tfds.features.Tensor(shape=(None, n_mels), dtype=np.float16, encoding="bytes")
+    optional: dict[str, Any] = {}
+    if spec.target_sets:
+        optional["targets"] = {
+            name: tfds.features.Tensor(shape=(len(columns),), dtype=np.float32)
+            for name, columns in spec.target_sets.items()
+        }
+    if spec.has_texts:
+        optional["text"] = tfds.features.Text()
     return tfds.features.FeaturesDict(
         {
             "track_id": tfds.features.Text(),
@@ -150,6 +165,7 @@ def track_features(spec: DatasetSpec) -> tfds.features.FeaturesDict:
             "labels": tfds.features.Sequence(
                 tfds.features.ClassLabel(names=list(spec.label_names))
             ),
+            **optional,
         }
     )
 
@@ -185,4 +201,31 @@ def make_example(track: TrackRecord, spec: DatasetSpec) -> tuple[dict[str, Any],
         "num_samples": int(num_samples),
         "labels": list(track.labels),
     }
+    if spec.target_sets:
+        example["targets"] = {name: _target_row(track, name, spec) for name in spec.target_sets}
+    if spec.has_texts:
+        example["text"] = track.text
     return example, factor, ""
+
+
+def _target_row(track: TrackRecord, name: str, spec: DatasetSpec) -> np.ndarray:
+    """Returns a track's row of a target set, float32 (columns,)."""
+    columns, given = spec.target_names(name), track.targets.get(name)
+    where = f"track {track.track_id!r} of data set {spec.name!r}"
+    if given is None:
+        raise BuildError(f"{where} has nothing for the target set {name!r}; give a row for each.")
+    if not isinstance(given, np.ndarray):
+        unknown = sorted(set(given) - set(columns))
+        if unknown:
+            raise BuildError(
+                f"{where} has {unknown[0]!r} in the target set {name!r}, which is not among its "
+                "columns."
+            )
+        return np.array([column in given for column in columns], np.float32)
+    row = np.asarray(given, np.float32)
+    if row.shape != (len(columns),) or not np.isfinite(row).all():
+        raise BuildError(
+            f"{where} has a row of shape {row.shape} for the target set {name!r}; expected "
+            f"{len(columns)} finite values."
+        )
+    return row

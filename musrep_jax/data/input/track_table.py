@@ -34,6 +34,8 @@ class TrackTable:
             (see `RecordFile`), number of bytes. The place is -1 where the audio does not stand in
             the file as it is, as in one that is compressed.
         sums: of each file, see `RecordFile.block_sums`.
+        targets: of each further target set, float32 (tracks, columns).
+        texts: one per track; empty for a data set without texts.
     """
 
     track_ids: list[str]
@@ -44,6 +46,8 @@ class TrackTable:
     paths: list[pathlib.Path]
     places: np.ndarray
     sums: list[np.ndarray]
+    targets: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    texts: list[str] = dataclasses.field(default_factory=list)
 
 
 def load_or_scan_table(
@@ -72,10 +76,12 @@ def load_or_scan_table(
                     groups=table["groups"].tolist(),
                     paths=paths,
                     sums=np.split(table["sums"], np.cumsum(table["num_sums"])[:-1]),
+                    targets={name: table[f"targets/{name}"] for name in spec.target_sets},
+                    texts=table["texts"].tolist() if spec.has_texts else [],
                     **{name: table[name] for name in names},
                 )
     try:
-        table = _scan(open_record_source(), paths)
+        table = _scan(open_record_source(), paths, spec)
     except RuntimeError as error:  # the library's only error, for what its own checksums find
         raise OSError(
             f"a record of split {split!r} in {directory} is damaged: {error}; remove the folder "
@@ -83,7 +89,9 @@ def load_or_scan_table(
         ) from error
     if os.access(directory, os.W_OK):
         arrays = dataclasses.asdict(table)
-        del arrays["paths"]
+        del arrays["paths"], arrays["targets"], arrays["texts"]
+        arrays |= {f"targets/{name}": rows for name, rows in table.targets.items()}
+        arrays |= {"texts": np.array(table.texts, str)} if spec.has_texts else {}
         arrays["sums"] = np.concatenate(table.sums)
         arrays["num_sums"] = np.array([len(sums) for sums in table.sums])
         arrays |= {name: np.array(arrays[name], str) for name in ("track_ids", "groups")}
@@ -101,10 +109,13 @@ def _make_layout_stamp(path: pathlib.Path) -> tuple[str, int, int]:
         return path.name, size, zlib.crc32(file.read())
 
 
-def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> TrackTable:
+def _scan(
+    source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path], spec: DatasetSpec
+) -> TrackTable:
     """Returns the table of records that are read one by one."""
     track_ids, groups, num_samples, rows, columns, places = [], [], [], [], [], []
-    chunks = _iter_chunks(paths)
+    targets: dict[str, list[np.ndarray]] = {name: [] for name in spec.target_sets}
+    texts, chunks = [], _iter_chunks(paths)
     for row in range(len(source)):
         record = source[row]
         track_ids.append(_text(record["track_id"]))
@@ -114,6 +125,10 @@ def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> Tra
             rows.append(row)
             columns.append(int(column))
         places.append(_locate_audio(record["audio"], chunks))
+        for name, rows_of_set in targets.items():
+            rows_of_set.append(np.asarray(record["targets"][name], np.float32))
+        if spec.has_texts:
+            texts.append(_text(record["text"]))
     return TrackTable(
         track_ids=track_ids,
         groups=groups,
@@ -123,6 +138,11 @@ def _scan(source: Sequence[Mapping[str, Any]], paths: list[pathlib.Path]) -> Tra
         paths=paths,
         places=np.array(places, np.int64).reshape(-1, 3),
         sums=[RecordFile(path).block_sums() for path in paths],
+        targets={
+            name: np.reshape(values, (-1, len(spec.target_names(name))))
+            for name, values in targets.items()
+        },
+        texts=texts,
     )
 
 

@@ -1,5 +1,6 @@
 """The tracks of one split: labels and lengths in memory, audio read when it is asked for."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -13,7 +14,7 @@ import numpy as np
 from musrep_jax.data.dataset_files import PCM16_SCALE
 from musrep_jax.data.input.record_files import RecordFile
 from musrep_jax.data.input.track_table import load_or_scan_table
-from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.data.specs import LABELS, DatasetSpec
 
 SILENCE_DECIBELS = -100.0
 """What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
@@ -35,6 +36,8 @@ class TrackStore:
         track_ids, groups: lists of text, one per track.
         label_matrix: float32 (tracks, classes), 1 where the label holds.
         num_samples: int64 (tracks,), samples at `spec.sample_rate`, or frames.
+        targets: further target sets, name -> float32 (tracks, columns).
+        texts: one per track; empty if the data set has none.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class TrackStore:
         self.num_samples = table.num_samples
         self.label_matrix = np.zeros((len(self.track_ids), len(spec.label_names)), np.float32)
         self.label_matrix[table.label_rows, table.label_columns] = 1.0
+        self.targets, self.texts = dict(table.targets), table.texts
         self._paths, self._places, self._sums = table.paths, table.places, table.sums
 
     def _open(self) -> None:
@@ -93,13 +97,18 @@ class TrackStore:
         return int(self.num_samples.sum()) * 2 * width <= self.cache_megabytes * 1e6
 
     def hash_content(self) -> dict[str, str]:
-        """Returns hashes of the ids, labels and groups, and of the records with their audio."""
+        """Returns hashes of ids, labels and groups, of further target sets and texts where there
+        are any, and of the records with their audio."""
         parts = {
             "tracks": json.dumps(self.track_ids).encode("utf-8"),
             "labels": np.ascontiguousarray(self.label_matrix, "<f4").tobytes(),
             "groups": json.dumps(self.groups).encode("utf-8"),
             "records": b"".join(np.asarray(sums, "<u4").tobytes() for sums in self._sums),
         }
+        for name, rows in self.targets.items():
+            parts[f"targets/{name}"] = np.ascontiguousarray(rows, "<f4").tobytes()
+        if self.spec.has_texts:
+            parts["texts"] = json.dumps(self.texts).encode("utf-8")
         return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
 
     def read(self, row: int) -> np.ndarray:
@@ -198,25 +207,76 @@ class Tracks(Sequence):
     Attributes:
         spec: the `DatasetSpec`.
         split: the split they belong to.
-        label_matrix: float32 (tracks, classes).
+        label_matrix: float32 (tracks, classes), what batches hold as `labels`: the rows of the
+            target set that was chosen, see `with_targets`.
         track_ids: list of text.
         groups: list of text.
         num_samples: int64 (tracks,), at `spec.sample_rate`; frames of a `log_mel` data set.
     """
 
-    def __init__(self, store: TrackStore, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, store: TrackStore, rows: np.ndarray | None = None, target_set: str = LABELS
+    ) -> None:
         """Takes the given rows of a store.
 
         Args:
             store: of the split.
             rows: int (tracks,); None takes all.
+            target_set: whose rows are the labels.
         """
         self.store, self.spec, self.split = store, store.spec, store.split
+        self.target_set = target_set
         self.rows = np.arange(len(store.track_ids)) if rows is None else np.asarray(rows, np.int64)
-        self.label_matrix = store.label_matrix[self.rows]
+        self.label_matrix = self.targets(target_set)
+        if target_set != LABELS:
+            names = store.spec.target_names(target_set)
+            self.spec = dataclasses.replace(store.spec, label_names=names)
         self.num_samples = store.num_samples[self.rows]
         self.track_ids = [store.track_ids[row] for row in self.rows]
         self.groups = [store.groups[row] for row in self.rows]
+
+    def targets(self, name: str = LABELS) -> np.ndarray:
+        """Returns the rows of a target set, float32 (tracks, columns); they may be soft.
+
+        Args:
+            name: one of the spec's `target_sets`, or "labels".
+
+        Raises:
+            ValueError: if there is none of that name; the message lists those there are.
+        """
+        self.store.spec.target_names(name)  # raises
+        matrix = self.store.label_matrix if name == LABELS else self.store.targets[name]
+        return matrix[self.rows]
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each track, "" where it has none.
+
+        Raises:
+            ValueError: if the data set has no texts.
+        """
+        if not self.spec.has_texts:
+            raise ValueError(f"data set {self.spec.name!r} has no texts.")
+        return [self.store.texts[row] for row in self.rows]
+
+    def with_targets(self, name: str) -> "Tracks":
+        """Returns the same tracks with another target set for labels, in batches too.
+
+        Args:
+            name: one of the spec's `target_sets`, or "labels".
+
+        Raises:
+            ValueError: if there is none of that name; the message lists those there are.
+        """
+        return self._take(self.rows, self.num_samples, name)
+
+    def _take(
+        self, rows: np.ndarray, num_samples: np.ndarray, target_set: str | None = None
+    ) -> "Tracks":
+        """Returns tracks of the same store, with lengths of their own: they may be capped."""
+        tracks = Tracks(self.store, rows, target_set or self.target_set)
+        tracks.num_samples = num_samples
+        return tracks
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -278,9 +338,8 @@ class Tracks(Sequence):
         per_second = float(self.spec.sample_rate)
         if self.spec.stored_form == "log_mel":
             per_second /= self.spec.front_end["hop_length"]
-        tracks = Tracks(self.store, self.rows)
-        tracks.num_samples = np.minimum(self.num_samples, max(1, int(max_seconds * per_second)))
-        return tracks
+        longest = max(1, int(max_seconds * per_second))
+        return self._take(self.rows, np.minimum(self.num_samples, longest))
 
     def subset(self, num_tracks: int | None, seed: int = 0) -> "Tracks":
         """Returns some of the tracks; of one seed, a smaller subset lies within every larger one.
@@ -304,9 +363,7 @@ class Tracks(Sequence):
             )
         order = covering_order(self.label_matrix, self.track_ids, seed)
         chosen = np.sort(order[:num_tracks])
-        tracks = Tracks(self.store, self.rows[chosen])
-        tracks.num_samples = self.num_samples[chosen]  # They may be capped.
-        return tracks
+        return self._take(self.rows[chosen], self.num_samples[chosen])
 
 
 def covering_order(label_matrix: np.ndarray, track_ids: Sequence[str], seed: int) -> np.ndarray:
