@@ -19,7 +19,7 @@ from musrep_jax.evaluation.bootstrap import bootstrap_intervals
 from musrep_jax.evaluation.comparison import compare_systems
 
 METRICS = {"roc_auc": metrics.roc_auc, "pr_auc": metrics.average_precision}
-NUM_DRAWS, NUM_FOR_TRUTH, NUM_RESAMPLES = 400, 1500, 300
+NUM_DRAWS, NUM_FOR_TRUTH, NUM_RESAMPLES = 400, 800, 300
 
 
 @dataclasses.dataclass(frozen=True)

@@ -356,7 +356,7 @@ def _check_paired_scores(
 
 def _widening(support: Support) -> float:
     """Returns by how much differences of swapped ranks are widened, see `swapping.py`."""
-    size = max(support.size, 2.0)
+    size = max(min(support.size, 2 * support.label_size), 2.0)
     return math.sqrt(size / (size - 1))
 
 

@@ -11,6 +11,7 @@ Source: Field and Welsh, "Bootstrapping clustered data", 2007 (whole groups are 
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -124,10 +125,12 @@ class Support:
         size: effective number of observations, at least 1: of a label the rarer of positives and
             negatives, counted in units; of a mean over labels at most the number of units.
         reason: why it is not judged, a key of `REASON_TEXTS`, or None when it is.
+        label_size: the harmonic mean of the sizes of its labels.
     """
 
     size: float
     reason: str | None
+    label_size: float = math.inf
 
 
 def support_labels(is_positive: BoolArray, units: Units) -> list[Support]:
@@ -166,15 +169,17 @@ def support_mean(is_positive: BoolArray, units: Units) -> Support:
     if not len(tracks):
         return Support(1.0, TOO_FEW_POSITIVES)
     sizes = np.maximum(np.minimum(tracks, groups), 1)
-    size = min(float(units.count), len(sizes) ** 2 / float(np.sum(1 / sizes)))
+    label_size = len(sizes) / float(np.sum(1 / sizes))
+    size = min(float(units.count), len(sizes) * label_size)
+    reason = None
     if not (tracks >= MIN_EXAMPLES).any():
-        return Support(size, TOO_FEW_POSITIVES)
-    few_groups = TOO_FEW_GROUPS if units.are_groups else TOO_FEW_TRACKS
-    if units.count < MIN_EXAMPLES:
-        return Support(size, few_groups)
-    if not ((tracks >= MIN_EXAMPLES) & (groups >= MIN_GROUPS_OF_MEAN)).any():
-        return Support(size, few_groups)
-    return Support(size, None)
+        reason = TOO_FEW_POSITIVES
+    elif (
+        units.count < MIN_EXAMPLES
+        or not ((tracks >= MIN_EXAMPLES) & (groups >= MIN_GROUPS_OF_MEAN)).any()
+    ):
+        reason = TOO_FEW_GROUPS if units.are_groups else TOO_FEW_TRACKS
+    return Support(size, reason, label_size)
 
 
 def support_tracks(units: Units) -> Support:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from musrep_jax.evaluation.support import REASON_TEXTS
 from musrep_jax.models import model_settings
 
 HUB_LICENSES = (
@@ -210,11 +211,12 @@ def _results(card: Card) -> str:
     for key, value in _metrics(card).items():
         interval = test.get(f"{key}_ci")
         has_both = interval and None not in interval
+        why = REASON_TEXTS.get(test.get("ci_reason") or "", "undefined")
         rows.append(
             (
                 METRICS[key],
                 "undefined" if value is None else f"{value:.3f}",
-                f"{interval[0]:.3f} to {interval[1]:.3f}" if has_both else "undefined",
+                f"{interval[0]:.3f} to {interval[1]:.3f}" if has_both else why,
             )
         )
     if not rows:
@@ -223,7 +225,7 @@ def _results(card: Card) -> str:
     if test.get("num_track_groups"):
         tracks += f" in {test['num_track_groups']:,} groups, which are resampled as a whole"
     table = _table(("macro average", "value", "95 % interval"), rows)
-    return f"{table}\n\nBootstrap intervals{tracks}."
+    return f"{table}\n\nIntervals{tracks}."
 
 
 def _labels(card: Card) -> str:

@@ -58,7 +58,10 @@ def make_model_card(
         settings: of the job.
     """
     summary = report.to_dict()
-    fields = "roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci", "num_tracks", "num_track_groups"
+    fields = (
+        "roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci", "ci_reason", "num_tracks",
+        "num_track_groups",
+    )  # fmt: skip
     return make_card(
         objective.model,
         name=job["model"],
