@@ -32,7 +32,7 @@ from musrep_jax.inference.folders import describe_model, embed_files
 from musrep_jax.inference.tag_output import Tags
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.pages import server as pages_server
-from musrep_jax.pages import tagging_service
+from musrep_jax.pages import tagging_service, uploads
 from musrep_jax.pages.guard import is_allowed_host
 from musrep_jax.pages.tagging_service import TaggingService
 from musrep_jax.pages.uploads import temporary_folder
@@ -133,6 +133,36 @@ def until(is_true, seconds=30):
         time.sleep(0.02)
 
 
+def test_uploads_that_never_end_keep_nobody_waiting_and_are_given_up(served, music, monkeypatch):
+    port, page, folder = served
+    monkeypatch.setattr(uploads, "MAX_IDLE_SECONDS", 1.0)
+    head = b"POST /api/tag HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 9000\r\n\r\nx" % port
+    with contextlib.ExitStack() as stack:
+        stuck = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+                 for _ in range(pages_server.MAX_PENDING_REQUESTS + 2)]  # fmt: skip
+        for connection in stuck:
+            connection.sendall(head)
+        status, _, found = ask(port, "POST", "/api/tag?name=c.ogg", (music / "c.ogg").read_bytes())
+        assert status == 200 and found["name"] == "c.ogg"
+        for connection in stuck:
+            assert b" 408 " in connection.recv(100)
+    until(lambda: page._num_uploads == 0 and not list(folder.iterdir()))
+
+
+def test_an_upload_that_drips_is_given_up(served, monkeypatch):
+    port, page, _ = served
+    monkeypatch.setattr(uploads, "MAX_IDLE_SECONDS", 1.0)
+    head = b"POST /api/tag HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 9000\r\n\r\n" % port
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(head)
+        started = time.monotonic()
+        while not select.select([connection], [], [], 0.2)[0]:
+            connection.sendall(b"x")
+            assert time.monotonic() - started < 20
+        assert b" 408 " in connection.recv(100)
+    until(lambda: page._num_uploads == 0)
+
+
 def test_tags_and_nearest_tracks_are_those_of_the_tagger_and_the_store(
     port, tagger, store, music, served
 ):
@@ -179,6 +209,15 @@ def test_what_is_said_of_the_model(port, tagger, store):
         ("GET", "/api/model", {"Host": "evil.example"}, 403, "does not answer to the name"),
         ("POST", "/api/tag", {"Origin": "http://evil.example"}, 403, "page of another site"),
         ("POST", "/api/tag", {"Origin": "null"}, 403, "page of another site"),
+        ("POST", "/api/tag", {"Origin": "http://["}, 400, "Origin is no address"),
+        ("POST", "/api/tag", {"Origin": "http://127.0.0.1:9"}, 403, "page of another site"),
+        ("POST", "/api/tag", {"Origin": "http://127.0.0.1"}, 403, "page of another site"),
+        ("GET", "/api/model", {"Host": "["}, 403, "does not answer to the name"),
+        ("POST", f"/api/tag?k={'9' * 5000}", {}, 400, "must be 1 to 100"),
+        ("POST", "/api/tag?k=%C2%B2", {}, 400, "must be 1 to 100"),
+        ("GET", f"/api/tracks/{'9' * 5000}", {}, 400, "too many digits"),
+        ("GET", f"/api/tracks/{'9' * 5000}/wav", {}, 400, "too many digits"),
+        ("GET", "/api/tracks/x", {}, 404, ""),
         ("POST", "/api/tag?k=0", {}, 400, "must be 1 to 100"),
         ("POST", "/api/tag?k=-1", {}, 400, "must be 1 to 100"),
         ("POST", "/api/tag?name=empty.wav", {}, 422, "empty.wav cannot be read: the file is empty"),
@@ -528,3 +567,19 @@ def test_problems_in_the_page_and_a_narrow_dark_one(page, port, music, tmp_path)
     assert page.run("return document.documentElement.scrollWidth") <= 360
     colours = page.run("const s = getComputedStyle(document.body); return [s.color, s.background]")
     assert colours[0] == "rgb(230, 232, 235)"
+
+
+def test_a_name_of_one_long_word_does_not_make_a_narrow_page_scroll(
+    port,
+    music,
+    browser,  # noqa: F811
+    tmp_path,
+):
+    long = tmp_path / f"{'W' * 150}.wav"
+    long.write_bytes((music / "a.wav").read_bytes())
+    page = browser
+    page.open(f"http://127.0.0.1:{port}/", width=320, height=700)
+    page.wait("document.body.dataset.ready")
+    choose(page, long)
+    assert "W" * 100 in page.run("return document.body.innerText")
+    assert page.run("return document.documentElement.scrollWidth") <= 320

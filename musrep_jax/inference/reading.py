@@ -1,6 +1,5 @@
 """Reads models from wherever they are: export directories, safetensors folders, the Hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,13 @@ from musrep_jax.inference.layout import (
     SAFETENSORS_FORMAT,
 )
 from musrep_jax.runtime.integrity import SUMS_FILE, find_damage
-from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, load_export
+from musrep_jax.training.checkpoints import (
+    CARD_FILE,
+    README_FILE,
+    ExportError,
+    load_export,
+    read_json_object,
+)
 from musrep_jax.types import PyTree
 
 _FORMAT_FIELDS = ("library_name", "safetensors_format")
@@ -39,7 +44,7 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
         from musrep_jax.inference.hub import pull
 
         return read_safetensors_folder(pull(str(place).removeprefix(HUB_PREFIX)))
-    path = Path(place).absolute()
+    path = Path(place).expanduser().absolute()
     for file, package in PROGRAMS.items():
         if (path / file).is_file():
             raise ExportError(
@@ -78,17 +83,19 @@ def read_safetensors(path: Path) -> tuple[PyTree, dict[str, Any]]:
     Raises:
         ExportError: if the format is a later one, or the package is missing.
     """
-    card = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    card = read_json_object(path / CONFIG_FILE)
     written_format = card.get("safetensors_format")
     if written_format != SAFETENSORS_FORMAT:
         raise ExportError(
             f"{path} has the safetensors format {written_format!r}, but this version reads "
             f"{SAFETENSORS_FORMAT}: open it with the version that wrote it, or a newer one."
         )
-    arrays = safetensors_numpy().load_file(path / SAFETENSORS_FILE)
-    return unflatten_variables(arrays), {
-        key: card[key] for key in card if key not in _FORMAT_FIELDS
-    }
+    reader = safetensors_numpy()
+    try:
+        arrays = unflatten_variables(reader.load_file(path / SAFETENSORS_FILE))
+    except Exception as error:  # the package raises its own and those of numpy, all bare ones
+        raise ExportError(f"{path / SAFETENSORS_FILE} cannot be read: {error}.") from error
+    return arrays, {key: card[key] for key in card if key not in _FORMAT_FIELDS}
 
 
 def safetensors_numpy() -> Any:

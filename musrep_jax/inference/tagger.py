@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.evaluation.aggregation import OUTPUTS, aggregate_tracks, probabilities
+from musrep_jax.evaluation.aggregation import aggregate_tracks, probabilities
 from musrep_jax.evaluation.calibration import calibrate
 from musrep_jax.inference.card import make_card as make_card
 from musrep_jax.inference.chunks import AudioInputError, cut
 from musrep_jax.inference.encoder import BackboneError as BackboneError
-from musrep_jax.inference.encoder import LoadedEncoder, check_card
+from musrep_jax.inference.encoder import LoadedEncoder, check_card, check_variables
 from musrep_jax.inference.encoder import to_tuples as to_tuples
 from musrep_jax.inference.reading import read_model
 from musrep_jax.models import Tagger
-from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import PyTree
 
 
@@ -67,13 +66,9 @@ def build_encoder(variables: PyTree, card: Mapping[str, Any], path: str | Path) 
         ExportError: if they do not agree with each other, or with this version.
     """
     model = check_card(card, path)
+    check_variables(model, variables, path, bool(card["labels"]))
     if not isinstance(model, Tagger):
         return LoadedEncoder(model=model, variables=variables, card=card)
-    if card.get("output", "sigmoid") not in OUTPUTS:
-        raise ExportError(
-            f"{path} has the output {card['output']!r}, which this version does not know; it knows "
-            f"{' and '.join(OUTPUTS)}: open it with the version that wrote it."
-        )
     return LoadedTagger(model=model, variables=variables, card=card)
 
 

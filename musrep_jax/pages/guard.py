@@ -22,6 +22,10 @@ HEADERS = {
 """Of every answer. There is no CORS: no header lets another site's page read an answer."""
 
 
+_MAX_SHOWN = 200
+"""Characters of a header that an answer repeats."""
+
+
 class RequestGuard:
     """Middleware that answers only who calls this machine by its address, and own pages.
 
@@ -51,15 +55,37 @@ class RequestGuard:
 
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
+        status, place = 403, None if origin is None else parse_origin(origin)
         if not is_allowed_host(host, self._host):
-            refusal = f"this page does not answer to the name {host!r}: use its address."
-        elif origin is not None and urlsplit(origin).netloc != host:
+            refusal = (
+                f"this page does not answer to the name {host[:_MAX_SHOWN]!r}: use its address."
+            )
+        elif origin is not None and place is None:
+            status, refusal = 400, "the header Origin is no address."
+        elif place is not None and place != host:
             refusal = "a page of another site may not use this one."
         else:
             await self._app(scope, receive, send_with_headers)
             return
-        response = JSONResponse({"error": refusal}, status_code=403)
+        response = JSONResponse({"error": refusal}, status_code=status)
         await response(scope, receive, send_with_headers)
+
+
+def parse_origin(origin: str) -> str | None:
+    """Returns host and port of an `Origin` header, "" for "null", or None if it is no address.
+
+    Another port is another site: whatever else serves pages on this machine is not this page.
+
+    >>> parse_origin("http://127.0.0.1:8765")
+    '127.0.0.1:8765'
+
+    Args:
+        origin: the header.
+    """
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def is_allowed_host(host: str, own: str) -> bool:

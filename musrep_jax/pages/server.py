@@ -23,8 +23,9 @@ GET /api/tracks/ROW, GET /api/tracks/ROW/wav
 The body is the file itself, in any format that `musrep tag` reads; `name` is only shown; `k` is 10
 if it is not said. The numbers are those of `musrep tag` and `musrep similar`. An error is an object
 with the sentence `error`, and has status 400 (the request is wrong), 403 (a page of another site
-asks), 404, 413 (larger than allowed: said before or while it comes, and the rest is thrown away),
-422 (this recording cannot be used) or 503 (too many at once, or the server is being stopped).
+asks), 404, 408 (the recording does not arrive), 413 (larger than allowed: said before or while it
+comes, and the rest is thrown away), 422 (this recording cannot be used) or 503 (too many at once,
+or the server is being stopped).
 
 One recording is computed at a time, the others wait in order.
 """
@@ -38,7 +39,7 @@ import pathlib
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Any
 
 import uvicorn
@@ -55,7 +56,10 @@ from musrep_jax.pages.tagging_service import RecordingError, RequestCanceledErro
 from musrep_jax.pages.uploads import Upload, receive
 
 MAX_PENDING_REQUESTS = 16
-"""Recordings that are being sent, computed or waiting; more are told to come again."""
+"""Recordings that are computed or waiting; more are told to come again."""
+MAX_UPLOADS = 64
+"""Recordings that are being sent; those that do not arrive are given up, see `uploads`."""
+_MAX_DIGITS = 18
 _MAX_NEAREST = 100
 _STATIC = {
     "serve.js": "text/javascript",
@@ -72,6 +76,7 @@ _MEDIA_TYPES = {
 """What a browser is told of a file of a store; never that it is a page."""
 _BLOCK_BYTES = 1 << 16
 _SHUTDOWN_SECONDS = 3
+_TOO_MANY = "Too many recordings at once: try again in a moment."
 
 
 class ServeError(ValueError):
@@ -99,6 +104,7 @@ class Page:
         self._service, self._folder, self._max_upload_bytes = service, folder, max_upload_bytes
         self._compute_lock = asyncio.Lock()
         self._active_requests: set[threading.Event] = set()
+        self._num_uploads = 0
         self._is_closing = False
         statics = [
             Route(f"/static/{name}", _make_static_handler(name, media_type))
@@ -111,8 +117,8 @@ class Page:
                 Route("/api/model", self._about),
                 Route("/api/tag", self._tag, methods=["POST"]),
                 Route("/api/wav", self._wav, methods=["POST"]),
-                Route("/api/tracks/{row:int}", self._track),
-                Route("/api/tracks/{row:int}/wav", self._track_wav),
+                Route("/api/tracks/{row}", self._track),
+                Route("/api/tracks/{row}/wav", self._track_wav),
             ],
             middleware=[Middleware(RequestGuard, host=host)],
             exception_handlers={
@@ -139,10 +145,10 @@ class Page:
 
     async def _tag(self, request: Request) -> Response:
         asked = request.query_params.get("k", "10")
-        if not (asked.isdecimal() and 1 <= int(asked) <= _MAX_NEAREST):
-            raise HTTPException(400, f"k is {asked!r}; it must be 1 to {_MAX_NEAREST}.")
-        with self._reserve_slot() as is_over:
-            async with receive(request, self._folder, self._max_upload_bytes) as upload:
+        if not (_is_number(asked) and 1 <= int(asked) <= _MAX_NEAREST):
+            raise HTTPException(400, f"k is {asked[:20]!r}; it must be 1 to {_MAX_NEAREST}.")
+        async with self._receive(request) as upload:
+            with self._reserve_slot() as is_over:
                 found = await self._run_exclusively(
                     request, is_over,
                     self._service.tag, upload.path, upload.name, int(asked), is_over,
@@ -150,9 +156,26 @@ class Page:
         return JSONResponse(found)
 
     async def _wav(self, request: Request) -> Response:
-        with self._reserve_slot() as is_over:
-            async with receive(request, self._folder, self._max_upload_bytes) as upload:
+        async with self._receive(request) as upload:
+            with self._reserve_slot() as is_over:
                 return await self._respond_with_wav(request, upload, is_over)
+
+    @contextlib.asynccontextmanager
+    async def _receive(self, request: Request) -> AsyncIterator[Upload]:
+        """Yields the recording that a request sends; what is still coming keeps nobody waiting."""
+        self._check_slots()
+        if self._num_uploads >= MAX_UPLOADS:
+            raise HTTPException(503, _TOO_MANY)
+        self._num_uploads += 1
+        try:
+            stack = contextlib.AsyncExitStack()
+            upload = await stack.enter_async_context(
+                receive(request, self._folder, self._max_upload_bytes)
+            )
+        finally:
+            self._num_uploads -= 1
+        async with stack:
+            yield upload
 
     async def _track(self, request: Request) -> Response:
         path = self._find_track(request)
@@ -165,7 +188,10 @@ class Page:
             return await self._respond_with_wav(request, Upload(str(path), path.name), is_over)
 
     def _find_track(self, request: Request) -> pathlib.Path:
-        path = self._service.find_track(request.path_params["row"])
+        row = request.path_params["row"]
+        if len(row) > _MAX_DIGITS:
+            raise HTTPException(400, "The number of the track has too many digits.")
+        path = self._service.find_track(int(row)) if _is_number(row) else None
         if path is None:
             raise HTTPException(404, "The store has no such track, or its file is gone or changed.")
         return path
@@ -185,8 +211,7 @@ class Page:
     @contextlib.contextmanager
     def _reserve_slot(self) -> Iterator[threading.Event]:
         """Yields what says that an answer is no longer wanted; refuses when there are too many."""
-        if self._is_closing or len(self._active_requests) >= MAX_PENDING_REQUESTS:
-            raise HTTPException(503, "Too many recordings at once: try again in a moment.")
+        self._check_slots()
         is_over = threading.Event()
         self._active_requests.add(is_over)
         try:
@@ -194,6 +219,10 @@ class Page:
         finally:
             is_over.set()
             self._active_requests.discard(is_over)
+
+    def _check_slots(self) -> None:
+        if self._is_closing or len(self._active_requests) >= MAX_PENDING_REQUESTS:
+            raise HTTPException(503, _TOO_MANY)
 
     async def _run_exclusively(
         self, request: Request, is_over: threading.Event, work: Callable[..., Any], *args: Any
@@ -213,6 +242,11 @@ class Page:
                 return await asyncio.to_thread(work, *args)
         finally:
             watcher.cancel()
+
+
+def _is_number(text: str) -> bool:
+    """Returns whether text is a whole number that is worth reading."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def _stream_file(file: IO[bytes]) -> Iterator[bytes]:

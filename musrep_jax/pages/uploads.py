@@ -1,5 +1,6 @@
 """Recordings that are being sent: bounded while they come, on the disk while they are needed."""
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -7,6 +8,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 
 from starlette.exceptions import HTTPException
@@ -14,6 +16,12 @@ from starlette.requests import Request
 
 from musrep_jax.data.doctor.quarantine import escape_path
 from musrep_jax.runtime.processes import is_running
+
+MAX_IDLE_SECONDS = 20.0
+"""After which a recording of which nothing more comes is given up."""
+
+MIN_BYTES_PER_SECOND = 32_000.0
+"""That have to come on the whole, beyond the first `MAX_IDLE_SECONDS`."""
 
 _PREFIX = "musrep-serve-"
 _MAX_NAME_LENGTH = 200
@@ -57,7 +65,8 @@ async def receive(request: Request, folder: pathlib.Path, max_bytes: int) -> Asy
         max_bytes: that are taken.
 
     Raises:
-        HTTPException: 413 as soon as it is known to be larger.
+        HTTPException: 413 as soon as it is known to be larger, 408 when nothing comes any more,
+            or too little.
     """
     name = os.path.basename(request.query_params.get("name", "").replace("\\", "/"))
     name = escape_path(name[:_MAX_NAME_LENGTH]) or "The recording"
@@ -66,13 +75,27 @@ async def receive(request: Request, folder: pathlib.Path, max_bytes: int) -> Asy
         "start the page with a larger --max-upload-mb.",
     )  # fmt: skip
     declared = request.headers.get("content-length", "0")
+    if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
+        raise HTTPException(400, "the header Content-Length is no number of bytes.")
     if int(declared) > max_bytes:
         raise refusal
+    too_slow = HTTPException(
+        408, f"{name} does not arrive: send it again, or a shorter part of it.",
+        {"connection": "close"},
+    )  # fmt: skip
     descriptor, path = tempfile.mkstemp(dir=folder)
     try:
-        size = 0
+        size, started, parts = 0, time.monotonic(), aiter(request.stream())
         with open(descriptor, "wb") as file:
-            async for part in request.stream():
+            while True:
+                allowed = MAX_IDLE_SECONDS + size / MIN_BYTES_PER_SECOND
+                left = min(MAX_IDLE_SECONDS, started + allowed - time.monotonic())
+                try:
+                    part = await asyncio.wait_for(anext(parts, None), max(left, 0.0))
+                except TimeoutError:
+                    raise too_slow from None
+                if part is None:
+                    break
                 size += len(part)
                 if size > max_bytes:
                     raise refusal

@@ -1,0 +1,110 @@
+"""Cards that somebody edited: one sentence of our own, never a crash, no model that cannot be."""
+
+import copy
+import json
+
+import pytest
+from compact_models import build
+from test_cli_use import LABELS, card_of
+
+from musrep_jax.inference.reading import read_model
+from musrep_jax.inference.tagger import build_tagger, load_tagger
+from musrep_jax.runtime.integrity import write_sums
+from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, save_export
+
+EDITS = (None, 0, -1, 1.5, float("nan"), 10**30, "", "x", "\ud800", True, [], {}, [0], {"x": 0})
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    built = build("fcn")
+    card = card_of(
+        built.model, "fcn", calibration={label: [1.0, 0.0] for label in LABELS},
+        thresholds={label: 0.5 for label in LABELS},
+    )  # fmt: skip
+    return save_export(tmp_path_factory.mktemp("export") / "model", built.variables, card)
+
+
+def fields_of(card, prefix=()):
+    for key, value in card.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from fields_of(value, (*prefix, key))
+
+
+def change(card, field, value):
+    *sections, key = field
+    for section in sections:
+        card = card[section]
+    if value is KeyError:
+        del card[key]
+    else:
+        card[key] = value
+
+
+def seal(export, text):
+    (export / CARD_FILE).write_text(text, encoding="utf-8")
+    write_sums(export, without=(README_FILE,))
+
+
+def test_every_edit_of_every_field_of_a_card_loads_or_is_one_sentence(export):
+    variables, whole = read_model(export)
+    loaded, crashed = [], []
+    for field in list(fields_of(whole)):
+        if field[0] in ("versions", "metrics") and len(field) > 2:
+            continue
+        for value in (KeyError, *EDITS):
+            card = copy.deepcopy(whole)
+            change(card, field, value)
+            try:
+                build_tagger(variables, json.loads(json.dumps(card)), export)
+            except ExportError as error:
+                if "\n" in str(error):
+                    crashed.append(f"{field} = {value!r}: {error}")
+            except Exception as error:  # what must not be
+                crashed.append(f"{field} = {value!r}: {type(error).__name__}: {error}")
+            else:
+                loaded.append(field)
+    assert not crashed, "\n".join(crashed)
+    must_fit = {("sample_rate",), ("num_samples",), ("model", "name"), ("front_end_id",)}
+    assert not must_fit & set(loaded)
+    assert ("data", "description") in loaded
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "1", "null", '{"format": 1', "\x00", "[" * 100_000, '{"format": 2}', "{}"]
+)
+def test_a_card_that_is_none_is_named(export, text):
+    kept = (export / CARD_FILE).read_text(encoding="utf-8")
+    try:
+        seal(export, text)
+        with pytest.raises(ExportError, match=str(export)):
+            load_tagger(export)
+    finally:
+        seal(export, kept)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        (("sample_rate",), 0, "sample_rate is 0; it must be a whole number from 1,000"),
+        (("labels",), ["ney", "ney", "oud"], "labels is .*different texts"),
+        (("thresholds",), {"ney": 1.5}, "thresholds of 'ney' is 1.5; it must be a number from 0"),
+        (("thresholds",), {"neey": 0.5}, "thresholds has 'neey', which is no label"),
+        (("calibration",), {"ney": [1]}, "a pair of finite numbers"),
+        (("model", "settings", "dropout_rate"), 2, "model.settings.dropout_rate is 2"),
+        (("model", "settings", "n_chanels"), 2, "Did you mean 'n_channels'"),
+        (("training",), KeyError, "training is missing"),
+    ],
+)  # fmt: skip
+def test_the_sentence_names_file_and_field(export, field, value, sentence):
+    text = (export / CARD_FILE).read_text(encoding="utf-8")
+    card = json.loads(text)
+    change(card, field, value)
+    try:
+        seal(export, json.dumps(card))
+        with pytest.raises(ExportError, match=sentence) as error:
+            load_tagger(export)
+        assert str(export) in str(error.value)
+    finally:
+        seal(export, text)
