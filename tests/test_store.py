@@ -351,3 +351,13 @@ def test_a_decoder_that_dies_is_a_sentence_about_its_file(music):
         assert list(decoder.decode(os.path.join(music, "1.flac")))  # by the next process
     finally:
         decoder.close()
+
+
+def test_a_path_is_found_in_either_unicode_form(tmp_path):
+    decomposed = "/music/Hu\u0308zzam/S\u0327arki.wav"
+    with StoreWriter(tmp_path / "store", ABOUT) as writer:
+        writer.add(**values(0))
+        writer.add(**{**values(1), "path": decomposed})
+    store = Store(tmp_path / "store")
+    assert store.find("/music/Hüzzam/Şarki.wav") == store.find(decomposed) == 1
+    assert store.find_by_suffix("Hüzzam/Şarki") == [1]

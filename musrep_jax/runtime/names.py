@@ -48,6 +48,16 @@ def normalize_path(text: str) -> str:
     return os.path.normpath(path.replace("\\", "/")).replace(os.sep, "/") if path else ""
 
 
+def list_forms(text: str) -> list[str]:
+    """Returns a text as it is, composed and decomposed, each form once.
+
+    Args:
+        text: such as a path, of which a disk or a store may have another form.
+    """
+    forms = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    return list(dict.fromkeys([text, *forms]))
+
+
 def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
     """Returns where a listed file is, in whatever Unicode form its name and folders are written.
 
@@ -60,7 +70,7 @@ def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
     """
     if path.isascii():
         return folder / path
-    for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
+    for form in list_forms(path):
         if (folder / form).exists():
             return folder / form
     found = folder  # The forms may be mixed, as where a folder was renamed on another system.

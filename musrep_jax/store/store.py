@@ -26,6 +26,7 @@ import numpy as np
 
 from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.files import sync_folder, write_json
+from musrep_jax.runtime.names import list_forms
 from musrep_jax.store.arrays import ArrayFileError, GrowingArray, open_array
 from musrep_jax.store.files import (
     FORMAT,
@@ -113,8 +114,12 @@ class Store:
         """Returns the row of a path, or None.
 
         Args:
-            path: as it was given to `StoreWriter.add`.
+            path: as it was given to `StoreWriter.add`, or in another Unicode form.
         """
+        rows = (self._find_as_written(form) for form in list_forms(path))
+        return next((row for row in rows if row is not None), None)
+
+    def _find_as_written(self, path: str) -> int | None:
         for row, places in self._places.added.items():
             if path in places and row < len(self):
                 return row
@@ -135,8 +140,12 @@ class Store:
         """Returns the rows whose path ends in some names, such as "ney/taksim_01.flac".
 
         Args:
-            ending: whole names, with or without the folders before and the suffix after.
+            ending: whole names, with or without the folders before and the suffix after; in any
+                Unicode form.
         """
+        return sorted({row for form in list_forms(ending) for row in self._find_ending(form)})
+
+    def _find_ending(self, ending: str) -> list[int]:
         asked = format_json_line(ending)[1:-1].encode()
         likely = set(self._lines.find_containing(asked))
         likely |= {row for row in self._places.added if row < len(self)}
