@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import NamedTuple
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 # What one process of the suite has compiled the others need not compile again.
@@ -55,3 +56,24 @@ def without_ffmpeg(monkeypatch) -> None:
     """No ffmpeg program, neither on the PATH nor of a package; for child processes too."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+
+
+class CommandResult(NamedTuple):
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command of `musrep` in this process and returns its `CommandResult`."""
+    from musrep_jax.cli import app
+
+    def run_here(*words):
+        with pytest.raises(SystemExit) as ended:
+            app([str(word) for word in words], prog_name="musrep")
+        return CommandResult(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run_here

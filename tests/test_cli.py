@@ -4,38 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from typing import NamedTuple
 
 import pytest
 from published_weights import one_line
 
 from musrep_jax import __version__
-from musrep_jax.cli import COMMANDS, app
+from musrep_jax.cli import COMMANDS
 from musrep_jax.cli.common import describe_front_end
 from musrep_jax.models import MODELS, create_model
 
 NEEDED = ["import-weights", "--model", "fcn", "--weights", "absent.pth", "--name", "x",
           "--licence", "y", "--out", "nowhere"]  # fmt: skip
-
-
-class Told(NamedTuple):
-    """What a command left behind."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command in this process."""
-
-    def run_here(*words):
-        with pytest.raises(SystemExit) as ended:
-            app([str(word) for word in words], prog_name="musrep")
-        return Told(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run_here
 
 
 def run_apart(repository, *words, code="from musrep_jax.cli import run; run()", **environment):

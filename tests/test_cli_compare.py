@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from made_runs import LABELS, write_cell, write_failed, write_run, write_transfer
-from test_cli import run  # noqa: F401 (a fixture)
 
 from musrep_jax.evaluation.comparison import apply_holm_correction, compare_systems
 from musrep_jax.experiments.reading import read_run, read_scores
@@ -24,7 +23,7 @@ def place(workdir, cell, folder="cells"):
     return workdir / folder / cell.key
 
 
-def test_two_cells_are_compared_as_in_python(run, workdir):  # noqa: F811
+def test_two_cells_are_compared_as_in_python(run, workdir):
     told = run("compare", place(workdir, SCRATCH), place(workdir, CARRIED, "exports"),
                "--resamples", 200, "--seed", 3, "--json")  # fmt: skip
     assert told.exit_code == 0, told.stderr
@@ -50,7 +49,7 @@ def test_two_cells_are_compared_as_in_python(run, workdir):  # noqa: F811
         assert told_label["p_value_holm"] == pytest.approx(corrected)
 
 
-def test_the_tables_name_both_systems_and_every_label(run, workdir):  # noqa: F811
+def test_the_tables_name_both_systems_and_every_label(run, workdir):
     told = run("compare", place(workdir, SCRATCH), place(workdir, CARRIED), "--resamples", 100,
                "--per-label")  # fmt: skip
     for text in (
@@ -63,7 +62,7 @@ def test_the_tables_name_both_systems_and_every_label(run, workdir):  # noqa: F8
     assert "nan" not in told.stdout
 
 
-def test_whole_groups_are_swapped_unless_tracks_are_asked_for(run, tmp_path):  # noqa: F811
+def test_whole_groups_are_swapped_unless_tracks_are_asked_for(run, tmp_path):
     for name, skill in (("old", 0.5), ("new", 1.5)):
         write_cell(tmp_path / name, SCRATCH, skill=skill, num_groups=12)
     pair = [place(tmp_path / name, SCRATCH) for name in ("old", "new")]
@@ -87,7 +86,7 @@ def test_whole_groups_are_swapped_unless_tracks_are_asked_for(run, tmp_path):  #
     assert run("compare", *pair, "--by", "artist").exit_code == 2
 
 
-def test_scores_without_groups_and_with_others(run, tmp_path):  # noqa: F811
+def test_scores_without_groups_and_with_others(run, tmp_path):
     for name, count in (("known", 12), ("other", 10), ("old", 0)):
         write_cell(tmp_path / name, SCRATCH, skill=len(name) / 4, num_groups=count)
     known, other, old = (place(tmp_path / n, SCRATCH) for n in ("known", "other", "old"))
@@ -98,7 +97,7 @@ def test_scores_without_groups_and_with_others(run, tmp_path):  # noqa: F811
     assert run("compare", known, other, "--by", "tracks").exit_code == 0
 
 
-def test_too_few_positives_are_said(run, tmp_path):  # noqa: F811
+def test_too_few_positives_are_said(run, tmp_path):
     for name in ("a", "b"):
         write_cell(tmp_path / name, SCRATCH, skill=len(name), num_tracks=8)
     pair = [place(tmp_path / name, SCRATCH) for name in ("a", "b")]
@@ -108,7 +107,7 @@ def test_too_few_positives_are_said(run, tmp_path):  # noqa: F811
     assert "(too few tracks)" in run("compare", *pair).stdout
 
 
-def test_cells_of_the_same_name_of_two_workdirs_are_paired(run, workdir, tmp_path):  # noqa: F811
+def test_cells_of_the_same_name_of_two_workdirs_are_paired(run, workdir, tmp_path):
     other = tmp_path / "other"
     results = [
         write_cell(other, cell, skill=3.0) for cell in (SCRATCH, make_job("made/new", "fcn"))
@@ -122,7 +121,7 @@ def test_cells_of_the_same_name_of_two_workdirs_are_paired(run, workdir, tmp_pat
     assert found["left_out"][0] in told.stderr
 
 
-def test_a_cell_is_compared_with_all_of_its_data_set(run, workdir):  # noqa: F811
+def test_a_cell_is_compared_with_all_of_its_data_set(run, workdir):
     told = run("compare", place(workdir, SCRATCH), workdir, "--resamples", 100, "--json")
     entries = json.loads(told.stdout)["comparisons"]
     assert sorted(entry["system"].rsplit("-", 2)[1] for entry in entries) == [
@@ -134,7 +133,7 @@ def test_a_cell_is_compared_with_all_of_its_data_set(run, workdir):  # noqa: F81
     )
 
 
-def test_other_tracks_in_another_order_and_other_labels(run, workdir, tmp_path):  # noqa: F811
+def test_other_tracks_in_another_order_and_other_labels(run, workdir, tmp_path):
     base = place(workdir, SCRATCH)
     fewer = tmp_path / "fewer"
     write_cell(fewer, SCRATCH, num_tracks=50)
@@ -158,7 +157,7 @@ def test_other_tracks_in_another_order_and_other_labels(run, workdir, tmp_path):
     assert "no label in common" in run("compare", base, place(other, SCRATCH)).stderr
 
 
-def test_what_cannot_be_compared_is_one_sentence(run, workdir, tmp_path):  # noqa: F811
+def test_what_cannot_be_compared_is_one_sentence(run, workdir, tmp_path):
     base = place(workdir, SCRATCH)
     failed = tmp_path / "failed"
     write_failed(failed, SCRATCH, ValueError("The data set is not there."))

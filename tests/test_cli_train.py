@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from test_cli import run as run  # the fixture
 
 from musrep_jax import command_line
 from musrep_jax.runtime.signals import Stopped

@@ -14,12 +14,11 @@ import pytest
 import soundfile
 from compact_models import COMPACT, build, draw_variables
 from musrep_jax.configs import common
-from test_cli import run  # noqa: F401 (a fixture)
+from toy_exports import LABELS, card_of
 
 import musrep_jax
 from musrep_jax.data.audio.reading import read_audio
-from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.inference.tagger import LoadedTagger, make_card
+from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.kernels import cpu as cpu_kernels
 from musrep_jax.kernels import formulations
 from musrep_jax.models import MODELS, create_model
@@ -27,7 +26,6 @@ from musrep_jax.store import Store
 from musrep_jax.training.checkpoints import save_export
 
 MODEL = "fcn"
-LABELS = ("ney", "oud", "female vocal", "makam_hicaz", "drums")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,20 +36,6 @@ def compiled_once(tmp_path_factory):
     yield
     jax.config.update("jax_compilation_cache_dir", None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-def card_of(model, name, labels=LABELS, **more):
-    spec = DatasetSpec(
-        name="made_up",
-        label_names=labels,
-        sample_rate=16000,
-        stored_form="pcm16",
-        split_sizes={"train": 3},
-        licence=more.pop("licence", "CC0-1.0"),
-        citation="none",
-        description="made up for a test",
-    )
-    return make_card(model, name=name, data=spec, training={}, metrics={}, versions={}, **more)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +73,7 @@ def music(tmp_path_factory):
 NUM_GOOD, NUM_BAD, NUM_COPIES = 6, 2, 1
 
 
-def test_a_store_has_the_numbers_of_predict_and_embed(run, export, tagger, music, tmp_path):  # noqa: F811
+def test_a_store_has_the_numbers_of_predict_and_embed(run, export, tagger, music, tmp_path):
     told = run("embed", export, music, "--store", tmp_path / "s", "--per-chunk", "--json")
     assert told.exit_code == 1
     found = json.loads(told.stdout)
@@ -117,7 +101,7 @@ def test_a_store_has_the_numbers_of_predict_and_embed(run, export, tagger, music
 
 
 def test_a_second_run_computes_nothing_and_knows_what_was_moved(
-    run,  # noqa: F811
+    run,
     export,
     music,
     tmp_path,
@@ -142,7 +126,7 @@ def test_a_second_run_computes_nothing_and_knows_what_was_moved(
     assert names == ["renamed.flac", "c.ogg", "new.wav"]
 
 
-def test_the_same_bits_in_any_company(run, export, music, tmp_path):  # noqa: F811
+def test_the_same_bits_in_any_company(run, export, music, tmp_path):
     stores = []
     for number, (places, workers) in enumerate([
         ([music], 1), ([music], 3), ([music / "d.mp3", music / "b.flac", music], 2)
@@ -223,7 +207,7 @@ def test_killed_at_any_moment_it_goes_on(export, tmp_path, repository):
     assert (whole / "tracks.jsonl").read_bytes() == (killed / "tracks.jsonl").read_bytes()
 
 
-def test_tags_as_text_json_and_table(run, export, tagger, music, tmp_path):  # noqa: F811
+def test_tags_as_text_json_and_table(run, export, tagger, music, tmp_path):
     told = run("tag", export, music / "b.flac", "--top", "2")
     assert told.exit_code == 0
     path, tags = told.stdout.strip().split("\t")
@@ -256,7 +240,7 @@ def test_tags_as_text_json_and_table(run, export, tagger, music, tmp_path):  # n
 
 
 def test_calibrated_tags_are_those_of_the_card_and_raw_ones_those_of_the_network(
-    run,  # noqa: F811
+    run,
     music,
     tmp_path,
 ):
@@ -277,7 +261,7 @@ def test_calibrated_tags_are_those_of_the_card_and_raw_ones_those_of_the_network
     assert np.isclose(found["thresholds"]["oud"], 1 / (1 + np.e))
 
 
-def test_a_taggram(run, export, music, tmp_path):  # noqa: F811
+def test_a_taggram(run, export, music, tmp_path):
     told = run("tag", export, music / "d.mp3", "--png", tmp_path / "d.png")
     assert told.exit_code == 0
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
@@ -298,7 +282,7 @@ def odd_folder(tmp_path_factory, music):
     return folder
 
 
-def test_one_recording_that_cannot_be_used_stops_no_folder(run, export, odd_folder, tmp_path):  # noqa: F811
+def test_one_recording_that_cannot_be_used_stops_no_folder(run, export, odd_folder, tmp_path):
     told = run("tag", export, odd_folder, "--json")
     assert told.exit_code == 1
     found = json.loads(told.stdout)
@@ -318,7 +302,7 @@ def test_one_recording_that_cannot_be_used_stops_no_folder(run, export, odd_fold
     assert told.exit_code != 0 and "it is silent" in told.stderr
 
 
-def test_silence_is_not_judged(run, export, odd_folder, tmp_path):  # noqa: F811
+def test_silence_is_not_judged(run, export, odd_folder, tmp_path):
     silence, later = odd_folder / "b silence.wav", odd_folder / "c later.wav"
     lines = run("tag", export, silence, "--over-time").stdout.splitlines()
     assert len(lines) > 1 and all(line.endswith("\tcannot be judged (silence)") for line in lines)
@@ -347,7 +331,7 @@ def store(export, music, tmp_path_factory):
     return path
 
 
-def test_similar(run, store, music, tmp_path, monkeypatch):  # noqa: F811
+def test_similar(run, store, music, tmp_path, monkeypatch):
     told = run("similar", store, music / "b.flac", "-k", "3", "--json")
     assert told.exit_code == 0
     tracks = json.loads(told.stdout)["tracks"]
@@ -390,7 +374,7 @@ def test_similar_to_a_track_needs_no_jax(store, music, repository):
         assert done.stdout.endswith("[]\n")
 
 
-def test_search(run, store, tagger):  # noqa: F811
+def test_search(run, store, tagger):
     found = json.loads(run("search", store, "NEY, -Female_Vocal", "-k", "2", "--json").stdout)
     rows = Store(store).probabilities
     expected = rows[:, 0] * (1 - rows[:, 2])
@@ -403,7 +387,7 @@ def test_search(run, store, tagger):  # noqa: F811
     assert "Did you mean 'ney'?" in told.stderr
 
 
-def test_a_backbone_embeds_and_has_no_tags(run, music, tmp_path):  # noqa: F811
+def test_a_backbone_embeds_and_has_no_tags(run, music, tmp_path):
     built = build(MODEL)
     params = {k: v for k, v in built.variables["params"].items() if k != "head"}
     card = card_of(built.model, MODEL, labels=())
@@ -437,7 +421,7 @@ def test_the_fingerprint_follows_the_numbers_and_nothing_else(export, tagger, tm
         (["search", "{music}", "ney"], "is no store: make one"),
     ],
 )
-def test_an_error_is_one_sentence(run, export, music, words, sentence):  # noqa: F811
+def test_an_error_is_one_sentence(run, export, music, words, sentence):
     told = run(*(word.format(export=export, music=music) for word in words))
     assert (told.exit_code, told.stdout) == (2, "")
     assert sentence in told.stderr

@@ -1,18 +1,16 @@
 """Base builder, stored forms, tracks, random crops and tables of chunks, on tiny made-up data."""
 
-import dataclasses
 import functools
-import io
 import itertools
 import sys
 
 import jax
 import numpy as np
 import pytest
-import soundfile
+from toy_forms import FRONT_END, LABELS, MELS, RATE, ToyBuilder, number_frames
 
-from musrep_jax.data import ChunkSpec, Dataset, DatasetError, DatasetSpec, open_dataset
-from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
+from musrep_jax.data import ChunkSpec, Dataset, DatasetError, open_dataset
+from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackRecord
 from musrep_jax.data.dataset_files import read_spec, to_pcm16
 from musrep_jax.data.input import pipeline
 from musrep_jax.data.input.samplers import EpochOrder, InTurn, SamplingError, Triplets, draw_tracks
@@ -21,84 +19,8 @@ from musrep_jax.data.input.tracks import covering_order
 from musrep_jax.runtime.rows import RowShare
 from musrep_jax.training.sharding import make_mesh, shard_batch
 
-RATE = 8000
-MELS = 4
-FRONT_END = {"hop_length": 100, "n_fft": 256, "n_mels": MELS, "f_max": 4000.0}
 CHUNK = ChunkSpec(RATE, 400)
 MEL_CHUNK = ChunkSpec(RATE, 400, FRONT_END)
-LABELS = ("drum", "flute", "voice")
-
-
-def _frames(start, end):
-    """Spectrogram frames that tell their number, in values that 16-bit floats hold exactly."""
-    number = np.arange(start, end)
-    return np.stack([-(number // 64), -(number % 64), -number * 0, -number * 0 - 7], axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """A planned track that is made already."""
-
-    track_id: str
-    made: object = dataclasses.field(repr=False)
-
-
-def _take(planned):
-    """Returns what a planned track was made to, or raises it."""
-    if isinstance(planned.made, BaseException):
-        raise planned.made
-    return planned.made
-
-
-class ToyBuilder(TrackBuilder):
-    """Nine tracks; sample n of track i is (1000 i + n) / 32768, so that crops can be recognised."""
-
-    def __init__(self, *, form="pcm16", tracks=None, **kwargs):
-        self.form = form
-        self.given = tracks
-        super().__init__(sample_rate=RATE, **kwargs)
-
-    def spec(self):
-        return DatasetSpec(
-            name="toy",
-            label_names=LABELS,
-            sample_rate=RATE,
-            stored_form=self.form,
-            split_sizes={},
-            licence="CC0",
-            citation="none",
-            description="tracks of a test",
-            front_end=FRONT_END if self.form == "log_mel" else None,
-            fingerprint="one",
-        )
-
-    def split_names(self):
-        return ("train", "test")
-
-    def list_tracks(self, split):
-        if self.given is not None:
-            return [
-                Planned(getattr(made, "track_id", str(made)), made) for made in self.given(split)
-            ]
-        made = []
-        for index in range(6) if split == "train" else range(6, 9):
-            labels = [name for place, name in enumerate(LABELS) if (index + place) % 3 == 0]
-            made.append(self.track(index, labels))
-        return [Planned(track.track_id, track) for track in made]
-
-    def track_loader(self):
-        return _take
-
-    def track(self, index, labels, length=None):
-        length = (300, 401, 1000, 1234, 2000, 3000)[index % 6] if length is None else length
-        if self.form == "log_mel":
-            return TrackRecord(f"t{index}", f"g{index}", labels, _frames(0, length))
-        audio = (1000 * index + np.arange(length)) / 32768
-        if self.form == "pcm16":
-            return TrackRecord(f"t{index}", f"g{index}", labels, audio)
-        file = io.BytesIO()
-        soundfile.write(file, audio, RATE, format="FLAC")
-        return TrackRecord(f"t{index}", f"g{index}", labels, file.getvalue(), length)
 
 
 def _build(tmp_path, form="pcm16", **kwargs):
@@ -139,7 +61,7 @@ def test_what_was_built_is_read_back(dataset):
         assert crop.dtype == np.float32
         position = np.arange(250, min(350, length))
         if dataset.spec.stored_form == "log_mel":
-            expected = _frames(250, min(350, length))
+            expected = number_frames(250, min(350, length))
             np.testing.assert_array_equal(crop[: len(position)], expected)
             assert (crop[len(position) :] == -100).all() and crop.shape == (100, MELS)
         else:

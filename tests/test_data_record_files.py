@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from array_record.python import array_record_module
-from test_data_pipeline import MELS, RATE, ToyBuilder
+from toy_forms import MELS, RATE, ToyBuilder
 
 from musrep_jax.data import Dataset
 from musrep_jax.data.build.records import TrackCodec, TrackRecord

@@ -17,7 +17,7 @@ import soundfile
 import typer
 from compact_models import build
 from fake_corpora import make_fake
-from test_cli_use import card_of
+from toy_exports import card_of
 
 from musrep_jax.cli import app
 from musrep_jax.config import parse_command_line, split_list

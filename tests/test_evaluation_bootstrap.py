@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
+from toy_scores import make_problem
 
 from musrep_jax.evaluation import bootstrap, metrics
 from musrep_jax.evaluation.metrics import EvaluationError
-
-
-def make_problem(seed, num_tracks=40, num_classes=5, prevalence=0.25, decimals=1, skill=1.0):
-    rng = np.random.default_rng(seed)
-    labels = rng.random((num_tracks, num_classes)) < prevalence
-    labels[0], labels[1] = True, False
-    return labels, np.round(rng.normal(size=labels.shape) + skill * labels, decimals)
 
 
 def naive_resamples(labels, scores, counts):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
-from test_evaluation_bootstrap import make_problem
+from toy_scores import make_problem
 
 from musrep_jax.evaluation import bootstrap, comparison, support
 from musrep_jax.evaluation.comparison import compare_statistic, compare_systems, compare_values

@@ -13,46 +13,23 @@ import numpy as np
 import pytest
 from compact_models import COMPACT, draw_variables, make_audio
 from fake_hub import FakeHub
+from toy_exports import UNUSUAL_LABELS as LABELS
+from toy_exports import make_export
 
 import musrep_jax
 from musrep_jax.cli import app
-from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.dsp.spectrogram import mel_filter_bank
 from musrep_jax.exports import stablehlo
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.exports.safetensors import get_front_end_constants
 from musrep_jax.exports.writing import compare, compute_outputs, make_test_chunks
-from musrep_jax.inference.tagger import make_card
 from musrep_jax.kernels.formulations import restricted_to
 from musrep_jax.models import create_model
-from musrep_jax.training.checkpoints import ExportError, save_export
+from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.training.logs import without_folders
 
-LABELS = ("ney", "oud", "Uşşak", "a|b", "daf: slow")
 METRICS = {"roc_auc": 0.714, "pr_auc": 0.523, "roc_auc_ci": [0.61, 0.83],
            "pr_auc_ci": [0.44, 0.65], "num_tracks": 12}  # fmt: skip
-
-
-def make_export(folder, name, labels=LABELS, **facts):
-    """Writes a compact model with random parameters as a run would."""
-    model = create_model(name, len(labels), COMPACT[name])
-    spec = DatasetSpec(
-        name="made_up/makam",
-        label_names=labels,
-        sample_rate=16000,
-        stored_form="pcm16",
-        split_sizes={"train": 31, "validation": 7, "test": 12},
-        licence=facts.pop("licence", "CC0-1.0"),
-        citation="@misc{made_up}",
-        description="Made up for a test.",
-        is_synthetic=True,
-    )
-    facts = {"training": {}, "metrics": {}, "versions": {}} | facts
-    card = make_card(model, name=name, data=spec, **facts)
-    variables = draw_variables(create_model(name, max(1, len(labels)), COMPACT[name]))
-    if not labels:
-        del variables["params"]["head"]
-    return save_export(folder / name, variables, card, format_model_readme(card))
 
 
 @pytest.fixture(scope="module")

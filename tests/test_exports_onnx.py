@@ -12,7 +12,8 @@ import onnx
 import onnxruntime
 import pytest
 from compact_models import COMPACT, make_audio
-from test_exports import LABELS, make_export
+from toy_exports import UNUSUAL_LABELS as LABELS
+from toy_exports import make_export
 
 import musrep_jax
 from musrep_jax.cli import app

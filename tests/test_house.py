@@ -215,6 +215,18 @@ def test_light_rooms_stay_light(room, repository):
     assert done.stdout.strip() == "[]"
 
 
+def test_no_test_file_imports_another(repository):
+    """What several need stands in conftest.py or in a helper, so that each runs by itself."""
+    tests = python_files(repository / "tests")
+    names = {path.stem for path in tests if path.stem.startswith("test_")}
+    found = {
+        path.name: taken
+        for path in tests
+        if (taken := names & {part for name in imported_modules(path) for part in name.split(".")})
+    }
+    assert not found, f"move what they import to a helper beside the tests: {found}"
+
+
 def test_files_stay_small(repository):
     folders = ("musrep_jax", "tfds_builders", "configs", "benchmarks")
     long = {

@@ -13,7 +13,6 @@ from browser import browser  # noqa: F401 (a fixture)
 from compact_models import build
 from made_runs import LABELS, write_cell, write_failed, write_run, write_transfer
 from selenium.webdriver.common.keys import Keys
-from test_cli import run  # noqa: F401 (a fixture)
 
 from musrep_jax.data import open_dataset
 from musrep_jax.data.audio.encoders import compress
@@ -142,7 +141,7 @@ def test_audio_comes_back_from_its_small_form():
     assert np.abs(back - audio).max() < 0.1
 
 
-def test_a_run_is_heard_through_its_own_data_set(run, heard, tmp_path):  # noqa: F811
+def test_a_run_is_heard_through_its_own_data_set(run, heard, tmp_path):
     path, cell, dataset = heard
     told = run("report", path, "--out", tmp_path / "page.html", "--json")
     assert told.exit_code == 0, told.stderr
@@ -164,7 +163,7 @@ def test_a_run_is_heard_through_its_own_data_set(run, heard, tmp_path):  # noqa:
     assert about["bytes"] == (tmp_path / "page.html").stat().st_size < 1_000_000
 
 
-def test_data_that_are_not_there_are_one_sentence(run, heard, tmp_path):  # noqa: F811
+def test_data_that_are_not_there_are_one_sentence(run, heard, tmp_path):
     path = heard[0]
     config = json.loads((path / "config.json").read_text())
     config["config"]["data"]["data_dir"] = str(tmp_path / "elsewhere")
@@ -183,7 +182,7 @@ def test_data_that_are_not_there_are_one_sentence(run, heard, tmp_path):  # noqa
     assert "has no cell" in run("report", moved, "--cell", "absent").stderr
 
 
-def test_folders_without_a_run_and_runs_without_results(run, tmp_path):  # noqa: F811
+def test_folders_without_a_run_and_runs_without_results(run, tmp_path):
     told = run("report", tmp_path)
     assert told.exit_code == 2 and "is empty: name the --workdir of a run" in told.stderr
     assert not list(tmp_path.iterdir())

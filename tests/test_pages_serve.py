@@ -24,8 +24,7 @@ from compact_models import build
 from encoded_audio import encode
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from test_cli import run  # noqa: F401 (a fixture)
-from test_cli_use import LABELS, card_of
+from toy_exports import LABELS, card_of
 
 from musrep_jax.data.audio.reading import read_audio
 from musrep_jax.inference.folders import describe_model, embed_files
@@ -415,7 +414,7 @@ def test_models_and_stores_that_do_not_fit(tagger, store):
     ("number", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
-def test_the_command_from_start_to_end(run, tagger, store, tmp_path, repository, number, code):  # noqa: F811
+def test_the_command_from_start_to_end(run, tagger, store, tmp_path, repository, number, code):
     export = save_export(tmp_path / "m", tagger.variables, dict(tagger.card))
     words = ["serve", export, "--store", store.path, "--port", "0", "--json"]
     process = subprocess.Popen(
@@ -458,7 +457,7 @@ def test_a_stop_that_is_swallowed_while_loading_counts_at_its_end(number):
     assert stopped.value.signal_number == number
 
 
-def test_wrong_commands(run, tmp_path):  # noqa: F811
+def test_wrong_commands(run, tmp_path):
     for words, sentence in [
         ([tmp_path / "none"], "none"),
         ([tmp_path, "--host", "nowhere.invalid"], "no name or address of this machine"),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics as sk
-from test_recipes_transfer import make_folder
+from toy_recordings import make_folder
 
 import musrep_jax
 from musrep_jax.command_line import main
