@@ -33,7 +33,7 @@ def recipe(here, monkeypatch, tmp_path):
         path.mkdir(parents=True, exist_ok=True)
         cells = [{**CELL, "per_label": {}, "seed": int(config.seeds)}]
         (path / "results.json").write_text(json.dumps({"format": 1, "cells": cells}))
-        return int(config.train.num_steps)  # stands for the exit code
+        return int(config.train.num_steps) - 1  # stands for the exit code
 
     monkeypatch.setattr(command_line, "load_recipe", lambda name: run_recipe)
     return calls
@@ -41,7 +41,7 @@ def recipe(here, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("words", [["tagging:smoke"], ["--config=tagging:smoke"]])
 def test_a_name_and_settings_reach_the_recipe(run, recipe, words):
-    told = run("train", *words, "--config.seeds=3", "--config.train.num_steps", "0")
+    told = run("train", *words, "--config.seeds=3", "--config.train.num_steps", "1")
     assert (told.exit_code, told.stdout) == (0, "a table\n")
     config, workdir = recipe[0]
     assert (config.recipe, config.seeds, workdir) == ("tagging", "3", "runs/tagging-smoke")
@@ -49,14 +49,14 @@ def test_a_name_and_settings_reach_the_recipe(run, recipe, words):
 
 def test_a_file_a_workdir_and_an_exit_code(run, recipe, repository):
     file = repository / "configs" / "transfer.py"
-    told = run("train", "--config", file, "--workdir", "w", "--config.train.num_steps=1")
+    told = run("train", "--config", file, "--workdir", "w", "--config.train.num_steps=2")
     assert told.exit_code == 1
     config, workdir = recipe[0]
     assert (config.recipe, workdir) == ("transfer", "w")
 
 
 def test_json_is_all_that_is_printed(run, recipe, tmp_path):
-    words = ["tagging", "--json", "--config.seeds=3", "--config.train.num_steps=1"]
+    words = ["tagging", "--json", "--config.seeds=3", "--config.train.num_steps=2"]
     told = run("train", *words)
     assert told.exit_code == 1
     assert "a table" in told.stderr
