@@ -1,9 +1,9 @@
 """Approximate search against exact search: how many of the ten nearest it finds, and how fast.
 
     python -m benchmarks.nearest                    # a million tracks, 64 numbers each
-    python -m benchmarks.nearest --centres=100000   # more centres than cells of the index: harder
+    python -m benchmarks.nearest --centres=100000   # more centers than cells of the index: harder
 
-The embeddings are drawn around random centres. Milliseconds are medians, on the clock and of the
+The embeddings are drawn around random centers. Milliseconds are medians, on the clock and of the
 processor; on a busy machine only the latter mean something.
 """
 

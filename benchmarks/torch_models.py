@@ -242,7 +242,7 @@ def load_peer(folder: str, name: str) -> nn.Module | None:
     """Returns a model of the public PyTorch code, imported from a checkout by path.
 
     The checkout has the layout of https://github.com/minzwon/sota-music-tagging-models: the classes
-    stand in `training/model.py`, which imports its neighbours by bare name, and torchaudio.
+    stand in `training/model.py`, which imports its neighbors by bare name, and torchaudio.
 
     Args:
         folder: of the checkout.

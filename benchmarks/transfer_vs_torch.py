@@ -6,7 +6,7 @@
 
 The experiment is that of `configs/transfer.py`, whole: 25 cells. Both sides start from the same
 folders of mp3 files with labels and splits, and do the same: train on the source, then on every
-target, at 10 and at all labelled tracks, from scratch, with the output layer and with all layers of
+target, at 10 and at all labeled tracks, from scratch, with the output layer and with all layers of
 the source's model trained; validate, keep the best weights, test by chunks. Architecture, batch
 size, steps, rates, validations and chunks are those of the config.
 

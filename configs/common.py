@@ -4,7 +4,7 @@ How the settings of one training are found, later ones winning: the config's sec
 `optimizer`, `train`, `evaluation`, `data`, `transfer`; then `for_mode[MODE]`; `for_model[MODEL]`;
 `for_target[DATA SET]`; then `for_target[DATA SET].for_model[MODEL]`; then whatever was said on the
 command line. A field left empty (None) means the default of the code that reads it: a model's
-defaults are its module's fields, an optimiser's are in `musrep_jax/training/optim.py`.
+defaults are its module's fields, an optimizer's are in `musrep_jax/training/optim.py`.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def empty_model_fields() -> dict:
 
 
 def empty_optimizer_fields() -> dict:
-    """Returns an empty config field for every setting that any optimiser has."""
+    """Returns an empty config field for every setting that any optimizer has."""
     return {
         field.name: make_placeholder(type(field.default))
         for optimizer in OPTIMIZERS.values()

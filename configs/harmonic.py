@@ -12,7 +12,7 @@ ICASSP 2020; public code minzwon/data-driven-harmonic-filters.
       --config.data.name=dcase2017_task4/events-harmonic-pcm16
 
 `figures/filters/` shows the filters before and after. `--config.model.filter_mode=full` learns
-centre frequencies, alpha and beta too, `fixed` nothing; `--config.model.num_harmonics=1` to 10.
+center frequencies, alpha and beta too, `fixed` nothing; `--config.model.num_harmonics=1` to 10.
 
 - Music: binary cross-entropy, five seconds, 16 chunks per track. Reported on MagnaTagATune: ROC-AUC
   .9141, PR-AUC .4646.
@@ -75,7 +75,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def use_published_training(config: ConfigDict) -> None:
-    """Writes the published size, optimiser and epochs into the config."""
+    """Writes the published size, optimizer and epochs into the config."""
     config.model.size = "full"
     config.optimizer.name = "adam_sgd"
     config.optimizer.learning_rate = 1e-4

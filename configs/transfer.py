@@ -18,9 +18,9 @@ cores: its numbers say nothing about real music cultures.
 
 `:paper` holds the published protocol for the six real corpora. Where the paper's text and its code
 differ, or where a better choice is known, the default is the better choice and the published
-behaviour is a setting:
+behavior is a setting:
 
-- Optimiser of the CNNs. Published code: the switch to SGD never fires, so Adam at 1e-4 throughout
+- Optimizer of the CNNs. Published code: the switch to SGD never fires, so Adam at 1e-4 throughout
   (`--config.optimizer.name=adam`). Here: the switch after 80, 100 and 120 epochs.
 - Rate of the transformer. Published code: warm-up and decay are overwritten
   (`--config.optimizer.name=warmup_dips`); its recipe: epochs of decay are counted from the start,

@@ -39,7 +39,7 @@ class Browser:
             address: of the page; `file://` too.
             width: of what is seen, in CSS pixels; also less than a window can be made.
             height: likewise.
-            dark: whether the reader prefers dark colours.
+            dark: whether the reader prefers dark colors.
         """
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

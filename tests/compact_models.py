@@ -74,8 +74,8 @@ class Built:
 
     Attributes:
         model: unbound.
-        variables: as initialised, with running statistics that fit `audio`.
-        initial: the variables as initialised.
+        variables: as initialized, with running statistics that fit `audio`.
+        initial: the variables as initialized.
         audio: float32 (batch, samples).
         evaluate: `(variables, inputs)` -> ModelOutput, train=False.
         train: `(variables, inputs, key)` -> ModelOutput and the updated collections.

@@ -37,7 +37,7 @@ def repository() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> pathlib.Path:
-    """The folder of reference outputs and labelled audio that may stand beside the checkout."""
+    """The folder of reference outputs and labeled audio that may stand beside the checkout."""
     path = REPOSITORY.parent / "shared"
     if not path.is_dir():
         pytest.skip("reference material (../shared) does not stand beside this checkout")

@@ -193,7 +193,7 @@ def test_fitted_thresholds_at_the_edges():
     thresholds = decisions.fit_thresholds(labels, scores, default=0.7)
     assert thresholds[0] == 0.7
     assert decisions.predict(scores, thresholds)[:, 1].all()
-    # Neighbouring floating-point numbers have no middle.
+    # Neighboring floating-point numbers have no middle.
     above = np.nextafter(0.25, 1)
     thresholds = decisions.fit_thresholds([[1], [0]], [[above], [0.25]])
     assert decisions.predict([[above], [0.25]], thresholds).ravel().tolist() == [True, False]

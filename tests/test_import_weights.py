@@ -257,7 +257,7 @@ def test_words_are_checked_before_files(tmp_path, weights):
         ({"output": "relu"}, "output is 'relu'"),
         ({"settings": {"n_chanels": 2}}, "Did you mean 'n_channels'"),
         ({"model": "short_chunk"}, "Did you mean"),
-        ({"input_statistics": (-20.0, 10.0)}, "does not normalise its input"),
+        ({"input_statistics": (-20.0, 10.0)}, "does not normalize its input"),
     ]:
         with pytest.raises(ValueError, match=match):
             run_small(weights, tmp_path / "out", **changed)

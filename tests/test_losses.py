@@ -1,4 +1,4 @@
-"""Losses against hand numbers, PyTorch-free references in float64, and their behaviour at edges."""
+"""Losses against hand numbers, PyTorch-free references in float64, and their behavior at edges."""
 
 import doctest
 

@@ -1,4 +1,4 @@
-"""Attention: both ways of computing it, blocks against numpy, dropout, rematerialisation."""
+"""Attention: both ways of computing it, blocks against numpy, dropout, rematerialization."""
 
 import functools
 import math

@@ -35,7 +35,7 @@ class ChunkSpec:
 
     @property
     def num_frames(self) -> int:
-        """Number of centred spectrogram frames of one chunk: `1 + num_samples // hop_length`."""
+        """Number of centered spectrogram frames of one chunk: `1 + num_samples // hop_length`."""
         return 1 + self.num_samples // int(self.front_end["hop_length"])
 
     @property

@@ -21,7 +21,7 @@ from musrep_jax.dsp.spectrogram import power_spectrogram, to_decibel
 from musrep_jax.types import Array
 
 LOWEST_MIDI = 24  # C1, 32.70 Hz
-ERB_SLOPE = 0.1079  # alpha: bandwidth in Hz per Hz of centre frequency
+ERB_SLOPE = 0.1079  # alpha: bandwidth in Hz per Hz of center frequency
 ERB_OFFSET_HZ = 24.7  # beta: bandwidth at 0 Hz
 MAX_HARMONICS = 10
 
@@ -120,7 +120,7 @@ def midi_to_hz(midi: np.ndarray | float) -> np.ndarray:
 
 
 def fundamental_frequencies(grid: HarmonicGrid) -> np.ndarray:
-    """Returns the centre frequencies of the first harmonic.
+    """Returns the center frequencies of the first harmonic.
 
     Args:
         grid: front-end settings.
@@ -136,7 +136,7 @@ def fundamental_frequencies(grid: HarmonicGrid) -> np.ndarray:
 
 
 def harmonic_centres(fundamentals: Array, num_harmonics: int) -> Array:
-    """Returns the centre frequencies of all filters, n times the fundamental.
+    """Returns the center frequencies of all filters, n times the fundamental.
 
     Args:
         fundamentals: (bands,), in Hz.
@@ -181,7 +181,7 @@ def filter_bandwidths(
     Args:
         centres: (bands, harmonics), in Hz.
         quality: Q, a scalar, positive; larger is narrower.
-        alpha: scalar, bandwidth per Hz of centre frequency.
+        alpha: scalar, bandwidth per Hz of center frequency.
         beta: scalar, in Hz.
 
     Returns:
@@ -191,7 +191,7 @@ def filter_bandwidths(
 
 
 def harmonic_filter_bank(centres: Array, bandwidths: Array, grid: HarmonicGrid) -> Array:
-    """Returns triangular filters of unit peak, max(0, 1 - 2 |f - centre| / bandwidth).
+    """Returns triangular filters of unit peak, max(0, 1 - 2 |f - center| / bandwidth).
 
     Where a triangle is narrower than the distance of the FFT bins it may miss all of them: with the
     published grid 1 of 768 filters is empty at Q = 1, 68 at Q = 1.9. The published models were

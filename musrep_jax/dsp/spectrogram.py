@@ -1,4 +1,4 @@
-"""Log-mel spectrograms in JAX: periodic Hann window, centred frames, HTK mel bands, decibels."""
+"""Log-mel spectrograms in JAX: periodic Hann window, centered frames, HTK mel bands, decibels."""
 
 import dataclasses
 import functools
@@ -17,8 +17,8 @@ DB_FLOOR_POWER = 1e-10  # 10 log10 of it is the floor of -100 dB
 class LogMel:
     """The settings of a log-mel front end; they travel with every exported model.
 
-    The spectrum is a power spectrum without window normalisation, frames are centred with reflect
-    padding, mel bands are triangles of unit peak on the HTK scale (no area normalisation), and the
+    The spectrum is a power spectrum without window normalization, frames are centered with reflect
+    padding, mel bands are triangles of unit peak on the HTK scale (no area normalization), and the
     level is 10 log10(max(power, 1e-10)) with reference 1 and no clipping at a distance from the
     maximum. Source: torchaudio's MelSpectrogram and AmplitudeToDB defaults, as the public taggers
     use them; librosa gives the same with `htk=True, norm=None`.
@@ -67,7 +67,7 @@ def mel_filter_bank(settings: LogMel) -> np.ndarray:
     """Returns the mel filter bank.
 
     Corner points are equally spaced on the HTK scale m = 2595 log10(1 + f / 700), and a filter
-    rises and falls linearly in Hz between its neighbours' centres. With 128 bands at 16 kHz and 512
+    rises and falls linearly in Hz between its neighbors' centers. With 128 bands at 16 kHz and 512
     points the first filter lies between two FFT bins and is zero; the published models were trained
     with that.
 
@@ -106,7 +106,7 @@ def hann_window(length: int) -> np.ndarray:
 
 
 def frame(audio: Array, frame_length: int, hop_length: int) -> Array:
-    """Cuts centred, overlapping frames with reflect padding of half a frame at both ends.
+    """Cuts centered, overlapping frames with reflect padding of half a frame at both ends.
 
     Args:
         audio: (batch, samples).
@@ -131,7 +131,7 @@ def frame(audio: Array, frame_length: int, hop_length: int) -> Array:
     padded = jnp.concatenate([left, audio, right], axis=1)
     num_frames = 1 + num_samples // hop_length
     if frame_length % hop_length == 0:
-        # Overlapping frames are neighbouring blocks side by side: slices instead of a gather.
+        # Overlapping frames are neighboring blocks side by side: slices instead of a gather.
         parts = frame_length // hop_length
         needed = (num_frames + parts - 1) * hop_length
         if needed > padded.shape[-1]:

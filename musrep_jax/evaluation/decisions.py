@@ -50,7 +50,7 @@ def fit_thresholds(
 ) -> FloatArray:
     """Returns for every label the threshold with the best F1, to be fitted on validation data.
 
-    The threshold lies midway between two neighbouring scores. Among equally good ones the highest
+    The threshold lies midway between two neighboring scores. Among equally good ones the highest
     is taken, which predicts the fewest tracks.
 
     >>> fit_thresholds([[1], [1], [0]], [[0.5], [0.25], [0.125]])
@@ -83,7 +83,7 @@ def fit_thresholds(
     below = ranked[np.minimum(best + 1, num_tracks - 1), columns]
     below = np.where(is_last, np.nextafter(above, -np.inf), below)
     middle = below + (above - below) / 2
-    # Between two neighbouring floating-point numbers the middle rounds to one of them.
+    # Between two neighboring floating-point numbers the middle rounds to one of them.
     middle = np.where(middle < above, middle, below)
     return np.where(num_positives > 0, middle, default)
 

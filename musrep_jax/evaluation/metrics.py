@@ -1,4 +1,4 @@
-"""Tagging metrics in numpy: equal to scikit-learn's, vectorised over labels, and with NaN where a
+"""Tagging metrics in numpy: equal to scikit-learn's, vectorized over labels, and with NaN where a
 metric is not defined instead of a silent zero.
 
 All functions take `labels` of zeros and ones and finite `scores`, both (tracks, classes). Scores

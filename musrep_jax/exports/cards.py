@@ -17,8 +17,8 @@ HUB_LICENSES = (
     "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "gpl-3.0", "agpl-3.0",
     "lgpl-3.0", "mpl-2.0",
 )  # fmt: skip
-"""Identifiers that the Hub knows and music data have; any other licence is `other` with its name.
-Source: the Hub's list of licence identifiers."""
+"""Identifiers that the Hub knows and music data have; any other license is `other` with its name.
+Source: the Hub's list of license identifiers."""
 
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 MIN_RELIABLE_TRACKS = 100
@@ -94,7 +94,7 @@ def list_known_limits(card: Card) -> list[str]:
             "on a handful of them."
         )
     if training.get("num_train_tracks"):
-        limits.append(f"Trained on {training['num_train_tracks']} labelled tracks.")
+        limits.append(f"Trained on {training['num_train_tracks']} labeled tracks.")
     settings = find_changed_settings(card)
     if settings:
         listed = ", ".join(f"{_code(name)} {value}" for name, value in settings.items())
@@ -188,14 +188,14 @@ def _reads_text(card: Card) -> bool:
 
 def _data(card: Card) -> str:
     data = card["data"]
-    rows = [("data set", _code(data["name"])), ("licence", data["licence"])]
+    rows = [("data set", _code(data["name"])), ("license", data["licence"])]
     rows += [("generated", "yes")] if data["is_synthetic"] else []
     rows += [(f"{split} tracks", f"{n:,}") for split, n in data["split_sizes"].items()]
     rows += [("fingerprint", _code(data["fingerprint"]))] if data["fingerprint"] else []
     text = _table(("", ""), rows)
     if not card["training"].get("imported_from"):
         text += (
-            "\n\nThe licence is that of the data. Whoever publishes these weights chooses one for "
+            "\n\nThe license is that of the data. Whoever publishes these weights chooses one for "
             "them that the data's allows."
         )
     return text

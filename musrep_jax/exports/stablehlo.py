@@ -1,7 +1,7 @@
 """The form `stablehlo`: waveforms or texts in; embeddings, and of taggers logits and probabilities
 out, in one file.
 
-`tagger.stablehlo` is what `jax.export` serialises: front end, architecture and weights, lowered for
+`tagger.stablehlo` is what `jax.export` serializes: front end, architecture and weights, lowered for
 CPU, CUDA and TPU. It runs with jax, numpy and flatbuffers, without this package and without flax.
 The formulations made for one kind of device (`models.formulations`) are left out, so that it is
 the same program everywhere.

@@ -378,7 +378,7 @@ class LoadedEncoder:
         """sha256 of all that its numbers depend on: parameters, and the card without the prose.
 
         The same model has the same fingerprint wherever it lies and whenever it was exported, also
-        under another licence, name or description.
+        under another license, name or description.
         """
         facts = {key: self.card.get(key) for key in _NUMERIC_CARD_FIELDS}
         digest = hashlib.sha256(fingerprint(facts).encode())

@@ -77,9 +77,9 @@ def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
 
 
 def compiled_for_one_run() -> dict[str, int] | None:
-    """Returns `compiler_options` of `jax.jit` for a program that runs once, as initialisation does.
+    """Returns `compiler_options` of `jax.jit` for a program that runs once, as initialization does.
 
-    Without optimisation a CPU's compiler takes less than a third of its time for it
+    Without optimization a CPU's compiler takes less than a third of its time for it
     (short_chunk_resnet: 6 of 20 CPU seconds), and the values are the same to rounding.
     """
     return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None

@@ -38,7 +38,7 @@ BERT_TORCH_NAMES: tuple[tuple[str, str], ...] = (
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis, with float32 statistics whatever the input's dtype.
+    """Layer normalization over the last axis, with float32 statistics whatever the input's dtype.
 
     Attributes:
         epsilon: added to the variance: 1e-6 in ViT, 1e-5 in PyTorch's default, 1e-12 in BERT.
@@ -48,7 +48,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Returns the normalised input, in the input's shape and dtype."""
+        """Returns the normalized input, in the input's shape and dtype."""
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (width,))
         bias = self.param("bias", nn.initializers.zeros, (width,))

@@ -26,7 +26,7 @@ class FilterShapes(NamedTuple):
         centres: float32 (bands, harmonics), in Hz.
         bandwidths: float32 (bands, harmonics), in Hz.
         quality: float32 (1,), Q after the guard.
-        alpha: float32 (1,), bandwidth per Hz of centre frequency.
+        alpha: float32 (1,), bandwidth per Hz of center frequency.
         beta: float32 (1,), in Hz.
     """
 
@@ -44,11 +44,11 @@ class HarmonicFilters(nn.Module):
 
     - `only_Q`: the quality factor, parameter `bw_Q` (1,), initially 1. The published mode.
     - `fixed`: nothing; Q is `initial_quality`. The module has no parameters.
-    - `full`: Q and, as deviations that start at zero from the values above, the centre frequencies
+    - `full`: Q and, as deviations that start at zero from the values above, the center frequencies
       (`band_shift` (1,), in octaves; `band_steps` (bands - 1,)), `log_alpha` (1,) and `log_beta`
       (1,). alpha and beta are multiplied by the exponential of their deviation, hence positive. The
       distance in pitch between band k and band k + 1 is multiplied by exp(band_steps[k]), so that
-      bands keep their order and neighbours stay neighbours for the convolutions that follow;
+      bands keep their order and neighbors stay neighbors for the convolutions that follow;
       harmonic n stays at n times the fundamental. A weight decay pulls towards the published grid.
       A band that leaves the spectrum is a constant -100 dB.
 
@@ -113,7 +113,7 @@ class HarmonicFilters(nn.Module):
             self.log_beta = self.param("log_beta", zeros, (1,))
 
     def shapes(self) -> FilterShapes:
-        """Returns centres, bandwidths, Q, alpha and beta as they are now."""
+        """Returns centers, bandwidths, Q, alpha and beta as they are now."""
         fundamentals = jnp.asarray(fundamental_frequencies(self.grid), jnp.float32)
         alpha, beta = jnp.full((1,), ERB_SLOPE), jnp.full((1,), ERB_OFFSET_HZ)
         quality = jnp.full((1,), self.initial_quality) if self.mode == "fixed" else self.bw_Q

@@ -161,12 +161,12 @@ class HarmonicCNN(Tagger):
         return self.hstft(inputs)
 
     def filter_shapes(self) -> Mapping[str, Array]:
-        """Returns centre frequencies, bandwidths and Q of the filters as they are now.
+        """Returns center frequencies, bandwidths and Q of the filters as they are now.
 
         Call it as `model.apply(variables, method="filter_shapes")`.
 
         Returns:
-            centres and bandwidths float32 (bands, harmonics) in Hz; quality, alpha, beta (1,).
+            centers and bandwidths float32 (bands, harmonics) in Hz; quality, alpha, beta (1,).
         """
         return self.hstft.shapes()._asdict()
 

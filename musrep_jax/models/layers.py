@@ -43,7 +43,7 @@ def per_channel(values: Array, x: Array) -> Array:
 
 
 def make_bias_init(fan_in: int) -> nn.initializers.Initializer:
-    """Returns an initialiser that is uniform in +-1/sqrt(fan_in)."""
+    """Returns an initializer that is uniform in +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
 
     def init(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
@@ -165,7 +165,7 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[i
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with PyTorch's running estimates.
+    """Batch normalization over all axes but the last, with PyTorch's running estimates.
 
     Statistics are float32, as is all arithmetic, and, under a sharded batch, global; padded
     examples do not count, see `real_examples`. The running variance is the unbiased estimate, as in
@@ -176,7 +176,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
-        """Returns the normalised input; see the class for when statistics are updated.
+        """Returns the normalized input; see the class for when statistics are updated.
 
         Args:
             x: (batch, ..., channels).

@@ -15,7 +15,7 @@ convolution of width 3, BatchNorm, ReLU, and from the second on max-pooling by 3
 (squeeze and excitation), followed by dense1 512, BatchNorm, ReLU, dropout, head.
 
 The length has to end in exactly one cell: 59,047 to 118,095 samples. The waveform is not
-normalised.
+normalized.
 
 Kept: eleven blocks (the thesis says ten convolutions; the last has width 1); the gate's two dense
 layers have full width, without the usual reduction.

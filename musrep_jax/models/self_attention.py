@@ -26,7 +26,7 @@ BatchNorm, ReLU (embedding). Behind the waveform the convolutions above are the 
 Positions: "sinusoidal" as in the paper and its training code, or "learned" as in the released
 weights (a table, then LayerNorm and dropout); they are not compatible.
 
-The published spectrogram has 96 mels on the Slaney scale with area normalisation, at
+The published spectrogram has 96 mels on the Slaney scale with area normalization, at
 20 log10(max(power, 1e-5)), cut at 80 dB below the maximum of the file: twice the usual decibel.
 Weights that were trained on it want it as input, (batch, frames, mels); from a waveform this model
 computes the log-mel of all the others.

@@ -2,7 +2,7 @@
 
 Shapes of the base variant for 127,744 samples (8 s, 500 frames of 128 mel bands):
 
-    input normalisation (x - mean) / (2 std)   500 x 128
+    input normalization (x - mean) / (2 std)   500 x 128
     patch_embed   16 x 16 patches, stride 10   12 x 49 patches (frequency x time) of 768
     flattened, frequency-major                 588 x 768
     class token and distillation token in front, positions added    590 x 768
@@ -55,7 +55,7 @@ _token_init = nn.initializers.truncated_normal(0.02)
 
 
 def resize_axis(grid: Array, axis: int, size: int) -> Array:
-    """Returns a grid with one axis cut around its centre, or stretched bilinearly if too short.
+    """Returns a grid with one axis cut around its center, or stretched bilinearly if too short.
 
     Args:
         grid: (rows, columns, width).
@@ -78,8 +78,8 @@ def resize_positions(
 ) -> Array:
     """Returns positional embeddings for another grid of patches.
 
-    Each axis is cut around its centre when the new grid is smaller and stretched bilinearly
-    (half-pixel centres, no antialiasing) when it is larger; time first, then frequency. The rows of
+    Each axis is cut around its center when the new grid is smaller and stretched bilinearly
+    (half-pixel centers, no antialiasing) when it is larger; time first, then frequency. The rows of
     the special tokens stay.
 
     Source: the public AST code, which takes DeiT's 24 x 24 to 12 x 49 in this way.
@@ -102,7 +102,7 @@ def resize_positions(
 
 
 def with_input_statistics(variables: Mapping[str, Any], mean: float, std: float) -> dict[str, Any]:
-    """Returns the variables with the input normalisation of a training set.
+    """Returns the variables with the input normalization of a training set.
 
     Args:
         variables: of a `SpectrogramTransformer`.
@@ -110,7 +110,7 @@ def with_input_statistics(variables: Mapping[str, Any], mean: float, std: float)
         std: their standard deviation, in dB.
 
     Returns:
-        A new dict; the input is normalised as (x - mean) / (2 std) from now on.
+        A new dict; the input is normalized as (x - mean) / (2 std) from now on.
 
     Raises:
         ValueError: if the standard deviation is not positive or one of the two is not finite.
@@ -226,7 +226,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         return rows, columns
 
     def features(self, inputs: Array, *, train: bool) -> Array:
-        """Returns the normalised log-mel spectrogram, (batch, frames, mels, 1)."""
+        """Returns the normalized log-mel spectrogram, (batch, frames, mels, 1)."""
         mean, std = self.input_mean.value, self.input_std.value
         return ((self.spectrogram(inputs) - mean) / (2 * std))[..., None]
 
@@ -261,7 +261,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         """Returns the embedding, (batch, width), and the tokens on the way.
 
         Args:
-            features: (batch, frames, mels, 1), normalised.
+            features: (batch, frames, mels, 1), normalized.
             train: whether dropout is active.
             return_weights: whether the intermediates hold, for block k counted from 1,
                 `attention_k` (batch, heads, tokens, tokens).
@@ -330,7 +330,7 @@ class SpectrogramTransformer(SpectrogramTagger):
     def adapt_torch_weights(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Returns an image transformer's or another AST's arrays, made to fit this model.
 
-        An image transformer (keys without `v.`, or kernels of three colours): colour kernels are
+        An image transformer (keys without `v.`, or kernels of three colors): color kernels are
         summed, the square grid of positions becomes this model's, the head's norm starts at the
         identity. Another AST: its positions are resized along time.
 

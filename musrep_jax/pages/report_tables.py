@@ -67,7 +67,7 @@ def make_transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) 
 
 
 def get_color_range(results: Sequence[Result], metric: str) -> float:
-    """Returns the greatest difference to scratch, which has the strongest colour.
+    """Returns the greatest difference to scratch, which has the strongest color.
 
     Args:
         results: of one model.
@@ -78,14 +78,14 @@ def get_color_range(results: Sequence[Result], metric: str) -> float:
 
 
 def shade(difference: float, limit: float) -> str:
-    """Returns the class of a field's colour.
+    """Returns the class of a field's color.
 
     >>> shade(0.05, 0.1), shade(-0.1, 0.1), shade(0.0, 0.1)
     ('up-3', 'down-6', 'up-0')
 
     Args:
-        difference: to scratch; NaN has no colour.
-        limit: of the strongest colour.
+        difference: to scratch; NaN has no color.
+        limit: of the strongest color.
     """
     if math.isnan(difference):
         return "plain"

@@ -8,7 +8,7 @@ of other machines. Those who ask it are its own script, and whoever types, for e
     curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3&k=5"
 
 GET /api/model
-    model, fingerprint, labels, thresholds, is_calibrated, trained_on, licence, is_synthetic,
+    model, fingerprint, labels, thresholds, is_calibrated, trained_on, license, is_synthetic,
     sample_rate, chunk_seconds, max_seconds, max_upload_bytes, and store: path and tracks, or null.
 POST /api/tag?name=NAME&k=K
     Of the recording in the body: name, seconds, is_silent, tags (label to probability), chunks

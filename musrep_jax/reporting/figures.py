@@ -1,8 +1,8 @@
 """Figures of transfer experiments, and the canvas of all figures. Only here is matplotlib imported.
 
 Every function returns a `Figure` that belongs to no window system; `save_figure` writes it as PNG.
-Colours are those of Okabe and Ito ("Color Universal Design", 2008), and the diverging map red to
-blue, which colour-blind readers tell apart.
+Colors are those of Okabe and Ito ("Color Universal Design", 2008), and the diverging map red to
+blue, which color-blind readers tell apart.
 """
 
 import contextlib
@@ -158,7 +158,7 @@ def draw_transfer_heat_map(
     """Returns the transfer matrix: rows are sources, columns targets, one panel per mode.
 
     A field shows the value, its 95 % interval over tracks (the standard deviation over seeds where
-    there are several), and the difference to scratch, which is also its colour.
+    there are several), and the difference to scratch, which is also its color.
 
     Args:
         cells: of one model.
@@ -167,7 +167,7 @@ def draw_transfer_heat_map(
         synthetic: names of the data sets whose audio is generated.
 
     Returns:
-        A figure whose axes are the panels and the colour bar.
+        A figure whose axes are the panels and the color bar.
 
     Raises:
         EvaluationError: when there are no cells, or of several models.
@@ -225,7 +225,7 @@ def learning_curves(
     synthetic: Collection[str] = (),
     baselines: Sequence[Cell] = (),
 ) -> Figure:
-    """Returns the metric over the number of labelled training tracks: scratch and both transfers.
+    """Returns the metric over the number of labeled training tracks: scratch and both transfers.
 
     One panel per source and target. Bands are 95 % intervals over test tracks, or whole groups of
     them, averaged over seeds; dots are single seeds. The dotted line is a random scorer.
@@ -275,7 +275,7 @@ def learning_curves(
         for panel in panels[len(pairs) :]:
             panel.set_axis_off()
         for panel in panels[max(0, len(pairs) - num_columns) : len(pairs)]:
-            panel.set_xlabel("labelled training tracks")
+            panel.set_xlabel("labeled training tracks")
         figure.supylabel(f"{METRIC_TITLES[metric]} on test tracks")
         handles: dict[str, Any] = {}
         for panel in panels[: len(pairs)]:

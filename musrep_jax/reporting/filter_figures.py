@@ -39,7 +39,7 @@ def draw_filters(
 ) -> Figure:
     """Returns the shapes of some filters, and the bandwidth of all, before and after learning.
 
-    Left: the triangles of four bands, one colour per harmonic. Right: bandwidth against centre
+    Left: the triangles of four bands, one color per harmonic. Right: bandwidth against center
     frequency with the learned numbers; in mode `full` also how far the bands moved.
 
     Args:
@@ -101,7 +101,7 @@ def _triangle(shapes: Shapes, band: int, harmonic: int) -> tuple[float, ...]:
 
 
 def _draw_bandwidths(panel: Axes, old: Shapes, new: Shapes, mode: str, bin_hz: float) -> None:
-    """Draws bandwidth against centre frequency, and says what was learned."""
+    """Draws bandwidth against center frequency, and says what was learned."""
     if mode != "fixed":
         panel.plot(*_sorted_pairs(old), label="before learning", **BEFORE_STYLE)
     label = "fixed" if mode == "fixed" else "after learning"
@@ -115,7 +115,7 @@ def _draw_bandwidths(panel: Axes, old: Shapes, new: Shapes, mode: str, bin_hz: f
     panel.grid(alpha=0.3)
     panel.set_ylabel("bandwidth (Hz)")
     if mode != "full":
-        panel.set_xlabel("centre frequency (Hz)")
+        panel.set_xlabel("center frequency (Hz)")
     learned = {"only_Q": ("quality",), "fixed": (), "full": tuple(SYMBOLS)}[mode]
     lines = [f"mode {mode}"]
     for name, symbol in SYMBOLS.items():
@@ -145,7 +145,7 @@ def _draw_shifts(panel: Axes, old: Shapes, new: Shapes) -> None:
 
 
 def _sorted_pairs(shapes: Shapes) -> tuple[FloatArray, FloatArray]:
-    """Returns centres and bandwidths of all filters in rising order."""
+    """Returns centers and bandwidths of all filters in rising order."""
     centres, widths = shapes["centres"].ravel(), shapes["bandwidths"].ravel()
     order = np.argsort(centres)
     return centres[order], widths[order]

@@ -26,7 +26,7 @@ def draw_training_curves(
             (with `loss` if known and the score), and `step`.
         title: names model and data set, and says when the data is synthetic.
         score: the validation metric to show.
-        switch_steps: where the optimiser changes.
+        switch_steps: where the optimizer changes.
         best_step: where the best model was found.
 
     Returns:
@@ -65,7 +65,7 @@ def draw_training_curves(
             panel.set_ylabel(label)
             panel.grid(alpha=0.3)
             for number, step in enumerate(switch_steps):
-                name = "optimiser switch" if number == 0 else None
+                name = "optimizer switch" if number == 0 else None
                 panel.axvline(step, color=CHANCE_COLOR, ls="--", lw=1, label=name)
             if best_step is not None:
                 panel.axvline(best_step, color="#009E73", ls=":", lw=2, label="best model")

@@ -126,7 +126,7 @@ def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _detected() -> Any:
     """Returns the cluster that JAX would detect, or None."""
-    # JAX asks its environments only when it is initialised, which a single process must not be.
+    # JAX asks its environments only when it is initialized, which a single process must not be.
     from jax._src.clusters import ClusterEnv
 
     with warnings.catch_warnings():

@@ -12,8 +12,8 @@ Why faiss: it is maintained, and its wheels hold for Python 3.10 and later; hnsw
 release since 2023 and no wheels.
 
 Measured with `python -m benchmarks.nearest` (1,000,000 tracks of 64 numbers, 2 cores, processor
-time of a query, median): of the 10 nearest it finds 1.00 around 1,000 centres, and 0.90 around
-100,000, where there are more centres than cells, in 5.9 ms; exact search takes 50.6 ms. Making the
+time of a query, median): of the 10 nearest it finds 1.00 around 1,000 centers, and 0.90 around
+100,000, where there are more centers than cells, in 5.9 ms; exact search takes 50.6 ms. Making the
 index took 2 minutes on a busy machine, and it has 73 MB.
 """
 
@@ -40,7 +40,7 @@ MAX_UNINDEXED_SHARE = 0.1
 """Share of rows after the indexed ones above which the index is made anew."""
 
 POINTS_PER_CELL = 50
-"""From which the centres are learned: more than faiss asks for (39)."""
+"""From which the centers are learned: more than faiss asks for (39)."""
 
 PROBED_CELL_SHARE, MIN_PROBED_CELLS = 1 / 32, 32
 """That are looked into for a query."""

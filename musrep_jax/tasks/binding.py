@@ -41,8 +41,8 @@ def make_apply(model: Tagger, batch_norm: str) -> ApplyFn:
 
     Args:
         model: the tagger.
-        batch_norm: "update" normalises by the batch and moves the running statistics; "frozen"
-            normalises by the running statistics and keeps them.
+        batch_norm: "update" normalizes by the batch and moves the running statistics; "frozen"
+            normalizes by the running statistics and keeps them.
 
     Returns:
         `(params, model_state, inputs, key, *, train, mask) -> (logits, model_state)`.

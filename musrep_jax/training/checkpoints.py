@@ -82,7 +82,7 @@ def save_export(
         path: directory of the export.
         variables: nested dict of arrays: `params` and other collections.
         card: all that is needed to use the model and to judge it (name and fields, front end,
-            labels in order, training data and licence, metrics), as JSON values.
+            labels in order, training data and license, metrics), as JSON values.
         readme: text of a `README.md` for people, if any; it may be edited afterwards, so it has
             no checksum.
 

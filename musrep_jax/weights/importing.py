@@ -47,7 +47,7 @@ IMAGE_NOTE = (
     "before that means little."
 )
 STATISTICS_NOTE = (
-    "the file has no input statistics, so the input is not normalised: state mean and standard "
+    "the file has no input statistics, so the input is not normalized: state mean and standard "
     "deviation of the training data in dB (--input-mean, --input-std); transfer takes those of its "
     "target."
 )
@@ -152,7 +152,7 @@ def import_weights(
         aggregate: how a track's chunks are joined, "probability" or "logit".
         output: "sigmoid" for labels that are there or not, "softmax" for exclusive classes.
         input_statistics: mean and standard deviation of the training data in dB, for a model that
-            normalises its input by them.
+            normalizes its input by them.
 
     Returns:
         What was written.
@@ -163,7 +163,7 @@ def import_weights(
         WeightsError: if keys are unknown, missing or wrongly shaped; all of them are named.
         WeightFileError: if the file cannot be read.
         ExportError: if something else stands at `out`, or the disk is full.
-        ConfigError: if a word is none of those allowed, or name or licence are empty.
+        ConfigError: if a word is none of those allowed, or name or license are empty.
     """
     known = ALIASES.get(model, model)
     choose(spatial, SPATIAL, "spatial")
@@ -204,7 +204,7 @@ def import_weights(
         notes += [STATISTICS_NOTE] if input_statistics is None else []
     elif input_statistics is not None:
         raise ImportWeightsError(
-            f"The model {model!r} does not normalise its input by the data's mean and deviation: "
+            f"The model {model!r} does not normalize its input by the data's mean and deviation: "
             "leave the input statistics out."
         )
     training = {

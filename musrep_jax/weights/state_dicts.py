@@ -3,7 +3,7 @@
 A model declares in `TORCH_NAMES` how the public code's names become paths of its own; the rest is
 the same for all. After the renaming, `layer1.conv.weight` is looked for at `layer1/conv`:
 
-    weight                  kernel, scale (normalisation) or embedding, whichever the layer has
+    weight                  kernel, scale (normalization) or embedding, whichever the layer has
     bias                    bias
     running_mean / _var     batch_stats mean / var
     weight_ih_l0 ...        a recurrent layer: `layer_0/ih/kernel`, `layer_0/hh/kernel` and biases
@@ -196,7 +196,7 @@ def convert_state_dict(
             are used.
         spatial: what the checkpoint's network saw: "frequency_time" (the public taggers) or
             "time_frequency" (the VGG-ish model of the cross-cultural code).
-        keep_head: False leaves the output layer out and initialises it afresh: for a label set that
+        keep_head: False leaves the output layer out and initializes it afresh: for a label set that
             differs from the checkpoint's.
         key: for what is not in the checkpoint (that output layer); default `jax.random.key(0)`.
 

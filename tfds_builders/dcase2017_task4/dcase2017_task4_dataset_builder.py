@@ -27,7 +27,7 @@ _FOLDERS = {
     "testing": "unbalanced_train_segments_testing_set_audio_formatted_and_segmented_downloads",
     "evaluation": "evaluation_set_formatted_audio_segments",
 }
-"""Part of the task -> folder of its excerpts, as in the organisers' archives."""
+"""Part of the task -> folder of its excerpts, as in the organizers' archives."""
 
 _OFFICIAL_SPLITS = {"training": "train", "testing": "validation", "evaluation": "test"}
 _LISTS_URL = (
@@ -157,7 +157,7 @@ class Builder(CorpusBuilder):
         return events
 
     def _read_lengths(self, part: str) -> dict[str, float]:
-        """Returns file -> its length in seconds, as the organisers measured it."""
+        """Returns file -> its length in seconds, as the organizers measured it."""
         return {row[0]: float(row[1]) for _, row in self._read_rows(_lengths_path(part))}
 
     def _read_rows(self, path: str) -> list[tuple[int, list[str]]]:

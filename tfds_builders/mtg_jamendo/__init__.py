@@ -1,1 +1,1 @@
-"""Builder of the MTG-Jamendo data set: full tracks under Creative Commons licences, 183 tags."""
+"""Builder of the MTG-Jamendo data set: full tracks under Creative Commons licenses, 183 tags."""

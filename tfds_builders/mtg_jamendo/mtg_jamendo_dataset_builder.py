@@ -1,4 +1,4 @@
-"""MTG-Jamendo: full tracks under Creative Commons licences, tagged by those who uploaded them.
+"""MTG-Jamendo: full tracks under Creative Commons licenses, tagged by those who uploaded them.
 
 Source: D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra, "The MTG-Jamendo Dataset for
 Automatic Music Tagging", ICML 2019 workshop; public repository MTG/mtg-jamendo-dataset.

@@ -1,7 +1,7 @@
 """The log-mel spectrogram that data sets are stored in, where they are not stored as audio.
 
 Source: the front end of the cross-cultural tagging paper (arXiv 2307.09795) and of the Lyra data
-set: 16 kHz, 512-point periodic Hann window, hop 256, centred with reflection, power, 128 bands on
+set: 16 kHz, 512-point periodic Hann window, hop 256, centered with reflection, power, 128 bands on
 the HTK mel scale with triangles of unit peak, 10 log10(max(., 1e-10)).
 """
 

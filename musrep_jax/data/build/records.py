@@ -120,7 +120,7 @@ class TrackCodec:
 
         Args:
             path: of the file.
-            records: serialised examples.
+            records: serialized examples.
 
         Raises:
             OSError: if it cannot be written.

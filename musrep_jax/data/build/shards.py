@@ -37,7 +37,7 @@ class Piece:
 
     Attributes:
         track_id: of the track.
-        record: the serialised example; empty when the track was refused.
+        record: the serialized example; empty when the track was refused.
         factor: that its waveform was scaled by.
         refused: the path that the report names, or "".
         reason: for the refusal, one sentence.

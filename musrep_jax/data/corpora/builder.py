@@ -1,6 +1,6 @@
 """What all real corpora share: a folder that the user has, read by published labels and splits.
 
-A corpus states what is known of it (`LABEL_SETS`, `SPLIT_CARDS`, `FORMS`, `FILES`, licence) and
+A corpus states what is known of it (`LABEL_SETS`, `SPLIT_CARDS`, `FORMS`, `FILES`, license) and
 writes one function, `read_tracks`, which reads its metadata. From these come its configs, one for
 each label set, split and stored form, its builds, its split cards, its leakage report, what
 `musrep download` fetches and what `musrep doctor` looks at.

@@ -6,7 +6,7 @@ own header promises, then an end that is visibly cut. Where the stronger one is 
 is no more than a note.
 
 Clipped (a note: loud masters and chip music are at full scale on purpose): at least 1 % of the
-samples lie between two equal neighbours at 0.9 of full scale or more. Three equal ones in a row are
+samples lie between two equal neighbors at 0.9 of full scale or more. Three equal ones in a row are
 what Audacity's Find Clipping counts ("start threshold", default 3); 1 % is the share that
 `clipCheck` (speechcollectr for R) lets pass; a full-scale sine of 16 bits has 0.5 %. Lossy codecs
 blur a flat top and exceed full scale with healthy audio too, and 8 bits repeat values anyway. There

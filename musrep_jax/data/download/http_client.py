@@ -41,7 +41,7 @@ _MAX_WAIT_SECONDS = 900.0
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):
-    """Follows redirections; the authorisation goes along to the same host only."""
+    """Follows redirections; the authorization goes along to the same host only."""
 
     def redirect_request(self, req: Any, *args: Any) -> Any:
         new = super().redirect_request(req, *args)

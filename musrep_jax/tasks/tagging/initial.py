@@ -33,7 +33,7 @@ def initial_variables(
     """Returns the variables that a training starts from.
 
     Everything but the output layer comes from the source, by exact path and shape; the output
-    layer is always fresh. A model that normalises its input by the data's statistics gets those of
+    layer is always fresh. A model that normalizes its input by the data's statistics gets those of
     the target's training tracks, unless `transfer.input_statistics` says "source".
 
     Args:
