@@ -339,7 +339,7 @@ class _Experiment:
         needed = self.by_key[key]
         if not self.folder.is_done(needed):
             raise ConfigError(
-                f"It starts from {key}, which could not be trained: see its own cell."
+                f"It starts from {key}, whose training failed: see the error of that cell."
             )
         return self.folder.export_dir(needed)
 
