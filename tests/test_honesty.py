@@ -106,7 +106,12 @@ SPEC = DatasetSpec(
 def run(tmp_path_factory):
     """A run of one tagger from scratch: its result, export, rows and the data it was made of."""
     stores = {split: Store(split) for split in SIZES}
-    dataset = SimpleNamespace(spec=SPEC, facts=None, tracks=lambda split: Tracks(stores[split]))
+    dataset = SimpleNamespace(
+        spec=SPEC,
+        facts=None,
+        identity={"fingerprint": SPEC.fingerprint, "splits": {}},
+        tracks=lambda split: Tracks(stores[split]),
+    )
     path = tmp_path_factory.mktemp("honest") / "w"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "linear", f"{__name__}:Linear")

@@ -116,7 +116,7 @@ def run(tmp_path, *flags):
         ("optimizer.learning_rate=1e-3|-1.0", "learning_rate"),
         ("train.num_steps=1|0", "train.num_steps is 0; it must be"),
         ("train.select_by=loss|roc", "train.select_by is 'roc'"),
-        ("model.num_harmonics=2|11", "model.num_harmonics=11, with which it cannot be set up"),
+        ("model.num_harmonics=2|11", "model.num_harmonics=11)"),
     ],
 )
 def test_values_are_judged_before_anything_runs(tmp_path, repository, monkeypatch, capsys,

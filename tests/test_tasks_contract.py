@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from musrep_jax.configs import common
 
+from musrep_jax.command_line import main
 from musrep_jax.config import ConfigError
 from musrep_jax.experiments import experiment
 from musrep_jax.experiments.merging import comparable
 from musrep_jax.experiments.reading import read_run
 from musrep_jax.pages.report import make_page
+from musrep_jax.rules.kinds import choice
+from musrep_jax.schema.fields import FIELDS
 from musrep_jax.tasks import TASKS, load_task
 from musrep_jax.tasks.jobs import Job, check_jobs, key_of_result, list_needed, make_key
 from musrep_jax.tasks.task import Export, Metric, Outcome, Task
@@ -125,6 +128,37 @@ def test_jobs_of_any_task_run_with_names_results_and_tables(config, tmp_path, ca
     assert page.count("joined") >= 2
     assert run(config, tmp_path / "w") == 0
     assert "6 cells, 6 done before" in capsys.readouterr().err
+
+
+CONFIG = """
+from ml_collections import ConfigDict
+from musrep_jax.configs import common
+
+def get_config():
+    config = common.get_base(task="line")
+    config.line = ConfigDict({"fail_at": 0})
+    config.optimizer.update(name="sgd", learning_rate=0.05)
+    config.train.update(num_steps=5, evaluate_every_steps=1, batch_size=1)
+    return config
+"""
+
+
+def test_a_line_in_the_table_and_a_config_make_a_command(tmp_path, monkeypatch, capsys):
+    """What CONTRIBUTING says of a new task, with a setting of its own and a study."""
+    monkeypatch.setitem(TASKS, "line", f"{__name__}:LineTask")
+    monkeypatch.setitem(FIELDS, "task", choice(sorted(TASKS)))  # read when it was imported
+    (tmp_path / "line.py").write_text(CONFIG)
+    flags = ("--config.line.fail_at=8", "--config.study=optimizer.learning_rate=0.05|0.01")
+    command = ["main.py", f"--config={tmp_path / 'line.py'}", f"--workdir={tmp_path / 'w'}"]
+    assert main([*command, *flags]) == 1
+    results = {r["key"]: r for r in read(tmp_path / "w")}
+    assert len(results) == 2 * 6
+    for result in results.values():
+        assert result["study"]["optimizer.learning_rate"] in (0.05, 0.01)
+        assert (result["error"] is None) == (result["points"] == 4 and not result.get("kind"))
+    assert "learning_rate" in capsys.readouterr().out
+    assert main([*command, "--config.line.fail_a=8"]) == 2
+    assert "Did you mean 'fail_at'" in capsys.readouterr().err
 
 
 def test_what_is_needed_and_failed_is_a_sentence(config, tmp_path, capsys):

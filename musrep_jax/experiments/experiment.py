@@ -26,7 +26,7 @@ from musrep_jax.experiments.data_changes import (
     describe_data,
     list_opened,
 )
-from musrep_jax.experiments.fitting import check_training, fit_objective
+from musrep_jax.experiments.fitting import fit_objective
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
 from musrep_jax.experiments.shares import Share
@@ -80,7 +80,7 @@ def run_jobs(
     tasks = tasks or {name: load_task(name) for name in dict.fromkeys(job.task for job in jobs)}
     jobs = repeat_jobs(jobs, parse_study(config.get("study") or "", config), tasks)
     for job in jobs:
-        check_training(job, tasks[job.task].make_settings(config, job))
+        tasks[job.task].make_settings(config, job)
     share = Share.parse(config.get("cells", ""))
     if not distributed.is_first():
         distributed.from_first("the workdir")

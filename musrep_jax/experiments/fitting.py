@@ -18,28 +18,8 @@ from musrep_jax.training import checkpoints, program, sharding
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.loop import FitResult
 from musrep_jax.training.objective import Objective
-from musrep_jax.training.optim import make_optimizer
 from musrep_jax.training.step import assert_frozen_identical
 from musrep_jax.types import TrainState
-
-
-def check_training(job: Job, settings: ml_collections.ConfigDict) -> None:
-    """Raises when a study asks for a training that cannot be; it is called before anything runs.
-
-    Args:
-        job: with the values of the study.
-        settings: of the job.
-
-    Raises:
-        ConfigError: if a value of the optimizer or a duration cannot be used.
-    """
-    sections = {setting.partition(".")[0] for setting in job.study}
-    if "train" in sections:
-        for name in ("num", "evaluate_every"):
-            duration(settings.train[f"{name}_steps"], settings.train[f"{name}_epochs"], 1, name)
-    if "optimizer" in sections:
-        num_steps = settings.train.num_steps or settings.train.num_epochs
-        make_optimizer(given(settings.optimizer), steps_per_epoch=1, num_steps=num_steps)
 
 
 def fit_objective(

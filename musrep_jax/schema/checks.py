@@ -11,7 +11,7 @@ from flax.errors import FlaxError
 
 from musrep_jax.config import ConfigError, given, split_list, suggest_name
 from musrep_jax.configs.common import COMPACT
-from musrep_jax.models import ALIASES, Tagger
+from musrep_jax.models import ALIASES, MODELS, Encoder, create_encoder, is_tagger
 from musrep_jax.rules.kinds import judge
 from musrep_jax.schema.fields import BY_NAME, FIELDS
 from musrep_jax.tasks import load_task
@@ -82,8 +82,8 @@ def check_jobs(config: ml_collections.ConfigDict) -> None:
             seen.add(key)
             settings = task.make_settings(config, varied)
             check_training(settings)
-            if "model" in job.fields:
-                name = settings.model.name
+            name = settings.model.name
+            if job.get("model") in (*MODELS, *ALIASES):  # a task may name its models otherwise
                 _check_model(name, repr(sorted(model_deviations(settings).items())), settings)
 
 
@@ -110,7 +110,10 @@ def check_training(settings: ml_collections.ConfigDict) -> None:
 def _check_model(name: str, deviations: str, settings: ml_collections.ConfigDict) -> None:
     """Raises unless a model can be built, and reads chunks of its own length."""
     try:
-        model = model_of(settings, num_classes=2)
+        if is_tagger(name):
+            model = model_of(settings, num_classes=2)
+        else:
+            model = create_encoder(name, model_deviations(settings))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     _check_bands(model)
@@ -123,17 +126,17 @@ def _check_model(name: str, deviations: str, settings: ml_collections.ConfigDict
 
 
 @functools.cache
-def _why_not_built(model: Tagger) -> str:
+def _why_not_built(model: Encoder) -> str:
     """Returns why a model cannot be built, "" if it can; shapes are computed and no numbers."""
-    chunk = jax.ShapeDtypeStruct((1, model.num_samples), "float32")
+    inputs = model.batch_shape(1)
     try:
-        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), chunk)
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), inputs)
     except _MODEL_ERRORS as error:
         return " ".join(str(error).split())[:300] or type(error).__name__
     return ""
 
 
-def _check_bands(model: Tagger) -> None:
+def _check_bands(model: Encoder) -> None:
     """Raises unless the bands of a model's spectrogram lie in what its sample rate holds."""
     low, high = getattr(model, "f_min", None), getattr(model, "f_max", None)
     if low is None or high is None:

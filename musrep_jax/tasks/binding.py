@@ -6,14 +6,13 @@ an experiment that agree in both, so that a matrix of jobs compiles a handful of
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
 from musrep_jax.config import choose
 from musrep_jax.kernels.formulations import compiled_for_one_run
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
-from musrep_jax.models import Encoder, Tagger, create_model
+from musrep_jax.models import Encoder, Tagger
 from musrep_jax.models.layers import real_examples
 from musrep_jax.training.step import IsTrainable
 from musrep_jax.types import Array, LossFn, PyTree
@@ -176,22 +175,6 @@ def make_classify(model: Tagger) -> Callable[[PyTree, Array], Array]:
         lambda variables, embedding: model.apply(
             variables, embedding, train=False, method="classify"
         )
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def trace_init(name: str, settings: tuple[tuple[str, Any], ...]) -> PyTree:
-    """Returns the shapes of a model's variables, without computing any.
-
-    Args:
-        name: of the model.
-        settings: deviations from its defaults, as pairs.
-    """
-    model = create_model(name, 2, dict(settings))
-    return jax.eval_shape(
-        functools.partial(model.init, train=False),
-        {"params": jax.random.key(0)},
-        model.batch_shape(1),
     )
 
 

@@ -1,7 +1,6 @@
 """What a tagging job trains, and checks of it before anything runs."""
 
 import dataclasses
-from typing import Any
 
 import ml_collections
 import numpy as np
@@ -9,10 +8,8 @@ import numpy as np
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Dataset, Tracks
 from musrep_jax.models import Tagger
-from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SplitScorer
-from musrep_jax.tasks.settings import model_deviations
 from musrep_jax.tasks.tagging.matrix import SCRATCH
 from musrep_jax.training.objective import Objective
 
@@ -68,33 +65,6 @@ class Scheme:
             cache = settings.transfer.cache_embeddings and batch_norm == "frozen"
             trained = "cached" if cache else "head"
         return cls(trained, batch_norm)
-
-
-def check_model(settings: ml_collections.ConfigDict, job: Job) -> None:
-    """Raises when the values that a study gives a model are none that it can have.
-
-    Args:
-        settings: of the job.
-        job: the job.
-
-    Raises:
-        ConfigError: if the model cannot be set up with them.
-    """
-    study = tuple((setting, value) for setting, value in job.study.items() if "model." in setting)
-    fields = tuple((name, _freeze(value)) for name, value in model_deviations(settings).items())
-    try:
-        binding.trace_init(job["model"], fields)
-    except (ValueError, TypeError, ArithmeticError, IndexError) as error:
-        values = ", ".join(f"{setting}={value}" for setting, value in study)
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"study gives {job['model']} {values}, with which it cannot be set up: {reason}"
-        ) from error
-
-
-def _freeze(value: Any) -> Any:
-    """Returns lists as tuples, so that the value can be a key."""
-    return tuple(map(_freeze, value)) if isinstance(value, list | tuple) else value
 
 
 def check_one_label(tracks: Tracks, split: str) -> None:

@@ -34,7 +34,6 @@ from musrep_jax.tasks.tagging.matrix import BASELINE, EXPORT_PREFIX, SCRATCH, jo
 from musrep_jax.tasks.tagging.objective import (
     Scheme,
     TaggingObjective,
-    check_model,
     check_one_label,
 )
 from musrep_jax.tasks.tagging.outcome import describe_training, list_metrics, make_model_card
@@ -89,8 +88,6 @@ class TaggingTask(Task):
             return make_baseline_settings(settings, split_list(config.model.name))
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
         choose(settings.evaluation.resample, RESAMPLE_BY, "evaluation.resample")
-        if any(setting.startswith("model.") for setting in job.study):
-            check_model(settings, job)
         return settings
 
     def is_affected(self, job: Job, setting: str) -> bool:
