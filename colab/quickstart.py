@@ -114,8 +114,8 @@ workdir = pathlib.Path("runs/quickstart")
 (result,) = json.loads((workdir / "results.json").read_text())["cells"]
 for name in ("roc_auc", "pr_auc"):
     low, high = result[f"{name}_ci"]
-    by_chance = result["random"][name]
-    print(f"{name}: {result[name]:.3f} [{low:.3f}, {high:.3f}], random {by_chance:.3f}")
+    bounds = "(too few recordings)" if low is None else f"[{low:.3f}, {high:.3f}]"
+    print(f"{name}: {result[name]:.3f} {bounds}, random {result['random'][name]:.3f}")
 print(f"{result['num_tracks']} test recordings, {result['num_labels']} labels")
 
 # %% [markdown]

@@ -144,10 +144,11 @@ for cell in cells:
     if cell["source"]:
         change = cell["versus_scratch"]["roc_auc"]
         low, high = change["ci"]
+        bounds = "(too few tracks)" if low is None else f"[{low:+.3f}, {high:+.3f}]"
         print(
             f"{cell['source']:>28} -> {cell['target']:<28} {cell['mode']:<12} "
             f"{cell['num_train_tracks'] or 'all':>3} tracks: ROC-AUC {cell['roc_auc']:.3f}, "
-            f"{change['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            f"{change['difference']:+.3f} {bounds}"
         )
 
 # %% [markdown]

@@ -81,14 +81,15 @@ def test_table_and_figure_show_the_models_as_listed(compared):
     cell = cells_of(compared)["crnn"]
     row = next(row for row in rows if row.startswith("| crnn"))
     assert f"{cell['num_params']:,}" in row
-    assert f"{cell['roc_auc']:.3f} [{cell['roc_auc_ci'][0]:.3f}, " in row
+    assert f"| {cell['roc_auc']:.3f} " in row and cell["roc_auc_ci"] == [None, None]
+    assert "so nothing is bracketed or tested" in text  # of a handful of tracks
     assert "synthetic" in text and "Not the published size: crnn with n_channels=" in text
     assert (compared / "figures" / "comparison.png").stat().st_size > 10_000
     assert len(list((compared / "figures" / "training").glob("*.png"))) == 2
     assert not (compared / "figures" / "filters").exists()
 
 
-def test_the_other_model_is_compared_with_the_best_by_paired_resamples(compared):
+def test_the_other_model_is_compared_with_the_best_on_the_same_tracks(compared):
     cells = cells_of(compared)
     for metric in ("roc_auc", "pr_auc"):
         best = max(cells.values(), key=lambda c: c[metric])
@@ -96,7 +97,7 @@ def test_the_other_model_is_compared_with_the_best_by_paired_resamples(compared)
         entry = other["versus_best"][metric]
         assert entry["model"] == best["model"]
         assert entry["difference"] == pytest.approx(other[metric] - best[metric])
-        assert entry["ci"][0] <= entry["difference"] <= entry["ci"][1]
+        assert entry["reason"] == "too_few_positives" and entry["p_value"] is None
         assert metric not in (best.get("versus_best") or {})
 
 
@@ -111,8 +112,9 @@ def test_a_further_model_joins_what_was_done_before(compared, data_dir, capsys):
     assert len(before) == 2 and len(exports()) == 3 and before.items() <= exports().items()
     captured = capsys.readouterr()
     assert "2 cells, 1 done before" in captured.err
-    shown = [line.split()[0] for line in captured.out.splitlines() if "[0." in line]
-    assert shown == [*names.split(","), "crnn", "random"]
+    listed = [*names.split(","), "crnn", "random"]
+    firsts = [(line.split() or [""])[0] for line in captured.out.splitlines()]
+    assert [first for first in firsts if first in listed] == listed
     cell = cells_of(compared)["spectrogram_transformer"]
     statistics = load_export(compared / cell["export"])[0]["input_statistics"]
     assert statistics["mean"] < -1 and statistics["std"] > 1  # in dB, not the values of `setup`

@@ -41,7 +41,7 @@ def compare(
     workdirs the cells of the same name are compared, of a cell and a workdir all cells of the same
     data set with that one. The scores of both are swapped on random tracks (paired permutation
     test); p-values are also corrected for the number of comparisons (Holm). Where a data set has
-    groups, such as performers or recordings, whole groups are swapped, unless --by=tracks. Systems
+    groups, such as performers or recordings, whole groups are swapped, unless --by tracks. Systems
     that were tested on different tracks are refused.
     """
     from musrep_jax.config import choose
@@ -205,7 +205,7 @@ def compare_pair(
             raise ConfigError(
                 f"{base.place} and {system.place} were tested on the same tracks in different "
                 "groups (performers, recordings), because the data set was changed in between: "
-                "train one of them anew, or compare with --by=tracks."
+                "train one of them anew, or compare with --by tracks."
             )
     found = compare_systems(
         labels,
