@@ -14,6 +14,7 @@ from toy_recordings import make_folder
 
 import musrep_jax
 from musrep_jax.command_line import main
+from musrep_jax.data import open_dataset
 from musrep_jax.tasks.tagging.task import TaggingTask
 from musrep_jax.training.checkpoints import load_export
 
@@ -101,11 +102,14 @@ def test_what_a_run_leaves_behind(done):
         assert list((done / "figures").glob(pattern)), pattern
 
 
-def test_exports_open_in_one_line_and_tag(done):
+def test_exports_open_in_one_line_and_tag(done, data_dir):
     cell = cell_of(done, "all_layers")
     tagger = musrep_jax.load_tagger(done / cell["export"])
     assert set(tagger.labels) == set(cell["per_label"])
     assert tagger.card["data"]["name"] == MAKAM
+    (made_from,) = tagger.card["made_from"]
+    stands = open_dataset(MAKAM, data_dir=data_dir, num_tracks=24, seconds=4.0).identity
+    assert made_from["fingerprint"] == cell["data"][0]["fingerprint"] == stands["fingerprint"]
     assert tagger.card["metrics"]["test"]["roc_auc"] == pytest.approx(cell["roc_auc"])
     scores = tagger.predict(np.zeros(70000, np.float32), 16000)
     assert all(np.isfinite(list(scores.values())))
