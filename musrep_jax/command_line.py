@@ -36,6 +36,9 @@ def main(argv: Sequence[str]) -> int:
         same command goes on.
     """
     retain_freed_memory()
+    for stream in (sys.stdout, sys.stderr):  # letters that their encoding lacks become escapes
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     with lasting_output():
         return _main(argv)
 

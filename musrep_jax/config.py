@@ -3,6 +3,7 @@
 import hashlib
 import importlib.resources
 import json
+import os
 import re
 import types
 import typing
@@ -46,6 +47,17 @@ def split_list(text: str) -> tuple[str, ...]:
         ('western', 'makam')
     """
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def expand_home(path: str) -> str:
+    """Returns a path in which `~` stands for a home folder no longer.
+
+    A shell leaves it as it is in `--workdir=~/run`.
+
+    Args:
+        path: of a file or folder, or "".
+    """
+    return os.path.expanduser(path)
 
 
 def make_placeholder(annotation: Any) -> Any:
@@ -187,10 +199,15 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     own = overrides.get("data", {})
     if own.get("path") and "name" not in own:
         config.data.name = own["name"] = "audio_folder"
+    if config.data.get("data_dir"):
+        config.data.data_dir = expand_home(config.data.data_dir)
+        if "data_dir" in own:
+            own["data_dir"] = config.data.data_dir
     with config.unlocked():
         config.overrides = ml_collections.ConfigDict(overrides)
-        config.cells, config.merge = cells.value, merge.value
-    return config, workdir.value
+        config.cells = cells.value
+        config.merge = ",".join(expand_home(part) for part in split_list(merge.value))
+    return config, expand_home(workdir.value)
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from musrep_jax.cli.build import build
-from musrep_jax.cli.common import CommandGroup, start
+from musrep_jax.cli.common import Command, CommandGroup, start
 from musrep_jax.cli.compare import compare
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
@@ -65,7 +65,7 @@ def make_app() -> typer.Typer:
     app.callback()(start)
     for name, function in COMMANDS.items():
         settings = {"ignore_unknown_options": name in PASSTHROUGH_COMMANDS}
-        app.command(name, context_settings=settings)(function)
+        app.command(name, cls=Command, context_settings=settings)(function)
     return app
 
 

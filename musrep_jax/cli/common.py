@@ -2,10 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from musrep_jax import __version__
 from musrep_jax.runtime.heap import retain_freed_memory
@@ -14,6 +15,49 @@ from musrep_jax.runtime.signals import exit_code
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class Command(TyperCommand):
+    """A command whose paths may begin with `~`, which shells leave as it is in `--out=~/x`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Returns what the command returns.
+
+        Args:
+            ctx: the context of the command line.
+        """
+        ctx.params = {name: _expand_paths(value) for name, value in ctx.params.items()}
+        return super().invoke(ctx)
+
+
+def _expand_paths(value: Any) -> Any:
+    from musrep_jax.config import expand_home
+
+    if isinstance(value, list | tuple):
+        return type(value)(map(_expand_paths, value))
+    return Path(expand_home(str(value))) if isinstance(value, Path) else value
+
+
+def write_any_text() -> None:
+    """Makes standard output and error take all text, whatever encoding the system gives them.
+
+    What an encoding lacks (a redirection on Windows, an old locale) is written as an escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def format_json(value: Any, **options: Any) -> str:
+    """Returns JSON that standard output can hold: escaped where it does not take all text.
+
+    Args:
+        value: of JSON's types.
+        **options: of `json.dumps`.
+    """
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-")
+    is_ascii = encoding not in ("utf-8", "utf8")
+    return json.dumps(value, ensure_ascii=is_ascii, allow_nan=False, **options)
 
 
 class CommandGroup(TyperGroup):
@@ -67,6 +111,7 @@ def start(
     is wrong; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
     """
     retain_freed_memory()
+    write_any_text()
 
 
 def sentence(error: Exception) -> str:
@@ -88,7 +133,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Prints a value as JSON on standard output."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    typer.echo(format_json(value, indent=1))
 
 
 def describe_front_end(front_end: dict[str, Any] | None) -> str:

@@ -1,6 +1,5 @@
 """`musrep serve`: a page on this machine that tags what is dropped on it."""
 
-import json as json_module
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import EXIT_USAGE, say
+from musrep_jax.cli.common import EXIT_USAGE, format_json, say
 from musrep_jax.cli.embed import Model
 
 _MEGABYTE = 1_000_000
@@ -67,7 +66,7 @@ def serve(
             )
         facts = {"address": address, **page.about()}
         if json:
-            typer.echo(json_module.dumps(facts, ensure_ascii=False))
+            typer.echo(format_json(facts))
         else:
             typer.echo(f"{address}  {describe(facts)}; Ctrl-C ends it")
         if open_browser:

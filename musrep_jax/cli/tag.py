@@ -1,14 +1,13 @@
 """`musrep tag`: tags of recordings, whole or over time."""
 
 import contextlib
-import json as json_module
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import EXIT_FAILED, EXIT_USAGE, Json, say
+from musrep_jax.cli.common import EXIT_FAILED, EXIT_USAGE, Json, format_json, say
 from musrep_jax.cli.embed import FailureTable, Model, Places, Workers
 
 if TYPE_CHECKING:
@@ -125,21 +124,19 @@ class JsonPrinter:
         """Begins the object."""
         from musrep_jax.inference.tag_output import about
 
-        typer.echo(
-            f'{json_module.dumps(about(tags), ensure_ascii=False)[:-1]}, "tracks": [', nl=False
-        )
+        typer.echo(f'{format_json(about(tags))[:-1]}, "tracks": [', nl=False)
         self._separator = "\n "
 
     def add(self, track: Mapping[str, Any]) -> None:
         """Prints a recording."""
-        text = json_module.dumps(track, ensure_ascii=False, allow_nan=False)
+        text = format_json(track)
         typer.echo(f"{self._separator}{text}", nl=False)
         self._separator = ",\n "
 
     def close(self, failed: Sequence[tuple[str, str]]) -> None:
         """Ends the object with the files that could not be used."""
         rows = [{"path": path, "reason": reason} for path, reason in failed]
-        typer.echo(f'],\n"failed": {json_module.dumps(rows, ensure_ascii=False)}}}')
+        typer.echo(f'],\n"failed": {format_json(rows)}}}')
 
 
 class TableFile:
@@ -161,7 +158,8 @@ class TableFile:
         self._tags, self._over_time = tags, over_time
         self._file = path.open("w", encoding="utf-8")
         self.failed = FailureTable(path.with_suffix(".failed.tsv"))
-        self._write("path", "start", "end", *tags.labels)
+        own = ("path", "start", "end")
+        self._write(*own, *(f"label {x}" if x in own else x for x in tags.labels))
 
     def _write(self, *cells: str) -> None:
         self._file.write("\t".join(" ".join(cell.split("\t")) for cell in cells) + "\n")

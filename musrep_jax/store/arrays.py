@@ -8,6 +8,8 @@ not count; one that is opened again cuts them off.
 import io
 import os
 import pathlib
+import re
+import struct
 from typing import BinaryIO
 
 import numpy as np
@@ -58,9 +60,9 @@ class GrowingArray(Closing):
     def cut(self, num_rows: int) -> None:
         """Drops all rows but the first."""
         self.num_rows = num_rows
+        self.count()  # first, so that no reader finds fewer rows than the header says
         self._file.truncate(self._start + num_rows * self._row_bytes)
         self._file.seek(0, os.SEEK_END)
-        self.count()
 
     def append(self, rows: np.ndarray) -> None:
         """Adds rows, (rows, *row); they are there once `count` has been called."""
@@ -103,28 +105,47 @@ def read_header(
     try:
         if npy.read_magic(file) != (1, 0):
             raise ValueError("another version of the format")
-        shape, is_fortran, dtype = npy.read_array_header_1_0(file)
     except ValueError as error:
         raise ArrayFileError(f"{path} is no array that numpy reads ({error}).") from error
-    if is_fortran or not shape:
-        raise ArrayFileError(f"{path} has the shape {shape} and is not in C order.")
-    return shape[0], (shape[1:], dtype), file.tell()
+    (length,) = struct.unpack("<H", (file.read(2) + b"\0\0")[:2])
+    found = _HEADER.fullmatch(file.read(length))
+    if found is None:
+        raise ArrayFileError(f"{path} is no array of numbers in C order, as a store holds them.")
+    shape = tuple(int(size) for size in found["shape"].decode().replace(",", " ").split())
+    return shape[0], (shape[1:], np.dtype(found["type"].decode())), file.tell()
 
 
-def open_array(path: pathlib.Path) -> np.ndarray:
-    """Returns the array of a file, mapped and not read; its rows as far as they are there.
+_HEADER = re.compile(
+    rb"\{'descr': '(?P<type><f[48])', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>\d{1,18}(?:, \d{1,9}){0,3},?)\), \}\s*"
+)
+"""As numpy writes it: read by ourselves, so that nothing but plain numbers is ever mapped."""
+
+
+def open_array(path: pathlib.Path, row: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Returns the array of a file, mapped and not read.
 
     Args:
         path: as `GrowingArray` writes it, perhaps at this moment.
+        row: shape of a row, as the store says.
+        dtype: of the numbers, as the store says.
 
     Raises:
-        ArrayFileError: if it is no such array.
+        ArrayFileError: if it is another array, or its file was cut.
     """
     with path.open("rb") as file:
-        num_rows, (row, dtype), start = read_header(file, path)
-    row_bytes = int(np.prod(row, dtype=np.int64)) * dtype.itemsize
-    if row_bytes:
-        num_rows = min(num_rows, (path.stat().st_size - start) // row_bytes)
+        num_rows, found, start = read_header(file, path)
+    if found != (row, np.dtype(dtype)):
+        raise ArrayFileError(
+            f"{path} has rows of {found[0]} {found[1]}, and store.json says {row} "
+            f"{np.dtype(dtype)}."
+        )
+    row_bytes = int(np.prod(row, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if path.stat().st_size < start + num_rows * row_bytes:
+        raise ArrayFileError(
+            f"{path} was cut: it holds {(path.stat().st_size - start) // row_bytes} of its "
+            f"{num_rows} rows; copy it again, or embed into this store again, which drops the rest."
+        )
     if not num_rows * row_bytes:  # nothing can be mapped of an empty array
         return np.zeros((num_rows, *row), dtype)
     return np.memmap(path, dtype, "r", start, (num_rows, *row))

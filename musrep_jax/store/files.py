@@ -33,13 +33,65 @@ def read_store_metadata(path: pathlib.Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} is no store: make one with `musrep embed MODEL FOLDER --store {path}`."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path / STORE_METADATA_FILE} is damaged: {error}.") from error
+    if not isinstance(about, dict):
+        raise StoreError(f"{path / STORE_METADATA_FILE} is damaged: it holds no JSON object.")
     if about.get("format") != FORMAT:
         raise StoreError(
             f"{path} has format {about.get('format')!r}; this version of musrep_jax reads {FORMAT}."
         )
+    labels = about.get("labels")
+    are_labels = isinstance(labels, list) and all(isinstance(x, str) and x for x in labels)
+    for field, is_right, words in (
+        ("model", isinstance(about.get("model"), str), "text"),
+        ("width", _is_count(about.get("width"), 1_000_000), "a whole number"),
+        ("labels", are_labels and len(set(labels)) == len(labels), "a list of different texts"),
+        ("per_chunk", isinstance(about.get("per_chunk"), bool), "true or false"),
+    ):
+        if not is_right:
+            raise StoreError(
+                f"{path / STORE_METADATA_FILE} is damaged: {field} is {about.get(field)!r:.80}; it "
+                f"must be {words}."
+            )
     return about
+
+
+def parse_track(line: bytes, where: str) -> dict[str, Any]:
+    """Returns what a line says of a track.
+
+    Args:
+        line: of `tracks.jsonl`.
+        where: file and line, for messages.
+
+    Raises:
+        StoreError: if it is no track.
+    """
+    track = _parse_object(line, where)
+    seconds = track.get("seconds")
+    is_right = (
+        all(isinstance(track.get(key), str) for key in ("path", "sha256"))
+        and all(_is_count(track.get(key)) for key in ("size", "chunks", "first_chunk"))
+        and type(track.get("mtime_ns")) is int
+        and type(seconds) in (int, float) and 0 <= seconds < 1e9
+    )  # fmt: skip
+    if not is_right:
+        raise StoreError(f"{where} is damaged: it does not say of a track what it should.")
+    return track
+
+
+def _parse_object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where} is damaged: {error}.") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{where} is damaged: it is no JSON object.")
+    return found
+
+
+def _is_count(value: Any, most: int = 2**62) -> bool:
+    return type(value) is int and 0 <= value <= most
 
 
 def get_array_layouts(about: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -149,9 +201,16 @@ class Places:
         """
         self.added: dict[int, dict[str, tuple[int, int]]] = {}
         self.gone: dict[int, set[str]] = {}
-        for line in read_complete_lines(path / LOCATIONS_FILE):
-            event = json.loads(line)
-            row = event["row"]
+        file = path / LOCATIONS_FILE
+        for number, line in enumerate(read_complete_lines(file), start=1):
+            event = _parse_object(line, where := f"line {number} of {file}")
+            row, place = event.get("row"), event.get("gone", event.get("path"))
+            is_right = _is_count(row) and isinstance(place, str) and (
+                "gone" in event
+                or all(type(event.get(key)) is int for key in ("size", "mtime_ns"))
+            )  # fmt: skip
+            if not is_right:
+                raise StoreError(f"{where} is damaged: it does not say where a file is.")
             if "gone" in event:
                 self.gone.setdefault(row, set()).add(event["gone"])
                 self.added.get(row, {}).pop(event["gone"], None)

@@ -16,7 +16,6 @@ cuts it off. What is appended survives the death of the process at once, and a f
 the writer has been closed. One process writes at a time (the caller sees to that), any number read.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +37,7 @@ from musrep_jax.store.files import (
     StoreError,
     format_json_line,
     get_array_layouts,
+    parse_track,
     read_complete_lines,
     read_store_metadata,
     truncate_lines,
@@ -65,19 +65,33 @@ class Store:
         """
         self.path = pathlib.Path(path)
         self.about = read_store_metadata(self.path)
-        arrays = {name: self._open(name) for name in get_array_layouts(self.about)}
-        per_track = [array for name, array in arrays.items() if not name.startswith("chunk_")]
-        self._lines = Lines(self.path / TRACKS_FILE, min(map(len, per_track)))
+        arrays = self._open_arrays()
+        num_lines = len(Lines(self.path / TRACKS_FILE, _ALL))
+        if num_lines > _count_tracks(arrays):  # another process appends, or a file was replaced
+            arrays = self._open_arrays()
+        if num_lines > _count_tracks(arrays):
+            raise StoreError(
+                f"{self.path} is a damaged store: {TRACKS_FILE} has {num_lines} tracks, and the "
+                f"arrays have {_count_tracks(arrays)} rows; copy it again, or embed again."
+            )
+        self._lines = Lines(self.path / TRACKS_FILE, _count_tracks(arrays))
         self.embeddings = arrays["embeddings"][: len(self)]
         self.probabilities = arrays["probabilities"][: len(self)]
         self._chunks = arrays
         self._places = Places(self.path)
 
-    def _open(self, name: str) -> np.ndarray:
+    def _open_arrays(self) -> dict[str, np.ndarray]:
         try:
-            return open_array(self.path / f"{name}.npy")
+            return {
+                name: open_array(self.path / f"{name}.npy", row, dtype)
+                for name, (row, dtype) in get_array_layouts(self.about).items()
+            }
         except (ArrayFileError, FileNotFoundError) as error:
             raise StoreError(f"{self.path} is a damaged store: {error}.") from error
+
+    def _parse(self, row: int) -> dict[str, Any]:
+        """Returns what the line of a track says."""
+        return parse_track(self._lines[row], f"line {row + 1} of {self.path / TRACKS_FILE}")
 
     def __len__(self) -> int:
         """Returns the number of rows, those of files that are gone included."""
@@ -102,7 +116,7 @@ class Store:
         Args:
             row: of the track.
         """
-        track = json.loads(self._lines[row])
+        track = self._parse(row)
         places = self._places.of(row, track["path"]) or [track["path"]]
         return {**track, "path": places[0], "also": places[1:]}
 
@@ -151,7 +165,7 @@ class Store:
         likely |= {row for row in self._places.added if row < len(self)}
         found = []
         for row in sorted(likely):
-            paths = self._places.of(row, json.loads(self._lines[row])["path"])
+            paths = self._places.of(row, self._parse(row)["path"])
             if any(f"/{ending}" in (p[-len(ending) - 1 :], _stem(p)[-len(ending) - 1 :])
                    for p in paths):  # fmt: skip
                 found.append(row)
@@ -162,7 +176,7 @@ class Store:
         present = np.ones(len(self), bool)
         for row in self._places.gone:
             if row < len(self):
-                present[row] = bool(self._places.of(row, json.loads(self._lines[row])["path"]))
+                present[row] = bool(self._places.of(row, self._parse(row)["path"]))
         return present
 
     def chunks(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -176,9 +190,14 @@ class Store:
         """
         if not self.about["per_chunk"]:
             raise StoreError(f"{self.path} holds no chunks: it was made without --per-chunk.")
-        track = json.loads(self._lines[row])
+        track = self._parse(row)
         part = slice(track["first_chunk"], track["first_chunk"] + track["chunks"])
         names = ("chunk_spans", "chunk_embeddings", "chunk_probabilities")
+        if any(len(self._chunks[name]) < part.stop for name in names):
+            raise StoreError(
+                f"{self.path} is a damaged store: the chunks of line {row + 1} of {TRACKS_FILE} "
+                "are not all there; copy it again."
+            )
         spans, embeddings, probabilities = (self._chunks[name][part] for name in names)
         return spans, embeddings, probabilities
 
@@ -240,7 +259,9 @@ class StoreWriter(Closing):
         per_track = [a for name, a in self._arrays.items() if not name.startswith("chunk_")]
         per_chunk = [a for name, a in self._arrays.items() if name.startswith("chunk_")]
         num = min(len(lines), *(array.num_rows for array in per_track))
-        tracks = [json.loads(line) for line in lines[:num]]
+        file = self.path / TRACKS_FILE
+        tracks = [parse_track(line, f"line {number} of {file}")
+                  for number, line in enumerate(lines[:num], start=1)]  # fmt: skip
         while per_chunk and num and _end(tracks[num - 1]) > min(a.num_rows for a in per_chunk):
             num -= 1
         del tracks[num:]
@@ -370,6 +391,13 @@ class StoreWriter(Closing):
         for array in self._arrays.values():
             array.close()
         sync_folder(self.path)
+
+
+_ALL = 2**62
+
+
+def _count_tracks(arrays: Mapping[str, np.ndarray]) -> int:
+    return min(len(array) for name, array in arrays.items() if not name.startswith("chunk_"))
 
 
 def _stem(path: str) -> str:

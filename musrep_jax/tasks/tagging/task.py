@@ -105,7 +105,7 @@ class TaggingTask(Task):
         if job["source"] is not None:
             is_export = job["source"].startswith(EXPORT_PREFIX)
             path = job["source"].removeprefix(EXPORT_PREFIX)
-            source = Path(path) if is_export else context.find_export(job.needs[0])
+            source = Path(path).expanduser() if is_export else context.find_export(job.needs[0])
         dataset = open_target(job, context)
         model = model_of(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, chunk_of(model))
