@@ -5,7 +5,7 @@ import json
 
 import pytest
 from compact_models import build
-from test_cli_use import LABELS, card_of
+from toy_exports import LABELS, card_of
 
 from musrep_jax.inference.reading import read_model
 from musrep_jax.inference.tagger import build_tagger, load_tagger

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from compact_models import build
-from test_cli_use import LABELS, card_of
+from toy_exports import LABELS, card_of
 
 from musrep_jax.config import parse_command_line
 from musrep_jax.training.checkpoints import save_export
