@@ -1,12 +1,11 @@
 """PyTorch weights rebuilt from their names: the rule behind the stored reference outputs."""
 
-import json
-import pathlib
 import re
 import zlib
 from typing import Any
 
 import numpy as np
+from parity_files import load_manifest
 
 NOT_GENERATED = ("num_batches_tracked", "window", "fb")
 
@@ -52,16 +51,13 @@ def hash_state_dict(keys: list[list[Any]]) -> dict[str, np.ndarray]:
     return {name: value for name, value in arrays.items() if value is not None}
 
 
-def load_state_dict(shared: pathlib.Path, variant: str) -> dict[str, np.ndarray]:
+def load_state_dict(variant: str) -> dict[str, np.ndarray]:
     """Returns the weights of a variant of the reference outputs.
 
     Args:
-        shared: folder of the reference material.
         variant: for example "sota_short" or "ccml_ast".
 
     Returns:
         key -> float32 array.
     """
-    suffix = "_ccml" if variant.startswith("ccml") else ""
-    manifest = json.loads((shared / "parity" / f"state_dict_manifest{suffix}.json").read_text())
-    return hash_state_dict(manifest[variant]["keys"])
+    return hash_state_dict(load_manifest(variant)["keys"])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity_files import load_arrays, load_clip
 
 from musrep_jax.dsp.harmonic import (
     HarmonicGrid,
@@ -91,14 +92,14 @@ def test_a_tone_is_seen_in_its_band_at_every_harmonic():
     assert level.min() >= -100
 
 
-def test_parity_with_published_arrays(shared_dir):
-    stored = np.load(shared_dir / "parity" / "synthetic_sota_hcnn.npz")
+def test_parity_with_published_arrays():
+    stored = load_arrays("synthetic_sota_hcnn")
     centres = harmonic_centres(fundamental_frequencies(GRID), 6)
     np.testing.assert_allclose(centres.T.reshape(-1), stored["f0"], rtol=1e-6)
     bank = make_bank(1.9)
     harmonic_major = bank.transpose(0, 2, 1).reshape(257, -1)
     np.testing.assert_allclose(harmonic_major[:, ::16], stored["filterbank_Q1p9"], atol=5e-5)
-    clip = np.load(shared_dir / "parity" / "input_fishin_29s.npz")["waveform"]
+    clip = load_clip()
     audio = np.stack([clip[s : s + 80000] for s in (100000, 140000)])
     level = harmonic_spectrogram(audio, bank, GRID)
     expected = stored["hstft_frames_100_116"].transpose(0, 3, 2, 1)

@@ -9,6 +9,7 @@ import hash_weights
 import jax
 import numpy as np
 import pytest
+from parity_files import load_manifest
 from published_weights import audioset_transformer, image_transformer, random_state_dict
 from typer.testing import CliRunner
 
@@ -96,8 +97,8 @@ def understood(file, name):
     return settings, convert_state_dict(arrays, create_model(name, 50, settings))
 
 
-def test_the_wide_musicnn_is_recognised_behind_wrapper_and_prefix(shared_dir, tmp_path):
-    arrays = hash_weights.load_state_dict(shared_dir, "sota_musicnn_msd")
+def test_the_wide_musicnn_is_recognised_behind_wrapper_and_prefix(tmp_path):
+    arrays = hash_weights.load_state_dict("sota_musicnn_msd")
     wrapped = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in arrays.items()}}
     file = save_torch(tmp_path / "best.pt", wrapped, is_legacy=True)
     settings, variables = understood(file, "musicnn")
@@ -107,8 +108,8 @@ def test_the_wide_musicnn_is_recognised_behind_wrapper_and_prefix(shared_dir, tm
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 7_972_000
 
 
-def test_a_student_of_lightning_loses_its_teacher(shared_dir, tmp_path):
-    arrays = hash_weights.load_state_dict(shared_dir, "mtt_student")
+def test_a_student_of_lightning_loses_its_teacher(tmp_path):
+    arrays = hash_weights.load_state_dict("mtt_student")
     student = {f"network.{k}": v for k, v in arrays.items()}
     teacher = {f"teacher_network.{k}": v + 1 for k, v in arrays.items()}
     checkpoint = {
@@ -382,18 +383,15 @@ INFERRED = {
 
 
 @pytest.mark.parametrize("variant", INFERRED)
-def test_settings_are_read_off_the_shapes(variant, shared_dir):
+def test_settings_are_read_off_the_shapes(variant):
     name, expected = INFERRED[variant]
-    suffix = "_ccml" if variant.startswith("ccml") else ""
-    file = shared_dir / "parity" / f"state_dict_manifest{suffix}.json"
-    keys = json.loads(file.read_text())[variant]["keys"]
+    keys = load_manifest(variant)["keys"]
     arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape, _ in keys}
     assert infer_settings(name, arrays, {}) == expected
 
 
-def test_what_is_given_is_not_inferred(shared_dir):
-    file = shared_dir / "parity" / "state_dict_manifest_ccml.json"
-    keys = json.loads(file.read_text())["ccml_musicnn"]["keys"]
+def test_what_is_given_is_not_inferred():
+    keys = load_manifest("ccml_musicnn")["keys"]
     arrays = {key: np.broadcast_to(np.float32(0), shape) for key, shape, _ in keys}
     given = {"n_mels": 128, "orientation": "time_first"}
     assert infer_settings("musicnn", arrays, given) == {"vertical_heights": (67, 38)}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity_files import load_arrays, load_clip
 
 from musrep_jax.models import create_model
 from musrep_jax.models.spectrogram_transformer import with_input_statistics
@@ -39,11 +40,6 @@ CCML = {
 def full_precision():
     with jax.default_matmul_precision("highest"):
         yield
-
-
-def load_arrays(shared_dir, name):
-    with np.load(shared_dir / "parity" / f"{name}.npz") as arrays:
-        return dict(arrays)
 
 
 def run(model, variables, inputs):
@@ -85,14 +81,14 @@ def compare_layers(model, output, captured, names, stats):
 
 
 @pytest.mark.parametrize("variant", SOTA)
-def test_hash_weights(shared_dir, variant):
+def test_hash_weights(variant):
     name, num_samples = SOTA[variant]
     model = create_model(name, 50)
     assert model.num_samples == num_samples
-    variables = convert_state_dict(hash_weights.load_state_dict(shared_dir, variant), model)
-    waveform = load_arrays(shared_dir, "input_fishin_29s")["waveform"]
+    variables = convert_state_dict(hash_weights.load_state_dict(variant), model)
+    waveform = load_clip()
     audio = np.stack([waveform[i : i + num_samples] for i in (100000, 140000)])
-    stored = load_arrays(shared_dir, f"synthetic_{variant}")
+    stored = load_arrays(f"synthetic_{variant}")
     output, captured = run(model, variables, audio)
     assert np.abs(output.logits - stored["logits"]).max() < LOGITS
     assert np.abs(output.embedding - stored["penultimate"]).max() < LOGITS
@@ -103,30 +99,30 @@ def test_hash_weights(shared_dir, variant):
 
 
 @pytest.mark.parametrize("variant", CCML)
-def test_hash_weights_of_the_cross_cultural_code(shared_dir, variant):
+def test_hash_weights_of_the_cross_cultural_code(variant):
     name, settings, spatial = CCML[variant]
     model = create_model(name, 50, settings)
-    state_dict = hash_weights.load_state_dict(shared_dir, variant)
+    state_dict = hash_weights.load_state_dict(variant)
     variables = convert_state_dict(state_dict, model, spatial=spatial)
-    stored = load_arrays(shared_dir, f"synthetic_{variant}")
+    stored = load_arrays(f"synthetic_{variant}")
     output, _ = run(model, variables, stored["log_mel"])
     assert np.abs(jax.nn.sigmoid(output.logits) - stored["probs"]).max() < PROBABILITIES
 
 
-def test_orientation_matters(shared_dir):
+def test_orientation_matters():
     """The same weights, read the other way round, give something else."""
-    stored = load_arrays(shared_dir, "synthetic_ccml_vgg_ish")
+    stored = load_arrays("synthetic_ccml_vgg_ish")
     model = create_model("vgg_ish", 50)
-    state_dict = hash_weights.load_state_dict(shared_dir, "ccml_vgg_ish")
+    state_dict = hash_weights.load_state_dict("ccml_vgg_ish")
     variables = convert_state_dict(state_dict, model, spatial="frequency_time")
     output, _ = run(model, variables, stored["log_mel"])
     assert np.abs(jax.nn.sigmoid(output.logits) - stored["probs"]).max() > 1e-3
 
 
-def test_audio_spectrogram_transformer(shared_dir):
+def test_audio_spectrogram_transformer():
     model = create_model("ast", 50)
-    stored = load_arrays(shared_dir, "synthetic_ccml_ast")
-    variables = convert_state_dict(hash_weights.load_state_dict(shared_dir, "ccml_ast"), model)
+    stored = load_arrays("synthetic_ccml_ast")
+    variables = convert_state_dict(hash_weights.load_state_dict("ccml_ast"), model)
     variables = with_input_statistics(variables, *map(float, stored["normalise"]))
 
     @jax.jit
@@ -145,6 +141,11 @@ def test_audio_spectrogram_transformer(shared_dir):
     assert np.abs(tokens["layer_1"] - stored["block0_tokens_0_8"]).max() < LOGITS
 
 
+def load_published(shared_dir, name):
+    with np.load(shared_dir / "parity" / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
 @pytest.fixture(scope="module")
 def published(shared_dir):
     """MusiCNN with the weights that were published for MagnaTagATune."""
@@ -160,10 +161,10 @@ def test_published_musicnn(shared_dir, published, clip):
     model, variables = published
     stored = {
         key.partition("/")[2]: value
-        for key, value in load_arrays(shared_dir, "out_mtat_musicnn").items()
+        for key, value in load_published(shared_dir, "out_mtat_musicnn").items()
         if key.startswith(clip)
     }
-    waveform = load_arrays(shared_dir, f"input_{clip}_3s")["waveform"]
+    waveform = load_published(shared_dir, f"input_{clip}_3s")["waveform"]
     output, captured = run(model, variables, waveform[None])
     assert np.abs(jax.nn.sigmoid(output.logits[0]) - stored["probs"]).max() < PROBABILITIES
     assert np.abs(output.logits[0] - stored["logits"]).max() < 1e-4
@@ -176,8 +177,8 @@ def test_published_musicnn(shared_dir, published, clip):
 @pytest.mark.parametrize("clip", ["fishin", "sugarplum"])
 def test_published_musicnn_over_a_song(shared_dir, published, clip):
     model, variables = published
-    stored = load_arrays(shared_dir, "out_mtat_musicnn")
-    waveform = load_arrays(shared_dir, f"input_{clip}_29s")["waveform"]
+    stored = load_published(shared_dir, "out_mtat_musicnn")
+    waveform = load_published(shared_dir, f"input_{clip}_29s")["waveform"]
     chunks = np.stack([waveform[i * 26000 : i * 26000 + 48000] for i in range(16)])
     logits = jax.jit(functools.partial(model.apply, train=False))(variables, chunks).logits
     probabilities = jax.nn.sigmoid(logits)

@@ -12,6 +12,7 @@ import hash_weights
 import jax
 import numpy as np
 import pytest
+from parity_files import load_arrays, load_clip, load_log_mel, load_manifest
 
 from musrep_jax.models import create_model
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
@@ -74,27 +75,19 @@ def full_precision():
         yield
 
 
-@pytest.fixture(scope="module")
-def clip(shared_dir):
-    with np.load(shared_dir / "parity" / "input_fishin_29s.npz") as arrays:
-        return dict(arrays)
-
-
-def two_rows(clip, num_samples):
+def two_rows(num_samples):
     if num_samples is None:
-        level = clip["logmel_db"]
-        return np.stack([level[:, start : start + 256].T for start in (500, 900)])
-    waveform = clip["waveform"]
+        return np.stack([load_log_mel(start, start + 256).T for start in (500, 900)])
+    waveform = load_clip()
     if num_samples == len(waveform):
         return waveform[None]
     return np.stack([waveform[start : start + num_samples] for start in (100000, 140000)])
 
 
-def load(shared_dir, name, variant):
+def load(name, variant):
     model = create_model(variant.model, variant.num_classes, variant.settings)
-    weights = hash_weights.load_state_dict(shared_dir, name)
-    with np.load(shared_dir / "parity" / f"synthetic_{name}.npz") as stored:
-        return model, convert_state_dict(weights, model), dict(stored)
+    weights = hash_weights.load_state_dict(name)
+    return model, convert_state_dict(weights, model), load_arrays(f"synthetic_{name}")
 
 
 def check_layers(captured, stored, model):
@@ -123,12 +116,11 @@ def check_layers(captured, stored, model):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_equals_the_public_code(name, shared_dir, clip):
+def test_equals_the_public_code(name):
     variant = VARIANTS[name]
-    model, variables, stored = load(shared_dir, name, variant)
-    manifest = json.loads((shared_dir / "parity" / "state_dict_manifest.json").read_text())
+    model, variables, stored = load(name, variant)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert count == manifest[name]["trainable_parameters"]
+    assert count == load_manifest(name)["trainable_parameters"]
 
     @jax.jit
     def run(variables, inputs):
@@ -147,7 +139,7 @@ def test_equals_the_public_code(name, shared_dir, clip):
             captured |= state["intermediates"]
         return output, captured
 
-    output, captured = run(variables, two_rows(clip, variant.num_samples))
+    output, captured = run(variables, two_rows(variant.num_samples))
     np.testing.assert_allclose(output.logits, stored["logits"], atol=variant.tolerance)
     np.testing.assert_allclose(output.embedding, stored["penultimate"], atol=variant.tolerance)
     compared = check_layers(captured, stored, model)
@@ -161,17 +153,17 @@ def test_equals_the_public_code(name, shared_dir, clip):
     if name.startswith("mtt"):
         tokens = output.intermediates["front_end_tokens"][:, :8]
         np.testing.assert_allclose(tokens, stored["frontend_out"], atol=5e-5)
-        audio = two_rows(clip, variant.num_samples)[:, : 34 * 512]
+        audio = two_rows(variant.num_samples)[:, : 34 * 512]
         level = np.asarray(model.apply(variables, audio, method="spectrogram"))[:, :32]
         expected = stored["logmel_frames_0_32"].transpose(0, 2, 1)
         assert np.abs(level - expected)[expected > -60].max() < 0.02
 
 
-def test_attention_of_the_released_self_attention_tagger(shared_dir, clip):
+def test_attention_of_the_released_self_attention_tagger():
     variant = Variant("self_attention", {"positions": "learned"}, None)
-    model, variables, stored = load(shared_dir, "mtsa_spec_learnedpos_c8_vis", variant)
-    level = clip["logmel_db"]
-    inputs = np.concatenate([level[:, 500:628], level[:, 1400:1528]], axis=1).T[None]
+    model, variables, stored = load("mtsa_spec_learnedpos_c8_vis", variant)
+    excerpts = [load_log_mel(500, 628), load_log_mel(1400, 1528)]
+    inputs = np.concatenate(excerpts, axis=1).T[None]
     output = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
     np.testing.assert_allclose(output.logits, stored["logits"], atol=2e-5)
     np.testing.assert_allclose(output.embedding, stored["penultimate"], atol=2e-5)
