@@ -111,7 +111,7 @@ def test_results_that_contradict_each_other_are_refused(tmp_path, trained, capsy
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (("--merge=nowhere",), "nowhere, which is no workdir"),
+        (("--merge=nowhere",), "nowhere', which is no folder"),
         (("--merge=a", "--cells=1/2"), "give one of them"),
         (("--cells=7/3",), "such as 3/16"),
     ],

@@ -14,8 +14,6 @@ from musrep_jax.experiments import experiment
 from musrep_jax.experiments.merging import comparable
 from musrep_jax.experiments.reading import read_run
 from musrep_jax.pages.report import make_page
-from musrep_jax.rules.kinds import choice
-from musrep_jax.schema.fields import FIELDS
 from musrep_jax.tasks import TASKS, load_task
 from musrep_jax.tasks.jobs import Job, check_jobs, key_of_result, list_needed, make_key
 from musrep_jax.tasks.task import Export, Metric, Outcome, Task
@@ -146,7 +144,6 @@ def get_config():
 def test_a_line_in_the_table_and_a_config_make_a_command(tmp_path, monkeypatch, capsys):
     """What CONTRIBUTING says of a new task, with a setting of its own and a study."""
     monkeypatch.setitem(TASKS, "line", f"{__name__}:LineTask")
-    monkeypatch.setitem(FIELDS, "task", choice(sorted(TASKS)))  # read when it was imported
     (tmp_path / "line.py").write_text(CONFIG)
     flags = ("--config.line.fail_at=8", "--config.study=optimizer.learning_rate=0.05|0.01")
     command = ["main.py", f"--config={tmp_path / 'line.py'}", f"--workdir={tmp_path / 'w'}"]

@@ -11,13 +11,15 @@ from toy_triplet_task import TripletTask
 
 from musrep_jax.experiments.experiment import run_jobs
 from musrep_jax.recipes import RECIPES
+from musrep_jax.tasks import TASKS
 
 RECIPES["toys"] = "toy_experiment:run"
+TASKS["teacher"] = "toy_teacher_task:TeacherTask"
 
 
 def get_config():
     """Returns settings that suit both tasks."""
-    config = common.get_base(recipe="toys")
+    config = common.get_base(recipe="toys", task="teacher")
     config.optimizer.update(name="adam", learning_rate=0.05)
     config.train.update(num_steps=40, evaluate_every_steps=10, log_every_steps=10, batch_size=2)
     return config

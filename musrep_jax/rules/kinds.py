@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from musrep_jax.config import ConfigError, split_list, suggest_name
@@ -85,7 +85,7 @@ def flag() -> Rule:
     return Rule("True or False", lambda value: isinstance(value, bool))
 
 
-def choice(names: Sequence[str]) -> Rule:
+def choice(names: Collection[str]) -> Rule:
     """Returns the rule of a word among several."""
     return Rule(
         f"one of {', '.join(names)}", lambda x: isinstance(x, str) and x in names, tuple(names)
