@@ -46,6 +46,11 @@ class LogMelStatistics(SpectrogramTagger):
         """Returns the log-mel spectrogram, (batch, frames, mels)."""
         return self.spectrogram(inputs)
 
+    @property
+    def intermediate_names(self) -> tuple[str, ...]:
+        """Names of what the model can show."""
+        return ("feature_map", "statistics")
+
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the embedding (batch, 3 num_bands) and the grouped bands over time."""
