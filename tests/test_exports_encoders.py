@@ -5,6 +5,7 @@ import json
 import jax
 import jax.export
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 from compact_models import draw_variables
@@ -137,6 +138,16 @@ def test_other_forms_of_encoders(tmp_path, capsys, name):
     result = jax.export.deserialize(bytearray(program)).call(inputs)
     assert list(result) == ["embedding"]
     np.testing.assert_allclose(result["embedding"], expected, atol=1e-6)
+
+
+def test_onnx_runs_an_encoder_of_audio(tmp_path, capsys):
+    path, _ = export_toy(tmp_path, "toy_audio")
+    assert run("export", path, "--format", "onnx", "--out", tmp_path / "onnx") == 0
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "tagger.onnx")
+    chunks = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 1600)).astype(np.float32)
+    (embeddings,) = session.run(None, {"waveforms": chunks})
+    own = [embedding for _, embedding in musrep_jax.load_encoder(path).run_chunks(chunks)]
+    np.testing.assert_allclose(embeddings, own, atol=1e-5)
 
 
 def test_onnx_refuses_texts(tmp_path, capsys):
