@@ -140,7 +140,15 @@ def test_bfloat16_stays_bfloat16_and_near():
 def test_a_whole_model_gives_the_same_gradient(name):
     settings = {
         "short_chunk_resnet": {"n_channels": 32, "num_samples": 12000},
-        "musicnn": {"vertical_channels": 32, "backend_channels": 8, "num_samples": 12000},
+        "musicnn": {
+            "n_mels": 32,
+            "vertical_channels": 32,
+            "horizontal_lengths": (9,),
+            "horizontal_channels": 2,
+            "backend_channels": 4,
+            "dense_width": 8,
+            "num_samples": 6000,
+        },
         "tagging_transformer": {"conv_channels": 32, "width": 16, "num_samples": 16000},
     }[name]
     model = create_model(name, 3, settings)

@@ -10,6 +10,9 @@ import sys
 import pytest
 from experiments import wait_for
 
+ABSENT = "--config.data.name=magnatagatune"
+"""A corpus that is not here: its job fails as soon as it is opened."""
+
 HOLDER = """
     import sys, time
     from pathlib import Path
@@ -31,9 +34,11 @@ def holder(tmp_path, repository):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout.readline() == "locked\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == "locked\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_second_run_is_refused_with_host_and_process(experiment, tmp_path, holder, capsys):
@@ -71,7 +76,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_line(
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert (tmp_path / "w" / ".lock").exists()
-    experiment.run(tmp_path / "w", "--config.data.name=nothing")
+    experiment.run(tmp_path / "w", ABSENT)
     error = capsys.readouterr().err
     assert f"left locked by process {holder.pid}" in error
     assert "taken over" in error
@@ -83,7 +88,7 @@ def test_the_lock_of_another_host_is_refused_with_what_to_do(experiment, tmp_pat
     (tmp_path / "w").mkdir()
     lock = tmp_path / "w" / ".lock"
     lock.write_text(json.dumps({"host": "node17", "pid": os.getpid()}))
-    flags = ("--config.data.name=nothing", *([share] if share else []))
+    flags = (ABSENT, *([share] if share else []))
     assert experiment.run(tmp_path / "w", *flags) == 2
     error = capsys.readouterr().err
     assert "locked by process" in error
@@ -100,13 +105,14 @@ def test_shares_of_one_split_run_beside_each_other(experiment, tmp_path, reposit
     with subprocess.Popen(
         [sys.executable, "-c", code, name], cwd=repository, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline() == "locked\n"
-        wrong = "--config.data.name=nothing"
-        assert experiment.run(tmp_path / "w", "--cells=2/2", wrong) == 1  # it runs
-        assert experiment.run(tmp_path / "w", "--cells=1/2", wrong) == 2
-        assert experiment.run(tmp_path / "w", "--cells=2/3", wrong) == 2
-        assert experiment.run(tmp_path / "w", wrong) == 2
-        process.kill()
+        try:
+            assert process.stdout.readline() == "locked\n"
+            assert experiment.run(tmp_path / "w", "--cells=2/2", ABSENT) == 1  # it runs
+            assert experiment.run(tmp_path / "w", "--cells=1/2", ABSENT) == 2
+            assert experiment.run(tmp_path / "w", "--cells=2/3", ABSENT) == 2
+            assert experiment.run(tmp_path / "w", ABSENT) == 2
+        finally:
+            process.kill()
     assert capsys.readouterr().err.count(f"in use by process {process.pid}") == 3
 
 
