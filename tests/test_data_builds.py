@@ -493,7 +493,7 @@ def test_musrep_build_prints_the_report(run, folder, tmp_path):
     assert code == 0 and "building audio_folder:recordings in" in out
     assert "1 refused" in out and "5.wav: cannot be read" in out
     code, out, _ = run(*words, "--sample-rate", 8000)
-    assert code == 0 and "5.wav" in out and "nothing to do: it stands in" in out
+    assert code == 0 and "5.wav" in out and "nothing to do: the build is in" in out
     code, out, err = run("build", "audio_folder", "--folder", folder, *words[2:], "--json")
     report = json.loads(out)
     assert code == 0 and sum(report["num_tracks"].values()) == 5 and "building" in err

@@ -1,10 +1,9 @@
 """The command line `musrep`: one file per command, one line per command in the table here.
 
 Exit codes: 0 when all is done; 1 when something failed on the way (a full disk, a part of a
-folder); 2 when the command, or what it was given, is wrong; 130 when interrupted, 143 when
-terminated. Results go to standard output (as JSON with `--json`), everything else to standard
-error. Commands import what they need when they run, so that help and shell completion answer at
-once.
+folder); 2 when the command or its arguments are wrong; 130 when interrupted, 143 when terminated.
+Results go to standard output (as JSON with `--json`), everything else to standard error. Commands
+import what they need when they run, so that help and shell completion respond immediately.
 """
 
 from collections.abc import Callable
@@ -50,7 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """Name -> function; its parameters are the command's options, its docstring is the help."""
 
 PASSTHROUGH_COMMANDS = {"train"}
-"""Commands that pass options which are not theirs on, as words."""
+"""Commands that forward unknown options as words."""
 
 
 def make_app() -> typer.Typer:
@@ -73,7 +72,7 @@ app = make_app()
 
 
 def run() -> NoReturn:
-    """Runs the command that the program was started with, and ends the program."""
+    """Runs the command given on the command line and exits the program."""
     try:
         app()
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""`musrep build`: a data set, from its files to records that training reads."""
+"""`musrep build`: converts the files of a data set into records for training."""
 
 import contextlib
 import sys
@@ -16,32 +16,33 @@ def build(
     ],
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the corpus' own files are; by default DATA_DIR/corpora/NAME."),
+        typer.Option(help="Folder of the corpus' files; by default DATA_DIR/corpora/NAME."),
     ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Root of the data sets; by default $MUSREP_DATA or the user's cache."),
     ] = None,
     sample_rate: Annotated[
-        int | None, typer.Option(min=1, help="Of the stored audio in Hz; by default 16000.")
+        int | None,
+        typer.Option(min=1, help="Sample rate of the stored audio in Hz; by default 16000."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of splits that are made, and of synthetic music.")
+        int | None, typer.Option(help="Seed of generated splits and synthetic music.")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes; by default one per core, where it is worth while."),
+        typer.Option(min=1, help="Processes; by default one per core where that pays off."),
     ] = None,
-    beam: Annotated[bool, typer.Option("--beam", help="Make the tracks on Apache Beam.")] = False,
+    beam: Annotated[bool, typer.Option("--beam", help="Build the tracks on Apache Beam.")] = False,
     beam_options: Annotated[
-        str, typer.Option(help='Of its pipeline, such as "--runner=FlinkRunner ...".')
+        str, typer.Option(help='Options of the Beam pipeline, such as "--runner=FlinkRunner ...".')
     ] = "",
     json: Json = False,
 ) -> None:
     """Build a data set and print its report: tracks, what was refused and why, leakage.
 
-    Interrupted at any time, even by kill -9 or a full disk, the same command goes on, and no track
-    is made twice. The result is the same, byte for byte, with any number of workers, and on Beam.
+    After any interruption, even kill -9 or a full disk, the same command resumes, and no track is
+    built twice. The result is the same, byte for byte, with any number of workers and on Beam.
     """
     import shlex
 
@@ -54,7 +55,7 @@ def build(
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     builder = make_builder(name, data_dir=data_dir, **options)
     was_built = builder.is_built()
-    # What a build says on its way is no result where the result is JSON.
+    # With JSON output, progress messages must not mix with the result.
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         directory = builder.build(
             num_workers=workers, beam_options=shlex.split(beam_options) if beam else None
@@ -63,4 +64,4 @@ def build(
     if json:
         print_json({"directory": str(directory), **report})
     elif was_built:
-        typer.echo(f"{format_report(report)}\nnothing to do: it stands in {directory}")
+        typer.echo(f"{format_report(report)}\nnothing to do: the build is in {directory}")

@@ -1,4 +1,4 @@
-"""What all commands share: the version, how errors are told, how results are printed."""
+"""Shared by all commands: the version, error reporting, printing of results."""
 
 import json
 import sys
@@ -61,7 +61,7 @@ def format_json(value: Any, **options: Any) -> str:
 
 
 class CommandGroup(TyperGroup):
-    """Runs a command; an error of its input is one sentence on standard error, no traceback."""
+    """Runs a command; reports input errors as one sentence on standard error, no traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Returns what the command returns.
@@ -75,7 +75,7 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # whoever read our output has gone: the library ends quietly
+            raise  # the reader of the output has closed the pipe: the library exits quietly
         except (ValueError, OSError) as error:
             if ctx.params.get("traceback"):
                 raise
@@ -88,7 +88,7 @@ class CommandGroup(TyperGroup):
 
 
 def show_version(is_asked: bool) -> None:
-    """Prints the version and ends, if that was asked."""
+    """Prints the version and exits, if requested."""
     if is_asked:
         typer.echo(f"musrep_jax {__version__}")
         raise typer.Exit
@@ -107,8 +107,8 @@ def start(
 
     Results go to standard output, with --json as JSON; everything else to standard error.
 
-    Exit codes: 0 all is done; 1 something failed on the way; 2 the command, or what it was given,
-    is wrong; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
+    Exit codes: 0 success; 1 something failed during the run; 2 the command or its arguments are
+    wrong; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
     """
     retain_freed_memory()
     write_any_text()
@@ -127,7 +127,7 @@ def sentence(error: Exception) -> str:
 
 
 def say(text: str) -> None:
-    """Prints a line on standard error at once."""
+    """Prints a line on standard error and flushes it."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -137,7 +137,7 @@ def print_json(value: Any) -> None:
 
 
 def describe_front_end(front_end: dict[str, Any] | None) -> str:
-    """Returns a front end in a few words.
+    """Returns a short description of a front end.
 
     Args:
         front_end: as in a model's `front_end` or an export's card.

@@ -1,4 +1,4 @@
-"""`musrep compare`: systems that were tested on the same tracks, and whether they really differ."""
+"""`musrep compare`: tests whether systems evaluated on the same tracks differ."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 def compare(
     baseline: Annotated[
         Path,
-        typer.Argument(help="What the others are compared with: a workdir, a cell or an export."),
+        typer.Argument(help="The baseline: a workdir, a cell or an export."),
     ],
     others: Annotated[list[Path], typer.Argument(help="Workdirs, cells or exports.")],
     per_label: Annotated[
-        bool, typer.Option("--per-label", help="Print the differences label by label too.")
+        bool, typer.Option("--per-label", help="Also print the differences per label.")
     ] = False,
     resamples: Annotated[
-        int, typer.Option(min=100, help="Random swaps, for intervals and p-values.")
+        int, typer.Option(min=100, help="Number of random swaps for intervals and p-values.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the random swaps.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random swaps.")] = 0,
     by: Annotated[
-        str, typer.Option(help="What is swapped as a whole: groups where known, or tracks.")
+        str, typer.Option(help="Unit of swapping: groups where known, or tracks.")
     ] = "groups",
     json: Json = False,
 ) -> None:

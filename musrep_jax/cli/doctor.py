@@ -1,4 +1,4 @@
-"""`musrep doctor`: every audio file decoded once, and a list of those that should not be used."""
+"""`musrep doctor`: decodes every audio file once and lists those that should not be used."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def doctor(
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the corpus is; by default DATA_DIR/corpora/NAME."),
+        typer.Option(help="Folder of the corpus; by default DATA_DIR/corpora/NAME."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that decode; by default one per core.")
@@ -36,16 +36,16 @@ def doctor(
     quarantine_duplicates: Annotated[
         bool,
         typer.Option(
-            "--quarantine-duplicates", help="List all but the first of files that sound the same."
+            "--quarantine-duplicates", help="Quarantine all but the first of duplicate recordings."
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Decode every audio file once, and list those that are dead, cut short, silent or copies.
+    """Decode every audio file once and list unreadable, truncated, silent and duplicate files.
 
-    Faults go into a quarantine list, which every build respects; notes are for you to judge. No
-    file of yours is changed. What was measured is kept: a second run looks at new and changed files
-    only, and an interrupted one goes on. Exit code 1 if there are faults.
+    Faulty files go into a quarantine list, which every build respects; notes are for you to review.
+    Your files are never changed. Measurements are cached: a second run examines only new and
+    changed files, and an interrupted run resumes. The exit code is 1 if there are faults.
     """
     from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.data.datasets import default_data_dir
@@ -81,12 +81,12 @@ def doctor(
 
 @dataclasses.dataclass(frozen=True)
 class DoctorTarget:
-    """What is examined.
+    """The files to examine.
 
     Attributes:
         name: of a corpus, or the path of a folder.
-        folder: that holds the files.
-        wanted: the files.
+        folder: contains the files.
+        wanted: the files to examine.
         known_bad: path or track id -> reason.
     """
 
@@ -97,12 +97,12 @@ class DoctorTarget:
 
     @property
     def is_corpus(self) -> bool:
-        """Whether it is a corpus that is known by its name."""
+        """Whether it is a registered corpus."""
         return isinstance(self.name, str)
 
 
 def resolve_target(name: str, data_dir: Path, folder: Path | None) -> DoctorTarget:
-    """Returns what a name stands for: a corpus of `DATASETS` if there is one, else a folder.
+    """Resolves a name to a corpus of `DATASETS` if it is one, else to a folder.
 
     Args:
         name: `NAME`, `NAME/CONFIG`, a folder, or `audio_folder:FOLDER`.
@@ -149,9 +149,9 @@ def resolve_target(name: str, data_dir: Path, folder: Path | None) -> DoctorTarg
 
 
 def list_table_files(folder: Path) -> "list[ExpectedFile]":
-    """Returns the files that the `labels.tsv` of a folder lists, with what it says of them.
+    """Returns the files that the `labels.tsv` of a folder lists, with their labels and splits.
 
-    A table that cannot be read is named; the files are examined all the same.
+    An unreadable table is reported; the files are examined anyway.
 
     Args:
         folder: of recordings, with a table or without one.
@@ -181,7 +181,7 @@ def list_table_files(folder: Path) -> "list[ExpectedFile]":
 
 
 def format_diagnosis(found: "Diagnosis") -> str:
-    """Returns the table of the findings, their examples and a summary, for a terminal."""
+    """Returns a table of the findings, examples and a summary, formatted for a terminal."""
     from musrep_jax.data.doctor.findings import FAULTS, NOTES
     from musrep_jax.data.doctor.quarantine import escape_path
     from musrep_jax.reporting.tables import Column, format_table
@@ -222,7 +222,7 @@ def format_diagnosis(found: "Diagnosis") -> str:
 
 
 def describe_next_steps(found: "Diagnosis", is_corpus: bool) -> list[str]:
-    """Returns sentences for the user: what was written where, and what to do with it."""
+    """Returns sentences about what was written where, and what to do next."""
     kinds = found.group_by_kind()
     told = []
     if found.num_cached:

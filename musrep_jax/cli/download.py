@@ -1,4 +1,4 @@
-"""`musrep download`: the files of a corpus, fetched where that is allowed."""
+"""`musrep download`: fetches the files of a corpus where that is allowed."""
 
 import dataclasses
 import os
@@ -22,45 +22,48 @@ def download(
     name: Annotated[str, typer.Argument(help="The corpus.")],
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where its files are; by default DATA_DIR/corpora/NAME."),
+        typer.Option(help="Folder of its files; by default DATA_DIR/corpora/NAME."),
     ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Root of the data sets; by default $MUSREP_DATA or the user's cache."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Fetch nothing: look at what is there.")
+        bool, typer.Option("--check", help="Fetch nothing; only check which files are present.")
     ] = False,
     delete_archives: Annotated[
         bool, typer.Option("--delete-archives", help="Delete each archive once it is unpacked.")
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help='Files to deal with, as "split/*"; repeatable.'),
+        typer.Option(metavar="PATTERN", help='Files to process, such as "split/*"; repeatable.'),
     ] = None,
     ids: Annotated[
         Path | None,
-        typer.Option(help="Dunya: the recordings that are wanted, one MusicBrainz id per line."),
+        typer.Option(help="Dunya: file of the wanted recordings, one MusicBrainz id per line."),
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Dunya: all recordings, not those of the published splits."),
+        typer.Option(
+            "--all", help="Dunya: all recordings, not only those of the published splits."
+        ),
     ] = False,
     retry_refused: Annotated[
-        bool, typer.Option("--retry-refused", help="Dunya: ask again for what was refused.")
+        bool, typer.Option("--retry-refused", help="Dunya: request refused recordings again.")
     ] = False,
     pause: Annotated[
         float, typer.Option(min=0.0, help="Dunya: seconds between two requests.")
     ] = 1.0,
     json: Json = False,
 ) -> None:
-    """Fetch the files of a corpus, check them, and say what must be got by hand.
+    """Fetch the files of a corpus, check them, and list those to download manually.
 
-    Every file is checked by size and sha256. Interrupted at any time, the same command goes on.
-    What is there already is not fetched again, and what is there and wrong is left alone.
+    Every file is checked by size and sha256. After an interruption the same command resumes. Files
+    that are present are not fetched again, and present files that fail the check are left
+    untouched.
 
-    Turkish makam, Hindustani and Carnatic music come from Dunya, which asks for the token of your
-    account; it is taken from the environment variable DUNYA_TOKEN.
+    Turkish makam, Hindustani and Carnatic music come from Dunya, which requires the token of your
+    account in the environment variable DUNYA_TOKEN.
     """
     from musrep_jax.data.corpora.builder import corpus_folder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
@@ -110,7 +113,7 @@ def download(
 def filter_files(
     name: str, files: "Sequence[SourceFile]", patterns: "Sequence[str] | None"
 ) -> "list[SourceFile]":
-    """Returns the files that any of the patterns fits; all, if there are none.
+    """Returns the files that match any of the patterns; all files if there are no patterns.
 
     Args:
         name: of the data set.
@@ -136,7 +139,7 @@ def filter_files(
 
 
 def describe(state: "FileState") -> dict[str, Any]:
-    """Returns what is known of a file, as JSON values."""
+    """Returns the state of a file as JSON values."""
     facts = dataclasses.asdict(state.file) | dataclasses.asdict(state)
     del facts["file"]
     return facts | {"is_ready": state.is_ready}
@@ -180,7 +183,7 @@ def fetch_recordings(
     retry_refused: bool,
     pause: float,
 ) -> "DunyaState":
-    """Returns what is there of the recordings, after fetching what is missing unless `check`."""
+    """Fetches missing recordings unless `check`, and returns which are present."""
     from musrep_jax.data.download.dunya_api import (
         TOKEN_VARIABLE,
         Dunya,
@@ -196,7 +199,7 @@ def fetch_recordings(
 
 
 def summarize_recordings(state: "DunyaState") -> dict[str, Any]:
-    """Returns what is there of the recordings, as JSON values."""
+    """Returns which recordings are present, as JSON values."""
     refused = [
         {"mbid": mbid, "status": status, "reason": reason, "date": date}
         for mbid, (status, reason, date) in state.refused.items()
@@ -211,7 +214,7 @@ def summarize_recordings(state: "DunyaState") -> dict[str, Any]:
 
 
 def format_recordings(state: "DunyaState") -> str:
-    """Returns what is there of the recordings, in a table."""
+    """Returns a table of which recordings are present."""
     from musrep_jax.reporting.tables import Column, format_table
 
     facts = {

@@ -1,4 +1,4 @@
-"""`musrep embed`: a folder of recordings into a store of embeddings and tags."""
+"""`musrep embed`: embeds and tags a folder of recordings into a store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,16 +23,16 @@ FAILED_FILE = "failed.tsv"
 def embed(
     model: Model,
     places: Places,
-    store: Annotated[Path, typer.Option(help="Folder of the store; made if it is not there.")],
+    store: Annotated[Path, typer.Option(help="Folder of the store; created if missing.")],
     per_chunk: Annotated[
-        bool, typer.Option("--per-chunk", help="Keep every chunk too, with its time span.")
+        bool, typer.Option("--per-chunk", help="Also store every chunk with its time span.")
     ] = False,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Embed and tag recordings, and keep the result in a store for similar and search.
+    """Embed and tag recordings and store the results for similar and search.
 
-    Run it again at any time, also after kill -9: files that the store has are not computed again,
+    Run it again at any time, even after kill -9: files already in the store are not embedded again,
     even if they were moved or renamed. Files that cannot be used are listed in STORE/failed.tsv,
     and the exit code is 1.
     """
@@ -70,10 +70,10 @@ def embed(
 
 
 class FailureTable:
-    """A table of files that cannot be used, written as they are met; none if there are none."""
+    """A table of files that cannot be used, written line by line; no file if there are none."""
 
     def __init__(self, path: Path) -> None:
-        """Removes the table of the run before.
+        """Removes the table of the previous run.
 
         Args:
             path: of the table.
@@ -99,12 +99,12 @@ class FailureTable:
 
 
 def describe(tally: "Tally", store: Path, num_tracks: int) -> dict[str, Any]:
-    """Returns what was done as JSON values.
+    """Returns a summary as JSON values.
 
     Args:
         tally: of the files.
         store: the folder.
-        num_tracks: that it holds now.
+        num_tracks: number of tracks in the store.
     """
     return {
         "store": str(store.absolute()),
@@ -118,7 +118,7 @@ def describe(tally: "Tally", store: Path, num_tracks: int) -> dict[str, Any]:
 
 
 def format_tally(tally: "Tally", store: Path, num_tracks: int) -> str:
-    """Returns what was done, for a terminal."""
+    """Returns a summary for a terminal."""
     parts = [f"{tally.added:,} embedded ({tally.seconds / 3600:.2f} h)"]
     if tally.known:
         parts.append(f"{tally.known:,} known from before")

@@ -1,4 +1,4 @@
-"""`musrep export`: a model in a form for other programs, or on the Hugging Face Hub."""
+"""`musrep export`: converts a model for other programs, or uploads it to the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,18 +20,18 @@ def export(
         str, typer.Option("--format", help=f"One of {', '.join([*FORMATS, *ALIASES])}.")
     ] = "safetensors",
     out: Annotated[
-        Path | None, typer.Option(help="Folder that is written; by default MODEL-FORMAT.")
+        Path | None, typer.Option(help="Output folder; by default MODEL-FORMAT.")
     ] = None,
     push: Annotated[
         str | None,
         typer.Option(metavar="OWNER/NAME", help="Upload it to the Hugging Face Hub as well."),
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="If --push makes the repository, make it private.")
+        bool, typer.Option("--private", help="If --push creates the repository, make it private.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a model in another form, and check that it gives the model's own numbers.
+    """Export a model in another format and verify that its outputs match the model's.
 
     safetensors (also called hub): model.safetensors, config.json and README.md, which load_tagger
     opens from a folder or from the Hub. stablehlo: one file that maps waveforms to probabilities
@@ -58,7 +58,7 @@ def export(
             raise ConfigError("Say with --out where the export of a model of the Hub is written.")
         out = model.absolute().with_name(f"{model.absolute().name}-{known}")
     tagger = load_encoder(model)
-    # A form that this package opens keeps the card as somebody has edited it.
+    # A format that this package opens keeps an edited model card.
     readme = model / README_FILE
     keeps_card = known == "safetensors" and readme.is_file()
     text = readme.read_text(encoding="utf-8") if keeps_card else None
@@ -74,11 +74,11 @@ def export(
 
 
 def describe_exported(exported: "Exported", address: str | None = None) -> str:
-    """Returns what was written, for a terminal.
+    """Returns a summary for a terminal.
 
     Args:
-        exported: what was written.
-        address: of the commit on the Hub, if it was pushed.
+        exported: the export.
+        address: URL of the commit on the Hub, if it was pushed.
     """
     from musrep_jax.exports.writing import NUM_TEST_CHUNKS
     from musrep_jax.reporting.tables import Column, format_table

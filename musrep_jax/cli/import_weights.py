@@ -1,4 +1,4 @@
-"""`musrep import-weights`: published PyTorch weights become an exported model."""
+"""`musrep import-weights`: converts published PyTorch weights into an exported model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,19 +19,19 @@ def import_weights(
         Path, typer.Option(help="File of the weights: .pth, .pt, .ckpt, .bin or .safetensors.")
     ],
     name: Annotated[str, typer.Option(help="Name of the data that the weights were trained on.")],
-    licence: Annotated[str, typer.Option("--licence", "--license", help="Of the weights.")],
-    out: Annotated[Path, typer.Option(help="Directory that is written.")],
+    licence: Annotated[str, typer.Option("--licence", "--license", help="License of the weights.")],
+    out: Annotated[Path, typer.Option(help="Output directory.")],
     labels: Annotated[
         Path | None,
         typer.Option(help="Label names in the order of the output units: JSON list, or lines."),
     ] = None,
     backbone: Annotated[
-        bool, typer.Option("--backbone", help="Leave the output layer out: embed and transfer.")
+        bool, typer.Option("--backbone", help="Omit the output layer: embed and transfer only.")
     ] = False,
-    citation: Annotated[str, typer.Option(help="Of the weights.")] = "",
+    citation: Annotated[str, typer.Option(help="Citation of the weights.")] = "",
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Setting of the model; repeatable."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Model setting; repeatable."),
     ] = None,
     spatial: Annotated[
         str,
@@ -41,7 +41,7 @@ def import_weights(
         ),
     ] = "frequency_time",
     aggregate: Annotated[
-        str, typer.Option(help="How a track's chunks are joined: probability or logit.")
+        str, typer.Option(help="What is averaged over a track's chunks: probability or logit.")
     ] = "probability",
     output: Annotated[
         str,
@@ -58,14 +58,14 @@ def import_weights(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Turn a PyTorch checkpoint of a public tagger into a model that is ready for use.
+    """Convert a PyTorch checkpoint of a public tagger into a model that is ready to use.
 
-    The result is the directory that a training run writes: load it with musrep_jax.load_tagger, or
-    train from it with --config.source=export:DIR. Nothing in the file is ever executed. What the
-    shapes of the weights say about the model's settings is read off them.
+    The result is a directory like those of training runs: load it with musrep_jax.load_tagger, or
+    train from it with --config.source=export:DIR. Nothing in the file is ever executed. Model
+    settings are inferred from the shapes of the weights where possible.
 
-    With --backbone the output layer is left out: for weights of image transformers (DeiT, ViT), of
-    AudioSet, or whenever only embeddings are wanted.
+    --backbone omits the output layer: use it for image transformers (DeiT, ViT), AudioSet weights,
+    or when only embeddings are needed.
     """
     from musrep_jax.config import ConfigError
     from musrep_jax.weights.files import read_labels
@@ -102,7 +102,7 @@ def import_weights(
 
 
 def describe_imported(imported: "ImportedModel") -> str:
-    """Returns what was written, and how it is used, for a terminal."""
+    """Returns a summary and usage lines for a terminal."""
     from musrep_jax.reporting.tables import Column, format_table
 
     card = imported.card

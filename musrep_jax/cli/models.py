@@ -1,4 +1,4 @@
-"""`musrep models`: what there is to choose from."""
+"""`musrep models`: lists the available models and their settings."""
 
 import functools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def models(
         str | None, typer.Argument(help="A model: print its settings and their defaults.")
     ] = None,
     num_classes: Annotated[
-        int, typer.Option(min=1, help="Output units that the parameters are counted with.")
+        int, typer.Option(min=1, help="Number of output units for the parameter counts.")
     ] = 50,
     json: Json = False,
 ) -> None:
@@ -56,7 +56,7 @@ def models(
 
 
 def describe_input(model: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns length and sample rate of a model's input in a few words.
+    """Returns a short description of the length and sample rate of a model's input.
 
     Args:
         model: facts, as `describe_model` returns them.

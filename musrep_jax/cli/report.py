@@ -1,4 +1,4 @@
-"""`musrep report`: a run as one HTML file, to look at, to listen to and to send."""
+"""`musrep report`: writes a run as a single HTML file with figures and audio."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +15,19 @@ def report(
     ] = None,
     cell: Annotated[
         str | None,
-        typer.Option(help="Whose model is heard; by default the one with the highest ROC-AUC."),
+        typer.Option(
+            help="Cell whose model tags the tracks; by default the one with the highest ROC-AUC."
+        ),
     ] = None,
     tracks: Annotated[
         int, typer.Option(min=0, max=12, help="Test tracks to listen to, with tags over time.")
     ] = 3,
     json: Json = False,
 ) -> None:
-    """Make a page of a run: transfer matrix, curves, labels, and test tracks to listen to.
+    """Write a page about a run: transfer matrix, curves, labels, and test tracks to listen to.
 
-    The page is one file that asks nothing of any server: numbers, figures, scripts and audio are in
-    it. It takes runs that are not finished, or of which cells failed, as they are.
+    The page is a single file that needs no server: numbers, figures, scripts and audio are
+        embedded. Unfinished runs and runs with failed cells are reported as they are.
     """
     from musrep_jax.experiments.reading import read_run
     from musrep_jax.pages.report import describe_cell, make_page

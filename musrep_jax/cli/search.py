@@ -1,4 +1,4 @@
-"""`musrep search`: the tracks of a store that have some tags and lack others."""
+"""`musrep search`: finds tracks of a store by the tags they have and lack."""
 
 from typing import Annotated
 
@@ -16,11 +16,11 @@ def search(
     k: Count = 10,
     json: Json = False,
 ) -> None:
-    """Print the tracks of a store that most probably have the tags that are asked for.
+    """Print the tracks of a store that most probably match a query of tags.
 
-    Labels are separated by commas or AND; a minus or NOT before one asks for its absence, ^2 after
-    it counts it twice; a label with a comma stands in quotation marks. The score is the probability
-    that all of it holds, were the labels independent of each other.
+    Separate labels by commas or AND; a minus or NOT before a label requires its absence, ^2 after
+    it counts it twice; put a label with a comma in quotation marks. The score is the probability
+    that the whole query holds, assuming independent labels.
     """
     from musrep_jax.store import Store, StoreError, parse_tags, rank_by_tags
 

@@ -1,4 +1,4 @@
-"""`musrep serve`: a page on this machine that tags what is dropped on it."""
+"""`musrep serve`: serves a local page that tags recordings dropped on it."""
 
 import webbrowser
 from collections.abc import Mapping
@@ -17,14 +17,15 @@ def serve(
     model: Model,
     store: Annotated[
         Path | None,
-        typer.Option(help="Made by musrep embed with this model: shows nearest tracks."),
+        typer.Option(help="Store that musrep embed made with this model; shows nearest tracks."),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 uses any free port.")] = 8765,
     host: Annotated[
-        str, typer.Option(help="Anything but this machine's own address opens it to others.")
+        str,
+        typer.Option(help="Any address other than this machine's own opens the page to others."),
     ] = "127.0.0.1",
-    max_upload_mb: Annotated[float, typer.Option(min=0, help="Size of a recording at most.")] = 200,
-    max_minutes: Annotated[float, typer.Option(min=0, help="Its length at most.")] = 60,
+    max_upload_mb: Annotated[float, typer.Option(min=0, help="Maximum size of a recording.")] = 200,
+    max_minutes: Annotated[float, typer.Option(min=0, help="Maximum length of a recording.")] = 60,
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
     ] = False,
@@ -34,9 +35,9 @@ def serve(
 ) -> None:
     """Serve a local page: drop a recording, hear it, see its tags over time and nearest tracks.
 
-    It runs until Ctrl-C. Nothing leaves this machine, and recordings are kept only until they are
-    answered. Programs can ask it too (musrep_jax/pages/server.py lists what):
-    curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3"
+    It runs until Ctrl-C. Nothing leaves this machine, and recordings are kept only until the
+    response is sent. Programs can use its API (see musrep_jax/pages/server.py): curl --data-binary
+    @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3"
     """
     from musrep_jax.inference.tagger import load_tagger
     from musrep_jax.runtime.signals import stopped_by_signals, stopped_while_loading
@@ -75,7 +76,7 @@ def serve(
 
 
 def describe(facts: Mapping[str, Any]) -> str:
-    """Returns model and store in a line.
+    """Returns a one-line description of model and store.
 
     Args:
         facts: as `GET /api/model` answers.

@@ -1,4 +1,4 @@
-"""`musrep similar`: the tracks of a store that are nearest to a recording."""
+"""`musrep similar`: finds the tracks of a store that are nearest to a recording."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +10,15 @@ from musrep_jax.cli.common import Json, print_json, say
 if TYPE_CHECKING:
     from musrep_jax.store import Store
 
-StorePath = Annotated[Path, typer.Argument(help="Made by musrep embed.")]
-Count = Annotated[int, typer.Option("-k", min=1, help="Tracks that are shown.")]
+StorePath = Annotated[Path, typer.Argument(help="Store written by musrep embed.")]
+Count = Annotated[int, typer.Option("-k", min=1, help="Number of tracks to show.")]
 
 
 def similar(
     store: StorePath,
-    query: Annotated[str, typer.Argument(metavar="FILE|TRACK", help="A file, or a track of it.")],
+    query: Annotated[
+        str, typer.Argument(metavar="FILE|TRACK", help="A file, or a track of the store.")
+    ],
     k: Count = 10,
     metric: Annotated[str, typer.Option(help="cosine, dot or euclidean.")] = "cosine",
     model: Annotated[
@@ -36,10 +38,10 @@ def similar(
 ) -> None:
     """Print the tracks of a store that are nearest to a recording, nearest first.
 
-    A track of the store, named by its path or the end of it, needs no model and answers at once.
-    Any other file is embedded first, with the model that made the store. An approximate search
-    finds nine in ten of the same tracks or more, with the same scores; its index is made in the
-    store at the first search, and again when the store has grown by a tenth.
+    A track of the store, given by its path or the end of its path, needs no model. Any other file
+    is first embedded with the model that made the store. An approximate search finds at least nine
+    in ten of the same tracks, with the same scores; its index is built in the store at the first
+    search, and rebuilt when the store has grown by a tenth.
     """
     from musrep_jax.store import Store, rank_by_vector
     from musrep_jax.store.approximate import (
@@ -75,7 +77,7 @@ def find_track(store: "Store", query: str) -> int | None:
     """Returns the row of a track by its path or the end of it; None if it is a file of its own.
 
     Args:
-        store: that is asked.
+        store: the store to search.
         query: a path, or the end of one.
 
     Raises:
@@ -105,9 +107,9 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
     """Returns the embedding of a file by the model of a store.
 
     Args:
-        store: that says which model it is.
+        store: names the model.
         query: path of the file.
-        model: where it lies; None for where it was.
+        model: its location; None for the recorded one.
 
     Raises:
         StoreError: if that is another model.
@@ -137,7 +139,7 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
 
 
 def describe(store: "Store", row: int, score: float) -> dict[str, Any]:
-    """Returns a track that was found as JSON values."""
+    """Returns a result as JSON values."""
     track = store.track(row)
     return {
         "path": track["path"],
@@ -149,7 +151,7 @@ def describe(store: "Store", row: int, score: float) -> dict[str, Any]:
 
 
 def print_tracks(found: list[dict[str, Any]], columns: list[str]) -> None:
-    """Prints the tracks that were found as a table.
+    """Prints the results as a table.
 
     Args:
         found: from `describe`, with `tags` where there are further columns.

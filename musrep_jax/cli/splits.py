@@ -1,4 +1,4 @@
-"""`musrep splits`: what a published or made split holds, and what leaks between its parts."""
+"""`musrep splits`: shows the content of a split and the leakage between its parts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,19 +27,19 @@ def splits(
         Path | None,
         typer.Option(help="Root of the data sets; by default $MUSREP_DATA or the user's cache."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of a split that is made.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of a generated split.")] = None,
     audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="Look for identical files in two parts.")
+        bool, typer.Option("--audio/--no-audio", help="Search for identical files in two parts.")
     ] = True,
     out: Annotated[
-        Path | None, typer.Option(help="Folder: write the split there, as a table and a card.")
+        Path | None, typer.Option(help="Folder to write the split to, as a table and a card.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Print sizes, label counts and leakage of a split: shared artists, sources, identical audio.
 
-    Only the metadata of the corpus must be there. Files with the same bytes in two parts are looked
-    for among the audio that is there.
+    Only the metadata of the corpus are required. The available audio is searched for files with the
+    same bytes in two parts.
     """
     from musrep_jax.data.corpora.split_report import (
         describe_split,
@@ -78,10 +78,9 @@ def find_builder(
         name: NAME, NAME/LABELS-SPLIT, or the name of a config.
         data_dir: root of the data sets.
         folder: of the corpus.
-        seed: of a split that is made.
+        seed: of a generated split.
 
-    Raises:
-        DatasetError: if it is no corpus, or has no such split; the message names those it has.
+    Raises: DatasetError: if it is not a corpus, or has no such split; the message lists its splits.
     """
     from musrep_jax.data.corpora.builder import CorpusBuilder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class
@@ -110,14 +109,14 @@ def find_builder(
 
 
 def list_other_splits(builder: "CorpusBuilder") -> list[str]:
-    """Returns NAME/LABELS-SPLIT of what else the corpus has."""
+    """Returns NAME/LABELS-SPLIT of the other splits of the corpus."""
     own = f"{builder.label_set}-{builder.split_name}"
     every = dict.fromkeys(config.name.rpartition("-")[0] for config in builder.BUILDER_CONFIGS)
     return [f"{builder.NAME}/{name}" for name in every if name != own]
 
 
 def format_card(card: Mapping[str, Any], others: Sequence[str]) -> str:
-    """Returns a split's card for a terminal.
+    """Returns a split's card, formatted for a terminal.
 
     Args:
         card: as `describe_split` gives it, with `identical_audio`.
@@ -159,7 +158,7 @@ def format_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def format_leakage(card: Mapping[str, Any]) -> str:
-    """Returns what two parts share, a line for each kind of source, and identical files."""
+    """Returns the leakage between parts: one line per kind of source, and identical files."""
     lines = []
     for kind, found in card["sources"].items():
         pairs = [f"{number} in {pair}" for pair, number in found["shared"].items() if number]

@@ -1,4 +1,4 @@
-"""`musrep tag`: tags of recordings, whole or over time."""
+"""`musrep tag`: tags whole recordings, or tags them over time."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 def tag(
     model: Model,
     places: Places,
-    top: Annotated[int, typer.Option(min=1, help="Tags that are shown of each recording.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of tags to show per recording.")] = 5,
     over_time: Annotated[
-        bool, typer.Option("--over-time", help="Tags of every chunk, with its times.")
+        bool, typer.Option("--over-time", help="Show the tags of every chunk, with its times.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write a table: a line per recording (or chunk), a column per label."),
+        typer.Option(
+            help="Write a table with a line per recording (or chunk) and a column per label."
+        ),
     ] = None,
     png: Annotated[
         Path | None, typer.Option(help="Draw the tags of one recording over time.")
     ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="As the network gives them, not calibrated.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print uncalibrated network outputs.")] = False,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Print the most probable tags of recordings; with --over-time, those of every few seconds.
 
-    Probabilities are calibrated if the export says how, which is fitted on validation data; labels
-    above their threshold are marked with *. Silence cannot be judged, and has none. Files that
-    cannot be used are told, and the exit code is 1; the rest goes on. For a large folder take
-    `musrep embed`, which can be interrupted and keeps what it has found.
+    Probabilities are calibrated if the export has a calibration, which is fitted on validation
+    data; labels above their threshold are marked with *. Silence cannot be judged and has no tags.
+    Files that cannot be used are reported and skipped, and the exit code is 1. For a large folder
+    use `musrep embed`, which can be interrupted and resumed.
     """
     from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.data.doctor.quarantine import escape_path
@@ -118,7 +118,7 @@ def format_row(tags: "Tags", scores: Sequence[float], top: int, is_silent: bool)
 
 
 class JsonPrinter:
-    """Prints one JSON object, recording by recording, so that memory stays small."""
+    """Prints one JSON object, recording by recording, to use little memory."""
 
     def __init__(self, tags: "Tags") -> None:
         """Begins the object."""
@@ -140,7 +140,7 @@ class JsonPrinter:
 
 
 class TableFile:
-    """A tab separated table of probabilities, written line by line; failures stand beside it.
+    """A tab-separated table of probabilities, written line by line, with a table of failures.
 
     Attributes:
         failed: `NAME.failed.tsv`.
@@ -151,7 +151,7 @@ class TableFile:
 
         Args:
             path: of the table.
-            tags: how they are told.
+            tags: the output format of the tags.
             over_time: whether there is a line per chunk.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def save_taggram(tags: "Tags", heard: "Heard", path: str, png: Path) -> None:
 
     Args:
         tags: how they are told.
-        heard: what was found.
+        heard: the tagger's result for the recording.
         path: of the recording, for the title.
         png: the file.
     """

@@ -1,4 +1,4 @@
-"""`musrep train`: an experiment, as `python main.py` runs it."""
+"""`musrep train`: runs an experiment, like `python main.py`."""
 
 import contextlib
 import json as json_module
@@ -17,7 +17,7 @@ SUMMARY_FIELDS = (
 
 
 def complete(start: str) -> list[str]:
-    """Returns the names of the package's configs that begin so, for shell completion."""
+    """Returns the names of the package's configs with a prefix, for shell completion."""
     from musrep_jax.config import list_configs
 
     return [name for name in list_configs() if name.startswith(start)]
@@ -34,12 +34,12 @@ def train(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run an experiment: train, test, compare, and leave tables, figures and models in a folder.
+    """Run an experiment: train, test, compare, and write tables, figures and models to a folder.
 
-    NAME is one of the package's own configs, such as transfer, tagging:smoke; --config=FILE takes a
-    file instead. Everything else is as for main.py: --workdir=DIR says where results go (by default
-    runs/NAME), --config.FIELD=VALUE sets a field, --cells=3/16 runs a share, --merge=DIR1,DIR2
-    brings shares together. Stopped at any time, the same command goes on.
+    NAME is one of the package's own configs, such as transfer or tagging:smoke; --config=FILE uses
+    a file instead. All other options are those of main.py: --workdir=DIR sets the output folder (by
+    default runs/NAME), --config.FIELD=VALUE sets a field, --cells=3/16 runs a share,
+    --merge=DIR1,DIR2 merges shares. After any interruption, the same command resumes.
     """
     from musrep_jax.command_line import get_default_workdir, main
     from musrep_jax.config import parse_command_line
@@ -47,7 +47,7 @@ def train(
     argv = ["musrep train", *(words or [])]
     if words and not words[0].startswith("-"):
         argv[1] = f"--config={words[0]}"
-    # What an experiment prints on its way is no result where the result is JSON.
+    # With JSON output, progress messages must not mix with the result.
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         code = main(argv)
     if json and code != EXIT_USAGE:
@@ -57,7 +57,7 @@ def train(
 
 
 def summarize(workdir: Path) -> dict[str, Any]:
-    """Returns where the results of an experiment are and the main numbers, as JSON values.
+    """Returns the location of an experiment's results and its main numbers, as JSON values.
 
     Args:
         workdir: of the experiment; before its first result there are no cells.
