@@ -80,7 +80,8 @@ def find_builder(
         folder: of the corpus.
         seed: of a generated split.
 
-    Raises: DatasetError: if it is not a corpus, or has no such split; the message lists its splits.
+    Raises:
+        DatasetError: if it is not a corpus, or has no such split; the message lists its splits.
     """
     from musrep_jax.data.corpora.builder import CorpusBuilder
     from musrep_jax.data.datasets import DatasetError, default_data_dir, load_builder_class

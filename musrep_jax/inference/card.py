@@ -1,4 +1,4 @@
-"""What an export says about itself, its card."""
+"""The card of an export: its self-description."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,9 @@ from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.models import AudioEncoder, Encoder, Tagger, model_settings
 
 CARD_FORMATS = (1, 2)
-"""That this version reads: 1 of models that read audio, taggers and backbones, so that earlier
-versions open them too; 2 says what an encoder `reads`, which has no labels and may have no audio.
+"""Card formats that this version reads: 1 of models that read audio, taggers and backbones, so that
+earlier versions open them too; 2 says what an encoder `reads`, which has no labels and may have no
+audio.
 """
 
 
@@ -26,7 +27,7 @@ def make_card(
     thresholds: Mapping[str, float] | None = None,
     calibration: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
-    """Returns what an export says about itself: everything needed to use and to judge it.
+    """Returns the card of an export: everything needed to use and to assess the model.
 
     Args:
         model: the encoder or tagger.
@@ -34,8 +35,8 @@ def make_card(
         data: the data it was trained on; its label names are the output units in order, and there
             are none for a backbone or an encoder, which have no output layer.
         training: how it was trained.
-        metrics: what it reached.
-        versions: of everything it was made with.
+        metrics: its scores.
+        versions: of the software it was made with.
         aggregate: how a track's chunks are joined, "probability" or "logit".
         output: what turns logits into probabilities: "sigmoid" for labels that are there or not
             each by itself, "softmax" for classes of which a recording has one.

@@ -1,7 +1,7 @@
-"""The check of a card that was read from a file: what it must hold, of which type, in which range.
+"""Validates a card that was read from a file: required fields, their types and ranges.
 
-Anybody may have edited a card. What passes here can be used without a crash; what does not is told
-in one sentence with the file and the field.
+Anyone may have edited a card. A card that passes can be used without a crash; one that does not is
+reported in one sentence with the file and the field.
 """
 
 import math
@@ -88,7 +88,7 @@ OPTIONAL: dict[str, Rule] = {
         lambda x: isinstance(x, list) and all(isinstance(note, str) for note in x),
     ),
 }
-"""The same of fields that older exports lack."""
+"""The same for fields that older exports lack."""
 
 _PER_LABEL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "thresholds": (_is_probability, real(0, 1).words),
@@ -101,7 +101,7 @@ def check_fields(card: Mapping[str, Any], file: object) -> None:
 
     Args:
         card: as it was read; its `card_format` is known to be this version's.
-        file: where it stands, for messages.
+        file: its path, for messages.
 
     Raises:
         ExportError: one sentence with the file and the field.

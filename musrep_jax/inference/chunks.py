@@ -1,4 +1,4 @@
-"""Recordings as taggers take them: checked, at the model's rate, in chunks of its length."""
+"""Prepares recordings for taggers: validated, resampled, cut into chunks."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class AudioInputError(ValueError):
-    """What was handed to a tagger is not audio it can tag; the message says what is."""
+    """The input is not audio that a tagger accepts; the message says what is expected."""
 
 
 def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray:
@@ -64,18 +64,18 @@ def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray
 def chunk_blocks(
     blocks: Iterable[np.ndarray], length: int, silence: float = 0.0
 ) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yields consecutive chunks of what comes in pieces; the last ends where the recording ends.
+    """Yields consecutive chunks of a stream of blocks; the last ends where the recording ends.
 
     Args:
         blocks: (samples,) or (frames, mels) each, of any lengths.
-        length: of a chunk.
+        length: length of a chunk.
         silence: what a recording shorter than a chunk is padded with.
 
     Returns:
         An iterator of chunks (length, ...) with start and end of what is not padding; of nothing
         if there is nothing.
     """
-    held, start, done = None, 0, 0  # the chunk before stays at hand: the last one may reach into it
+    held, start, done = None, 0, 0  # the previous chunk is kept: the last one may overlap it
     for block in blocks:
         held = block if held is None else np.concatenate([held, block])
         while len(held) - done >= length:

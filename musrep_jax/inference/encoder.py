@@ -1,4 +1,4 @@
-"""A model in use, with labels or without: it embeds recordings or texts."""
+"""Loaded models, with or without labels, that embed recordings or texts."""
 
 import dataclasses
 import functools
@@ -38,22 +38,22 @@ _WHAT_IS_READ = {"audio": "recordings", "tokens": "texts, as token ids"}
 
 
 class InputKindError(ValueError):
-    """A model was given another kind of input than it reads."""
+    """A model was given a kind of input that it does not read."""
 
 
 class BackboneError(ValueError):
-    """Tags were asked of a model that has no output layer."""
+    """Tags were requested from a model that has no output layer."""
 
 
 def check_card(card: Mapping[str, Any], path: str | Path) -> Encoder:
-    """Returns the model that a card describes, after holding the card against it.
+    """Returns the model that a card describes, after checking that the card matches it.
 
     Args:
         card: as `make_card` makes it.
-        path: where it comes from, for messages.
+        path: its origin, for messages.
 
     Raises:
-        ExportError: if the card does not agree with itself, or with this version.
+        ExportError: if the card is inconsistent, or incompatible with this version.
     """
     if card.get("card_format") not in CARD_FORMATS:
         version: Any = card
@@ -106,12 +106,12 @@ def check_card(card: Mapping[str, Any], path: str | Path) -> Encoder:
 
 
 def check_variables(model: Encoder, variables: PyTree, path: str | Path, has_head: bool) -> None:
-    """Raises unless a model can be computed with some variables; no number is.
+    """Raises unless variables fit a model, by shapes alone, without computing anything.
 
     Args:
         model: unbound.
         variables: nested dict of arrays.
-        path: where they come from, for messages.
+        path: their origin, for messages.
         has_head: whether the output layer is computed too.
 
     Raises:
@@ -135,12 +135,12 @@ def check_variables(model: Encoder, variables: PyTree, path: str | Path, has_hea
 
 @dataclasses.dataclass(frozen=True)
 class LoadedEncoder:
-    """A model with its parameters; it embeds. A `LoadedTagger` is one that has labels, too.
+    """A model with its parameters, for embeddings. A `LoadedTagger` also has labels.
 
     Attributes:
         model: the Flax module.
         variables: its parameters and statistics.
-        card: what the export says about itself.
+        card: the card of its export.
     """
 
     model: Encoder
@@ -149,12 +149,12 @@ class LoadedEncoder:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label names in the order of the output units; none of an encoder."""
+        """The label names in the order of the output units; empty for an encoder."""
         return tuple(self.card["labels"])
 
     @property
     def has_head(self) -> bool:
-        """Whether there is an output layer: a backbone embeds recordings and does not tag them."""
+        """Whether there is an output layer; a backbone embeds recordings but does not tag them."""
         return bool(self.card["labels"])
 
     @property
@@ -178,7 +178,7 @@ class LoadedEncoder:
         return self.model.num_samples
 
     def check_input(self, kind: str) -> None:
-        """Raises when the model reads another kind of input.
+        """Raises if the model reads another kind of input.
 
         Args:
             kind: "audio" or "tokens".
@@ -281,11 +281,11 @@ class LoadedEncoder:
         return np.stack(logits), np.stack(embeddings)
 
     def run_chunks(self, chunks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields logits and embedding of every chunk, in order, some batches after it was taken.
+        """Yields logits and embedding of every chunk, in order, a few batches after reading it.
 
         Every batch has one size, so one program is compiled. On a CPU the numbers of a chunk are
-        the same, bit for bit, whatever else is in its batch and wherever in it the chunk stands:
-        that costs up to half as much again for compact models, and little for published sizes.
+        the same, bit for bit, regardless of the other chunks in its batch and of its position: that
+            costs up to half as much again for compact models, and little for published sizes.
 
         Args:
             chunks: (samples,), (frames, mels) or (tokens,), all of one shape; of any number of
@@ -297,7 +297,7 @@ class LoadedEncoder:
         yield from self._run_batches(self._forward, chunks)
 
     def _run_batches(self, program: Any, chunks: Iterable[np.ndarray]) -> Iterator[Any]:
-        """Yields what a program gives for every chunk, in order; see `run_chunks`."""
+        """Yields the outputs of a program for every chunk, in order; see `run_chunks`."""
         rest, pending = iter(chunks), deque()
         while True:
             batch = list(itertools.islice(rest, self.batch_size))
@@ -330,7 +330,7 @@ class LoadedEncoder:
         Raises:
             AudioInputError: if the audio is empty, not mono, or not finite.
             InputKindError: if the model reads texts.
-            OutputNameError: if the model gives no output of a name.
+            OutputNameError: if the model has no output of that name.
         """
         waveform = prepare(audio, sample_rate, self.sample_rate)
         chunks, spans = cut(waveform, self.num_samples, 0.0)
@@ -359,7 +359,7 @@ class LoadedEncoder:
 
     @functools.cached_property
     def _programs(self) -> dict[tuple[tuple[str, ...], str | None], Any]:
-        """Compiled programs by the names and pooling that they give."""
+        """Compiled programs, keyed by output names and pooling."""
         return {}
 
     @functools.cached_property
@@ -370,15 +370,16 @@ class LoadedEncoder:
 
     @property
     def batch_size(self) -> int:
-        """Chunks that are computed at once."""
+        """Number of chunks per batch."""
         return BATCH_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_SIZE
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 of all that its numbers depend on: parameters, and the card without the prose.
+        """sha256 of everything that the outputs depend on: parameters, and the card without its
+        text.
 
-        The same model has the same fingerprint wherever it lies and whenever it was exported, also
-        under another license, name or description.
+        The same model has the same fingerprint regardless of its location and export time, and of
+        its license, name and description.
         """
         facts = {key: self.card.get(key) for key in _NUMERIC_CARD_FIELDS}
         digest = hashlib.sha256(fingerprint(facts).encode())
@@ -390,7 +391,7 @@ class LoadedEncoder:
 
 
 def to_tuples(value: Any) -> Any:
-    """Returns JSON's lists as the tuples that a model's fields are, nested ones included.
+    """Returns JSON lists as tuples, as model fields use them, including nested ones.
 
     Example:
         >>> to_tuples([[4, 2], [4, 2]])
@@ -410,7 +411,7 @@ def _compile(forward: Callable[[PyTree, jax.Array], Any]) -> Any:
 
         return jax.lax.map(one, chunks)
 
-    # In products of whole batches the last rows may be rounded in another way.
+    # Products of whole batches may round the last rows differently.
     return jax.jit(one_by_one)
 
 

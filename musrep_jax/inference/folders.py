@@ -1,4 +1,4 @@
-"""Many files through one tagger: decoded ahead, packed into full batches, in the given order."""
+"""Runs a tagger on many files: decoded ahead, packed into full batches, in the given order."""
 
 import dataclasses
 import os
@@ -26,16 +26,15 @@ SILENT = "cannot be judged: it is silent from its start to its end (below -80 dB
 
 @dataclasses.dataclass
 class Heard:
-    """What a tagger made of a file; without chunks if it failed or was not wanted.
+    """The result of a tagger for a file; without chunks if the file failed or was skipped.
 
     Attributes:
-        path: of the file.
-        known: what was known of it beforehand; see `decode_files`.
-        failure: why it could not be used, a sentence without the path; "".
+        path: of the file. known: what was known about it beforehand; see `decode_files`.
+        failure: why it could not be used, a sentence without the path; "" if it could.
         spans: (chunks, 2), start and end in seconds; padding is not part of them.
         logits: float32 (chunks, classes).
         embeddings: float32 (chunks, width).
-        silent: (chunks,), whether nothing is heard in a chunk, so that it cannot be judged.
+        silent: (chunks,), whether a chunk is silent, so that it cannot be judged.
     """
 
     path: str
@@ -48,7 +47,7 @@ class Heard:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing is heard from its start to its end, so that it cannot be judged."""
+        """Whether the whole file is silent, so that it cannot be judged."""
         return len(self.silent) > 0 and bool(self.silent.all())
 
     @property
@@ -58,7 +57,7 @@ class Heard:
 
 
 class _PendingFile:
-    """A file that is on its way."""
+    """A file that is being processed."""
 
     def __init__(self, file: DecodedFile) -> None:
         self.heard = Heard(file.path, file.known)
@@ -86,10 +85,10 @@ def listen(
     files: Iterable[DecodedFile],
     on_file: Callable[[], None] = lambda: None,
 ) -> Iterator[Heard]:
-    """Yields what a tagger makes of files, in their order, with the numbers of its own methods.
+    """Yields the results of a tagger for files, in their order, equal to those of its methods.
 
     Args:
-        tagger: that is used for all.
+        tagger: the tagger.
         files: from `decode_files`, at the tagger's rate.
         on_file: called after the audio of each file has been taken.
 
@@ -136,14 +135,14 @@ def run_files(
     look: Callable[[str], tuple[Any, bool]] = lambda path: (None, True),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Heard]:
-    """Yields what a tagger makes of the files of these paths; see `listen` and `decode_files`.
+    """Yields the results of a tagger for the files at these paths; see `decode_files`.
 
     Args:
         tagger: that is used for all.
         paths: of the files.
         num_workers: processes that decode.
-        look: what is known of a file, and whether it is wanted.
-        progress: called with the number of files read and in all.
+        look: returns what is known about a file, and whether to process it.
+        progress: called with the number of files read and the total.
     """
     num_read = 0
 
@@ -186,14 +185,14 @@ def find_recordings(places: Iterable[str | os.PathLike]) -> list[str]:
 
 @dataclasses.dataclass
 class Tally:
-    """What became of files.
+    """Counts of how files were handled.
 
     Attributes:
-        added: files embedded now.
-        known: files that were there, unchanged.
-        met: files whose content was there, under another name or time of writing.
-        seconds: of music embedded now.
-        failed: (path, reason) of those that could not be used.
+        added: files that were embedded.
+        known: files already present, unchanged.
+        met: files whose content was present under another name or modification time.
+        seconds: duration of the audio that was embedded.
+        failed: (path, reason) of files that could not be used.
     """
 
     added: int = 0
@@ -204,11 +203,11 @@ class Tally:
 
 
 def describe_model(tagger: LoadedEncoder, export: str | os.PathLike) -> dict[str, Any]:
-    """Returns what a store says about its model.
+    """Returns the description of a model that a store records.
 
     Args:
         tagger: the model.
-        export: where it lies, as `load_encoder` takes it.
+        export: its location, as `load_encoder` takes it.
     """
     card, place = tagger.card, str(export)
     if not place.startswith(HUB_PREFIX):
@@ -236,19 +235,18 @@ def embed_files(
     progress: Callable[[int, int], None] = lambda done, total: None,
     on_failure: Callable[[str, str], None] = lambda path, reason: None,
 ) -> Tally:
-    """Appends the files to a store that it does not hold yet, and returns what became of all.
+    """Appends new files to a store, and returns how all files were handled.
 
-    A file with the path, size and time of writing of one in the store is not read. One with the
-    content of another is read but not decoded: it was moved, or is a copy. What is silent from its
-    start to its end is not stored: it would be found for labels and neighbors that it does not
-    have.
+    A file with the path, size and modification time of one in the store is not read. A file with
+    the content of another is read but not decoded: it was moved, or is a copy. Silent files are not
+    stored: searches would return them for labels and neighbors that they do not have.
 
     Args:
         writer: of the store, made with `describe_model`.
         tagger: the model.
         paths: of the files.
         num_workers: processes that decode.
-        progress: called with the number of files done and in all.
+        progress: called with the number of files done and the total.
         on_failure: called at once with path and reason of a file that cannot be used.
     """
     tally, claimed, turn = Tally(), set(), threading.Lock()
@@ -307,5 +305,5 @@ def _is_known(writer: StoreWriter, path: str) -> bool:
     try:
         stat = os.stat(path)
     except OSError:
-        return False  # which is told when it is read
+        return False  # reported when the file is read
     return writer.has(escape_path(path), stat.st_size, stat.st_mtime_ns)

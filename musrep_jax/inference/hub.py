@@ -1,6 +1,6 @@
 """The Hugging Face Hub: folders of the form `safetensors` as repositories. Needs `huggingface_hub`.
 
-The Hub's own settings hold here: `HF_TOKEN` or `hf auth login` for private repositories and for
+The Hub's own settings apply: `HF_TOKEN` or `hf auth login` for private repositories and for
 uploads, `HF_HOME` for the cache, `HF_HUB_OFFLINE=1` for working from the cache alone, `HF_ENDPOINT`
 for a mirror.
 """
@@ -19,13 +19,13 @@ FILES = (README_FILE, CONFIG_FILE, SAFETENSORS_FILE, SUMS_FILE)
 
 
 def check_repository_name(name: str) -> str:
-    """Returns the name of a repository, if it can be one and the Hub's package is there.
+    """Returns the name of a repository, after checking it and that the Hub's package is installed.
 
     Args:
         name: "OWNER/NAME".
 
     Raises:
-        ExportError: if it cannot be a name, or the package is missing.
+        ExportError: if the name is invalid, or the package is missing.
     """
     _huggingface_hub()
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -40,7 +40,8 @@ def pull(name: str) -> Path:
         name: "OWNER/NAME", or "OWNER/NAME@REVISION" for a branch, tag or commit.
 
     Raises:
-        ExportError: if there is no such repository or no way to it, or the package is missing.
+        ExportError: if there is no such repository, it cannot be reached, or the package is
+        missing.
     """
     repository, _, revision = name.partition("@")
     check_repository_name(repository)
@@ -53,11 +54,11 @@ def pull(name: str) -> Path:
 
 
 def push(folder: str | Path, name: str, *, is_private: bool = False) -> str:
-    """Uploads a folder of the form `safetensors`; returns the address of the commit.
+    """Uploads a folder in the format `safetensors`; returns the address of the commit.
 
     Args:
         folder: that `musrep export --format safetensors` wrote.
-        name: "OWNER/NAME"; the repository is made if it is not there.
+        name: "OWNER/NAME"; the repository is created if it does not exist.
         is_private: whether a repository that is made is private.
 
     Raises:
@@ -88,7 +89,7 @@ def _huggingface_hub() -> Any:
 
 @contextlib.contextmanager
 def _translate_errors(what_failed: str) -> Iterator[None]:
-    """Turns the errors of the Hub and of the way to it into one sentence."""
+    """Turns errors of the Hub and of the connection to it into one sentence."""
     errors = _huggingface_hub().errors
     try:
         yield
@@ -97,7 +98,7 @@ def _translate_errors(what_failed: str) -> Iterator[None]:
             f"{what_failed}: there is no such repository, or it is private; then set HF_TOKEN, or "
             "log in with `hf auth login`."
         ) from error
-    # The base class of the transport's errors, by which a lost connection is one as well.
+    # The base class of the transport's errors, which includes lost connections.
     except (errors.HTTPError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0].rstrip(".") if lines else type(error).__name__

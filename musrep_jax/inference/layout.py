@@ -9,4 +9,4 @@ PROGRAMS = {STABLEHLO_FILE: "jax.export", ONNX_FILE: "onnxruntime"}
 """Files without parameters to open -> what runs them."""
 SAFETENSORS_FORMAT = 1
 FRONT_END_PREFIX = "front_end."
-"""Of constants for other programs; here the front end is computed from its settings."""
+"""Prefix of constants for other programs; here the front end is computed from its settings."""

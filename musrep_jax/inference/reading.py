@@ -1,4 +1,4 @@
-"""Reads models from wherever they are: export directories, safetensors folders, the Hub."""
+"""Reads models from export directories, safetensors folders and the Hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +57,7 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
 
 
 def read_safetensors_folder(path: Path) -> tuple[PyTree, dict[str, Any]]:
-    """Returns (variables, card) of a folder that the form `safetensors` is laid out in.
+    """Returns (variables, card) of a folder in the format `safetensors`.
 
     Args:
         path: of the folder.

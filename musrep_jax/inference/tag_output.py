@@ -1,4 +1,4 @@
-"""What is told of a recording that a tagger has heard: its tags, whole and over time."""
+"""Formats a tagger's results for output: tags of whole recordings and over time."""
 
 import dataclasses
 import functools
@@ -14,11 +14,11 @@ from musrep_jax.inference.tagger import LoadedTagger
 
 @dataclasses.dataclass(frozen=True)
 class Tags:
-    """What is told of a recording: probabilities, calibrated or as the network gives them.
+    """Output format of the tags: probabilities, calibrated or raw.
 
     Attributes:
-        tagger: that found them.
-        is_raw: whether they are left as they are.
+        tagger: the tagger that produced them.
+        is_raw: whether calibration is skipped.
     """
 
     tagger: LoadedTagger
@@ -31,7 +31,7 @@ class Tags:
 
     @functools.cached_property
     def thresholds(self) -> dict[str, float]:
-        """Label -> probability above which it is said to be there, where there is one."""
+        """Label -> probability above which it counts as present, for labels with a threshold."""
         given: Mapping[str, float] = self.tagger.card.get("thresholds") or {}
         scores = self._show([[given.get(label, 0.5) for label in self.labels]])[0].tolist()
         return {k: v for k, v in zip(self.labels, scores, strict=True) if k in given}
@@ -49,7 +49,7 @@ class Tags:
 
 
 def about(tags: Tags) -> dict[str, Any]:
-    """Returns which model it is and what it tells, as JSON values.
+    """Returns the model and the output format, as JSON values.
 
     Args:
         tags: how they are told.
@@ -70,12 +70,12 @@ def describe(tags: Tags, path: str, heard: Heard, over_time: bool) -> dict[str, 
     Args:
         tags: how they are told.
         path: of the recording.
-        heard: what was found.
-        over_time: whether every chunk is listed too.
+        heard: the tagger's result.
+        over_time: whether to list every chunk, too.
 
     Returns:
-        path, seconds, is_silent, tags, and perhaps chunks: start, end, is_silent, tags. What is
-        silent cannot be judged: its tags are empty.
+        path, seconds, is_silent, tags, and perhaps chunks: start, end, is_silent, tags. Silence
+            cannot be judged: its tags are empty.
     """
 
     def tell(row: Sequence[float], is_silent: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A trained tagger in use: open an exported directory, tag and embed recordings."""
+"""Opens exported taggers, and tags and embeds recordings with them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ def build_encoder(variables: PyTree, card: Mapping[str, Any], path: str | Path) 
         path: where they come from, for messages.
 
     Raises:
-        ExportError: if they do not agree with each other, or with this version.
+        ExportError: if they are inconsistent, or incompatible with this version.
     """
     model = check_card(card, path)
     check_variables(model, variables, path, bool(card["labels"]))
@@ -106,7 +106,7 @@ class LoadedTagger(LoadedEncoder):
         return self.card.get("output", "sigmoid")
 
     def calibrate(self, scores: np.ndarray) -> np.ndarray:
-        """Returns probabilities as the calibration of validation data corrects them.
+        """Returns probabilities corrected by the calibration fitted on validation data.
 
         Args:
             scores: (..., classes), probabilities as the other methods give them.

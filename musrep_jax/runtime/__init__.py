@@ -1,1 +1,1 @@
-"""What keeps a program running: files, locks, signals, processes; the ground floor."""
+"""Infrastructure of a running program: files, locks, signals, processes."""

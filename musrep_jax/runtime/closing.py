@@ -1,4 +1,4 @@
-"""What is closed where its context ends."""
+"""Base class for objects that are closed at the end of their context."""
 
 import abc
 import contextlib
@@ -6,11 +6,11 @@ from types import TracebackType
 
 
 class Closing(contextlib.AbstractContextManager):
-    """A context manager that is itself what its context yields, and closed at the end."""
+    """A context manager that yields itself and is closed at the end."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Lets go of what is held."""
+        """Releases all resources."""
 
     def __exit__(
         self,

@@ -1,8 +1,8 @@
-"""Compiled programs are kept between runs, by JAX's persistent compilation cache.
+"""Keeps compiled programs between runs, with JAX's persistent compilation cache.
 
-JAX writes a program straight into its file, and never again: what a killed run or a full disk has
-left half-written costs a warning and a compilation in every later run. Nor does it read what was
-compressed by a package that is not installed any more, or was not yet.
+JAX writes a program directly to its file, and never rewrites it: a file that a killed run or a full
+disk left incomplete costs a warning and a compilation in every later run. The same applies to files
+compressed by a package that is no longer, or was not yet, installed.
 """
 
 import importlib.util
@@ -16,11 +16,11 @@ from typing import NamedTuple
 import jax
 
 CHECKED_FILE = "checked"
-"""Its time is that of the last look for half-written programs."""
+"""Its modification time is that of the last check for incomplete programs."""
 
 
 class Compression(NamedTuple):
-    """A compressed format: its name, what reads it, and what that raises for half a file."""
+    """A compression format: name, decompressor, and the errors of an incomplete file."""
 
     name: str
     decompress: Callable[[bytes], bytes]
@@ -28,9 +28,9 @@ class Compression(NamedTuple):
 
 
 def enable_compilation_cache(data_dir: Path) -> None:
-    """Turns on the cache, so that a program is compiled once per machine; says where it is.
+    """Turns on the cache, so that a program is compiled once per machine, and prints its location.
 
-    Nothing is done where a cache is set already, as by `JAX_COMPILATION_CACHE_DIR`.
+    Does nothing if a cache is already configured, for example by `JAX_COMPILATION_CACHE_DIR`.
 
     Args:
         data_dir: its folder `compiled` holds the cache.
@@ -56,7 +56,7 @@ def enable_compilation_cache(data_dir: Path) -> None:
 
 
 def remove_incomplete_programs(folder: Path, compression: Compression) -> None:
-    """Removes the programs that cannot be read, of those that were written since the last look.
+    """Removes unreadable programs among those written since the last check.
 
     Args:
         folder: of the cache.
@@ -65,7 +65,7 @@ def remove_incomplete_programs(folder: Path, compression: Compression) -> None:
     checked = folder / CHECKED_FILE
     since = checked.stat().st_mtime if checked.exists() else 0.0
     try:
-        checked.touch()  # before the look: what is written meanwhile is for the next one
+        checked.touch()  # before the check: programs written meanwhile are for the next one
         for file in folder.glob("*-cache"):
             if file.stat().st_mtime >= since:
                 data = file.read_bytes()
@@ -73,8 +73,8 @@ def remove_incomplete_programs(folder: Path, compression: Compression) -> None:
                     compression.decompress(data)
                 except compression.error:
                     file.unlink(missing_ok=True)
-    except OSError as error:  # another run removed one, or the disk is full: JAX compiles, and says
-        print(f"compiled programs in {folder} were not looked through: {error}", file=sys.stderr)
+    except OSError as error:  # another run removed one, or the disk is full: JAX reports it
+        print(f"compiled programs in {folder} could not be checked: {error}", file=sys.stderr)
 
 
 def _compression() -> Compression:

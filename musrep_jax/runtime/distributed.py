@@ -1,10 +1,10 @@
-"""Several processes that train together: how they find each other, agree, and leave.
+"""Coordinates several training processes: how they connect, agree, and leave.
 
 Each process runs the same program. The first one (number 0) also writes the results; the others
-make their part of every batch, hold their devices, and write parts of checkpoints. Whatever they
-tell each other here are short texts, through JAX's coordination service: no accelerator takes part,
-every wait has an end, and a process that failed is known to the others. With one process nothing
-happens in any function of this file.
+compute their part of every batch, own their devices, and write parts of checkpoints. Here they
+exchange only short texts, through JAX's coordination service: no accelerator is involved, every
+wait has a timeout, and a failed process is reported to the others. With one process, no function of
+this file does anything.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ VARIABLES = {
     "num_processes": "JAX_NUM_PROCESSES",
     "process_id": "JAX_PROCESS_ID",
 }
-"""Setting -> environment variable that gives it where no flag does."""
+"""Setting -> environment variable used where no flag is given."""
 
 PATIENCE_SECONDS = 24 * 3600.0
-"""Longest wait for others that are at work: they may train on, or draw figures."""
+"""Longest wait for processes that are busy: they may still train, or draw figures."""
 
 FAILURE_SECONDS = 60.0
-"""Longest wait, after a failure here, for others to fail alike."""
+"""Longest wait, after a local failure, for others to fail in the same way."""
 
 _POLL_SECONDS = 0.5
 _FOLDER = "musrep_jax"
@@ -52,17 +52,18 @@ class DistributedError(RuntimeError):
 
 
 def start(settings: Mapping[str, Any]) -> int:
-    """Joins the other processes, if there are any; before any array is made.
+    """Joins the other processes, if there are any; must be called before any array is created.
 
-    What is not given by flags is taken from the environment: from `VARIABLES`, or as JAX detects it
-    (Slurm, Open MPI, Cloud TPU, Kubernetes). A single process is left alone, also in a cluster.
+    Settings without flags are taken from the environment: from `VARIABLES`, or as JAX detects it
+    (Slurm, Open MPI, Cloud TPU, Kubernetes). A single process does not join anything, even in a
+    cluster.
 
     Args:
         settings: `coordinator` ("host:port" of process 0), `num_processes`, `process_id` and
-            `timeout_seconds` (of finding each other); None where not given.
+            `timeout_seconds` (for connecting); None where not given.
 
     Returns:
-        How many processes there are.
+        The number of processes.
 
     Raises:
         ConfigError: if the settings are incomplete or wrong, or the others do not come.
@@ -109,7 +110,7 @@ def start(settings: Mapping[str, Any]) -> int:
 
 
 def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what flags, and behind them the environment, say about the processes."""
+    """Returns the settings of the processes, from flags or else from the environment."""
     said = {}
     for name, variable in VARIABLES.items():
         value = settings.get(name)
@@ -126,7 +127,7 @@ def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _detected() -> Any:
     """Returns the cluster that JAX would detect, or None."""
-    # JAX asks its environments only when it is initialized, which a single process must not be.
+    # JAX queries its environments only on initialization, which a single process must avoid.
     from jax._src.clusters import ClusterEnv
 
     with warnings.catch_warnings():
@@ -137,10 +138,10 @@ def _detected() -> Any:
 
 
 def connect_devices() -> None:
-    """Lets the devices of all processes find each other, once, while all are at the same point.
+    """Connects the devices of all processes, once, while all are at the same point.
 
-    On CPUs they wait half a minute for each other at their first computation together, and as long
-    as it takes later: a process that compiles longer than another must not be taken for lost.
+    On CPUs they wait half a minute for each other at their first joint computation, and
+    indefinitely later: a process that takes longer to compile must not be considered lost.
     """
     if not is_active():
         return
@@ -154,7 +155,7 @@ def connect_devices() -> None:
 
 
 def is_active() -> bool:
-    """Returns whether several processes run."""
+    """Returns whether there are several processes."""
     return jax.distributed.is_initialized()
 
 
@@ -164,11 +165,11 @@ def is_first() -> bool:
 
 
 def exchange(what: str, value: Any, seconds: float = PATIENCE_SECONDS) -> list[Any]:
-    """Returns what every process says, in their order; all must call it, in the same order.
+    """Returns the values of all processes, in their order; all must call it, in the same order.
 
     Args:
-        what: is exchanged, for messages; the same text in every process.
-        value: what this one says, as JSON values.
+        what: names the exchange, for messages; the same text in every process.
+        value: of this process, as JSON values.
         seconds: longest wait for the others.
 
     Raises:
@@ -180,13 +181,13 @@ def exchange(what: str, value: Any, seconds: float = PATIENCE_SECONDS) -> list[A
 
 
 def exchange_outcome(what: str, error: Exception | None) -> list[str | None]:
-    """Returns the error of every process, None where there was none, once all are there.
+    """Returns the error of every process, or None where there was none, once all have arrived.
 
-    Those that failed alike are in step and may go on. One that failed alone waits in vain, because
-    the others need it where they are.
+    Processes that failed in the same way are in step and may continue. A process that failed alone
+    waits in vain, because the others are waiting for it elsewhere.
 
     Args:
-        what: has ended, for messages.
+        what: names what has ended, for messages.
         error: of this process, or None.
 
     Raises:
@@ -201,11 +202,11 @@ def exchange_outcome(what: str, error: Exception | None) -> list[str | None]:
 
 
 def from_first(what: str, value: Any = None) -> Any:
-    """Returns what the first process says.
+    """Returns the value of the first process.
 
     Args:
-        what: is said, for messages.
-        value: what the first process says, as JSON values; the others' is not looked at.
+        what: names the exchange, for messages.
+        value: of the first process, as JSON values; ignored in the others.
     """
     return exchange(what, value if is_first() else None)[0]
 
@@ -214,12 +215,12 @@ def check_alike(what: str, facts: Callable[[], Mapping[str, Any]], advice: str) 
     """Raises, in all processes, unless they have the same facts.
 
     Args:
-        what: the facts are of, for the message.
+        what: names the facts, for the message.
         facts: returns them, as JSON values; not called for a single process.
         advice: what to do, a sentence without full stop.
 
     Raises:
-        ConfigError: naming a process that differs, its host, and in what.
+        ConfigError: naming a process that differs, its host, and the differences.
     """
     if not is_active():
         return
@@ -236,10 +237,10 @@ def check_alike(what: str, facts: Callable[[], Mapping[str, Any]], advice: str) 
 
 @contextlib.contextmanager
 def first_goes_first(what: str) -> Iterator[None]:
-    """The first process runs this context before the others, who run it together.
+    """Runs this context in the first process before the others, which run it together.
 
     Args:
-        what: is done, for messages.
+        what: names the work, for messages.
     """
     if is_active() and not is_first():
         exchange(what, None)
@@ -255,7 +256,7 @@ def common_signal(number: int | None, is_meeting: bool) -> int | None:
 
     Args:
         number: of the signal that this process received, or None.
-        is_meeting: whether the processes ask each other at this step; a single process needs not.
+        is_meeting: whether the processes consult each other at this step; ignored for one process.
     """
     if not is_active():
         return number
@@ -266,7 +267,7 @@ def common_signal(number: int | None, is_meeting: bool) -> int | None:
 
 @contextlib.contextmanager
 def leaving() -> Iterator[None]:
-    """At the end of this context the process leaves the others; see `leave`."""
+    """Leaves the other processes at the end of this context; see `leave`."""
     try:
         yield
     except BaseException as error:
@@ -276,13 +277,12 @@ def leaving() -> Iterator[None]:
 
 
 def leave(error: BaseException | None = None) -> None:
-    """Parts from the other processes; when they do not come, ends this one with exit code 1.
+    """Leaves the other processes; if they do not follow, exits this one with code 1.
 
-    They may be waiting in a computation for this one, and it for them if it ended in the usual way.
+    They may be waiting for this one in a computation, and it would wait for them in a normal exit.
 
     Args:
-        error: for which this process leaves, or None if its work came to an end; the others are
-            told.
+        error: the reason for leaving, or None if the work is complete; the others are notified.
     """
     if not is_active():
         return
@@ -303,8 +303,8 @@ def leave(error: BaseException | None = None) -> None:
 
 
 def _state() -> Any:
-    # The texts of the coordination service have no public door in JAX 0.10, and the public number
-    # of a process sets up its devices.
+    # JAX 0.10 has no public API for the coordination service's texts, and the public process index
+    # initializes the devices.
     from jax._src.distributed import global_state
 
     return global_state

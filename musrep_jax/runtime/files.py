@@ -1,8 +1,8 @@
-"""Files that are there as a whole or not at all, and values as JSON can hold them.
+"""Writes files atomically, and converts values to what JSON can represent.
 
-Whatever replaces a file is written beside it under a name of its own on all hosts, brought to the
-disk, renamed, and the folder is brought to the disk too: after a kill, a full disk or a power cut a
-reader finds the old file or the new one. What killed processes left is removed by later ones.
+A replacement is written next to the file under a name that is unique across hosts, synced to disk
+and renamed, and the folder is synced, too: after a kill, a full disk or a power failure, a reader
+finds either the old file or the new one. Leftovers of killed processes are removed by later ones.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from musrep_jax.runtime.processes import SAYS_WHO_RUNS, host_token, is_running
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 ABANDONED_SECONDS = 24 * 3600.0
-"""After which a temporary file is nobody's, where its process cannot be asked for."""
+"""Age at which a temporary file is abandoned, if its process cannot be checked."""
 
 _NAME_BYTES = 120
-"""Of a name that its temporary name repeats; file systems allow 255 in all."""
+"""Length of a name within its temporary name; file systems allow 255 in total."""
 
 _OWNER = re.compile(r"(?:(?P<host>[0-9a-f]{8})-(?=\d+-))?(?P<pid>\d{1,9})(?:-[0-9a-f]{8})?")
-"""How a temporary name says whose it is; earlier versions wrote the process number alone."""
+"""Owner in a temporary name; earlier versions wrote only the process number."""
 
 
 _no_folder_sync = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -39,12 +39,13 @@ _swept: set[Path] = set()
 
 @contextlib.contextmanager
 def replace_file(path: str | Path, *, is_synced: bool = True) -> Iterator[Path]:
-    """Yields the path of an empty file that takes the name `path` at the end, if nothing failed.
+    """Yields the path of an empty file that is renamed to `path` at the end, unless an error
+    occurs.
 
     Args:
         path: of the file; its folder is created.
-        is_synced: whether it is brought to the disk first. False is for what tells by itself
-            whether it is whole (a length, a checksum) and is made again when it is not.
+        is_synced: whether it is synced to disk first. False is for files that can be verified (by
+            length or checksum) and are created again if incomplete.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     r"""Writes JSON so that a reader finds either the old file or the whole new one.
 
-    Bytes of file names that are no text are written as JSON's own escapes (`\udce9`).
+    Undecodable bytes of file names are written as JSON escapes (`\udce9`).
 
     Args:
         path: of the file; its folder is created.
@@ -103,7 +104,7 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
 
 
 def to_json_safe(value: Any) -> Any:
-    """Returns a value as plain Python data in which None stands for numbers that are not finite.
+    """Returns a value as plain Python data, with None in place of numbers that are not finite.
 
     >>> import numpy as np
     >>> to_json_safe({"ci": (np.float64(0.5), float("nan")), "n": np.arange(2)})
@@ -127,18 +128,18 @@ def to_json_safe(value: Any) -> Any:
 
 
 def temporary_path(path: Path, suffix: str = "tmp") -> Path:
-    """Returns a name beside a path that no other process on any host uses.
+    """Returns a name next to a path that no other process on any host uses.
 
     Args:
-        path: of what is replaced.
-        suffix: "tmp" for what comes, "old" for what goes.
+        path: of the file or folder to replace.
+        suffix: "tmp" for new content, "old" for replaced content.
     """
     owner = f"{host_token()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return path.with_name(f"{_temporary_prefix(path)}{owner}.{suffix}")
 
 
 def find_abandoned(path: Path) -> list[Path]:
-    """Returns what killed processes left beside a path while they replaced it.
+    """Returns the leftovers of killed processes that were replacing a path.
 
     Args:
         path: of a file or folder.
@@ -153,10 +154,10 @@ def find_abandoned(path: Path) -> list[Path]:
 
 
 def remove_abandoned_files(folder: Path) -> None:
-    """Removes what killed processes left in a folder while they replaced files of it.
+    """Removes the leftovers of killed processes that were replacing files in a folder.
 
     Args:
-        folder: to look through; not the folders in it.
+        folder: to search, without subfolders.
     """
     for path in folder.glob(".*.tmp"):
         owner = path.stem.rpartition(".")[2]
@@ -165,7 +166,7 @@ def remove_abandoned_files(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or folder as far as it can be, and is there.
+    """Removes a file or folder if it exists, as far as possible.
 
     Args:
         path: of it.
@@ -178,7 +179,7 @@ def remove(path: Path) -> None:
 
 
 def give_usual_rights(path: Path, rights: int) -> None:
-    """Gives a file the rights that the umask leaves, whatever the library that wrote it thinks.
+    """Gives a file the permissions that the umask leaves, regardless of the library that wrote it.
 
     Args:
         path: of the file.
@@ -189,7 +190,7 @@ def give_usual_rights(path: Path, rights: int) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Waits until the content of a file is on the disk.
+    """Syncs the content of a file to disk.
 
     Args:
         path: of the file.
@@ -199,7 +200,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can.
+    """Syncs the entries of a folder to disk, if the system supports it.
 
     Args:
         path: of the folder.

@@ -1,4 +1,4 @@
-"""Folders that come to be whole or not at all, such as those of exports."""
+"""Creates folders atomically, such as those of exports."""
 
 import contextlib
 import os
@@ -18,22 +18,21 @@ from musrep_jax.runtime.files import (
 from musrep_jax.runtime.integrity import one_sentence
 
 _FILE_RIGHTS = 0o666
-"""Of those that a folder has: files are not executable."""
+"""Permission bits of a folder that apply to files: files are not executable."""
 
 
 @contextlib.contextmanager
 def whole_folder(
     path: Path, error_type: type[ValueError], is_ours: Callable[[Path], bool]
 ) -> Iterator[Path]:
-    """Yields an empty folder that takes the name `path` at the end, if nothing failed.
-
-    A folder of ours that is already there is replaced at that moment; an empty one is taken;
-    anything else is left alone and refused.
+    """Yields an empty folder that is renamed to `path` at the end, unless an error occurs. An
+    existing folder of ours is replaced at that moment; an empty one is used; anything else is left
+    untouched and refused.
 
     Args:
-        path: absolute path of the folder to come.
-        error_type: of what goes wrong.
-        is_ours: says of a folder that is there whether it may be replaced.
+        path: absolute path of the new folder.
+        error_type: type of the errors.
+        is_ours: returns whether an existing folder may be replaced.
 
     Raises:
         ValueError: of type `error_type`, when the path is taken, or the disk is full.
@@ -49,11 +48,12 @@ def whole_folder(
 def replace_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder that takes the name `path` at the end, if nothing failed.
 
-    Its files get the rights that the umask leaves, and are on the disk before it is renamed. What
-    killed processes left is removed; a folder that one of them had moved aside comes back.
+    Its files get the permissions that the umask leaves, and are synced to disk before it is
+    renamed. Leftovers of killed processes are removed; a folder that one of them had moved aside is
+    restored.
 
     Args:
-        path: of the folder; one that is there is replaced at the end.
+        path: of the folder; an existing one is replaced at the end.
     """
     _remove_abandoned(path)
     temporary, replaced = temporary_path(path), temporary_path(path, "old")
@@ -80,14 +80,14 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def plain_path(path: Path, error_type: type[ValueError]) -> Iterator[Path]:
-    """Yields a path of a folder that libraries can take for a pattern without finding another.
+    """Yields a path of a folder that is safe for libraries that treat paths as patterns.
 
-    The array storage looks for its own parts by a pattern made of the whole path: below
+    The array storage finds its own files with a pattern made from the whole path: below
     `Album [1999]` or a name with a backslash it finds none, and what it writes cannot be read.
 
     Args:
         path: of a folder that is there.
-        error_type: of what is raised where no other path can be had.
+        error_type: type of the error if no other path is available.
 
     Raises:
         ValueError: of type `error_type`, if the system makes no symbolic links.

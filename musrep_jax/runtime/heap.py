@@ -1,12 +1,13 @@
-"""The heap of the C library: what one step has freed is kept for the next one.
+"""Configures the heap of the C library to keep freed memory for the next step.
 
-glibc gives large blocks back to the system when they are freed, and takes new ones, page by page,
-when they are wanted again. The temporary arrays of every training step are such blocks, and on two
-CPU cores a third of a forward pass can be spent on pages. The command lines call
-`retain_freed_memory` once, at their start; a library that is imported leaves the heap alone.
+glibc returns large blocks to the system when they are freed, and requests new ones, page by page,
+when they are needed again. The temporary arrays of every training step are such blocks, and on two
+CPU cores a third of a forward pass can be spent on page faults. The command lines call
+`retain_freed_memory` once, at their start; importing the library does not change the heap.
 
-Their memory then stays at its peak until they end. `MALLOC_...` variables and `GLIBC_TUNABLES` of
-the user come first; under another allocator (preloaded, or another C library) nothing changes.
+Their memory then stays at its peak until they exit. The user's `MALLOC_...` variables and
+`GLIBC_TUNABLES` take precedence; with another allocator (preloaded, or another C library) nothing
+changes.
 
 Source: mallopt(3) of the GNU C library.
 """

@@ -1,4 +1,4 @@
-"""Checksums of folders, and the sentences for what goes wrong with files."""
+"""Checksums of folders, and one-sentence errors for failing file operations."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
     """Turns a failure to write files into one sentence.
 
     Args:
-        error_type: what is raised instead.
+        error_type: type of the error to raise instead.
         doing: what was being done, such as "writing the export /a/b".
 
     Raises:
@@ -63,12 +63,12 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def find_damage(folder: Path, listed: Collection[str] = ()) -> str | None:
-    """Returns what is wrong with the files of a folder, in words, or None.
+    """Returns a description of what is wrong with the files of a folder, or None.
 
     Args:
         folder: a folder that should have `SHA256SUMS`.
-        listed: files that must stand there, relative to the folder; otherwise a list that was cut
-            off at the end of a line passes.
+        listed: files that the list must contain, relative to the folder; otherwise a list truncated
+            at the end of a line would pass.
     """
     if not (folder / SUMS_FILE).is_file():
         return f"the file {SUMS_FILE} is missing"
@@ -99,7 +99,7 @@ def files_under(folder: Path, without: Collection[str] = ()) -> list[str]:
 
 
 def describe_difference(theirs: Any, ours: Any) -> str:
-    """Returns in words how two JSON values differ; for lists, where they first do.
+    """Describes how two JSON values differ; for lists, where they first differ.
 
     >>> describe_difference(["raga", "tala"], ["raga", "makam"])
     "has 'tala' at position 1 where this run has 'makam'"

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file that names its holder, and that a dead process gives up."""
+"""Locks for one process at a time: a file names the holder, and a dead process loses its lock."""
 
 import contextlib
 import errno
@@ -27,20 +27,20 @@ class LockedError(ConfigError):
 
 
 class Lock:
-    """A lock, held from entering the context to leaving it; a file says who holds it.
+    """A lock, held while its context is active; a file names its holder.
 
-    The system's own lock, on a file `.guard...` beside it, says whether the holder lives, so that
-    neither a process number used again nor the clock can deceive. A lock left behind by a dead
-    process of this host is taken over with a line. One left behind by another host is refused,
-    because not every shared file system passes locks on. Where the file system has no locks at
-    all, what the file says must do.
+    The system's own lock, on a file `.guard...` beside it, shows whether the holder is alive, so
+    that neither a reused process number nor the clock can mislead. A lock left behind by a dead
+    process of this host is taken over with a message. One left behind by another host is refused,
+    because not every shared file system propagates locks. If the file system has no locks at all,
+    the content of the file decides.
 
     Args:
         path: the file that names the holder; its folder is created. It is removed at the end.
-        what: what is locked, for messages.
-        is_waited_for: whether a lock that is held is waited for, or refused.
-        is_local: whether one left behind by another host is taken over too: for what is checked
-            anyway, and done again at little cost.
+        what: names the locked resource, for messages.
+        is_waited_for: whether to wait for a held lock, or to refuse.
+        is_local: whether to take over locks left behind by other hosts, too: for work that is
+            verified anyway and cheap to repeat.
 
     Raises:
         LockedError: on entering, when another process holds it.
@@ -79,7 +79,7 @@ class Lock:
         """Takes the lock and returns True, or returns False while another process holds it.
 
         Args:
-            is_quiet: whether nothing is said when a dead process has left it.
+            is_quiet: whether to take over the lock of a dead process without a message.
 
         Raises:
             LockedError: if a process of another host has left it.
@@ -113,9 +113,9 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Gives the lock back, and removes its files."""
+        """Releases the lock and removes its files."""
         # In a folder that has become read-only they stay; the next run takes them over. In one that
-        # was removed and made anew, they are somebody else's.
+        # was removed and created again, they belong to another process.
         with contextlib.suppress(OSError):
             if _read_holder(self.path) == _this_process():
                 self.path.unlink()
@@ -125,15 +125,16 @@ class Lock:
         self._lock.release()
 
     def holder(self) -> str:
-        """Returns in words who holds the lock."""
-        for _ in range(10):  # it has the lock a moment before it has given its name
+        """Returns a description of the lock's holder."""
+        for _ in range(10):  # a process holds the lock a moment before it writes its name
             if holder := _read_holder(self.path):
                 break
             time.sleep(0.05)
         return _describe(holder)
 
     def fileno(self) -> int | None:
-        """Returns the descriptor of the system's lock: who inherits it holds the lock too.
+        """Returns the descriptor of the system's lock; a process that inherits it holds the lock,
+        too.
 
         Returns:
             None where the file system has no locks.
@@ -142,7 +143,7 @@ class Lock:
 
 
 def lock_files(name: str) -> tuple[str, str]:
-    """Returns the names of the two files of a lock: which names its holder, and its guard.
+    """Returns the names of the two files of a lock: the one that names its holder, and its guard.
 
     Args:
         name: of the lock's `path`.
@@ -155,7 +156,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _read_holder(path: Path) -> dict[str, Any]:
-    """Returns `host` and `pid` of who wrote a lock file; empty when it does not say."""
+    """Returns `host` and `pid` of the writer of a lock file; empty if not recorded."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

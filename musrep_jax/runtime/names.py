@@ -1,7 +1,7 @@
-"""One spelling for every name: Unicode forms, blanks, upper and lower case, commas.
+"""Normalizes names: Unicode forms, whitespace, upper and lower case, commas.
 
-A name that looks the same is the same: macOS writes accents decomposed and most others composed,
-spreadsheets bring no-break spaces along, and Turkish has two letters i.
+Names that look the same are the same: macOS writes accents decomposed and most other systems
+composed, spreadsheets add no-break spaces, and Turkish has two letters i.
 """
 
 import os
@@ -20,10 +20,10 @@ _TURKISH_I = "ıİ"
 
 
 def normalize_name(text: str) -> str:
-    """Returns a name in its one spelling: NFC, each run of blanks one space, none at the ends.
+    """Returns a normalized name: NFC, each run of blanks as one space, none at the ends.
 
-    No-break spaces are blanks; what nobody can see (zero-width spaces, byte order marks) is left
-    out.
+    No-break spaces count as blanks; invisible characters (zero-width spaces, byte order marks) are
+    removed.
 
     Example:
         >>> normalize_name(" hip\\u00a0hop ")
@@ -37,7 +37,7 @@ def normalize_name(text: str) -> str:
 
 
 def normalize_path(text: str) -> str:
-    """Returns a listed path in its one spelling: NFC, forward slashes, no blanks at the ends.
+    """Returns a normalized path from a list: NFC, forward slashes, no blanks at the ends.
 
     Blanks within stay: they are part of the file's name. `find_path` finds the file.
 
@@ -49,17 +49,17 @@ def normalize_path(text: str) -> str:
 
 
 def list_forms(text: str) -> list[str]:
-    """Returns a text as it is, composed and decomposed, each form once.
+    """Returns the distinct forms of a text: as given, composed and decomposed.
 
     Args:
-        text: such as a path, of which a disk or a store may have another form.
+        text: such as a path, which may have another form on a disk or in a store.
     """
     forms = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
     return list(dict.fromkeys([text, *forms]))
 
 
 def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
-    """Returns where a listed file is, in whatever Unicode form its name and folders are written.
+    """Returns the location of a listed file, whatever the Unicode form of its name and folders.
 
     Args:
         folder: that the path is relative to.
@@ -73,7 +73,7 @@ def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
     for form in list_forms(path):
         if (folder / form).exists():
             return folder / form
-    found = folder  # The forms may be mixed, as where a folder was renamed on another system.
+    found = folder  # Forms may be mixed, for example if a folder was renamed on another system.
     for part in pathlib.PurePosixPath(path).parts:
         if not (found / part).exists():
             wanted = unicodedata.normalize("NFC", part)
@@ -87,23 +87,23 @@ def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
 
 
 def split_labels(text: str) -> list[str]:
-    r"""Returns the labels of a comma separated list, each in its one spelling, none twice.
+    r"""Returns the labels of a comma-separated list, normalized, without duplicates.
 
-    A comma that belongs to a label stands behind a backslash, or the label in quotation marks.
+    A comma within a label is escaped with a backslash, or the label is quoted.
 
     Example:
         >>> split_labels('ney, "Air horn, truck horn", Folk\\, World')
         ['ney', 'Air horn, truck horn', 'Folk, World']
 
     Args:
-        text: the list; empty parts are passed.
+        text: the list; empty parts are skipped.
     """
     names = (normalize_name(unquote(part)) for part in split_outside_quotes(text))
     return list(dict.fromkeys(name for name in names if name))
 
 
 def join_labels(labels: Iterable[str]) -> str:
-    r"""Returns labels as a comma separated list that `split_labels` reads back.
+    r"""Returns labels as a comma-separated list that `split_labels` can parse.
 
     Example:
         >>> join_labels(["Folk, World", "Rock"])
@@ -120,14 +120,14 @@ def join_labels(labels: Iterable[str]) -> str:
 
 
 def split_outside_quotes(text: str, separator: re.Pattern = _COMMA) -> list[str]:
-    """Returns the parts between separators as they stand; none divides what is quoted or escaped.
+    """Returns the unchanged parts between separators, ignoring quoted and escaped separators.
 
-    A quotation mark opens only at the beginning of a word and needs another one that closes it
-    before a comma or the end: inches are no quotes.
+    A quotation mark opens a quote only at the beginning of a word, and only if another one closes
+    it before a comma or the end: inch marks are not quotes.
 
     Args:
-        text: to be divided.
-        separator: where it is divided.
+        text: to split.
+        separator: the separator.
     """
     parts, start, at = [], 0, 0
     while at < len(text):
@@ -166,7 +166,7 @@ def unquote(text: str) -> str:
 
 
 def _find_closing_quote(text: str, start: int, at: int) -> int:
-    """Returns the place behind the mark that closes the one at `at`, or 0 if that opens nothing."""
+    """Returns the index after the mark that closes the one at `at`, or 0 if it opens no quote."""
     if at > start and text[at - 1] not in " -!":
         return 0
     end = at + 1
@@ -182,9 +182,9 @@ def _find_closing_quote(text: str, start: int, at: int) -> int:
 
 
 def is_same_but_for_case(first: str, second: str) -> bool:
-    """Returns whether two names differ by upper and lower case at most.
+    """Returns whether two names differ at most in case.
 
-    Where one of them has a letter that only Turkish and its sisters have (ı, İ), I is the capital
+    If one of them has a letter that only Turkic languages have (ı, İ), I is the capital
     of ı and İ that of i; elsewhere I is the capital of i.
 
     Example:
@@ -212,7 +212,7 @@ def fold_case(name: str, *, is_turkish: bool = False) -> str:
 
 
 def find_case_variants(names: Iterable[str]) -> list[list[str]]:
-    """Returns sets of names that differ only by case, each sorted; none where all differ more.
+    """Returns sets of names that differ only by case, each sorted; empty if there are none.
 
     Args:
         names: normalized.

@@ -1,4 +1,4 @@
-"""Processes of this machine: which one this is, and whether another one still runs."""
+"""Processes of this machine: identifies this one, and checks whether others still run."""
 
 import contextlib
 import os
@@ -6,22 +6,22 @@ import socket
 import zlib
 
 SAYS_WHO_RUNS = os.name == "posix"
-"""Whether a process can be asked for without harm: on Windows, signal 0 would interrupt it."""
+"""Whether a process can be checked safely: on Windows, signal 0 would interrupt it."""
 
 
 def host_token() -> str:
-    """Returns eight hexadecimal digits for where process numbers mean what they mean here.
+    """Returns eight hexadecimal digits that identify the namespace of process numbers.
 
-    Containers may share a folder and a host name; their process numbers are of their own.
+    Containers may share a folder and a host name, but have separate process numbers.
     """
     where = socket.gethostname()
-    with contextlib.suppress(OSError):  # other systems than Linux have no name spaces
+    with contextlib.suppress(OSError):  # systems other than Linux have no namespaces
         where += os.readlink("/proc/self/ns/pid")
     return f"{zlib.crc32(where.encode()):08x}"
 
 
 def is_running(pid: int) -> bool:
-    """Returns whether a process of this machine runs; True where that cannot be seen.
+    """Returns whether a process of this machine runs; True if that cannot be determined.
 
     Args:
         pid: its number.
@@ -32,6 +32,6 @@ def is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it runs for somebody else
+    except PermissionError:  # it belongs to another user
         return True
     return True

@@ -1,4 +1,4 @@
-"""Progress of a transfer, for whoever waits for it."""
+"""Progress display of a transfer."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ _MEGABYTE = 1e6
 _TERMINAL_INTERVAL_SECONDS, _LOG_INTERVAL_SECONDS = 0.2, 30.0
 """Seconds between two lines."""
 _INITIAL_DELAY_SECONDS = 2.0
-"""Seconds before the first: what takes no longer needs no telling."""
+"""Seconds before the first line: shorter transfers show no progress."""
 
 
 def format_seconds(seconds: float) -> str:
@@ -26,15 +26,16 @@ def format_seconds(seconds: float) -> str:
 
 
 class Progress:
-    """Shows a transfer: one line that is rewritten on a terminal, one now and then elsewhere."""
+    """Shows the progress of a transfer: one rewritten line on a terminal, periodic lines
+    elsewhere."""
 
     def __init__(self, name: str, unit: str = "MB", stream: TextIO | None = None) -> None:
         """Starts the clock.
 
         Args:
-            name: what is transferred.
-            unit: of what is counted; bytes are shown as MB.
-            stream: where it is shown; None for standard error.
+            name: of the transfer.
+            unit: of the count; bytes are shown as MB.
+            stream: the output stream; None for standard error.
         """
         self._name = name
         self._unit = unit
@@ -46,7 +47,7 @@ class Progress:
         self._width = 0
 
     def __call__(self, have: int, total: int | None, note: str = "") -> None:
-        """Takes the count so far and in all, and what else there is to say."""
+        """Updates the count so far, the total, and an additional text."""
         now = time.monotonic()
         self._initial_count = have if self._initial_count is None else self._initial_count
         if now - self._start < _INITIAL_DELAY_SECONDS:

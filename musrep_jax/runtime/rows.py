@@ -1,4 +1,4 @@
-"""Which rows of a batch one of several processes reads."""
+"""The rows of a batch that one of several processes reads."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import dataclasses
 class RowShare:
     """A process's share of every batch, whatever its size: the rows of its devices.
 
-    Plain numbers, so that it travels to the processes that prepare batches.
+    Holds only plain numbers, so that it can be sent to the processes that prepare batches.
 
     Attributes:
         first: index of the first of its devices.
         end: index behind the last of its devices.
-        num_devices: over which a batch is split, in equal parts.
+        num_devices: number of devices over which a batch is split, in equal parts.
 
     Example:
         >>> RowShare(first=2, end=4, num_devices=4)(6)

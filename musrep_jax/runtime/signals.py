@@ -1,4 +1,4 @@
-"""Leaving a training at a whole step when it is asked to stop, and a program at any point."""
+"""Handles stop signals: training stops after a complete step, a program at any point."""
 
 import atexit
 import contextlib
@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 _HANG_UP = getattr(signal, "SIGHUP", None)
-"""What a terminal sends when it is closed; there is none on Windows."""
+"""The signal of a closed terminal; Windows has none."""
 ASKS_TO_LEAVE = (signal.SIGTERM,) if _HANG_UP is None else (signal.SIGTERM, _HANG_UP)
 STOP_SIGNALS = (signal.SIGINT, *ASKS_TO_LEAVE)
 
@@ -20,7 +20,7 @@ STOP_SIGNALS = (signal.SIGINT, *ASKS_TO_LEAVE)
 class Stopped(KeyboardInterrupt):
     """The program was asked to stop by a signal.
 
-    It is a `KeyboardInterrupt`, so code that goes on after errors does not go on after it.
+    It is a `KeyboardInterrupt`, so code that continues after errors does not continue after it.
 
     Attributes:
         signal_number: the signal received.
@@ -32,10 +32,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """Returns what a program stopped by a signal ends with, as shells count: 128 and its number.
+    """Returns the exit code of a program stopped by a signal, as in shells: 128 plus its number.
 
     Args:
-        error: what arrived; a `KeyboardInterrupt` that is not `Stopped` is Ctrl-C.
+        error: the exception; a `KeyboardInterrupt` that is not `Stopped` is Ctrl-C.
 
     >>> exit_code(KeyboardInterrupt()), exit_code(Stopped(signal.SIGTERM))
     (130, 143)
@@ -44,12 +44,12 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 
 def end_program(code: int | str | None) -> NoReturn:
-    """Ends the program as `sys.exit` does; one that a signal has stopped, at once.
+    """Exits the program like `sys.exit`, but immediately if a signal has stopped it.
 
-    A signal that arrives while JAX compiles breaks off the waiting, and a thread of JAX goes on
-    compiling. Python would take JAX apart meanwhile: that waits for the compilation, and then often
-    ends in a segmentation fault instead of the exit code. So all that is registered to be done at
-    the end is done, and then the process is over.
+    A signal that arrives while JAX compiles interrupts the wait, but a thread of JAX continues
+    compiling. Python's shutdown would wait for the compilation, and then often end in a
+    segmentation fault instead of the exit code. So the registered exit handlers run, and then the
+    process ends at once.
 
     Args:
         code: as for `sys.exit`.
@@ -58,13 +58,13 @@ def end_program(code: int | str | None) -> NoReturn:
         sys.exit(code)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it any more
+        with contextlib.suppress(OSError):  # no reader is left
             stream.flush()
     os._exit(int(code))
 
 
 class StopRequest:
-    """Whether a stop was asked for.
+    """Whether a stop was requested.
 
     Attributes:
         signal_number: the signal received, or None.
@@ -75,18 +75,18 @@ class StopRequest:
 
 
 _earlier = StopRequest()
-"""What `stopped_by_signals` raised for, and what may have been swallowed on its way."""
+"""The signal that `stopped_by_signals` raised for, in case the exception was swallowed."""
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yields a request that the first Ctrl-C, SIGTERM or SIGHUP marks; a second one stops at once.
+    """Yields a request that the first Ctrl-C, SIGTERM or SIGHUP sets; a second one stops at once.
 
-    It is marked already where a signal came before, and what it raised was swallowed.
+    It is already set if an earlier signal's exception was swallowed.
 
-    A step gives the memory of its state away while it runs, so a training that is broken off
-    inside one has nothing left to save. Outside the main thread Python allows no handlers, and
-    the request is never marked.
+    A step donates the memory of its state while it runs, so training interrupted inside a step has
+    nothing left to save. Outside the main thread Python allows no handlers, and the request is
+    never set.
     """
     request = StopRequest()
     request.signal_number = _earlier.signal_number
@@ -102,10 +102,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C `KeyboardInterrupt`: files are closed.
+    """Makes SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C raises `KeyboardInterrupt`.
 
-    Python calls handlers between any two steps, also inside callbacks of its garbage collector
-    (JAX has one), and what is raised there is printed and lost: `stop_on_signals` remembers.
+    So files are closed. Python calls handlers between any two instructions, including inside
+    callbacks of its garbage collector (JAX has one), and exceptions raised there are printed and
+    lost: `stop_on_signals` remembers them.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -121,9 +122,9 @@ def stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_while_loading() -> Iterator[None]:
-    """Inside, signals to stop raise `Stopped`; at its end again, if that was swallowed.
+    """Makes stop signals raise `Stopped`, and again at its end if that was swallowed.
 
-    No garbage is collected here, see `stopped_by_signals`.
+    Garbage collection is disabled meanwhile, see `stopped_by_signals`.
     """
     request = StopRequest()
 
@@ -145,10 +146,10 @@ def stopped_while_loading() -> Iterator[None]:
 def _handled(
     numbers: tuple[int, ...], handle: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
-    """Handles signals inside the context; the handlers of before come back after it.
+    """Handles signals inside the context, and restores the previous handlers after it.
 
-    SIGHUP stays ignored where it is: `nohup` has said so. It is ignored after the first one: when a
-    terminal is closed, one comes from the system and another from the shell.
+    SIGHUP stays ignored if it was, as under `nohup`. It is also ignored after the first one: when a
+    terminal is closed, the system sends one and the shell another.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Names that were typed wrong: which of the known ones was meant."""
+"""Suggests known names for mistyped ones."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -21,9 +21,9 @@ def suggest_name(
     Args:
         name: as it was typed.
         known: names that exist.
-        num: how many are suggested at most; where it is more than one, names that contain the
-            typed one are near too.
-        simplify: makes alike what is compared.
+        num: maximum number of suggestions; if more than one, names that contain the typed one
+            match, too.
+        simplify: normalizes names before comparison.
     """
     plain: dict[str, str] = {}
     for other in known:

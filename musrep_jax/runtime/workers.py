@@ -1,9 +1,9 @@
-"""Processes that work for another one: both ends of the pipes between them.
+"""Worker processes: both ends of the pipes to them.
 
 A worker is a fresh Python, neither forked from a process that may hold JAX nor running its main
-module again. It ends at once when its pipes are closed, and so when its parent dies, however that
-happens. Ctrl-C in a terminal reaches the parent alone. A library that crashes takes the worker with
-it and nothing else. What goes through the pipes are pickled objects, each behind its length.
+module again. It exits at once when its pipes are closed, and hence whenever its parent dies. Ctrl-C
+in a terminal reaches only the parent. A crashing library takes down only the worker. The pipes
+carry pickled objects, each preceded by its length.
 """
 
 import os
@@ -21,7 +21,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 class WorkerDiedError(Exception):
-    """A worker has ended without an answer.
+    """A worker has exited without an answer.
 
     Attributes:
         code: its exit code, negative for a signal.
@@ -33,12 +33,12 @@ class WorkerDiedError(Exception):
 
 
 class Worker:
-    """A worker, seen from its parent.
+    """The parent's side of a worker.
 
     Args:
-        module: is run, and calls `serve`.
-        inherited_fds: file descriptors that the process holds as long as it lives.
-        is_quiet: whether what it writes to standard error is thrown away.
+        module: the module to run, which calls `serve`.
+        inherited_fds: file descriptors that the process keeps open.
+        is_quiet: whether to discard its standard error.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Worker:
         )
 
     def fileno(self) -> int:
-        """Returns a descriptor that can be read when there is an answer, or the end."""
+        """Returns a descriptor that becomes readable on an answer, or at the end."""
         return self._process.stdout.fileno()
 
     def send(self, request: Any) -> None:
         """Sends a request.
 
         Args:
-            request: that can be pickled.
+            request: a picklable object.
 
         Raises:
             WorkerDiedError: if the worker has ended.
@@ -77,7 +77,7 @@ class Worker:
         """Returns the next answer.
 
         Raises:
-            WorkerDiedError: if there is none and never will be.
+            WorkerDiedError: if the worker has exited without one.
         """
         try:
             return _read(self._process.stdout)
@@ -85,11 +85,11 @@ class Worker:
             raise self._make_death() from error
 
     def kill(self) -> None:
-        """Ends the process, whatever it does; who waits for an answer is told that it died."""
+        """Kills the process; a pending `receive` raises `WorkerDiedError`."""
         self._process.kill()
 
     def close(self) -> None:
-        """Ends the process, and closes the pipes."""
+        """Ends the process and closes the pipes."""
         self._process.kill()
         self._process.wait()
         self._process.stdin.close()
@@ -100,15 +100,15 @@ class Worker:
 
 
 def serve(handle: Callable[[Any, Callable[[Any], None]], None]) -> NoReturn:
-    """Works for the parent until it closes the pipes; what is printed goes to standard error.
+    """Serves the parent until it closes the pipes; prints go to standard error.
 
     Args:
-        handle: called with each request and a function that sends an answer, of which it may send
-            any number.
+        handle: called with each request and a function that sends an answer; it may send any
+            number.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, target = sys.stdin.buffer.raw, os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # the output of libraries must not mix with answers
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def receive() -> None:
