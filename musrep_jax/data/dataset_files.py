@@ -1,4 +1,4 @@
-"""What stands beside the records of a built data set, and how a waveform is stored in 16 bits."""
+"""The metadata files of a built data set, and the 16-bit storage of waveforms."""
 
 import json
 import pathlib

@@ -119,7 +119,7 @@ class Dataset:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """What tells this content from any other, wherever and whenever it was built.
+        """Identifies this content, independent of the time and place of the build.
 
         `fingerprint` of all of it, and `splits`: split -> hashes of its `tracks` (ids), `labels`,
         `groups` and `records` (all of that with the audio), and of further target sets and `texts`
@@ -184,7 +184,7 @@ def open_dataset(
         name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`.
         data_dir: root of the built data sets; None for `default_data_dir()`.
         sample_rate: of the audio in Hz: the model's.
-        seed: of what is random in the build: synthesis, or the splits made for a folder.
+        seed: of the random parts of a build: synthesis, or the splits generated for a folder.
         cache_megabytes: memory for decoded audio, per split; 0 keeps none.
         **options: the builder's own, such as `labels` of `audio_folder`.
 

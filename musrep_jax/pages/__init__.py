@@ -2,7 +2,7 @@
 
 Their look (`static/theme.css`) and the map of tags over time (`static/taggram.js`) are shared. Both
 pages are plain HTML, CSS and JavaScript: no framework to keep up with, no request to elsewhere, and
-a report of today opens in ten years.
+a report written today will still open in ten years.
 """
 
 import functools

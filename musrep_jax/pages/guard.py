@@ -1,4 +1,4 @@
-"""Who may ask the local page, and what browsers are told about its answers."""
+"""Access control of the local page, and the security headers of its responses."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -19,15 +19,15 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
-"""Of every answer. There is no CORS: no header lets another site's page read an answer."""
+"""Headers of every response. There is no CORS: no header lets another site's page read one."""
 
 
 _MAX_SHOWN = 200
-"""Characters of a header that an answer repeats."""
+"""Characters of a header that a response repeats."""
 
 
 class RequestGuard:
-    """Middleware that answers only who calls this machine by its address, and own pages.
+    """Middleware that accepts only requests to this machine's address, from its own pages.
 
     A page of another site can make a browser send requests here, but not without its own name in
     `Origin`; and it can give its own name the address 127.0.0.1 ("DNS rebinding"), but then that
@@ -35,7 +35,7 @@ class RequestGuard:
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
-        """Takes what is guarded.
+        """Wraps an app.
 
         Args:
             app: of the page.
@@ -44,7 +44,7 @@ class RequestGuard:
         self._app, self._host = app, host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or refuses it."""
+        """Forwards a request, or refuses it."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -93,7 +93,7 @@ def is_allowed_host(host: str, own: str) -> bool:
 
     Args:
         host: of the header, perhaps with a port.
-        own: name that was chosen on purpose.
+        own: the configured name.
 
     Example:
         >>> is_allowed_host("127.0.0.1:8765", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""HTML as values: what is text is escaped, what is markup stays as it is.
+"""HTML as values: text is escaped, markup stays as it is.
 
 A template language would do the same for a package more to install; these pages are two.
 """
@@ -106,7 +106,7 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
-    """Returns names with what is said of them.
+    """Returns a description list.
 
     Args:
         pairs: name and text or `Markup`; those without are left out.

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that holds all it shows and asks nothing of any server.
+"""The report of a run: one self-contained HTML file that makes no requests to any server.
 
 Tables are written here and are there without JavaScript; the page's own script sorts and filters
 them, draws the curves from data that stand in the page, and plays the taggrams. A policy in the
@@ -45,7 +45,7 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
 
     Args:
         run: the workdir.
-        played: test tracks to be heard.
+        played: test tracks to listen to.
         listening: which cell is heard, or a sentence on why there is nothing to hear.
     """
     everything = {name: with_display_names(result) for name, result in run.results.items()}
@@ -135,7 +135,7 @@ def _make_task_sections(results: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 
 def describe_cell(run: Run, name: str) -> str:
-    """Returns what a cell is, in words.
+    """Returns a description of a cell.
 
     Args:
         run: the workdir.
@@ -199,7 +199,7 @@ def _names(results: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
 
 
 def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
-    """Returns what stands under the page's title."""
+    """Returns the lines under the page's title."""
     failed = sum(_has_failed(result) for result in shown.values())
     states = [f"{len(shown) - failed} finished"]
     states += [f"{failed} failed"] if failed else []
@@ -230,7 +230,7 @@ def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
 
 
 def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
-    """Returns the sections on transfer, none when nothing was carried."""
+    """Returns the sections on transfer, none if nothing was transferred."""
     if not any(result.get("source") for result in results):
         return []
     synthetic = sorted({r["target"] for r in results if r.get("is_synthetic")})
@@ -304,7 +304,7 @@ def _make_cell_section(finished: Mapping[str, Mapping[str, Any]]) -> list[Sectio
 
 
 def _make_listening_section(played: Sequence[PlayableTrack], listening: str) -> Markup:
-    """Returns the tracks to be heard."""
+    """Returns the tracks to listen to."""
     cards = []
     for number, track in enumerate(played):
         cut = ", its start" if track.is_cut else ""

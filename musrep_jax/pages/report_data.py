@@ -1,4 +1,4 @@
-"""What a report's JavaScript draws: learning curves, training curves, labels of every cell."""
+"""The data that a report's JavaScript draws: learning curves, training curves, labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from musrep_jax.reporting.tables import format_report_summary
 Result = Mapping[str, Any]
 
 MAX_POINTS = 150
-"""Of one curve: more are not to be told apart on a page, and make it large."""
+"""Maximum points of a curve: more cannot be distinguished on a page, and make it large."""
 LABEL_FIELDS = ("positives", "roc_auc", "pr_auc", "random_pr_auc", "f1", "f1_fitted")
 
 
@@ -69,7 +69,7 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
 def make_cell_details(
     name: str, result: Result, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Returns what the page shows of one finished cell, as JSON values.
+    """Returns the page's data of one finished cell, as JSON values.
 
     Args:
         name: of the cell.

@@ -1,4 +1,4 @@
-"""Test tracks to be heard on a page: their audio, and the tags that a model finds in them."""
+"""Test tracks to listen to on a page: their audio, and the tags that a model predicts."""
 
 import base64
 import dataclasses
@@ -31,7 +31,7 @@ class PlayableTrack:
         media_type: of the audio.
         seconds: length of the audio.
         is_cut: whether the track is longer.
-        true_labels: what the data set says of it.
+        true_labels: the labels in the data set.
         taggram: as `drawTaggram` in `static/taggram.js` takes it.
     """
 
@@ -103,12 +103,12 @@ def make_playable_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[Pla
 
 
 def open_built_dataset(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
-    """Returns a data set of a run that stands on this machine.
+    """Returns a data set of a run that is built on this machine.
 
     Args:
         run: the workdir.
         target: name of the data set.
-        tagger: that will hear it; its card knows the data set's state.
+        tagger: that will tag it; its card records the data set's state.
 
     Raises:
         DatasetError: if it is not here, is in another state, or holds no audio.

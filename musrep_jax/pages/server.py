@@ -56,9 +56,9 @@ from musrep_jax.pages.tagging_service import RecordingError, RequestCanceledErro
 from musrep_jax.pages.uploads import Upload, receive
 
 MAX_PENDING_REQUESTS = 16
-"""Recordings that are computed or waiting; more are told to come again."""
+"""Recordings that are computed or waiting; further requests are asked to retry."""
 MAX_UPLOADS = 64
-"""Recordings that are being sent; those that do not arrive are given up, see `uploads`."""
+"""Recordings being uploaded; stalled uploads are canceled, see `uploads`."""
 _MAX_DIGITS = 18
 _MAX_NEAREST = 100
 _STATIC = {
@@ -73,7 +73,7 @@ _MEDIA_TYPES = {
     ".m4a": "audio/mp4", ".mp3": "audio/mpeg", ".mp4": "audio/mp4", ".oga": "audio/ogg",
     ".ogg": "audio/ogg", ".opus": "audio/ogg", ".wav": "audio/wav",
 }  # fmt: skip
-"""What a browser is told of a file of a store; never that it is a page."""
+"""Media types of a store's files; never that of a page."""
 _BLOCK_BYTES = 1 << 16
 _SHUTDOWN_SECONDS = 3
 _TOO_MANY = "Too many recordings at once: try again in a moment."
@@ -84,7 +84,7 @@ class ServeError(ValueError):
 
 
 class Page:
-    """The page and its answers.
+    """The page and its API.
 
     Attributes:
         app: for uvicorn, or any other ASGI server.
@@ -93,11 +93,11 @@ class Page:
     def __init__(
         self, service: TaggingService, folder: pathlib.Path, max_upload_bytes: int, host: str
     ) -> None:
-        """Prepares the answers; nothing is computed yet.
+        """Sets up the routes; computes nothing yet.
 
         Args:
             service: model and store.
-            folder: where recordings lie while they are needed.
+            folder: for recordings while they are needed.
             max_upload_bytes: of a recording.
             host: name or address that the page is called by, beside all addresses in figures.
         """
@@ -131,11 +131,11 @@ class Page:
         )
 
     def about(self) -> dict[str, Any]:
-        """Returns what `GET /api/model` answers."""
+        """Returns the response of `GET /api/model`."""
         return self._service.about() | {"max_upload_bytes": self._max_upload_bytes}
 
     def close(self) -> None:
-        """Gives up what is under way, so that the server can end."""
+        """Cancels pending work, so that the server can stop."""
         self._is_closing = True
         for is_over in self._active_requests:
             is_over.set()
@@ -162,7 +162,7 @@ class Page:
 
     @contextlib.asynccontextmanager
     async def _receive(self, request: Request) -> AsyncIterator[Upload]:
-        """Yields the recording that a request sends; what is still coming keeps nobody waiting."""
+        """Yields the recording in a request; uploads do not block other requests."""
         self._check_slots()
         if self._num_uploads >= MAX_UPLOADS:
             raise HTTPException(503, _TOO_MANY)
@@ -227,7 +227,7 @@ class Page:
     async def _run_exclusively(
         self, request: Request, is_over: threading.Event, work: Callable[..., Any], *args: Any
     ) -> Any:
-        """Returns what work returns, in a thread, after all that came before."""
+        """Runs work in a thread, after all earlier work, and returns its result."""
 
         async def watch() -> None:
             while (await request.receive())["type"] != "http.disconnect":
@@ -272,12 +272,12 @@ def _handle_recording_error(_: Request, error: RecordingError) -> Response:
 
 
 def _handle_disconnect(_: Request, error: Exception) -> Response:
-    """Returns what only those see who are still there when the server is being stopped."""
+    """Returns the response to requests that are pending when the server stops."""
     return JSONResponse({"error": "The server is being stopped."}, 503)
 
 
 def _handle_internal_error(_: Request, error: Exception) -> Response:
-    """Returns what is said of a fault of ours, which the server's log has in full."""
+    """Returns the response to an internal error, which the server's log has in full."""
     sentence = f"The server failed ({type(error).__name__}: {error}); its terminal says where."
     return JSONResponse({"error": sentence}, 500)
 
@@ -347,7 +347,7 @@ class Server(uvicorn.Server):
         self._page = page
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends; who is still being answered is told so."""
+        """Stops the server and notifies pending requests."""
         self._page.close()
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)

@@ -1,4 +1,4 @@
-"""What the local page asks of a model and a store, one recording at a time; no web in here."""
+"""The local page's queries to a model and a store, one recording at a time, without web code."""
 
 import os
 import pathlib
@@ -23,15 +23,15 @@ class RecordingError(ValueError):
 
 
 class RequestCanceledError(Exception):
-    """Nobody waits for the answer any more."""
+    """The request was canceled."""
 
 
 class TaggingService:
     """A tagger, and perhaps a store of the same tagger, that answer for one recording at a time.
 
     Attributes:
-        tags: how tags are told: calibrated, if the model is.
-        store: where nearest tracks are looked for; None for nowhere.
+        tags: the output format of tags: calibrated, if the model is.
+        store: to search for nearest tracks; None for no search.
         max_seconds: length of a recording at most.
     """
 
@@ -127,7 +127,7 @@ class TaggingService:
 
     @property
     def too_long(self) -> str:
-        """What is said of a recording that is too long."""
+        """The message about a recording that is too long."""
         return (
             f"cannot be used: it is longer than {self.max_seconds / 60:g} minutes; cut it, or "
             "start the page with a larger --max-minutes."
@@ -215,5 +215,5 @@ class _LimitedFile:
 
 
 def _make_recording_error(path: str, name: str, reason: str) -> RecordingError:
-    """Returns an error that calls a file by its name, not by where it lies for the moment."""
+    """Returns an error that names a file by its original name, not by its temporary path."""
     return RecordingError(f"{name} {reason.replace(path, name)}")

@@ -1,4 +1,4 @@
-"""Recordings that are being sent: bounded while they come, on the disk while they are needed."""
+"""Uploads of recordings: limited in size, and on disk only while they are needed."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from musrep_jax.data.doctor.quarantine import escape_path
 from musrep_jax.runtime.processes import is_running
 
 MAX_IDLE_SECONDS = 20.0
-"""After which a recording of which nothing more comes is given up."""
+"""Seconds without new data after which an upload is canceled."""
 
 MIN_BYTES_PER_SECOND = 32_000.0
 """That have to come on the whole, beyond the first `MAX_IDLE_SECONDS`."""
@@ -33,7 +33,7 @@ class Upload:
     """A recording that has arrived.
 
     Attributes:
-        path: where it lies for the moment; the name is ours, nothing of it was sent.
+        path: its temporary location, whose name is generated here.
         name: what it is called.
     """
 

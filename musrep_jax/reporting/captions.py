@@ -102,7 +102,7 @@ def spaced(values: Sequence[int]) -> list[int]:
 
 
 def find_transfer_targets(cells: Sequence[Cell]) -> list[str]:
-    """Returns the data sets that something was carried to, or all when nothing was carried.
+    """Returns the targets of transfers, or all data sets if nothing was transferred.
 
     Args:
         cells: of `results.json`; trainings that only provide a source are among them.
@@ -136,7 +136,7 @@ def list_training_sizes(cells: Sequence[Cell]) -> set[float]:
 def list_transfer_pairs(
     summaries: Sequence[Summary], targets: Sequence[str]
 ) -> list[tuple[str | None, str]]:
-    """Returns every source and target that something was carried between, ordered by target.
+    """Returns every pair of source and target with a transfer, ordered by target.
 
     Without any, every target stands alone, its source None.
 
@@ -152,7 +152,7 @@ def list_transfer_pairs(
 
 @dataclasses.dataclass(frozen=True)
 class TransferMatrix:
-    """What a transfer matrix shows: rows, columns and fields of one model and training size.
+    """The content of a transfer matrix: rows, columns and fields of one model and training size.
 
     Attributes:
         targets: one column each.
@@ -173,7 +173,7 @@ class TransferMatrix:
     num_train_tracks: int | None
 
     def field(self, mode: str, source: str | None, target: str) -> Summary | None:
-        """Returns what a field shows, or None where nothing was run."""
+        """Returns the content of a field, or None if nothing was run."""
         mode = SCRATCH if source is None else mode
         return self.summaries.get(
             Condition(target, self.model, self.num_train_tracks, mode, source)

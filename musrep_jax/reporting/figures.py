@@ -67,7 +67,7 @@ MIN_COLOR_RANGE = 0.02
 
 @contextlib.contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
-    """Yields an empty figure to draw on while the house's style is in force.
+    """Yields an empty figure to draw on, with the project's style.
 
     Args:
         width: in inches.

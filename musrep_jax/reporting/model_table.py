@@ -237,7 +237,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _mean_random(cells: Sequence[Cell], metric: str) -> tuple[float, tuple[float, float]]:
-    """Returns what a random scorer reaches, with its range."""
+    """Returns the score of a random scorer, with its range."""
     recorded = [cell.get("random") or {} for cell in cells if not cells_file.is_failed(cell)]
     bounds = [cells_file.parse_interval(r.get(f"{metric}_ci")) for r in recorded]
     value = _mean([cells_file.parse_number(r.get(metric)) for r in recorded])

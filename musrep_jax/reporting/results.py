@@ -27,7 +27,7 @@ _STORED_FORM = re.compile(r"-(pcm16|encoded|log_mel)$")
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What a cell was trained as; cells that differ only in their seed share it.
+    """The training condition of a cell; cells that differ only in their seed share it.
 
     Attributes:
         target: data set trained and tested on.
@@ -97,7 +97,7 @@ class Summary:
 
 
 def get_condition(cell: Cell) -> Condition:
-    """Returns what a cell was trained as.
+    """Returns the training condition of a cell.
 
     Args:
         cell: of `results.json`.

@@ -134,7 +134,7 @@ def draw_study(
 
 
 def _describe(condition: Condition, setting: str, names: dict[str | None, str]) -> tuple[str, ...]:
-    """Returns what a line of the figure is of, part by part."""
+    """Returns the parts that describe a line of the figure."""
     start = () if condition.source is None else (f"from {names[condition.source]}",)
     size = (f"{condition.num_train_tracks} tracks",) if condition.num_train_tracks else ()
     others = (

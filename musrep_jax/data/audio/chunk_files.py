@@ -20,7 +20,7 @@ _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
 def read_riff(data: bytes, start: int) -> Container:
-    """Returns what the chunks of a WAV file (RIFF, RIFX, RF64) say.
+    """Reads the chunks of a WAV file (RIFF, RIFX, RF64).
 
     Args:
         data: the file's content; a memory map will do.
@@ -56,7 +56,7 @@ def _read_byte_rate(data: bytes, body: int, size: int, order: str) -> int:
 
 
 def read_w64(data: bytes, start: int) -> Container:
-    """Returns what the chunks of a Wave64 file say; see `read_riff`."""
+    """Reads the chunks of a Wave64 file; see `read_riff`."""
     position, per_second = start + 40, 0
     while position + 24 <= len(data):
         name, tail = bytes(data[position : position + 4]), data[position + 4 : position + 16]
@@ -73,7 +73,7 @@ def read_w64(data: bytes, start: int) -> Container:
 
 
 def read_aiff(data: bytes, start: int) -> Container:
-    """Returns what the chunks of an AIFF or AIFF-C file say; see `read_riff`."""
+    """Reads the chunks of an AIFF or AIFF-C file; see `read_riff`."""
     position, frames, rate = start + 12, 0, 0.0
     there = size = None
     while position + 8 <= len(data):
@@ -92,7 +92,7 @@ def read_aiff(data: bytes, start: int) -> Container:
 
 
 def read_caf(data: bytes, start: int) -> Container:
-    """Returns what the chunks of a Core Audio file say; see `read_riff`."""
+    """Reads the chunks of a Core Audio file; see `read_riff`."""
     position, rate, bytes_per_packet, frames_per_packet = start + 8, 0.0, 0, 0
     valid_frames, found = 0, None
     while position + 12 <= len(data):
@@ -124,7 +124,7 @@ def read_caf(data: bytes, start: int) -> Container:
 
 
 def read_au(data: bytes, start: int) -> Container:
-    """Returns what the header of an AU file says; see `read_riff`."""
+    """Reads the header of an AU file; see `read_riff`."""
     if len(data) < start + 24:
         return Container("au", truncation="it ends within its header")
     offset, size, encoding, rate, channels = struct.unpack_from(">5I", data, start + 4)

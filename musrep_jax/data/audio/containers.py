@@ -1,4 +1,4 @@
-"""What an audio file is, whatever its name, and how long its container says that it is.
+"""Detects the format of an audio file from its content, and the length that its container states.
 
 Only headers are read here: chunk sizes, boxes, page and frame headers. `find_missing_audio`
 compares what they declare with what was decoded.
@@ -82,7 +82,7 @@ _MIN_CHAINED_FRAMES = 2
 
 
 def read_container(data: bytes) -> Container:
-    """Returns what a file's headers say.
+    """Reads a file's headers.
 
     Args:
         data: the file's content, not empty; a memory map will do.

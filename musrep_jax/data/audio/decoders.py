@@ -144,7 +144,7 @@ class _Decoder:
     def decode(self, path: str) -> Iterator[np.ndarray]:
         """Yields the blocks of a file; raises `AudioError`, also when the process dies of it."""
         if self._worker is None:
-            # What decoders grumble about on standard error, the reason says better.
+            # The reason is more useful than the decoders' messages on standard error.
             self._worker = Worker(__name__, is_quiet=True)
         try:
             self._worker.send((path, self._sample_rate))
@@ -160,7 +160,7 @@ class _Decoder:
             raise answer
 
     def kill(self) -> None:
-        """Ends the process, whatever it does; what waits for its audio is told that it is over."""
+        """Kills the process; a pending read of its audio gets an error."""
         if (worker := self._worker) is not None:
             worker.kill()
 

@@ -12,7 +12,7 @@ def compress(audio: np.ndarray, sample_rate: int) -> tuple[bytes, str]:
     """Returns audio as a small file and its media type: Ogg/Vorbis, else FLAC.
 
     Args:
-        audio: float32 (samples,), in [-1, 1]; what is beyond is clipped.
+        audio: float32 (samples,), in [-1, 1]; values outside are clipped.
         sample_rate: in Hz.
     """
     import soundfile

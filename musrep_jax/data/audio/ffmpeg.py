@@ -28,7 +28,7 @@ _PREFIXES = re.compile(r"^(\[[^\]]*\] *)+")
 
 
 def find_ffmpeg() -> str | None:
-    """Returns the path of an ffmpeg program; None if there is none."""
+    """Returns the path of an ffmpeg program; None if it is not installed."""
     return shutil.which("ffmpeg") or _find_installed_ffmpeg()
 
 
@@ -48,7 +48,7 @@ def _find_installed_ffmpeg() -> str | None:
 class FfmpegFile:
     """Audio that ffmpeg decodes while it is read; used as an open `soundfile.SoundFile` is.
 
-    Nothing is decoded far ahead of what is read: the pipe between the two holds some kilobytes.
+    Decoding stays close to reading: the pipe between the two holds a few kilobytes.
 
     Attributes:
         samplerate: in Hz.
@@ -130,7 +130,7 @@ class FfmpegFile:
         return samples.reshape(-1, self.channels)
 
     def seek(self, frame: int) -> int:
-        """Decodes on to a frame, from the start if it lies before; returns it."""
+        """Decodes up to a frame, from the start if it lies before; returns it."""
         if frame < self._position:
             self._stop()
             self._start()
@@ -143,7 +143,7 @@ class FfmpegFile:
         return False
 
     def close(self) -> None:
-        """Ends the program and removes what was written for it."""
+        """Ends the program and removes its temporary files."""
         self._stop()
         self._files.close()
 

@@ -1,4 +1,4 @@
-"""Which formats of audio there are, who decodes them, and what the headers of a file say."""
+"""Audio formats, their decoders, and the information in file headers."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ TITLES = {
     "dsf": "DSD (DSF)",
     "dts": "DTS",
 }
-"""What libsndfile does not read and ffmpeg does, by format -> what to call it."""
+"""Formats that ffmpeg reads and libsndfile does not -> their display names."""
 FFMPEG_FORMATS = tuple(TITLES)
 DEMUXERS = {
     "mp4": "mov",
@@ -62,13 +62,13 @@ as those of playlists do."""
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """What a file's headers say.
+    """Information from a file's headers.
 
     Attributes:
         format: a key of `SUFFIXES`, or "" when it is none of them.
         foreign: what it is instead, in words, where that is plain to see.
         declared_seconds: length that the headers state; None where they state none.
-        actual_seconds: length of what is there of it; None where only decoding tells.
+        actual_seconds: length of the data present; None where it is known only after decoding.
         tolerance_seconds: what the actual or the decoded length may lack without meaning anything.
         truncation: how the end can be seen to be missing, in words; "".
         corruption: how something can be seen to be missing on the way, in words; "".

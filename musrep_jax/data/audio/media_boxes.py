@@ -28,7 +28,7 @@ _ASF_AUDIO = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
 
 
 def read_mp4(data: bytes, start: int) -> Container:
-    """Returns what the boxes of an MP4 file say.
+    """Reads the boxes of an MP4 file.
 
     Args:
         data: the file's content; a memory map will do.
@@ -37,7 +37,7 @@ def read_mp4(data: bytes, start: int) -> Container:
     cut, index, is_fragmented = "", None, False
     for name, first, end in _boxes(data, start, len(data)):
         if end > len(data):
-            # What is no box at all, at the end, is padding that players pass over.
+            # Trailing bytes that form no box are padding that players skip.
             cut = "it ends within one of its boxes" if name in TOP_BOXES else cut
         elif name == b"moov":
             index = (first, end)
@@ -132,7 +132,7 @@ def _read_sample_entry(data: bytes, first: int, end: int) -> bytes:
 
 
 def read_matroska(data: bytes, start: int) -> Container:
-    """Returns what the elements of a Matroska or WebM file say.
+    """Reads the elements of a Matroska or WebM file.
 
     The length that it states is that of all tracks together, so it is a promise of audio only where
     there is no other track.
@@ -199,7 +199,7 @@ def _elements(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, 
 
 
 def read_asf(data: bytes, start: int) -> Container:
-    """Returns what the objects of an ASF file (WMA) say.
+    """Reads the objects of an ASF file (WMA).
 
     Args:
         data: the file's content; a memory map will do.

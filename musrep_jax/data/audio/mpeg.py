@@ -1,7 +1,8 @@
-"""What an MPEG audio file (mp1, mp2, mp3) says of itself, read from its frame headers alone.
+"""Reads the length and format of an MPEG audio file (mp1, mp2, mp3) from its frame headers.
 
-A decoder plays what is there and says nothing of what is missing. The frames tell: how many there
-are, how many the header of the encoder promises (Xing, Info, VBRI), whether the last one is cut.
+A decoder plays the frames that are present and does not report missing ones. The frames tell: how
+many there are, how many the header of the encoder promises (Xing, Info, VBRI), whether the last one
+is cut.
 
 Source: ISO 11172-3, 2.4; ISO 13818-3 (lower rates); the rate bits `00` mean MPEG 2.5 (Fraunhofer).
 """
@@ -52,11 +53,11 @@ class MpegStream:
     Attributes:
         sample_rate: in Hz.
         samples_per_frame: per channel.
-        num_frames: whole frames of audio that are there; the encoder's own header frame is none.
+        num_frames: complete frames of audio, not counting the encoder's header frame.
         header_frames: what that header says, or None.
         is_variable: whether frames differ in bit rate.
         trimmed: samples of delay and padding that a decoder leaves out, as the header says.
-        missing_bytes: what the last frame lacks; 0 when it is whole.
+        missing_bytes: bytes missing from the last frame; 0 if it is complete.
         leading_junk: bytes before the first frame that are no tag.
         inner_junk: bytes between and after the frames that are neither frame nor tag.
         stream_bytes: from the first frame to the last byte that is no tag.
@@ -75,7 +76,7 @@ class MpegStream:
 
 
 def read_mpeg(data: bytes) -> MpegStream | None:
-    """Returns what the frames of a file say, or None if no frame is found in it.
+    """Reads the frames of a file; returns None if it contains no frame.
 
     Args:
         data: the file's content; a memory map will do.
@@ -159,7 +160,7 @@ def find_frame(
         data: the file's content.
         start: where to begin to look.
         end: where to end; the frames that follow are looked at beyond it.
-        kind: of the frames that are looked for; None for any.
+        kind: of the frames to search for; None for any.
         min_frames: that must follow one another where the file ends soon.
     """
     position, audio_end = data.find(b"\xff", start, end), _find_audio_end(data)

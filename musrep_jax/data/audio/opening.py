@@ -1,4 +1,4 @@
-"""Opening audio files: what a file is decides who decodes it, and its name decides nothing.
+"""Opens audio files with the decoder for their content, regardless of their names.
 
 libsndfile reads what it can, ffmpeg the rest, through the demuxer of the format that was found. The
 only file that opens with soundfile, imported on use.
@@ -19,14 +19,14 @@ from musrep_jax.data.audio.formats import DEMUXERS, FFMPEG_FORMATS, TITLES, Cont
 from musrep_jax.data.audio.stderr_filter import silence_libmpg123
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 768000
-"""In Hz; what lies beyond is no rate of sound, but a damaged header."""
+"""In Hz; a rate outside this range indicates a damaged header."""
 _CHANCE_FORMATS = ("MP3", "RAW")
-"""What libsndfile takes nearly anything for."""
+"""Formats that libsndfile reports for nearly any content."""
 _UNKNOWN = "it is of no format of audio that is known here"
 _UNKNOWN_CODES = (1, 4)
 """SF_ERR_UNRECOGNISED_FORMAT, SF_ERR_UNSUPPORTED_ENCODING."""
 _SFE_BAD_FILE = 7
-"""What libsndfile 1.2.2 also answers to an mp3 without a whole frame."""
+"""An error that libsndfile 1.2.2 also reports for an mp3 without a complete frame."""
 
 
 def open_audio(source: pathlib.Path | bytes, name: str, container: Container | None = None) -> Any:
@@ -84,7 +84,7 @@ def inspect_audio(source: pathlib.Path | bytes, name: str) -> Container:
 
 @contextlib.contextmanager
 def _content(source: pathlib.Path | bytes, name: str) -> Iterator[Any]:
-    """Yields what is in a file as if it were bytes; only the pages that are looked at are read."""
+    """Yields the content of a file as a bytes-like map; only accessed pages are read."""
     if isinstance(source, bytes):
         if not source:
             raise AudioError(name, "cannot be read: the file is empty (0 bytes).")

@@ -107,7 +107,7 @@ def is_chain(
 
 
 def read_adts(data: bytes, start: int) -> Container:
-    """Returns what the frames of an AAC stream say.
+    """Reads the frames of an AAC stream.
 
     Args:
         data: the file's content; a memory map will do.
@@ -117,13 +117,13 @@ def read_adts(data: bytes, start: int) -> Container:
 
 
 def read_ac3(data: bytes, start: int) -> Container:
-    """Returns what the frames of an AC-3 or E-AC-3 stream say; see `read_adts`."""
+    """Reads the frames of an AC-3 or E-AC-3 stream; see `read_adts`."""
     name = "eac3" if data[start + 5] >> 3 > 10 else "ac3"
     return _walk(name, data, start, read_ac3_header)
 
 
 def read_dts(data: bytes, start: int) -> Container:
-    """Returns what the frames of a DTS stream say; see `read_adts`."""
+    """Reads the frames of a DTS stream; see `read_adts`."""
     found = _walk("dts", data, start, read_dts_header)
     # Between the frames may lie extensions, which add no time.
     return dataclasses.replace(found, corruption="")
@@ -159,7 +159,7 @@ def _walk(
 
 
 def read_wavpack(data: bytes, start: int) -> Container:
-    """Returns what the blocks of a WavPack file say.
+    """Reads the blocks of a WavPack file.
 
     Args:
         data: the file's content; a memory map will do.
@@ -194,7 +194,7 @@ def read_wavpack(data: bytes, start: int) -> Container:
 
 
 def read_amr(data: bytes, start: int) -> Container:
-    """Returns what the frames of an AMR file (narrow band or wide band) say.
+    """Reads the frames of an AMR file (narrow band or wide band).
 
     Args:
         data: the file's content; a memory map will do.
@@ -211,7 +211,7 @@ def read_amr(data: bytes, start: int) -> Container:
 
 
 def read_tta(data: bytes, start: int) -> Container:
-    """Returns what the header of a True Audio file says, and whether its frames are there.
+    """Reads the header of a True Audio file, and checks that its frames are present.
 
     Args:
         data: the file's content; a memory map will do.

@@ -1,7 +1,7 @@
 """Reading audio files: any format, any rate, whole or in excerpts.
 
-What was read whole is compared with the length that the file's headers state: half a recording is
-refused.
+A completely decoded recording is compared with the length that the file's headers state: half a
+recording is refused.
 """
 
 import contextlib
@@ -211,7 +211,8 @@ def read_blocks(
 ) -> Iterator[np.ndarray]:
     """Yields the frames [start, start + num_frames) of an open file, block by block.
 
-    The length in a header is not believed: some claim a year of audio. What is there is read.
+    The length in a header is not trusted, since some claim a year of audio: all data present are
+    read.
 
     Args:
         file: as `open_audio` gives it.

@@ -1,7 +1,7 @@
 """The shards of a data set on Apache Beam, where one machine is not enough.
 
-What makes a shard here is what makes it on one machine, so the result is the same, and a pipeline
-that failed goes on. All workers must see the building folder under the same path (a shared disk).
+Shards are built by the same code as on one machine, so the result is the same, and a failed
+pipeline resumes. All workers must see the building folder at the same path (a shared disk).
 """
 
 import pathlib
@@ -28,7 +28,7 @@ class BeamError(ValueError):
 def make_shards_on_beam(
     shards: Sequence[Shard], recipe: ShardRecipe, options: Sequence[str]
 ) -> list[ShardStats]:
-    """Makes what is missing of the shards and returns what they hold.
+    """Builds the missing shards and returns the contents of all.
 
     Args:
         shards: of the data set.

@@ -5,7 +5,7 @@ A builder states what it is (`spec`), which tracks it has (`list_tracks`) and ho
 the refusal of bad tracks.
 
 A build works in a folder `VERSION.building` beside the final one (see `shards.py`) and renames it
-at the end, so what stands under its final name is whole. Records are ordered by a hash of their
+at the end, so a folder with its final name is complete. Records are ordered by a hash of their
 key: never rely on the order.
 """
 
@@ -68,7 +68,8 @@ class _LocalInfo(tfds.core.DatasetInfo):
 
 
 class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base class of our TFDS builders; a subclass is called `Builder` and lies in `tfds_builders/`.
+    """Base class of our TFDS builders; a subclass is called `Builder` and belongs in
+    `tfds_builders/`.
 
     A subclass defines `spec`, `list_tracks` and `track_loader`, and, when it has configs,
     `BUILDER_CONFIGS`.
@@ -109,7 +110,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             data_dir: root folder of the built data sets.
             config: name of one of `BUILDER_CONFIGS`, or a config of the subclass's own making.
             sample_rate: in Hz; None for the builder's own. Another rate or seed than the default
-                is built into a directory of its own.
+                is built into its own directory.
             seed: of everything random in the build.
 
         Raises:
@@ -140,7 +141,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             return config
         return tfds.core.BuilderConfig(name=f"{config}-{self.sample_rate}hz-seed{self.seed}")
 
-    # What a subclass writes.
+    # To be implemented by subclasses.
 
     def spec(self) -> DatasetSpec:
         """Returns the facts about the data set; `split_sizes` may be left empty.
@@ -178,7 +179,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Returns what else belongs in the build report; `notes` (list of sentences) is printed."""
         return {}
 
-    # What TFDS calls.
+    # Called by TFDS.
 
     def _info(self) -> tfds.core.DatasetInfo:
         spec = self.spec()
@@ -216,7 +217,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             shutil.rmtree(self.directory, ignore_errors=True)
         self.build()
 
-    # What the rest of the house calls.
+    # Called by the rest of the package.
 
     @property
     def directory(self) -> pathlib.Path:
@@ -229,7 +230,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return self.directory.with_name(f"{self.directory.name}.building")
 
     def is_built(self) -> bool:
-        """Returns whether the data set stands, with the content that it has now."""
+        """Returns whether the data set is built, with its current content."""
         return self._is_built_with(self.spec().fingerprint)
 
     def _is_built_with(self, fingerprint: str) -> bool:
@@ -239,9 +240,9 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def build(
         self, *, num_workers: int | None = None, beam_options: Sequence[str] | None = None
     ) -> pathlib.Path:
-        """Builds the data set unless it stands already, prints the report, returns its directory.
+        """Builds the data set unless it is built already, prints the report, returns its directory.
 
-        A build that was interrupted, in whatever way, goes on with what it had stored. One of other
+        An interrupted build resumes from the tracks that it had stored. One of other
         content stays until its successor is whole.
 
         Args:
@@ -322,7 +323,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         plan: Mapping[str, Sequence[Shard]],
         facts: Mapping[str, ShardStats],
     ) -> None:
-        """Gives the shards their final names, writes what stands beside them, renames the folder.
+        """Gives the shards their final names, writes the accompanying files, renames the folder.
 
         Goes on where an earlier call was interrupted.
         """

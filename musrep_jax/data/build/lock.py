@@ -21,7 +21,7 @@ class BuildInterruptedError(OSError):
 def lock_build_folder(
     folder: pathlib.Path, name: str, is_built: Callable[[], bool]
 ) -> Iterator[Lock | None]:
-    """Holds a building folder, waiting while another build does; makes it if there is none.
+    """Locks a building folder, creating it if needed and waiting while another build holds it.
 
     The lock may be passed on to worker processes: a folder in which anyone still writes is not
     taken over.
@@ -67,7 +67,7 @@ def lock_build_folder(
 
 
 def remove_stale_build_folder(folder: pathlib.Path) -> None:
-    """Removes what a build left when it was interrupted after its data set had been finished."""
+    """Removes the leftovers of a build that was interrupted after its data set was finished."""
     if folder.is_dir():
         with lock_build_folder(folder, folder.name, is_built=lambda: not folder.is_dir()):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a track is on its way into a data set: as a builder makes it, and as it is stored.
+"""Tracks during a build: as a builder creates them, and as they are stored.
 
 | feature     | stored as                                                                      |
 |-------------|--------------------------------------------------------------------------------|
@@ -30,7 +30,7 @@ from musrep_jax.data.specs import DatasetSpec
 
 
 class BuildError(ValueError):
-    """A data set cannot be built from what is there; the message is one sentence that says why."""
+    """A data set cannot be built from its files; the message is one sentence that says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class TrackCodec:
         return tfds.core.example_serializer.ExampleSerializer(info)
 
     def encode(self, track_id: str, made: TrackRecord | RefusedTrack) -> Piece:
-        """Returns what the loader made of a planned track, as it is stored.
+        """Loads a planned track and returns it in its stored form.
 
         Args:
             track_id: of the planned track.

@@ -26,7 +26,7 @@ from musrep_jax.runtime.locks import lock_files
 from musrep_jax.runtime.progress import Progress
 
 SERIAL_SECONDS = 2.0
-"""How long a build goes on in this process before it may start others."""
+"""Seconds that a build runs in this process before it may start workers."""
 MIN_PARALLEL_SECONDS = 6.0
 """What must be left to do for that: a worker takes over a second to start."""
 _GIGABYTE = 1e9
@@ -59,7 +59,7 @@ def prepare_build_folder(folder: pathlib.Path, keep: str) -> None:
 def check_space(
     folder: pathlib.Path, shards: Sequence[Shard], estimate: int | None, num_workers: int
 ) -> None:
-    """Says what a build will take beside what is free, and refuses one that cannot fit.
+    """Reports the disk space that a build needs and that is free, and refuses one that cannot fit.
 
     Args:
         folder: of the build.
@@ -126,7 +126,7 @@ def make_shards(
     num_workers: int | None = None,
     inherited_fds: tuple[int, ...] = (),
 ) -> list[ShardStats]:
-    """Makes what is missing of the shards and returns what they hold.
+    """Builds the missing shards and returns the contents of all.
 
     Args:
         shards: of the data set.
@@ -273,5 +273,5 @@ class Tally:
         self._progress(self.num_done, self.num_tracks, f"{self._num_refused} refused")
 
     def close(self) -> None:
-        """Ends what is being told."""
+        """Ends the progress display."""
         self._progress.close()

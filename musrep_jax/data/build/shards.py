@@ -33,7 +33,7 @@ MAX_SHARDS = 128
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """What became of one track.
+    """The outcome of one track.
 
     Attributes:
         track_id: of the track.
@@ -59,7 +59,7 @@ class Codec(Protocol):
     """How tracks become records, and records a file; picklable."""
 
     def encode(self, track_id: str, made: Any) -> Piece:
-        """Returns what the loader made of a track, as it is stored."""
+        """Loads a track and returns it in its stored form."""
 
     def write(self, path: pathlib.Path, records: Iterable[bytes]) -> None:
         """Writes a file of records."""
@@ -67,7 +67,7 @@ class Codec(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ShardRecipe:
-    """What is the same for all shards of a data set; picklable.
+    """The settings shared by all shards of a data set; picklable.
 
     Attributes:
         folder: the building folder.
@@ -102,7 +102,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardStats:
-    """What a finished shard holds.
+    """The contents of a finished shard.
 
     Attributes:
         num_records: tracks in it.
@@ -143,7 +143,7 @@ def plan_shards(split: str, tracks: Sequence[Any]) -> list[Shard]:
 def make_shard(
     shard: Shard, recipe: ShardRecipe, on_track: Callable[[Piece], None] = lambda piece: None
 ) -> ShardStats:
-    """Makes a shard, or what is missing of it, and returns what it holds.
+    """Builds a shard, or its missing part, and returns its contents.
 
     Args:
         shard: to make.
@@ -166,7 +166,7 @@ def make_shard(
 
 
 def read_shard_stats(folder: pathlib.Path, shard: Shard) -> ShardStats | None:
-    """Returns what a finished shard holds, or None when it is not finished."""
+    """Returns the contents of a finished shard, or None if it is not finished."""
     path = _shard_stats_path(folder, shard)
     if not path.is_file():
         return None
@@ -214,7 +214,7 @@ def invalidate_shards(folder: pathlib.Path, shards: Iterable[Shard]) -> None:
 
 
 def merge_shard_stats(facts: Iterable[ShardStats]) -> dict[str, Any]:
-    """Returns what a build report says of the shards: which tracks were refused, which scaled."""
+    """Returns the part of a build report about shards: refused and scaled tracks."""
     facts = list(facts)
     refused = sorted(row for entry in facts for row in entry.refused)
     return {

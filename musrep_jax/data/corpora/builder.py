@@ -1,6 +1,6 @@
-"""What all real corpora share: a folder that the user has, read by published labels and splits.
+"""Base class of real corpora: a folder provided by the user, with published labels and splits.
 
-A corpus states what is known of it (`LABEL_SETS`, `SPLIT_CARDS`, `FORMS`, `FILES`, license) and
+A corpus declares its facts (`LABEL_SETS`, `SPLIT_CARDS`, `FORMS`, `FILES`, license) and
 writes one function, `read_tracks`, which reads its metadata. From these come its configs, one for
 each label set, split and stored form, its builds, its split cards, its leakage report, what
 `musrep download` fetches and what `musrep doctor` looks at.
@@ -80,11 +80,11 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
     IS_LOG_MEL = False
     """Whether the corpus is distributed as log-mel spectrograms (.npy) instead of audio."""
     FILES: tuple[SourceFile, ...] = ()
-    """What belongs into the folder."""
+    """The files that belong in the folder."""
     GROUP = ""
     """Kind of source that stands as the group of a track; "" for the track itself."""
     MAX_SECONDS: float | None = None
-    """What is used of a recording, from its start."""
+    """Seconds used of a recording, from its start."""
     KNOWN_BAD: Mapping[str, str] = {}
     """Path -> reason why this file is known not to be usable."""
 
@@ -169,7 +169,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
 
     @property
     def card(self) -> SplitCard:
-        """What is known of this config's split."""
+        """The card of this config's split."""
         return self.SPLIT_CARDS[self.split_name]
 
     @property
@@ -180,8 +180,8 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
     def spec(self) -> DatasetSpec:
         """Returns the facts about this config.
 
-        The fingerprint names what was chosen and, behind a dash, what is quarantined. It does not
-        cover what lies in the folder: a built data set can be moved to where no corpus is.
+        The fingerprint covers the selection and, after a dash, the quarantine list. It does not
+        cover the content of the folder: a built data set can be moved to where no corpus is.
         """
         is_log_mel = self.stored_form == "log_mel"
         chosen = [self.NAME, str(self.VERSION), self.config_name, self.sample_rate, self.seed]
@@ -201,7 +201,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         )
 
     def is_built(self) -> bool:
-        """Returns whether it stands, be it with another quarantine list.
+        """Returns whether it is built, even with another quarantine list.
 
         The list stays behind when a built data set is moved; `build` takes a new one into account.
         """
@@ -263,7 +263,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         return f"{self.card.disjoint_by} {group}" if group else f"track {track.track_id}"
 
     def list_all_tracks(self) -> Sequence[CorpusTrack]:
-        """Returns the tracks of all splits; what the doctor looks at."""
+        """Returns the tracks of all splits, for the doctor."""
         return self.tracks
 
     def split_names(self) -> tuple[str, ...]:
@@ -362,7 +362,7 @@ def _abbreviate_names(names: Sequence[str]) -> str:
 
 
 def corpus_folder(data_dir: str | pathlib.Path, name: str) -> pathlib.Path:
-    """Returns where a corpus' own files are looked for when no folder is given.
+    """Returns the default folder of a corpus' files.
 
     Args:
         data_dir: root folder of the built data sets.

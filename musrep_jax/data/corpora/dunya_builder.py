@@ -1,4 +1,4 @@
-"""What the three corpora from Dunya share: published lists, and what is known of a recording."""
+"""Base class of the three corpora from Dunya: published lists and metadata of recordings."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

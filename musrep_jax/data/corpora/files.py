@@ -14,7 +14,7 @@ _MAX_FIELD_LENGTH = 1 << 24
 
 
 class CorpusFiles:
-    """Part of `CorpusBuilder`: reads what lies in the corpus' folder.
+    """Part of `CorpusBuilder`: reads the files in the corpus' folder.
 
     Attributes:
         folder: the corpus' folder.

@@ -17,7 +17,7 @@ _ARRAY_CONSTRUCTORS = {
     maker.__name__: maker
     for maker in (np.zeros((), object).__reduce__()[0], np.float64(0).__reduce__()[0])
 }
-"""What numpy itself writes into a pickle of an array, and of a number."""
+"""The globals that numpy writes into a pickle of an array or a number."""
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
@@ -36,7 +36,7 @@ def load_restricted_pickle(path: str | os.PathLike) -> Any:
         path: of the file.
 
     Returns:
-        What was pickled; text of Python 2 as str (Latin-1), an array without axes as its item.
+        The pickled value; text of Python 2 as str (Latin-1), an array without axes as its item.
 
     Raises:
         BuildError: if it is no pickle, is cut short, or holds more than plain data.

@@ -1,4 +1,4 @@
-"""What a split of a corpus holds and what leaks between its parts, as plain data and as files."""
+"""The content of a corpus' split and the leakage between its parts, as plain data and as files."""
 
 import concurrent.futures
 import csv

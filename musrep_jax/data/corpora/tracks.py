@@ -22,7 +22,7 @@ _LENGTH_TOLERANCE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class SplitCard:
-    """What is known of a split.
+    """The published facts about a split.
 
     Attributes:
         rule: how it was made, in a sentence.
@@ -76,7 +76,7 @@ class CorpusLoader:
         stored_form: what to make of a track.
         is_log_mel: whether the corpus itself holds spectrograms.
         sample_rate: wanted, in Hz.
-        max_seconds: what is used of a recording; None for all.
+        max_seconds: seconds used of a recording; None for all.
         group: kind of source that becomes the track's group.
         refused: path -> reason for leaving a file out.
     """
@@ -186,7 +186,7 @@ def select_most_frequent_labels(
 
 
 def find_shared_sources(tracks: Sequence[CorpusTrack]) -> dict[str, list[dict[str, Any]]]:
-    """Returns kind of source -> list of {group, splits}: what lies in more than one split.
+    """Returns kind of source -> list of {group, splits} for groups in more than one split.
 
     A track that does not state a source of a kind shares none of that kind.
 

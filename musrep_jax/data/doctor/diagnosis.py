@@ -1,8 +1,8 @@
 """The doctor: decodes every file of a folder or corpus once, and lists what should not be used.
 
-What was measured of a file is kept beside the quarantine list (`NAME.checked.jsonl`), by its path,
-size and time of writing: a second run is quick, and one that was killed goes on. Nothing is ever
-changed in the user's folder.
+The measurements of a file are kept next to the quarantine list (`NAME.checked.jsonl`), by path,
+size and modification time: a second run is quick, and a killed one resumes. Nothing is ever changed
+in the user's folder.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ from musrep_jax.data.doctor.quarantine import (
 from musrep_jax.runtime.files import write_text
 
 _MEASUREMENT_VERSION = 3
-"""Goes up when `Facts` are measured otherwise: what was kept then counts no more."""
+"""Version of the measurements in `Facts`: a new one invalidates stored measurements."""
 _READ_PERMISSION_BITS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 
@@ -66,7 +66,7 @@ class ExpectedFile:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found.
+    """The findings of the doctor.
 
     Attributes:
         name: of the corpus or folder.
@@ -149,7 +149,7 @@ def examine(
     write_list: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Diagnosis:
-    """Returns what is wrong with the files of a folder, and writes the quarantine list.
+    """Finds the faults of the files in a folder, and writes the quarantine list.
 
     Args:
         folder: that the paths are relative to; nothing in it is changed.
@@ -302,7 +302,8 @@ def _select_retained_rows(
 
 
 class _Memory:
-    """What was measured in earlier runs: JSON lines, of which a killed run may leave half a one."""
+    """Measurements of earlier runs: JSON lines, the last of which may be incomplete after a
+    kill."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
@@ -319,7 +320,7 @@ class _Memory:
         return json.dumps({"measures": _MEASUREMENT_VERSION}) + "\n"
 
     def recall(self, path: str, status: os.stat_result) -> Facts | None:
-        """Returns what is known of a file that has not changed since."""
+        """Returns the stored measurements of a file that has not changed since."""
         line = self._lines.get(escape_path(path))
         if line is None:
             return None
@@ -328,13 +329,13 @@ class _Memory:
         return known if is_same else None
 
     def keep(self, path: str, facts: Facts) -> None:
-        """Adds what was measured of a file, at once."""
+        """Appends the measurements of a file and flushes them."""
         entry = {"path": escape_path(path), "facts": facts.to_dict()}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
 
     def __enter__(self) -> "_Memory":
-        """Opens the file for more; what is whole in it stays."""
+        """Opens the file for appending; its complete lines stay."""
         write_text(self._path, self._header() + "".join(self._lines.values()))
         self._file = open(self._path, "a", encoding="utf-8")
         return self

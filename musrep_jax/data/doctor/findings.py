@@ -1,4 +1,4 @@
-"""What is made of the measurements of a file: which of them are faults, and which worth a note.
+"""Diagnoses a file from its measurements: faults, and findings worth a note.
 
 A fault goes into the quarantine list, so nothing is one that a healthy file can show. What says
 that a file is too short is weighed by its strength: the corpus' metadata, then the length that its
@@ -108,7 +108,7 @@ def note(path: str, kind: str, reason: str) -> Finding:
 
 
 def judge(path: str, facts: Facts, expected: float | None = None) -> list[Finding]:
-    """Returns what is wrong with one file, and what is worth knowing of it.
+    """Returns the faults and notes of one file.
 
     Args:
         path: as it will be reported.

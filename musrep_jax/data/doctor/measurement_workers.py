@@ -104,7 +104,7 @@ class _MeasurementWorker:
             worker.close()
 
     def _start(self) -> Worker:
-        # What decoders grumble about on standard error, the report says better.
+        # The report is more useful than the decoders' messages on standard error.
         self._worker = worker = Worker(__name__, is_quiet=True)
         try:
             worker.send(_READY)
@@ -132,7 +132,7 @@ def answer(path: str | None, send: Callable[[Facts | OSError | None], None]) -> 
 
     Args:
         path: of the file; None only asks whether this process is there.
-        send: sends what was found.
+        send: sends the findings.
     """
     if path is _READY:
         return send(None)
@@ -141,7 +141,7 @@ def answer(path: str | None, send: Callable[[Facts | OSError | None], None]) -> 
     except OSError as error:
         found = OSError(error.errno, error.strerror or str(error), path)
     except Exception as error:
-        # One file must not stop the others; what happened stands in the report.
+        # One file must not stop the others; the report has the error.
         told = f"cannot be read: {type(error).__name__} ({' '.join(str(error).split())})."
         found = _make_failed_measurements(os.stat(path), told)
     send(found)

@@ -24,7 +24,7 @@ WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
 _FLAT_TOP_LEVEL, _HIGH, _MEDIUM = 0.9, 0.85, 0.6
 _MAX_RIPPLE_SHARE = 0.05
-"""What dither and lossy codecs add to a constant, as a share of it."""
+"""Noise that dither and lossy codecs add to a constant signal, relative to it."""
 _COARSE_SUBTYPES = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
 _LOSSLESS_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ALAC")
 """How the encodings begin whose samples come back exactly."""
@@ -32,7 +32,7 @@ _LOSSLESS_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ALAC")
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was measured; levels are relative to full scale.
+    """Measurements of a file; levels are relative to full scale.
 
     Attributes:
         size: of the file in bytes.
@@ -102,7 +102,7 @@ class Facts:
 
 
 def measure_file(path: str | os.PathLike) -> Facts:
-    """Returns what a file is and holds; it is decoded whole, in bounded memory.
+    """Measures a file, which is decoded completely, in bounded memory.
 
     Args:
         path: of a regular file.
@@ -180,7 +180,7 @@ def _measure_array(path: pathlib.Path) -> dict[str, Any]:
 
 
 class _Meter:
-    """Adds up what is measured of decoded blocks."""
+    """Accumulates measurements of decoded blocks."""
 
     def __init__(self, sample_rate: int, channels: int, is_coarse: bool) -> None:
         self.is_coarse = is_coarse

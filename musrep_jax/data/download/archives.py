@@ -34,7 +34,7 @@ _BUFFER_BYTES = 1 << 20
 _REGULAR_FILE = 0o10
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 _UNSUPPORTED_ARCHIVE_ERRORS = (RuntimeError, NotImplementedError)
-"""What zipfile raises for encrypted members and for compressions that it does not know."""
+"""Errors that zipfile raises for encrypted members and unknown compression methods."""
 
 Member = tuple[str, int, Callable[[], IO[bytes]]]
 """Name, size in bytes, function that opens it."""
@@ -67,7 +67,7 @@ def unpack(
     sums: Sequence[str],
     show: Callable[[int, int | None], None] | None = None,
 ) -> int:
-    """Unpacks an archive into the folder that it lies in, and marks it as unpacked.
+    """Unpacks an archive into its own folder, and marks it as unpacked.
 
     Args:
         paths: the archive, or all its parts.

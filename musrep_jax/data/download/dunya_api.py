@@ -1,4 +1,4 @@
-"""Fetches recordings and their audio from Dunya: politely, resumed, with what was refused on file.
+"""Downloads recordings and audio from Dunya: rate-limited, resumable, with a list of refusals.
 
 Every answer is kept at once, so that a run that is broken off loses one recording at most. The
 token is taken from the environment by the command; it is sent to Dunya only, and never shown.
@@ -46,12 +46,12 @@ _MIN_IDS_FOR_LISTING = 100
 
 @dataclasses.dataclass(frozen=True)
 class DunyaState:
-    """What is there of a corpus from Dunya.
+    """The local state of a corpus from Dunya.
 
     Attributes:
         wanted: ids of the recordings that were asked for.
         described: those of them whose metadata are there.
-        heard: those of them whose audio is there.
+        heard: those of them whose audio is present.
         refused: id -> (status, reason, date), of those that Dunya would not give.
     """
 
@@ -78,7 +78,7 @@ def make_dunya_http_client(
         **settings: of `HttpClient`.
 
     Raises:
-        DunyaError: if there is no token, or it cannot be one.
+        DunyaError: if the token is missing or malformed.
     """
     where = f"make an account at {HOST}, and copy the token that your profile page there shows"
     if not token or not token.strip():
@@ -91,7 +91,7 @@ def make_dunya_http_client(
 
 
 def look(folder: pathlib.Path, ids: Collection[str] | None) -> DunyaState:
-    """Returns what is there, without asking Dunya.
+    """Returns the local state, without a request to Dunya.
 
     Args:
         folder: of the corpus.
@@ -115,7 +115,7 @@ def look(folder: pathlib.Path, ids: Collection[str] | None) -> DunyaState:
 
 
 def read_refused(folder: pathlib.Path) -> dict[str, tuple[str, str, str]]:
-    """Returns mbid -> (status, reason, date) of what Dunya would not give; {} if there is no list.
+    """Returns mbid -> (status, reason, date) of refused recordings; {} if there is no list.
 
     Args:
         folder: of the corpus.
@@ -146,7 +146,7 @@ class Dunya:
         say: Callable[[str], None] | None = None,
         make_progress: Callable[[str, str], Progress] = Progress,
     ) -> None:
-        """Keeps what is needed; nothing is asked yet.
+        """Stores the settings; sends no request yet.
 
         Args:
             tradition: "makam", "hindustani" or "carnatic".
@@ -165,7 +165,7 @@ class Dunya:
         self._refused: dict[str, tuple[str, str, str]] = {}
 
     def fetch(self, ids: Collection[str] | None, *, retry_refused: bool = False) -> DunyaState:
-        """Fetches what is missing; returns what is there then.
+        """Fetches missing recordings; returns the resulting state.
 
         Args:
             ids: of the recordings that are wanted; None for all that Dunya has.
@@ -269,7 +269,7 @@ class Dunya:
         *,
         has_succeeded: bool,
     ) -> None:
-        """Fetches one after the other; what is refused is written down once it is believed."""
+        """Fetches recordings one by one, and records confirmed refusals."""
         doubted: dict[str, DownloadError] = {}
         num_failures = 0
         with contextlib.closing(self._make_progress(what, "recordings")) as show:
@@ -305,7 +305,7 @@ class Dunya:
             ) from error
 
     def _refuse(self, errors: dict[str, DownloadError]) -> None:
-        """Writes down what was refused."""
+        """Writes the list of refusals."""
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for mbid, error in errors.items():
             self._refused[mbid] = (str(error.status or "page"), " ".join(str(error).split()), date)

@@ -1,4 +1,4 @@
-"""What belongs into a corpus' folder: described, checked, fetched, unpacked.
+"""The files of a corpus' folder: described, checked, fetched, unpacked.
 
 A file is fetched into `PATH.part` and gets its name when size and sha256 are right: what stands
 under its name is whole. The sums of files that have been read once are remembered, by size and
@@ -24,7 +24,7 @@ from musrep_jax.runtime.files import write_json
 from musrep_jax.runtime.progress import Progress
 
 SUMS_FILE = ".musrep-sums.json"
-"""In the corpus' folder: what is remembered of sums."""
+"""Cache of checksums, in the corpus' folder."""
 
 _CHUNK_BYTES = 1 << 20
 _MOVE_FILE_HINT = "Move it away and run the same command again."
@@ -54,13 +54,13 @@ class SourceFile:
 
 @dataclasses.dataclass(frozen=True)
 class FileState:
-    """What is there of a file.
+    """The local state of a file.
 
     Attributes:
         file: that it is about.
         state: "present", "missing", "wrong size" or "wrong checksum"; after an attempt to fetch
             it, "downloaded" or "failed".
-        note: what is to be known or done, a sentence; "" if nothing.
+        note: a sentence on what to know or do; "" if nothing.
         is_unpacked: whether nothing is left to unpack.
     """
 
@@ -71,7 +71,7 @@ class FileState:
 
     @property
     def is_absent(self) -> bool:
-        """Whether there is no such file, or not the right one."""
+        """Whether the file is missing or wrong."""
         return self.state not in {"present", "downloaded"}
 
     @property
@@ -86,7 +86,7 @@ class ChecksumCache:
     def __init__(
         self, folder: str | os.PathLike, make_progress: Callable[[str], Progress] = Progress
     ) -> None:
-        """Reads what is remembered.
+        """Reads the cache.
 
         Args:
             folder: of the corpus; it may not exist yet.
@@ -145,7 +145,7 @@ def check_file(
     sums: ChecksumCache | None = None,
     is_quick: bool = False,
 ) -> FileState:
-    """Returns what is there of a file.
+    """Returns the local state of a file.
 
     Args:
         file: what should be there.
@@ -182,7 +182,7 @@ def check_file(
 
 
 def check_files(folder: str | os.PathLike, files: Iterable[SourceFile]) -> list[FileState]:
-    """Returns what is there of the files of a corpus: size first, then sha256.
+    """Checks the files of a corpus, size first, then sha256, and returns their states.
 
     Args:
         folder: of the corpus.
@@ -233,7 +233,7 @@ def fetch_file(
     sums: ChecksumCache | None = None,
     show: Show | None = None,
 ) -> FileState:
-    """Returns what is there of a file, after fetching it if it is missing; nothing is unpacked.
+    """Fetches a file if it is missing, and returns its state; does not unpack it.
 
     Args:
         file: that is wanted.
@@ -289,9 +289,9 @@ def fetch_files(
     web: HttpClient | None = None,
     make_progress: Callable[[str], Progress] = Progress,
 ) -> list[FileState]:
-    """Fetches and unpacks what is missing of a corpus; returns what is there then.
+    """Fetches and unpacks missing files of a corpus; returns the resulting states.
 
-    What fails is told in the note of its state, and does not keep the others from coming.
+    A failure is reported in the note of its state and does not stop the others.
 
     Args:
         folder: of the corpus; it is made.
@@ -335,14 +335,14 @@ def fetch_files(
 
 
 def delete_unpacked(folder: str | os.PathLike, states: Iterable[FileState]) -> list[pathlib.Path]:
-    """Deletes the archives that are unpacked; what came out of them counts as present.
+    """Deletes unpacked archives; their content counts as present.
 
     Args:
         folder: of the corpus.
         states: as `check_files` or `fetch_files` gave them.
 
     Returns:
-        What was deleted.
+        The deleted archives.
     """
     paths = [pathlib.Path(folder) / s.file.path for s in states if s.file.unpack and s.is_ready]
     there = [path for path in paths if path.exists()]

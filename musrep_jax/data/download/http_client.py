@@ -1,6 +1,6 @@
 """HTTP for large files: resumed after a break, retried, polite. Standard library only.
 
-What has come of a file lies in `PATH.part`, and what the server said about it in `PATH.part.json`.
+The downloaded part of a file is in `PATH.part`, and the server's metadata are in `PATH.part.json`.
 After a break, also when the process was killed, the rest is asked for (`Range`, with `If-Range`,
 so that a file that has changed meanwhile comes whole); a server that ignores this sends all again.
 """
@@ -110,14 +110,14 @@ class HttpClient:
         find_error: Callable[[pathlib.Path], str] | None = None,
         show: Show | None = None,
     ) -> None:
-        """Fetches a file; it stands under its name only when it is whole.
+        """Fetches a file, which gets its final name only when it is complete.
 
         Args:
             url: http or https.
             path: of the file; its folder is made.
             size: expected, in bytes.
-            find_error: returns what is wrong with the content of a file, "" if nothing. With it,
-                what is there is continued also where the server names no version of the file.
+            find_error: returns what is wrong with the content of a file, "" if nothing. With it, a
+                partial file is continued even if the server states no version of the file.
             show: takes the progress.
 
         Raises:
@@ -149,7 +149,7 @@ class HttpClient:
     def _resume_download(
         self, url: str, part: "Part", size: int | None, is_checked: bool, show: Show | None
     ) -> None:
-        """Fetches what is missing of a file."""
+        """Fetches the missing part of a file."""
         is_same_url = part.note.get("url") == url
         if part.size and part.size == (size or (is_same_url and part.note.get("size"))):
             return

@@ -1,4 +1,4 @@
-"""Files that come piece by piece: what has come, what the server said of it, room on the disk."""
+"""Partial downloads: received data, the server's metadata, free disk space."""
 
 import contextlib
 import http
@@ -22,7 +22,7 @@ class DownloadError(OSError):
     Attributes:
         status: of the server's answer; None if there was none, or it was not to blame.
         is_html_page: whether a web page came instead of the file.
-        is_local: whether the reason lies on this machine, such as a full disk.
+        is_local: whether the cause is on this machine, such as a full disk.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class DownloadError(OSError):
         is_html_page: bool = False,
         is_local: bool = False,
     ) -> None:
-        """Keeps what is known of the failure."""
+        """Stores the facts about the failure."""
         super().__init__(text)
         self.status = status
         self.is_html_page = is_html_page
@@ -49,7 +49,7 @@ class Part:
 
     Attributes:
         path: where it lies.
-        note: what the server said about the file.
+        note: the server's metadata of the file.
         size: bytes that have come.
     """
 
@@ -107,7 +107,7 @@ class Part:
         return total
 
     def write_metadata(self, url: str, headers: Any, total: int | None) -> None:
-        """Keeps what is needed to continue later."""
+        """Stores what is needed to resume later."""
         etag = headers.get("ETag", "")
         self.note = {
             "url": url,
@@ -131,7 +131,7 @@ class Part:
             os.fsync(self._file.fileno())
 
     def restart(self) -> None:
-        """Forgets what has come."""
+        """Discards the received data."""
         self._file.truncate(0)
         self.size, self.note = 0, {}
 

@@ -39,7 +39,7 @@ def check_compatible(spec: DatasetSpec, chunk: ChunkSpec) -> None:
 
     Args:
         spec: of the data set.
-        chunk: what the model sees.
+        chunk: the model's input.
 
     Raises:
         ChunkError: if the sample rates differ, or the data set holds spectrograms and the model
@@ -109,7 +109,7 @@ def wrap_rows(rows: range | RowShare | None, batch_size: int) -> tuple[np.ndarra
 
 @dataclasses.dataclass(frozen=True)
 class _RandomCrops:
-    """Makes training batch number `step`, with a random generator of its own."""
+    """Makes training batch number `step`, with its own random generator."""
 
     tracks: Tracks | Mapping[str, Tracks]
     chunk: ChunkSpec
