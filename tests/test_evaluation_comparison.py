@@ -63,6 +63,23 @@ def test_all_swaps_of_groups_equal_those_by_hand():
         assert difference.p_value == pytest.approx(exact, abs=0.1)
 
 
+def test_a_track_is_swapped_with_all_of_its_labels():
+    """Four copies of a label say no more than the label: swapped one by one, they would."""
+    labels, ours, theirs, groups = make_grouped(6, num_classes=1)
+    copies = (np.repeat(array, 4, axis=1) for array in (labels, ours, theirs))
+    found = compare_overall(*copies, track_groups=groups, num_resamples=1000)
+    names = sorted(set(groups))
+    every = [
+        swap_by_hand(labels, ours, theirs, groups, chosen)
+        for count in range(9)
+        for chosen in itertools.combinations(names, count)
+    ]
+    measured = swap_by_hand(labels, ours, theirs, groups, ())[0]
+    exact = np.mean(np.abs(np.array(every)[:, 0]) * np.sqrt(8 / 7) >= abs(measured))
+    assert exact > 0.2
+    assert found.roc_auc.p_value == pytest.approx(exact, abs=0.05)
+
+
 def test_the_swaps_are_those_of_whole_groups():
     units = support.make_units(6, ["a", "a", "b", "b", "", ""])
     assert units.count == 4  # a track without a group is one of its own
