@@ -223,7 +223,7 @@ def format_report_summary(report: Mapping[str, Any]) -> str:
 
 
 def measure_display_width(text: str) -> int:
-    """Returns how many terminal columns a text takes.
+    """Returns the width of a text in terminal columns.
 
     >>> measure_display_width("Uşşak"), measure_display_width("三味線")
     (5, 6)

@@ -1,4 +1,4 @@
-"""The taggram: which tags a recording has, over its time."""
+"""The taggram: the tags of a recording over time."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What an experiment has found, in sentences that stand above its tables."""
+"""The findings of an experiment, as sentences above its tables."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ from musrep_jax.reporting.results import (
 
 
 def describe_verdict(cells: Iterable[Cell], metric: str = "roc_auc") -> list[str]:
-    """Returns what an experiment has found, one sentence per question, or nothing.
+    """Returns the findings of an experiment, one sentence per question, or nothing.
 
     Args:
         cells: of `results.json`.
@@ -60,7 +60,7 @@ def is_better(cell: Cell, field: str, metric: str, sign: float = 1.0) -> bool:
 
 
 def _count_outcomes(cells: Sequence[Cell], field: str, metric: str) -> str:
-    """Returns in how many cells a difference is positive, negative, or neither for sure."""
+    """Returns the numbers of cells with a positive, negative, or inconclusive difference."""
     better = sum(is_better(cell, field, metric) for cell in cells)
     worse = sum(is_better(cell, field, metric, sign=-1.0) for cell in cells)
     undecided = len(cells) - better - worse

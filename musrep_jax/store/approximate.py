@@ -1,12 +1,12 @@
-"""The nearest of a vector among millions, approximately: an index of faiss beside the arrays.
+"""Approximate nearest neighbors among millions of tracks: a faiss index next to the arrays.
 
     nearest-METRIC.json          rows that are indexed, which ones, and the name of the index
     nearest-METRIC-*.faiss       the index: cells of k-means, 8 bits a number (IVF, SQ8)
 
 The index proposes rows; their scores are computed from the embeddings, so those that come back are
 exact. Rows that were added later are compared one by one until they are a tenth of the store; then
-the index is made anew, as it is when the rows it knows are others (a store that was cut or made
-again), or when its file is missing or not whole. The JSON is written last, and in one piece.
+the index is rebuilt, as it is when its rows no longer match (a store that was truncated or created
+again), or when its file is missing or incomplete. The JSON is written last, atomically.
 
 Why faiss: it is maintained, and its wheels hold for Python 3.10 and later; hnswlib has had no
 release since 2023 and no wheels.
@@ -37,16 +37,16 @@ MIN_APPROXIMATE_TRACKS = 1_000_000
 """Tracks from which a search is approximate unless it is told otherwise."""
 
 MAX_UNINDEXED_SHARE = 0.1
-"""Share of rows after the indexed ones above which the index is made anew."""
+"""Fraction of rows after the indexed ones above which the index is rebuilt."""
 
 POINTS_PER_CELL = 50
-"""From which the centers are learned: more than faiss asks for (39)."""
+"""Training vectors per center: more than faiss requires (39)."""
 
 PROBED_CELL_SHARE, MIN_PROBED_CELLS = 1 / 32, 32
-"""That are looked into for a query."""
+"""Cells that are searched for a query."""
 
 CANDIDATES_PER_RESULT = 10
-"""Rows that the index proposes for every one that is asked for."""
+"""Candidate rows of the index per requested row."""
 
 
 def is_available() -> bool:
@@ -63,7 +63,7 @@ def rank_approximately(
     present: np.ndarray | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows that are near to a vector, most of the nearest among them, and how near.
+    """Returns rows near to a vector, including most of the nearest, and their scores.
 
     Args:
         store: that is searched; the index is made in its folder where there is none that fits.
@@ -112,7 +112,7 @@ def rank_approximately(
 
 
 def build_index(store: Store, metric: str) -> None:
-    """Makes the index of a store and a metric; an earlier one is replaced.
+    """Builds the index of a store and a metric, replacing an earlier one.
 
     Args:
         store: that is indexed.
@@ -148,7 +148,7 @@ def build_index(store: Store, metric: str) -> None:
 
 
 def _open_index(faiss: Any, store: Store, metric: str) -> tuple[Any, int] | None:
-    """Returns the index and how many rows it knows; None if there is none that fits the store."""
+    """Returns the index and its number of rows; None if no index fits the store."""
     try:
         facts = json.loads(_get_metadata_path(store.path, metric).read_text(encoding="utf-8"))
         num_rows, file = facts["rows"], store.path / facts["file"]
@@ -164,7 +164,7 @@ def _open_index(faiss: Any, store: Store, metric: str) -> tuple[Any, int] | None
 
 
 def _identity(store: Store, num_rows: int) -> dict[str, Any]:
-    """Returns what has to be the same for an index to fit: rows are appended and never changed."""
+    """Returns the values that must match for an index to fit: rows are only ever appended."""
     ends = store.line(0) + b"\n" + store.line(num_rows - 1) if num_rows else b""
     return {
         "format": INDEX_FORMAT,
@@ -175,7 +175,7 @@ def _identity(store: Store, num_rows: int) -> dict[str, Any]:
 
 
 def _prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Returns vectors as the index has them: of length 1 if the angle counts."""
+    """Returns vectors as stored in the index: of length 1 for cosine similarity."""
     vectors = np.array(vectors, np.float32)
     if metric == "cosine":
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

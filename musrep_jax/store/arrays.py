@@ -1,4 +1,4 @@
-"""Arrays in `.npy` files that grow row by row, and that `np.load` opens at any moment.
+"""Arrays in `.npy` files that grow row by row and can be opened with `np.load` at any time.
 
 The header that numpy writes has room for the number of rows to grow to 21 digits, so it is written
 over in place, after the rows. A process that is killed in between leaves rows that the header does
@@ -20,7 +20,7 @@ from musrep_jax.runtime.files import replace_file
 
 
 class ArrayFileError(ValueError):
-    """A file is not the array it should be; the message is one sentence."""
+    """A file is not the expected array; the message is one sentence."""
 
 
 class GrowingArray(Closing):
@@ -65,7 +65,7 @@ class GrowingArray(Closing):
         self._file.seek(0, os.SEEK_END)
 
     def append(self, rows: np.ndarray) -> None:
-        """Adds rows, (rows, *row); they are there once `count` has been called."""
+        """Appends rows, (rows, *row); they are visible once `count` has been called."""
         self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
         self.num_rows += len(rows)
 
@@ -84,7 +84,7 @@ class GrowingArray(Closing):
         self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Waits until the rows are on the disk, and closes the file."""
+        """Syncs the rows to disk, and closes the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

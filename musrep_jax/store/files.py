@@ -1,4 +1,4 @@
-"""What is written beside the arrays of a store: JSON, whole lines, and what became of files."""
+"""The files next to a store's arrays: JSON, JSON lines, and events of files."""
 
 import dataclasses
 import hashlib
@@ -117,7 +117,7 @@ def read_complete_lines(path: pathlib.Path) -> list[bytes]:
 
 
 class Lines:
-    """The whole lines of a file, read at once and found by what they hold; none without a file."""
+    """The complete lines of a file, read at once and searchable; none without a file."""
 
     def __init__(self, path: pathlib.Path, most: int) -> None:
         """Reads the file.
@@ -139,7 +139,7 @@ class Lines:
         return self._text[self._starts[row] : self._starts[row + 1] - 1]
 
     def find_containing(self, text: bytes) -> Iterator[int]:
-        """Yields the numbers of the lines that hold some text without line breaks, in order."""
+        """Yields the numbers of the lines that contain a text without line breaks, in order."""
         position, end = 0, int(self._starts[-1])
         while position < end and (position := self._text.find(text, position, end)) >= 0:
             row = int(np.searchsorted(self._starts, position, "right")) - 1
@@ -147,12 +147,12 @@ class Lines:
             position = int(self._starts[row + 1])
 
     def find_starting_with(self, text: bytes) -> Iterator[int]:
-        """Yields the numbers of the lines that begin with some text."""
+        """Yields the numbers of the lines that begin with a text."""
         return (row for row in self.find_containing(text) if self[row].startswith(text))
 
 
 def truncate_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
-    """Drops what follows the first lines of a file; makes the file if there is none.
+    """Truncates a file after its first lines; creates the file if it does not exist.
 
     Args:
         path: of the file.
@@ -164,12 +164,12 @@ def truncate_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Which file it is.
+    """The identity of a file.
 
     Attributes:
         sha256: of its content.
         size: in bytes.
-        mtime_ns: when it was written.
+        mtime_ns: its modification time.
     """
 
     sha256: str
@@ -178,7 +178,7 @@ class Identity:
 
 
 def identify_file(path: str) -> Identity:
-    """Returns which file it is; raises OSError if it cannot be read.
+    """Returns the identity of a file; raises OSError if it cannot be read.
 
     Args:
         path: of the file.
@@ -191,7 +191,7 @@ def identify_file(path: str) -> Identity:
 
 
 class Places:
-    """Where the files of rows are, beyond what the lines of tracks say: events, read in order."""
+    """The current locations of tracks' files, from events that follow their lines, in order."""
 
     def __init__(self, path: pathlib.Path) -> None:
         """Reads the events of a store.
@@ -220,7 +220,7 @@ class Places:
                 self.added.setdefault(row, {})[event["path"]] = found
 
     def of(self, row: int, first: str) -> list[str]:
-        """Returns where the file of a row is; nowhere, if other content has taken its place.
+        """Returns the locations of a row's file; none if other content has replaced it.
 
         Args:
             row: of the track.

@@ -1,11 +1,10 @@
-"""Queries: the nearest of a vector, exactly, and the most probable for a few tags.
+"""Queries: the exact nearest neighbors of a vector, and the best matches for tags.
 
-A query by tags is a list of labels, separated by commas or AND; a minus or NOT before a label asks
-for its absence, `^2` after it counts it twice: `ney, -voice`, `ney AND NOT voice`, `oud^2, dance`.
-A label with a comma stands in quotation marks, or its comma behind a backslash:
-`"Air horn, truck horn", -"Train horn"`.
-The score is the probability that all of it holds, were the labels independent of each other: the
-product of p, or 1 - p, raised to their weights.
+A query by tags is a list of labels, separated by commas or AND; a minus or NOT before a label
+requires its absence, `^2` after it counts it twice: `ney, -voice`, `ney AND NOT voice`, `oud^2,
+dance`. A label with a comma is quoted, or its comma is escaped with a backslash: `"Air horn,
+truck horn", -"Train horn"`. The score is the probability that the whole query holds, assuming
+independent labels: the product of p, or 1 - p, raised to their weights.
 """
 
 import dataclasses
@@ -33,16 +32,16 @@ _TERM = re.compile(r"(?P<absent>-|!|NOT\s+)?(?P<label>.*?)(?:\^(?P<weight>\d+(?:
 
 
 class QueryError(StoreError):
-    """A query cannot be understood; the message says what can."""
+    """A query is invalid; the message says what is valid."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A label that is asked for.
+    """A label in a query.
 
     Attributes:
         column: of the label.
-        is_absent: whether its absence is asked for.
+        is_absent: whether its absence is required.
         weight: the power of its probability.
     """
 
@@ -80,7 +79,7 @@ def parse_tags(query: str, labels: Sequence[str]) -> list[Term]:
 
 
 def _split_terms(query: str, known: Sequence[str]) -> list[str]:
-    """Returns the terms of a query as they stand; labels with commas are known without quotes."""
+    """Returns the terms of a query unparsed; labels with commas are recognized without quotes."""
     parts = split_outside_quotes(query, _SEPARATOR)
     terms = [part.strip() for part in parts if part.strip()]
     commas = {_plain(label) for label in known if LABEL_SEPARATOR in label}
@@ -135,7 +134,7 @@ def _without_marks(label: str) -> str:
 def rank_by_tags(
     probabilities: np.ndarray, terms: Sequence[Term], k: int, present: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows where a query holds most probably, and how probably.
+    """Returns the rows that match a query most probably, and their probabilities.
 
     Args:
         probabilities: (tracks, labels).
@@ -162,7 +161,7 @@ def rank_by_vector(
     metric: str = "cosine",
     present: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows that are nearest to a vector, and how near: exact, one pass in blocks.
+    """Returns the rows nearest to a vector and their scores: exact, one pass in blocks.
 
     Args:
         embeddings: float32 (tracks, width), perhaps mapped.
@@ -187,7 +186,7 @@ def rank_by_vector(
 
 
 def check_query(embeddings: np.ndarray, query: np.ndarray, metric: str) -> np.ndarray:
-    """Returns a vector as float32, if it and the metric fit.
+    """Returns a vector as float32, after checking it and the metric.
 
     Args:
         embeddings: (tracks, width).

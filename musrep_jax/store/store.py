@@ -10,10 +10,10 @@
     chunk_spans.npy      float64 (chunks, 2), start and end in seconds    } only with
     chunk_embeddings.npy, chunk_probabilities.npy                         } per_chunk
 
-A track is there when its line is: rows are written first, the line last. Whatever is beyond the
-last whole line belongs to an append that was killed; readers do not look at it, and the next writer
-cuts it off. What is appended survives the death of the process at once, and a failure of power once
-the writer has been closed. One process writes at a time (the caller sees to that), any number read.
+A track exists once its line does: rows are written first, the line last. Data beyond the last
+complete line belong to a killed append; readers ignore them, and the next writer truncates them.
+Appended tracks survive the death of the process immediately, and a power failure once the writer
+has been closed. One process writes at a time (the caller ensures that), any number read.
 """
 
 import os
@@ -45,7 +45,7 @@ from musrep_jax.store.files import (
 
 
 class Store:
-    """A store, for reading; nothing but the lines of tracks is loaded.
+    """A store, for reading; only the lines of tracks are loaded.
 
     Attributes:
         path: the folder.
@@ -111,7 +111,7 @@ class Store:
         return self._lines[row]
 
     def track(self, row: int) -> dict[str, Any]:
-        """Returns what is known of a track: its line, with `path` where it is now.
+        """Returns the metadata of a track: its line, with the current `path`.
 
         Args:
             row: of the track.
@@ -172,7 +172,7 @@ class Store:
         return found
 
     def is_present(self) -> np.ndarray:
-        """Returns for every row whether its file has a place: bool (tracks,)."""
+        """Returns for every row whether its file exists somewhere: bool (tracks,)."""
         present = np.ones(len(self), bool)
         for row in self._places.gone:
             if row < len(self):
@@ -203,14 +203,14 @@ class Store:
 
 
 class StoreWriter(Closing):
-    """Appends tracks to a store, which it makes if there is none.
+    """Appends tracks to a store, which it creates if needed.
 
     Attributes:
         about: what all rows share.
     """
 
     def __init__(self, path: str | os.PathLike, about: Mapping[str, Any]) -> None:
-        """Opens a store for more; what an append that was killed has left is cut off.
+        """Opens a store for appending; the leftovers of a killed append are truncated.
 
         Args:
             path: of the folder.
@@ -250,11 +250,11 @@ class StoreWriter(Closing):
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise StoreError(f"{self.path} exists and is no store: choose another place.")
         self.path.mkdir(parents=True, exist_ok=True)
-        # Last of all, so that a store is one only when it is whole.
+        # Written last, so that only a complete folder counts as a store.
         write_json(self.path / STORE_METADATA_FILE, self.about)
 
     def _recover(self) -> None:
-        """Brings lines and rows to the same number."""
+        """Truncates lines and rows to the same number."""
         lines = read_complete_lines(self.path / TRACKS_FILE)
         per_track = [a for name, a in self._arrays.items() if not name.startswith("chunk_")]
         per_chunk = [a for name, a in self._arrays.items() if name.startswith("chunk_")]
@@ -291,12 +291,12 @@ class StoreWriter(Closing):
         return self._arrays["embeddings"].num_rows
 
     def has(self, path: str, size: int, mtime_ns: int) -> bool:
-        """Returns whether this very file is there, unchanged, so that it need not be read."""
+        """Returns whether this file is stored and unchanged, so that it need not be read."""
         known = self._by_path.get(path)
         return known is not None and known[1:] == (size, mtime_ns)
 
     def has_content(self, sha256: str) -> bool:
-        """Returns whether a file of this content is there, under whatever name."""
+        """Returns whether a file with this content is stored, under any name."""
         return sha256 in self._by_sha256
 
     def record_location(
@@ -307,7 +307,7 @@ class StoreWriter(Closing):
         mtime_ns: int,
         path_exists: Callable[[str], bool] = os.path.exists,
     ) -> None:
-        """Notes that content which is in the store has been met at a place, or moved to it.
+        """Records that stored content was found at a location, or moved to it.
 
         Args:
             path: of the file.
@@ -373,7 +373,7 @@ class StoreWriter(Closing):
         self._take(path, row, size, mtime_ns)
 
     def _record_removal(self, path: str) -> None:
-        """Notes that a path no longer holds what it held."""
+        """Records that a path no longer has its earlier content."""
         if path in self._by_path:
             row = self._by_path.pop(path)[0]
             self._paths[row].remove(path)
@@ -384,7 +384,7 @@ class StoreWriter(Closing):
         self._locations.flush()
 
     def close(self) -> None:
-        """Waits until everything is on the disk, and closes the files."""
+        """Syncs everything to disk, and closes the files."""
         for file in (self._tracks, self._locations):
             os.fsync(file.fileno())
             file.close()

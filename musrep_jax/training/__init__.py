@@ -1,4 +1,4 @@
-"""The training room: it receives functions and data, and knows neither models nor losses.
+"""Training: receives functions and data, and depends on neither models nor losses.
 
 `objective` is what it needs of a way of learning, and `program` trains one. `optim` builds
 optimizers from settings (`descent` and `plateau` are their parts), `step` is one update of the

@@ -1,4 +1,4 @@
-"""Arrays of exported models on the disk, and what all uses of orbax share. Imports orbax.
+"""Arrays of exported models on disk, and code shared by all uses of orbax. Imports orbax.
 
 Orbax notices a truncated file but not a flipped bit: hence the sums of those who call this. It
 measures how long a save takes by the clock on the wall, which may jump ahead: hence no limit worth
@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from musrep_jax.types import PyTree
 
 ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""That it raises for files that are not its own."""
+"""Errors that orbax raises for foreign files."""
 
 _NO_LIMIT_SECONDS = 10 * 365 * 24 * 3600
 
@@ -30,7 +30,7 @@ logging.getLogger("absl").addFilter(_is_not_from_orbax)
 
 
 def without_limit(**options: Any) -> ocp.options.AsyncOptions:
-    """Returns options of saves that the clock on the wall does not break off."""
+    """Returns save options without a wall-clock timeout."""
     return ocp.options.AsyncOptions(
         timeout_secs=_NO_LIMIT_SECONDS,
         # Otherwise a save waits for its folders, five minutes by that clock.
@@ -74,7 +74,7 @@ def read_arrays(folder: Path) -> PyTree:
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """Returns what reads and writes exports: this process alone, whatever others do meanwhile."""
+    """Returns the reader and writer of exports, which does not wait for other processes."""
     process = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"p{process}"

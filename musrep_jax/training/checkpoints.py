@@ -1,4 +1,4 @@
-"""What training keeps on disk: states to resume from, and exported models. Imports orbax.
+"""Checkpoints to resume from, and exported models, on disk. Imports orbax.
 
 A checkpoint directory holds one folder per kept step (the two latest), each with the state, the
 best weights so far, the loop's memory, the identity of the run, and `SHA256SUMS`: one of them alone
@@ -46,16 +46,16 @@ from musrep_jax.types import PyTree, TrainState
 EXPORT_FORMAT = 1
 CHECKPOINT_FORMAT = 3
 NUM_KEPT = 2
-"""Latest checkpoints: so that a damaged one leaves the one before it."""
+"""Number of checkpoints kept: if the latest is damaged, the previous one remains."""
 CARD_FILE = "tagger.json"
 PARAMS_FOLDER = "params"
 README_FILE = "README.md"
 
 _SEALED_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
-"""Orbax writes the time of the commit into them."""
+"""Files that contain the commit time."""
 _FROM_FILE_MANAGERS = (".DS_Store", "Thumbs.db")
 _CHUNK_BYTES = 64 * 2**20
-"""Of an array, written and compressed beside one another."""
+"""Parts of an array that are compressed and written in parallel."""
 
 
 class CheckpointError(ValueError):
@@ -215,7 +215,7 @@ class TrainCheckpoints(Closing):
 
     @property
     def steps(self) -> list[int]:
-        """The steps kept, in order."""
+        """The saved steps, in order."""
         return sorted(self._manager.all_steps())
 
     def save(
@@ -249,13 +249,13 @@ class TrainCheckpoints(Closing):
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def _seal(self) -> None:
-        """Writes the checksums of a save that is about to take its name: with it or not at all."""
+        """Writes the checksums of a save before it gets its final name."""
         if jax.process_index() == 0:
             for folder in self.directory.glob(f"{self._saving}.*"):
                 write_sums(folder, without=_SEALED_LATER)
 
     def wait(self) -> None:
-        """Waits until the last save is complete on the disk, checksums included.
+        """Waits until the last save is complete on disk, including checksums.
 
         Raises:
             CheckpointError: when it failed.
@@ -294,7 +294,7 @@ class TrainCheckpoints(Closing):
         return Restored(state, meta["run"], best, list(self._notes))
 
     def _tidy(self) -> list[str]:
-        """Sets damaged checkpoints aside, so that their steps can be saved again; says which."""
+        """Moves damaged checkpoints aside, so that their steps can be saved again."""
         folders = sorted(
             (path for path in self.directory.iterdir() if path.name.isdigit()),
             key=lambda path: int(path.name),
@@ -357,7 +357,7 @@ class TrainCheckpoints(Closing):
         return unpack(restored[item], index, template)
 
     def close(self) -> None:
-        """Waits for the last save and lets go of the directory."""
+        """Waits for the last save and releases the directory."""
         try:
             self.wait()
         finally:
@@ -366,13 +366,13 @@ class TrainCheckpoints(Closing):
 
 
 def _synchronize(moment: str) -> None:
-    """Waits until every process is there; returns at once when there is one."""
+    """Waits for all processes; returns at once if there is only one."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(moment)
 
 
 def _at(tree: Mapping[str, Any], dotted: str) -> Any:
-    """Returns what stands under a dotted name, None when there is nothing."""
+    """Returns the value at a dotted name, or None."""
     value: Any = tree
     for name in dotted.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""The entries of the optimizer table: directions of descent and their learning rates.
+"""The entries of the optimizer table: update rules and their learning rates.
 
 Weight decay is the coupled kind everywhere (L2: added to the gradient before the moments, as in
 PyTorch's `Adam` and `SGD`; not AdamW). Every transformation is traced once: a switch of phase is a
@@ -69,7 +69,7 @@ def switch_at(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Descent:
-    """What all optimizers share.
+    """Base class of all optimizers.
 
     Attributes:
         learning_rate: step size.
@@ -98,7 +98,7 @@ class Descent:
         raise NotImplementedError
 
     def plateau(self) -> Plateau | None:
-        """Returns what happens on a plateau, or None if nothing does."""
+        """Returns the action on a plateau, or None."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a run says while it trains and what it leaves behind: progress, metric rows, its record."""
+"""Output of a training run: progress lines, metric rows, its record."""
 
 import contextlib
 import errno
@@ -23,12 +23,12 @@ from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.progress import format_seconds
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)
-"""What a write says when the reader of a pipe has left, or the terminal was closed."""
+"""Errors of a write when the reader of a pipe has exited, or the terminal was closed."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
 
 
 def run_record() -> dict[str, Any]:
-    """Returns what a run was made with: versions, devices and the code's git revision.
+    """Returns the environment of a run: versions, devices and the code's git revision.
 
     Returns:
         `python`, `packages` (name -> version or None), `backend`, `device_kind`, `num_devices`,
@@ -79,7 +79,7 @@ def _git_revision() -> str | None:
 
 
 class MetricsLog(Closing):
-    """A file of metric rows, one JSON object per line, written through at once.
+    """A file of metric rows, one JSON object per line, flushed after every row.
 
     Args:
         path: the file; its folder is created. Rows are appended to what is there.
@@ -93,7 +93,7 @@ class MetricsLog(Closing):
         self._file = self.path.open("a", encoding="utf-8")
 
     def keep_until(self, step: int) -> None:
-        """Drops this training's rows after `step`, where it resumes, and a line cut off by a kill.
+        """Drops this training's rows after `step`, where it resumes, and an incomplete last line.
 
         Args:
             step: the last step whose rows stay.
@@ -141,7 +141,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """One line that says how a training goes: rewritten on a terminal, now and then elsewhere.
+    """A progress line of training: rewritten on a terminal, printed periodically elsewhere.
 
     Args:
         num_steps: steps in the whole training.
@@ -196,11 +196,11 @@ class Progress:
         self._stream.flush()
 
     def validated(self, metric: str, value: float, is_best: bool) -> None:
-        """Takes a validation value, which the next lines show."""
+        """Stores a validation value for the next lines."""
         self._validation = f"  {metric} {value:.4f}{' (best)' if is_best else ''}"
 
     def note(self, text: str) -> None:
-        """Writes a full line that stays."""
+        """Writes a permanent line."""
         self.close()
         self._stream.write(f"{self._label}: {text}\n")
         self._stream.flush()
@@ -214,7 +214,7 @@ class Progress:
 
 
 class _LastingStream:
-    """A text stream that loses what nobody can read any more, instead of failing."""
+    """A text stream that discards output after its reader is gone, instead of failing."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -228,7 +228,7 @@ class _LastingStream:
         return len(text)
 
     def flush(self) -> None:
-        """Writes what is kept back, if it can be written."""
+        """Flushes the buffer, if it can be written."""
         self._attempt(self._stream.flush)
 
     def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:
@@ -243,7 +243,7 @@ class _LastingStream:
 
 @contextlib.contextmanager
 def lasting_output() -> Iterator[None]:
-    """Inside, the program outlives its terminal, the reader of its pipe, and room for its log.
+    """Lets the program survive a closed terminal, an exited reader, and a full disk of its log.
 
     A training that runs for days is not to fail because a line about it cannot be shown.
     """

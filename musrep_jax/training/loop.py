@@ -31,11 +31,11 @@ from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 
 LAST_SAVE_SHARE = 0.1
-"""Of the time between saves, after which the end of a training is saved too."""
+"""Fraction of the time between saves after which the end of training is saved, too."""
 
 
 class FitResult(NamedTuple):
-    """What a training leaves in memory.
+    """The result of a training, in memory.
 
     Attributes:
         state: the state after the last step.
@@ -58,7 +58,7 @@ class FitResult(NamedTuple):
 
 
 class Interrupted(Stopped):
-    """Ctrl-C, SIGTERM or SIGHUP ended a training at a whole step.
+    """Ctrl-C, SIGTERM or SIGHUP ended training after a complete step.
 
     Attributes:
         result: what was reached, best weights so far included; it is saved if `fit` had a
@@ -72,7 +72,7 @@ class Interrupted(Stopped):
 
 
 class Restored(NamedTuple):
-    """What a checkpointer gives back.
+    """A restored checkpoint.
 
     Attributes:
         state: the training state to go on from.
@@ -88,7 +88,7 @@ class Restored(NamedTuple):
 
 
 class Checkpointer(Protocol):
-    """What the loop asks of a keeper of states, see `musrep_jax.training.checkpoints`."""
+    """The interface of a checkpointer, see `musrep_jax.training.checkpoints`."""
 
     def restore(self, template: TrainState) -> Restored | None:
         """Returns the latest good state, or None when there is none."""
@@ -97,11 +97,11 @@ class Checkpointer(Protocol):
     def save(
         self, step: int, state: TrainState, run: Mapping[str, Any], best: TrainState | None
     ) -> None:
-        """Starts to save a state with the loop's memory and the best state so far."""
+        """Starts saving a state with the loop's memory and the best state so far."""
         ...
 
     def wait(self) -> None:
-        """Waits until the last save is safe."""
+        """Waits until the last save is complete."""
         ...
 
 
@@ -112,7 +112,7 @@ def is_due(step: int, every: int, num_steps: int) -> bool:
 
 @dataclasses.dataclass
 class _Memory:
-    """What the loop remembers beside the state; saved and restored with it."""
+    """The loop's data besides the state; saved and restored with it."""
 
     best_step: int | None = None
     best_metrics: dict[str, float] | None = None
@@ -124,7 +124,7 @@ class _Memory:
     restart_step: int = 0
 
     def add(self, step: int, metrics: dict[str, float], select_by: tuple[str, Direction]) -> bool:
-        """Keeps an evaluation; returns whether it is the best so far.
+        """Records an evaluation; returns whether it is the best so far.
 
         Of equal values of the selecting metric the one with the lower validation `loss` is better,
         and of those equal in both the later; only what is strictly better counts as an improvement
@@ -153,7 +153,7 @@ def _score(
 
 
 def _to_numbers(metrics: Mapping[str, Any], selecting: str) -> dict[str, float]:
-    """Returns evaluation metrics as plain numbers, or says that the selecting one is missing."""
+    """Returns evaluation metrics as plain numbers; raises if the selecting one is missing."""
     if selecting not in metrics:
         raise ValueError(
             f"select_by is {selecting!r}, which the evaluation does not return; "

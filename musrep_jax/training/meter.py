@@ -49,13 +49,13 @@ class Meter:
         self.restart(0.0)
 
     def restart(self, wait_seconds: float) -> None:
-        """Starts the clock of steps per second anew, after what is not training."""
+        """Restarts the clock of steps per second, after work other than training."""
         self._num_untimed = len(self._pending)
         self._start = time.perf_counter()
         self._wait_start = wait_seconds
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Takes a step's metrics without waiting for them, but for those of two steps ago."""
+        """Takes a step's metrics without waiting for them, only for those of two steps ago."""
         self._pending.append((step, metrics))
         if len(self._pending) > _STEPS_IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - _STEPS_IN_FLIGHT][1])

@@ -1,4 +1,4 @@
-"""What training needs to know of a way of learning, and nothing else.
+"""The interface between training and a training scheme.
 
 `training/` knows steps, states and streams of batches; it knows no model and no data set. A way of
 learning (tagging, a student and its teacher, triplets) hands it an `Objective`.
@@ -14,7 +14,7 @@ Direction = Literal["max", "min"]
 """Whether the larger or the smaller value of a metric is the better one."""
 
 IsTrainable = Callable[[tuple[str, ...]], bool]
-"""Path of a parameter, such as `("head", "kernel")` -> whether the optimizer moves it."""
+"""Path of a parameter, such as `("head", "kernel")` -> whether the optimizer updates it."""
 
 UpdateState = Callable[[TrainState, Batch, Array], TrainState]
 """`(state, batch, key) -> state`, called inside the compiled step after the optimizer's update."""
@@ -22,7 +22,7 @@ UpdateState = Callable[[TrainState, Batch, Array], TrainState]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Objective:
-    """A way of learning, as training sees it.
+    """A training scheme, as the training loop sees it.
 
     Attributes:
         variables: `{"params": {...}, **collections}`, nested dicts of arrays. With several networks
@@ -63,7 +63,7 @@ class Objective:
     solve: Callable[[], PyTree] | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what no training could use."""
+        """Raises ValueError for values that no training can use."""
         check_select_by(self.select_by)
         if "params" not in self.variables:
             raise ValueError(

@@ -39,7 +39,7 @@ from musrep_jax.training.plateau import Plateau, scale_by_plateau
 
 
 class Optimizer(NamedTuple):
-    """What training needs to know of an optimizer.
+    """The properties of an optimizer that training needs.
 
     Attributes:
         tx: the optax transformation.
@@ -71,7 +71,7 @@ OPTIMIZERS: dict[str, type[Descent]] = {
 
 
 class _Range(NamedTuple):
-    """What a number among the settings may be, as a test and in words."""
+    """A constraint on a numeric setting: a test and its description."""
 
     is_allowed: Callable[[float], bool]
     words: str
@@ -105,7 +105,7 @@ _RANGES: dict[str, _Range] = {
 
 
 def _check_number(field: str, value: Any, kind: type) -> float | int:
-    """Returns `value` as `kind` (float or int), or says what it must be."""
+    """Returns `value` as `kind` (float or int); raises with the requirement if it is not."""
     allowed = _RANGES[field]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     is_whole = kind is float or (is_number and value == round(value))

@@ -1,4 +1,4 @@
-"""A tree of arrays as one string of bytes: storing an array costs time and memory however small.
+"""Packs a tree of arrays into one byte array, since storing even a small array is costly.
 
 Every array that one process has whole goes into it, one after the other. An array that is split
 over the devices of several processes is stored by itself, because each process writes its part. How
@@ -22,7 +22,7 @@ _KEY_FIELDS = ("key", "name", "idx")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An array and where it is stored.
+    """An array and its position in the byte array.
 
     Attributes:
         shape: of the array.
@@ -36,7 +36,7 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """Number of bytes up to its end."""
+        """Offset of its end, in bytes."""
         return (self.offset or 0) + int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Entry:
 
 
 Index = dict[str, Entry]
-"""Name of an array in its tree -> where it is stored."""
+"""Name of an array in its tree -> its position."""
 
 
 def pack(tree: PyTree) -> tuple[dict[str, Array | np.ndarray], Index]:

@@ -29,7 +29,7 @@ class PlateauState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """What the loop does when the selecting validation metric no longer improves.
+    """The loop's action when the selecting validation metric no longer improves.
 
     Attributes:
         drop_after: evaluations without improvement after which the rate drops.

@@ -48,7 +48,7 @@ class Prefetch:
                 close()
 
     def _put(self, entry: tuple[Batch | None, BaseException | None]) -> None:
-        """Puts an entry unless the reader has left."""
+        """Puts an entry unless the reader has exited."""
         while not self._stop.is_set():
             try:
                 self._queue.put(entry, timeout=_POLL_SECONDS)

@@ -21,7 +21,7 @@ from musrep_jax.types import Array, Batch, PyTree
 
 DATA_AXIS = "data"
 INT16_STEP = 2.0**-15
-"""What one step of a 16-bit sample is worth, full scale being 1."""
+"""The value of one step of a 16-bit sample, relative to full scale."""
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
@@ -96,7 +96,7 @@ def _pad_stream(stream: Mapping[str, np.ndarray], multiple: int) -> dict[str, np
 
 
 def row_share(mesh: Mesh) -> RowShare:
-    """Returns this process's share of every batch and of every stream of it, whatever their size.
+    """Returns this process's share of every batch and of each of its streams, for any size.
 
     Args:
         mesh: from `make_mesh`.
@@ -187,7 +187,7 @@ def _widen(array: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the arrays of a state lie: whole on every device, or large ones split over them.
+    """The placement of a state's arrays: replicated, or large ones sharded over the devices.
 
     Splitting is fully sharded data parallelism: every device keeps a part of the large parameters
     and of their optimizer state, they are gathered for the forward and backward pass, and gradients
@@ -203,7 +203,7 @@ class Layout:
     shard_over: int | None = None
 
     def spec(self, leaf: Array) -> PartitionSpec:
-        """Returns along which axis an array, or what has its shape and type, is split."""
+        """Returns the axis along which an array, or a value of its shape and type, is split."""
         axes = [i for i, size in enumerate(leaf.shape) if size % self.mesh.size == 0]
         size_bytes = leaf.size * leaf.dtype.itemsize
         if self.shard_over is None or size_bytes < self.shard_over or not axes:

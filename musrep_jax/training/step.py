@@ -29,7 +29,7 @@ _UPDATE_KEY = np.uint32(2**32 - 1)
 
 
 class FrozenChangedError(ValueError):
-    """A parameter that was to stay frozen has changed."""
+    """A frozen parameter has changed."""
 
 
 def split_params(params: PyTree, is_trainable: IsTrainable | None) -> tuple[PyTree, PyTree]:
@@ -197,7 +197,7 @@ def make_train_step(
 
 
 def _check_updated(before: TrainState, after: TrainState) -> None:
-    """Raises unless `update_state` kept all shapes and types, and what is the optimizer's."""
+    """Raises unless `update_state` kept all shapes and types, and the optimizer's part."""
     if not isinstance(after, TrainState):
         raise ValueError(f"update_state returned a {type(after).__name__}; return the state.")
     for name in ("step", "opt_state"):

@@ -1,4 +1,4 @@
-"""Batches of one stream or of several: what holds for each stream by itself."""
+"""Batches of one or several streams: operations that apply to each stream."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

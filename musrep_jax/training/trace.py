@@ -1,4 +1,4 @@
-"""A trace of a few steps: what the devices and the host do, and when."""
+"""Traces a few steps: the activity of the devices and the host."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import jax
 
 NUM_STEPS = 5
 _STEPS_BEFORE = 3
-"""The first compiles, the next fill the pipeline."""
+"""Steps before the trace: the first compiles, the next fill the pipeline."""
 
 
 class StepTrace:
@@ -26,7 +26,7 @@ class StepTrace:
         self._is_on = False
 
     def step_done(self, result: object) -> None:
-        """Starts the recording after the first steps, and ends it when there are enough.
+        """Starts the trace after the first steps, and ends it after enough steps.
 
         Args:
             result: of the step, on the device; waited for at the start and the end only.
