@@ -96,7 +96,13 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
     # name: one or several of musrep_jax.models.MODELS, comma separated. size: "compact" takes the
     # deviations of `compact` below, "full" the published sizes.
     config.model = ConfigDict(
-        {**empty_model_fields(), "name": "short_chunk_resnet", "size": "compact"}
+        {
+            **empty_model_fields(),
+            "name": "short_chunk_resnet",
+            "size": "compact",
+            # Exported model whose backbone trainings without a source start from; None: fresh.
+            "start": config_dict.placeholder(str),
+        }
     )
     config.compact = ConfigDict(COMPACT)
 

@@ -22,6 +22,9 @@ behavior is a setting:
 
 - Optimizer of the CNNs. Published code: the switch to SGD never fires, so Adam at 1e-4 throughout
   (`--config.optimizer.name=adam`). Here: the switch after 80, 100 and 120 epochs.
+- Start of the transformer. Published code: DeiT of ImageNet, wherever there is no source. Here:
+  fresh values, unless `model.start` names an export (`musrep import-weights` makes one); a chain
+  DeiT -> A -> B is then one command.
 - Rate of the transformer. Published code: warm-up and decay are overwritten
   (`--config.optimizer.name=warmup_dips`); its recipe: epochs of decay are counted from the start,
   also during the warm-up (`warmup_decay`). Here: warm-up, then x 0.85 per epoch.
@@ -38,7 +41,7 @@ behavior is a setting:
   every run and in every test. Here: of the target's training tracks, once, stored in the export.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 from musrep_jax.configs import common
 
 CULTURES = ("western", "greek", "makam", "hindustani", "carnatic")
@@ -101,7 +104,9 @@ def use_published_protocol(config: ConfigDict) -> None:
                 "train": {"num_epochs": 200},
             },
             "spectrogram_transformer": {
-                "model": {"variant": "base"},
+                # The published code starts from DeiT of ImageNet: import it, and say where it is by
+                # --config.for_model.spectrogram_transformer.model.start=DIRECTORY.
+                "model": {"variant": "base", "start": config_dict.placeholder(str)},
                 "optimizer": {
                     "name": "warmup_then_decay",
                     "learning_rate": 1e-5,

@@ -25,7 +25,7 @@ FREE_TEXT = {
     "target": "looked for among data sets", "data.name": "looked for among data sets",
     "data.path": "looked for on the disk", "data.data_dir": "made when data is built",
     "data.labels": "looked for in the table", "data.source_labels": "looked for in the table",
-    "distributed.coordinator": "an address",
+    "distributed.coordinator": "an address", "model.start": "looked for on the disk",
 }  # fmt: skip
 WORDS = {"no such word", "nan", "-1"}
 

@@ -77,6 +77,7 @@ FIELDS: dict[str, Rule] = {
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},
     "model.name": names(MODEL_NAMES),
     "model.size": choice(SIZES),
+    "model.start": optional(text()),
     **{f"optimizer.{name}": optional(rule) for name, rule in OPTIMIZER_FIELDS.items()},
     "optimizer.name": choice(tuple(OPTIMIZERS)),
     "train.batch_size": SIZE,

@@ -36,6 +36,8 @@ def check_names(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(
             f"data.data_dir is {config.data.data_dir!r}, where a file stands; name a folder."
         )
+    for field, start in _starts_of(config):
+        _check_export(field, start.removeprefix(EXPORT_PREFIX))
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
         if name.startswith(EXPORT_PREFIX):
@@ -66,6 +68,16 @@ def _data_of(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
     return [
         ("data.path" if path else "data.name", f"{config.data.name}{f':{path}' if path else ''}")
     ]
+
+
+def _starts_of(config: ml_collections.ConfigDict) -> Iterator[tuple[str, str]]:
+    """Yields (field, export) of every model that trainings without a source start from."""
+    places = {"model": config.get("model", {})}
+    for name, deviations in config.get("for_model", {}).items():
+        places[f"for_model.{name}.model"] = deviations.get("model", {})
+    for name, section in places.items():
+        if section.get("start"):
+            yield f"{name}.start", section["start"]
 
 
 def _parts(config: ml_collections.ConfigDict, field: str) -> Iterator[tuple[str, str]]:

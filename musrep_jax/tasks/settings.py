@@ -86,7 +86,7 @@ def model_deviations(settings: ml_collections.ConfigDict) -> dict[str, Any]:
     defaults = model_settings(settings.model.name)
     return {
         key: value
-        for key, value in given(settings.model, "name", "size").items()
+        for key, value in given(settings.model, "name", "size", "start").items()
         if key not in defaults or value != defaults[key]
     }
 

@@ -41,7 +41,7 @@ def initial_variables(
         settings: of the job.
         seed: of fresh values.
         train_tracks: of the target.
-        source: exported directory, or None.
+        source: exported directory to start from, or None for fresh values.
 
     Raises:
         ConfigError: if the source is another model, or has another front end.

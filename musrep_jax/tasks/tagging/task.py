@@ -96,16 +96,17 @@ class TaggingTask(Task):
         if job["mode"] == BASELINE and section not in ("data", "evaluation"):
             return False
         if section == "model":
-            return key == "size" or key in model_settings(job["model"])
+            return key in ("size", "start") or key in model_settings(job["model"])
         return section != "transfer" or job["mode"] != SCRATCH
 
     def prepare(self, job: Job, context: Context) -> TaggingObjective:
         """See `Task.prepare`."""
         settings, source = context.settings, None
-        if job["source"] is not None:
-            is_export = job["source"].startswith(EXPORT_PREFIX)
-            path = job["source"].removeprefix(EXPORT_PREFIX)
-            source = Path(path).expanduser() if is_export else context.find_export(job.needs[0])
+        start = settings.model.start if job["source"] is None else job["source"]
+        if job.needs:
+            source = context.find_export(job.needs[0])
+        elif start is not None:
+            source = Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
         dataset = open_target(job, context)
         model = model_of(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, chunk_of(model))

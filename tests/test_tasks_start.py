@@ -1,0 +1,47 @@
+"""`model.start`: trainings without a source start from an exported backbone."""
+
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from musrep_jax.command_line import main
+from musrep_jax.training.checkpoints import load_export
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
+
+    def run(name, *words):
+        workdir = folder / name
+        code = main([
+            "main.py", "--config=transfer:smoke", "--config.model.name=sample_cnn",
+            "--config.transfer.modes=scratch", f"--workdir={workdir}",
+            f"--config.data.data_dir={folder / 'data'}", *words,
+        ])  # fmt: skip
+        (export,) = workdir.glob("exports/*") if code == 0 else [None]
+        return code, export
+
+    return run
+
+
+def backbone(export):
+    params = traverse_util.flatten_dict(load_export(export)[0]["params"])
+    kernels = {p: v for p, v in params.items() if p[0] != "head" and p[-1] == "kernel"}
+    return np.concatenate([np.ravel(kernels[path]) for path in sorted(kernels)])
+
+
+def test_a_training_goes_on_from_the_backbone_that_it_is_given(train, capsys):
+    _, first = train("first")
+    _, fresh = train("fresh", "--config.seeds=1")
+    _, started = train("started", "--config.seeds=1", f"--config.model.start={first}")
+    # One step of Adam moves no parameter further than its rate, 0.003.
+    assert np.abs(backbone(started) - backbone(first)).max() < 0.004
+    assert np.abs(backbone(fresh) - backbone(first)).max() > 0.1
+
+
+def test_a_start_that_is_not_there_is_refused_before_anything_runs(train, tmp_path, capsys):
+    code, _ = train("refused", f"--config.model.start=export:{tmp_path / 'nowhere'}")
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "model.start names" in said and "nowhere" in said
