@@ -157,11 +157,13 @@ def search(name: str, step: str, fields: dict[str, Any], settings: argparse.Name
     forward = jax.jit(lambda variables, audio: model.apply(variables, audio, train=False).logits)
     device = jax.local_devices()[0]
 
+    given = jax.eval_shape(make_state if step == "train" else make_variables)
+
     def lower(batch: int) -> Any:
         inputs = shapes_of(batch)
         if step == "train":
-            return train_step.lower(jax.eval_shape(make_state), inputs, key)
-        return forward.lower(jax.eval_shape(make_variables), inputs["audio"])
+            return train_step.lower(given, inputs, key)
+        return forward.lower(given, inputs["audio"])
 
     def bytes_of(batch: int) -> int:
         options = PLAN_ONLY if device.platform == "cpu" else {}

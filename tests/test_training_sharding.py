@@ -204,7 +204,7 @@ def test_a_split_state_has_the_same_numbers_and_needs_less_memory():
 
 
 def test_a_split_state_accumulates_gradients_as_a_whole_one():
-    options = {"num_microbatches": 2, "num_steps": 10}
+    options = {"num_microbatches": 2, "num_steps": 4}
     state, loss = train(8, 16, shard_over=1000, **options)
     whole, expected = train(1, 16, **options)
     assert_same(state, loss, (numbers(whole), expected))
