@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compact_models import QUICK
 
 import musrep_jax
 from musrep_jax.data.specs import DatasetSpec
@@ -64,8 +65,9 @@ def test_chunks_equal_the_model_called_by_hand(tagger):
     size = tagger.model.num_samples
     starts = [0, size, len(audio) - size]
     assert np.allclose(times, [[s / RATE, (s + size) / RATE] for s in starts])
-    chunks = jnp.stack([jnp.asarray(audio[s : s + size]) for s in starts])
-    logits = tagger.model.apply(tagger.variables, chunks, train=False).logits
+    chunks = np.stack([audio[s : s + size] for s in starts]).astype(np.float32)
+    apply = jax.jit(tagger.model.apply, static_argnames="train", compiler_options=QUICK)
+    logits = apply(tagger.variables, chunks, train=False).logits
     assert np.allclose(probabilities, jax.nn.sigmoid(logits), atol=1e-5)
     assert np.allclose(
         list(tagger.predict(audio, RATE).values()), probabilities.mean(axis=0), atol=1e-6
