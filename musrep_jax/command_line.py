@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0 when all is done, 1 when parts failed, 2 when the command is wrong; 129 after SIGHUP (the
         terminal was closed), 130 after Ctrl-C, 143 after SIGTERM (the machine is taken away): the
-        same command goes on.
+        same command resumes.
     """
     retain_freed_memory()
     for stream in (sys.stdout, sys.stderr):  # letters that their encoding lacks become escapes
@@ -65,8 +65,8 @@ def _main(argv: Sequence[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
-            f"error: {where}{error.strerror or error}. What is done stays; the same command goes "
-            "on from there.",
+            f"error: {where}{error.strerror or error}. Finished work is kept; the same command "
+            "resumes.",
             file=sys.stderr,
         )
         return EXIT_FAILED
@@ -88,7 +88,7 @@ def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:
     """Raises unless all processes of a run were started with the same command and versions.
 
     Args:
-        config: of this process; where its data lie and how it reads them is its own affair.
+        config: of this process; where its data are stored and how it reads them may differ.
         workdir: as it was given.
 
     Raises:

@@ -67,7 +67,7 @@ def make_placeholder(annotation: Any) -> Any:
         annotation: a type such as `int` or `tuple[int, ...] | None`.
 
     Returns:
-        A `ml_collections` placeholder; None stands for "the default of whoever reads it".
+        A `ml_collections` placeholder; None means the default of the code that reads it.
     """
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))

@@ -219,7 +219,7 @@ def test_ctrl_c_stops_the_workers_too_and_the_same_command_goes_on(tmp_path, log
             time.sleep(0.01)
         build.send_signal(signal.SIGINT)
         said = build.communicate(timeout=20)[1]
-    assert build.returncode != 0 and "stopped; what was made is kept" in said
+    assert build.returncode != 0 and "stopped; finished work is kept" in said
     num_made = sum(_made(log).values())
     time.sleep(0.2)
     assert sum(_made(log).values()) == num_made < 60
@@ -374,7 +374,7 @@ def test_a_disk_that_fills_up_is_told_and_nothing_is_lost(tmp_path, log, monkeyp
         else:
             patch.setattr(toy_builds.ToyBuilder, "extra_report_fields", full)
         with pytest.raises(
-            BuildInterruptedError, match=r"the disk is full .* what was made is kept"
+            BuildInterruptedError, match=r"the disk is full .* finished work is kept"
         ):
             builder.build()
     assert not builder.directory.exists()
@@ -446,7 +446,7 @@ def test_a_failure_on_beam_is_a_sentence(tmp_path, log):
     pytest.importorskip("apache_beam", reason="the extra `beam` is not installed; CI installs it")
     builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "error"})
     with pytest.raises(
-        BuildInterruptedError, match=r"pipeline failed .*it cannot be built.* goes on"
+        BuildInterruptedError, match=r"pipeline failed .*it cannot be built.* resumes"
     ) as told:
         builder.build(beam_options=[])
     assert "\n" not in str(told.value)

@@ -184,7 +184,7 @@ def save_taggram(tags: "Tags", heard: "Heard", path: str, png: Path) -> None:
     """Draws the tags of a recording over time.
 
     Args:
-        tags: how they are told.
+        tags: the output format of the tags.
         heard: the tagger's result for the recording.
         path: of the recording, for the title.
         png: the file.

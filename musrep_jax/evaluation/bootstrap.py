@@ -217,7 +217,7 @@ def score_interval(values: FloatArray, measured: float, support: Support) -> Int
     Args:
         values: float64 (resamples,); NaN values are left out.
         measured: the value of the full data, in [0, 1].
-        support: what stands behind it.
+        support: the number of observations behind it.
 
     Returns:
         Lower and upper bound within [0, 1], NaN when less than two values are left.
@@ -246,7 +246,7 @@ def metric_interval(
     Args:
         values: float64 (resamples,); NaN values are left out.
         measured: the value of the full data.
-        support: what stands behind it; without enough there is no interval.
+        support: the observations behind it; without enough there is no interval.
         method: `score`, `centred` or `percentile`, see the top of this file.
 
     Returns:

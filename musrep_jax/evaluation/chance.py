@@ -1,4 +1,4 @@
-"""What a scorer without any knowledge reaches on a given set of labels."""
+"""The scores of a random scorer on a given set of labels."""
 
 from typing import Any
 

@@ -150,7 +150,7 @@ def compare_systems(
     seed: int = 0,
     track_groups: ArrayLike | None = None,
 ) -> Comparison:
-    """Returns how far a system lies above a baseline, both scored on the same tracks.
+    """Returns the difference of a system from a baseline scored on the same tracks.
 
     What makes a track easy or hard for both cancels. Intervals and p-values speak of other test
     tracks, not of other training runs: for those, train with several seeds. Many labels make some
@@ -240,7 +240,7 @@ def compare_values(
     seed: int = 0,
     track_groups: ArrayLike | None = None,
 ) -> Difference:
-    """Returns how far the means over tracks of two systems lie apart, such as losses or errors.
+    """Returns the difference of two systems' means over tracks, such as losses or errors.
 
     Args:
         values: (tracks,) of the system, finite.
@@ -274,7 +274,7 @@ def compare_statistic(
     seed: int = 0,
     track_groups: ArrayLike | None = None,
 ) -> Difference:
-    """Returns how far any figure of two systems lies apart, tested by swapping their outputs.
+    """Returns the difference of any statistic of two systems, tested by swapping their outputs.
 
     The outputs must be of one scale: they are swapped as they are, not as ranks.
 
@@ -376,7 +376,7 @@ def _judge_difference(
     Args:
         measured: of the full data.
         swapped: float64 (swaps,), differences after swaps.
-        support: what stands behind it.
+        support: the number of observations behind it.
         is_complete: whether these are all swaps that there are.
         is_same: whether the systems are the same but for their scale.
         step: half an observation, for the correction for continuity.

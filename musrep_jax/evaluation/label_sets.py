@@ -13,7 +13,7 @@ SET_SEPARATORS = ("--", "_", ":", "/")
 
 
 def group_by_prefix(names: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the label names by what stands before `--`, the custom of the real data sets.
+    """Groups label names by the prefix before `--`, the convention of the real data sets.
 
     >>> group_by_prefix(["makam--rast", "instrument--ney", "makam--saba", "rock"])
     {'makam': ['makam--rast', 'makam--saba'], 'instrument': ['instrument--ney']}
@@ -118,7 +118,7 @@ def duplicate_labels(is_positive: BoolArray, is_used: BoolArray) -> list[list[in
 
 
 def _by_prefix(names: Sequence[str], mark: str) -> dict[str, list[str]]:
-    """Returns the names that hold the mark, by what stands before its first occurrence."""
+    """Groups the names that contain the mark by the prefix before its first occurrence."""
     groups: dict[str, list[str]] = {}
     for name in names:
         prefix, found, rest = name.partition(mark)

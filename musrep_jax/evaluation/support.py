@@ -1,4 +1,4 @@
-"""What stands behind a number: the tracks or groups that are resampled, and whether they suffice.
+"""The support of a number: the tracks or groups that are resampled, and whether they suffice.
 
 Tracks of one performer, recording or artist resemble each other. Where groups are known, a whole
 group is one observation, in intervals and in tests alike.
@@ -40,12 +40,12 @@ REASON_TEXTS = {
 
 BY_GROUPS, BY_TRACKS = "groups", "tracks"
 RESAMPLE_BY = (BY_GROUPS, BY_TRACKS)
-"""What can be resampled; `groups` means tracks where no groups are known."""
+"""Units of resampling; `groups` means tracks where no groups are known."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """What is drawn as a whole.
+    """The resampling units.
 
     Attributes:
         index: int64 (tracks,), number of each track's unit.
@@ -64,9 +64,9 @@ class Units:
 
 
 def make_units(num_tracks: int, track_groups: ArrayLike | None = None) -> Units:
-    """Returns what is drawn as a whole: groups, or tracks one by one.
+    """Returns the resampling units: groups or single tracks.
 
-    A track whose group has no name is a unit of its own.
+    A track whose group has no name is its own unit.
 
     Args:
         num_tracks: number of tracks.
@@ -119,7 +119,7 @@ def choose_groups(track_groups: ArrayLike | None, resample: str = BY_GROUPS) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """How many observations stand behind a metric.
+    """The number of observations behind a metric.
 
     Attributes:
         size: effective number of observations, at least 1: of a label the rarer of positives and
@@ -134,7 +134,7 @@ class Support:
 
 
 def support_labels(is_positive: BoolArray, units: Units) -> list[Support]:
-    """Returns what stands behind every label.
+    """Returns the support of every label.
 
     Args:
         is_positive: bool (tracks, classes).
@@ -155,7 +155,7 @@ def support_labels(is_positive: BoolArray, units: Units) -> list[Support]:
 
 
 def support_mean(is_positive: BoolArray, units: Units) -> Support:
-    """Returns what stands behind a mean over labels.
+    """Returns the support of a mean over labels.
 
     Labels add up, as their positives are other tracks, up to the number of units: the mean over
     K labels of sizes n has the size K**2 / sum(1 / n), as a mean of independent parts would.
@@ -183,7 +183,7 @@ def support_mean(is_positive: BoolArray, units: Units) -> Support:
 
 
 def support_tracks(units: Units) -> Support:
-    """Returns what stands behind a mean over tracks, such as an accuracy or a loss.
+    """Returns the support of a mean over tracks, such as an accuracy or a loss.
 
     Args:
         units: of the tracks.
@@ -198,7 +198,7 @@ are chosen on too few."""
 
 
 def describe_validation(labels: ArrayLike, track_groups: ArrayLike | None) -> dict[str, Any]:
-    """Returns how much a choice on validation data rests on.
+    """Returns the support of a choice on validation data.
 
     Args:
         labels: (tracks, classes), 0 or 1, of the validation split.

@@ -38,7 +38,7 @@ NO_NEGATIVES = "no negatives"
 
 @dataclasses.dataclass(frozen=True)
 class TaggingReport:
-    """What a tagger reached on a set of tracks.
+    """The scores of a tagger on a set of tracks.
 
     Attributes:
         roc_auc: macro ROC-AUC over the evaluated labels.
@@ -93,7 +93,7 @@ class TaggingReport:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data that any JSON parser reads: None stands for what is not defined."""
+        """Returns plain data that any JSON parser reads, with None for undefined values."""
         return {
             field.name: to_json_safe(getattr(self, field.name))
             for field in dataclasses.fields(self)

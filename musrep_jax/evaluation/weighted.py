@@ -1,6 +1,6 @@
 """ROC-AUC and average precision of weighted tracks: many weightings of one ranking at once.
 
-With counts as weights they equal the metrics of the data in which every track stands as often as
+With counts as weights they equal the metrics of the data in which every track occurs as often as
 its count says, ties included, so that the tracks are sorted once.
 """
 

@@ -1,4 +1,4 @@
-"""Results know their data: what was made from other data is not mixed with today's."""
+"""Detects results made from different data, which must not be mixed."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ _MAX_LISTED = 3
 def describe_data(
     dataset: Dataset, name: str, sample_rate: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns what a result keeps of a data set: how it was opened, and what it held.
+    """Returns a result's record of a data set: how it was opened, and its content.
 
     Args:
         dataset: that was opened.
@@ -54,7 +54,7 @@ def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def check_results_agree(results: Iterable[Mapping[str, Any]], place: str) -> None:
-    """Raises when results that stand side by side were made from two states of a data set.
+    """Raises when results to be combined were made from two versions of a data set.
 
     Results of earlier versions, which do not know their data, are passed.
 
@@ -111,7 +111,7 @@ def describe_change(
 
 
 def check_same_data(one: Mapping[str, Any], other: Mapping[str, Any], which: str) -> list[str]:
-    """Returns what is to be said of two results whose tracks and labels of the test are the same.
+    """Returns the note on two results whose test tracks and labels are the same.
 
     Systems may be compared that were trained on different data, but not unawares.
 

@@ -180,7 +180,7 @@ class _Experiment:
         num_done = sum(self.folder.is_done(job) for job in ours)
         took = format_seconds(time.perf_counter() - started)
         if code in (EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED):
-            say(f"Stopped with {num_done} of {len(ours)} cells done; the same command goes on.")
+            say(f"Stopped with {num_done} of {len(ours)} cells done; the same command resumes.")
         elif code == EXIT_FAILED_CELLS:
             say(
                 f"{len(ours) - num_done} of {len(ours)} cells failed (see the table and "
@@ -279,7 +279,7 @@ class _Experiment:
         return result
 
     def _train(self, job: Job, opened: list[dict[str, Any]]) -> tuple[Outcome, float]:
-        """Returns what came of a job, and how many seconds it took; lists the data it opened."""
+        """Runs a job; returns its outcome and duration in seconds, and lists the data it opened."""
         task = self.tasks[job.task]
         clock = Clock()
         context = Context(
@@ -324,7 +324,7 @@ class _Experiment:
         return open_dataset(name, cache_megabytes=megabytes, **asked)
 
     def _make_builder(self, name: str, sample_rate: int, **options: Any) -> Any:
-        """Returns the builder of a data set, which knows whether it stands as it should."""
+        """Returns the builder of a data set, which can check whether the data set is current."""
         return make_builder(name, **self._builder_options(name, sample_rate, options))
 
     def _builder_options(

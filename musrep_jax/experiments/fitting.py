@@ -29,7 +29,7 @@ def fit_objective(
     folder: Path,
     identity: Mapping[str, Any],
 ) -> FitResult:
-    """Returns what training leaves, as `settings.train` and `settings.optimizer` say.
+    """Trains as `settings.train` and `settings.optimizer` specify, and returns the result.
 
     Args:
         job: whose objective it is.

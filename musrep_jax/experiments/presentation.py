@@ -1,4 +1,4 @@
-"""What a person sees of an experiment: the printed tables, `results.md`, the figures."""
+"""Presents an experiment: the printed tables, `results.md`, the figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -27,7 +27,7 @@ DAMAGED = "Its result.json is damaged; the same command does the cell again."
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a workdir holds.
+    """The content of a workdir.
 
     Attributes:
         path: of the workdir.
@@ -56,12 +56,12 @@ class Run:
 
     @functools.cached_property
     def _all_rows(self) -> list[dict[str, Any]]:
-        """The rows of all cells, which stand beside `results.json`."""
+        """The rows of all cells, from the file next to `results.json`."""
         file = self.path / ROWS_FILE
         return read_rows(file) if file.is_file() else []
 
     def export_dir(self, name: str) -> Path:
-        """Returns where the exported model of a cell is, if there is one.
+        """Returns the location of a cell's exported model, if there is one.
 
         Args:
             name: of the cell.
@@ -71,7 +71,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class TestScores:
-    """What a cell gave its test tracks.
+    """The test scores of a cell.
 
     Attributes:
         result: of the cell.
@@ -94,7 +94,7 @@ class TestScores:
 
 
 def read_run(path: str | Path) -> Run:
-    """Returns what a workdir holds.
+    """Returns the content of a workdir.
 
     Args:
         path: of the workdir.
@@ -132,7 +132,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_scores(run: Run, name: str) -> TestScores:
-    """Returns what a finished cell gave its test tracks.
+    """Returns the test scores of a finished cell.
 
     Args:
         run: the workdir.

@@ -66,5 +66,5 @@ class Share:
 
 
 def _group_of(job: Job) -> tuple[str, ...]:
-    """Returns what the jobs of a group share: what they need, or the job that others need."""
+    """Returns the common job of a group: the one they need, or the one that others need."""
     return job.needs or (job.key,)

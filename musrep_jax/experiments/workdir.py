@@ -30,7 +30,7 @@ from musrep_jax.training.logs import read_rows, run_record
 
 FORMAT = 1
 WRITING_SHARE = 0.02
-"""Of the time, that results of all jobs may take to be written while jobs still run."""
+"""Maximum fraction of the time for writing the results of all jobs while jobs run."""
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
 # What may change between two runs in one workdir: which jobs are asked for, and where things are.
 NOT_IDENTITY = {
@@ -169,7 +169,7 @@ class Workdir:
         return self.path / "cells" / job.key
 
     def export_dir(self, job: Job, name: str = "") -> Path:
-        """Returns where an exported model of a job is, if it has one of that name.
+        """Returns the location of a job's exported model of that name, if there is one.
 
         Args:
             job: the job.

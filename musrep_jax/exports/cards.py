@@ -1,6 +1,6 @@
 """Model cards: what an export says about itself, as a README.md in the Hugging Face Hub's form.
 
-Every number and name comes from the card that stands in the export (`tagger.json`, `config.json`);
+Every number and name comes from the card in the export (`tagger.json`, `config.json`);
 what the card does not say, the text does not say either.
 """
 
@@ -74,7 +74,7 @@ def format_model_readme(card: Card, lines: Sequence[str] = ()) -> str:
 
 
 def list_known_limits(card: Card) -> list[str]:
-    """Returns what a user of the model has to know, one sentence or two each.
+    """Returns the limitations that a user of the model must know, one or two sentences each.
 
     Args:
         card: of the export.

@@ -62,7 +62,7 @@ class Graph:
     Attributes:
         batch: the symbolic size of the batch.
         nodes: so far.
-        arrays: name -> array that stands in the file.
+        arrays: name -> array stored in the file.
     """
 
     def __init__(self, onnx: Any, waveforms: str, batch: Any) -> None:
@@ -146,7 +146,7 @@ class Graph:
         return self._batch_size
 
     def _name(self, value: Value | Sequence[int]) -> str:
-        """Returns the name of an array; equal known ones stand in the file once."""
+        """Returns the name of an array; equal arrays are stored once."""
         if isinstance(value, Computed):
             return value.name
         if isinstance(value, Complex):

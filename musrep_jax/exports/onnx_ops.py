@@ -1,4 +1,4 @@
-"""What the operations of our models become in ONNX: the table `OPERATIONS`, by name of primitive.
+"""The ONNX equivalents of JAX primitives: the table `OPERATIONS`, by name of primitive.
 
 A function takes the graph, the equation (for shapes and parameters) and the inputs, and returns the
 output or a list of them. Images are channels-last here and channels-first there.

@@ -30,7 +30,7 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What the writer of a form tells.
+    """The result of a format's writer.
 
     Attributes:
         outputs: of the form, read back from the disk, for the test chunks.
@@ -114,7 +114,7 @@ def export_as(
 
 
 def _lines(written: Written, path: str) -> tuple[str, str, str]:
-    """Returns the lines that load what stands at a path."""
+    """Returns the lines that load the export at a path."""
     first, second, third = (line.replace("{path}", path) for line in written.python_lines)
     return first, second, third
 
@@ -151,7 +151,7 @@ def make_test_chunks(tagger: LoadedEncoder) -> np.ndarray:
 
 
 def compute_outputs(tagger: LoadedEncoder, chunks: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what a model says about chunks.
+    """Returns the outputs of a model for chunks.
 
     Args:
         tagger: the model.

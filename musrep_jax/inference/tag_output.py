@@ -52,7 +52,7 @@ def about(tags: Tags) -> dict[str, Any]:
     """Returns the model and the output format, as JSON values.
 
     Args:
-        tags: how they are told.
+        tags: the output format of the tags.
     """
     card = tags.tagger.card
     return {
@@ -68,7 +68,7 @@ def describe(tags: Tags, path: str, heard: Heard, over_time: bool) -> dict[str, 
     """Returns the tags of a recording as JSON values.
 
     Args:
-        tags: how they are told.
+        tags: the output format of the tags.
         path: of the recording.
         heard: the tagger's result.
         over_time: whether to list every chunk, too.

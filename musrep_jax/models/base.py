@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         return any(tuple(path[: len(head)]) == head for head in self.head_paths)
 
     def features(self, inputs: Array, *, train: bool) -> Array:
-        """Returns what the network proper sees, computed from the input."""
+        """Returns the network's features, computed from the input."""
         raise NotImplementedError
 
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
@@ -187,7 +187,7 @@ class TextEncoder(Encoder):
         return jax.ShapeDtypeStruct((self.num_tokens,), jnp.int32)
 
     def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:
-        """Returns where a text has a token."""
+        """Returns the mask of a text's tokens."""
         return inputs != NO_TOKEN
 
 

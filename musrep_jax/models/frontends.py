@@ -20,7 +20,7 @@ from musrep_jax.types import Array
 
 
 class FilterShapes(NamedTuple):
-    """What the filters of a harmonic front end look like.
+    """The shapes of a harmonic front end's filters.
 
     Attributes:
         centres: float32 (bands, harmonics), in Hz.

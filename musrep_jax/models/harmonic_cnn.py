@@ -15,7 +15,7 @@ the CNN are the 6 harmonics:
     maximum over time and band, dense1 256, BatchNorm, ReLU (embedding), dropout, head
 
 Kept: filters that fall between two FFT bins give a constant -100 dB. Avoided: Q may not reach zero;
-the hop is a setting of its own.
+the hop is a separate setting.
 
 Source: Won, Chun, Nieto, Serra, "Data-driven harmonic filters for audio representation learning",
 ICASSP 2020; public codes minzwon/data-driven-harmonic-filters (three tasks) and

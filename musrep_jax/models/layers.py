@@ -119,7 +119,7 @@ class Conv(nn.Module):
 
 
 def convolve_together(first: Conv, second: Conv, x: Array) -> list[Array]:
-    """Returns what two convolutions make of one input, computed as one.
+    """Returns the outputs of two convolutions of one input, computed as one.
 
     The input is read once, and narrow convolutions become less narrow: on a CPU a train step of a
     short-chunk ResNet with 16 channels takes 12 to 16 % fewer CPU seconds.
@@ -226,8 +226,8 @@ def _moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array | int]:
 def real_examples(mask: Array | None) -> Iterator[None]:
     """Within this context, the BatchNorm layers of a model that is called leave padding out.
 
-    Every other operation treats each example by itself. A context, because the batch's mask is no
-    affair of an architecture.
+    Every other operation treats each example by itself. A context, because the batch's mask does
+    not concern an architecture.
 
     Args:
         mask: (batch,) 1 for a real example and 0 for padding; None counts every example.

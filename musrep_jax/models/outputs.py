@@ -1,4 +1,4 @@
-"""What a model gives by name, pooled over time where that is asked for."""
+"""Named outputs of models, optionally pooled over time."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -272,7 +272,7 @@ class SelfAttentionTagger(TokenTagger):
         return super().intermediate_names if self.back == "transformer" else self.token_names
 
     def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
-        """Returns what `embed` is asked for; the CNN gives what it has."""
+        """Returns the requested outputs of `embed`; the CNN returns those it has."""
         return super().embed_options(names) if self.back == "transformer" else {}
 
     @nn.compact

@@ -132,7 +132,7 @@ class SpectrogramTransformer(SpectrogramTagger):
     """The Audio Spectrogram Transformer (AST).
 
     Positions are learned for the grid of the model's own `num_samples` and resized to whatever the
-    input has; see `resize_positions`. The input statistics stand in the collection
+    input has; see `resize_positions`. The input statistics are in the collection
     `input_statistics` (mean 0 and deviation 0.5 at first, which changes nothing); the training
     recipe sets them once with `with_input_statistics`, and they travel with the checkpoint.
 
@@ -141,7 +141,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         width: of the tokens; None is the variant's.
         num_heads: None is the variant's.
         depth: number of blocks; None is the variant's.
-        distilled: whether a distillation token stands beside the class token.
+        distilled: whether there is a distillation token besides the class token.
         patch_size: in frames and in mel bands.
         patch_stride: between patches, in frames and in mel bands.
         mlp_ratio: hidden width of the feed-forward parts over the width.
@@ -239,7 +239,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         return ("patch_tokens", "tokens", "pooled", *layers, *weights)
 
     def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
-        """Returns what `embed` is asked for: weights or all tokens, where names need them."""
+        """Returns the requested outputs of `embed`: weights or all tokens, as needed."""
         return transformer_options(names)
 
     def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:

@@ -102,7 +102,7 @@ class TaggingTransformer(TokenTagger):
     TORCH_IGNORED: ClassVar[tuple[str, ...]] = (r"^teacher_network\.",)
 
     def block_maker(self) -> Callable[..., nn.Module]:
-        """Returns what makes one block of the transformer when called with `name`."""
+        """Returns the factory of a transformer block, called with `name`."""
         return functools.partial(
             PreNormBlock,
             num_heads=self.num_heads,

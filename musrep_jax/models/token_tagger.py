@@ -85,7 +85,7 @@ class TokenTagger(SpectrogramTagger):
         self.make_read_out()
 
     def block_maker(self) -> Callable[..., nn.Module]:
-        """Returns what makes one block of the transformer when called with `name`."""
+        """Returns the factory of a transformer block, called with `name`."""
         return functools.partial(
             PostNormBlock,
             num_heads=self.num_heads,
@@ -170,7 +170,8 @@ class TokenTagger(SpectrogramTagger):
         return (*self.token_names, "tokens", *layers, *weights, *HEAT_MAPS)
 
     def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
-        """Returns what `embed` is asked for: weights or all tokens, where names need them."""
+        """Returns the requested outputs of `embed`: weights or all tokens, where names need
+        them."""
         return transformer_options(names)
 
     def steps_that_count(self, name: str, inputs: Array, num_steps: int) -> Array | None:
@@ -214,7 +215,7 @@ class TokenTagger(SpectrogramTagger):
 
 
 HEAT_MAPS = ("attention_map_per_head", "attention_map", "first_block_attention_map")
-"""What `attention_heat_maps` returns."""
+"""The result of `attention_heat_maps`."""
 
 
 def attention_heat_maps(weights: Sequence[Array]) -> dict[str, Array]:
@@ -261,7 +262,7 @@ def attention_maps(model: TokenTagger, variables: PyTree, inputs: Array) -> dict
 def tag_contributions(
     model: TokenTagger, variables: PyTree, inputs: Array, block: int = -1
 ) -> Array:
-    """Returns what each position alone would say about each tag.
+    """Returns the tag predictions of each position alone.
 
     In one block every head of every query attends to one position only; the rest of the network is
     as it is. In the last block this costs about as much as a forward pass, because only the class

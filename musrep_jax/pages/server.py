@@ -2,7 +2,7 @@
 
 Starlette, uvicorn and plain JavaScript: a few small packages whose interfaces have stayed the same
 for years, where Gradio brings dozens, and fonts and telemetry from elsewhere. The page asks nothing
-of other machines. Those who ask it are its own script, and whoever types, for example,
+of other machines. It is called by its own script, or with commands such as
 
     curl http://127.0.0.1:8765/api/model
     curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3&k=5"

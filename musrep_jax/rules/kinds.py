@@ -156,5 +156,5 @@ def sequence(item: Rule, length: int | None = None) -> Rule:
 
 
 def optional(rule: Rule) -> Rule:
-    """Returns a rule that also allows None, the default of whoever reads the field."""
+    """Returns a rule that also allows None, the default of the code that reads the field."""
     return Rule(rule.words, lambda value: value is None or rule.accepts(value), rule.choices)

@@ -58,4 +58,4 @@ MODEL_FIELDS: dict[str, Rule] = {
     "task": choice(tuple(TASK_POOLS)),
     "variant": choice(tuple(VARIANTS)),
 }  # fmt: skip
-"""Name -> its rule; None, the model's own choice, is judged by whoever allows it."""
+"""Name -> its rule; None, the model's own choice, is handled by the code that allows it."""

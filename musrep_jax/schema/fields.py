@@ -1,7 +1,7 @@
 """One rule for every field of the configs.
 
 Bounds keep out what cannot be meant (a batch of nothing, a rate of NaN, a dropout of 1.5), and what
-no machine holds. Whether the values fit together is `musrep_jax.schema.checks`'s affair.
+no machine holds. Whether the values fit together is checked in `musrep_jax.schema.checks`.
 """
 
 from musrep_jax.data.datasets import DATASETS

@@ -1,4 +1,4 @@
-"""What differs between ways of learning: the `TASKS` table, one entry per way."""
+"""The `TASKS` table: training schemes, one entry per scheme."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -26,7 +26,7 @@ from musrep_jax.types import PyTree
 
 FOLDER = "embeddings"
 MAX_BYTES = 1 << 30
-"""Of all files of a data set; those that were not used for the longest time are removed."""
+"""Maximum size of a data set's files; the least recently used ones are removed."""
 _FORMAT = 1
 
 

@@ -92,7 +92,8 @@ class Job:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what a result says of its job: its fields, their names as `fields`, and more."""
+        """Returns the entries of a result about its job: its fields, their names as `fields`, and
+        more."""
         return {
             **self.fields,
             "task": self.task,

@@ -1,4 +1,4 @@
-"""What a tagger costs: operations per chunk, and tracks scored per second."""
+"""The costs of a tagger: operations per chunk, and tracks scored per second."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from musrep_jax.types import PyTree, model_inputs
 
 
 def profile_scoring(scorer: SplitScorer, variables: PyTree) -> dict[str, Any]:
-    """Returns what scoring costs, measured on a split that was scored before.
+    """Returns the cost of scoring, measured on a split that was scored before.
 
     Args:
         scorer: of the split; its programs are compiled already.
@@ -62,7 +62,7 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
         >>> count_flops(lambda a, b: a @ b, jnp.zeros((2, 3)), jnp.zeros((3, 5)))
         60.0
     """
-    # A function of its own, because JAX remembers traces.
+    # A separate function, because JAX caches traces.
     with restricted_to(frozenset()):
         return _count(jax.make_jaxpr(lambda *inputs: function(*inputs))(*arguments).jaxpr)
 

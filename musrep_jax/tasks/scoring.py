@@ -135,7 +135,7 @@ class SplitScorer:
         )
 
     def summary(self, variables: PyTree, embeddings: np.ndarray | None = None) -> dict[str, Any]:
-        """Returns what a training is judged by.
+        """Returns the metrics by which a training is evaluated.
 
         Args:
             variables: of the model.

@@ -42,7 +42,8 @@ def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> N
 
 
 def settings_of_job(config: ml_collections.ConfigDict, job: Job) -> ml_collections.ConfigDict:
-    """Returns the settings of one job; the order of precedence stands in `configs/common.py`.
+    """Returns the settings of one job; the order of precedence is documented in
+    `configs/common.py`.
 
     Args:
         config: the experiment's config.
@@ -130,7 +131,7 @@ def duration(steps: int | None, epochs: int | None, steps_per_epoch: int, name: 
 
 
 def parse_integers(text: str, where: str) -> tuple[int, ...]:
-    """Returns the integers of a comma separated setting; "all" stands for 0.
+    """Returns the integers of a comma-separated setting; "all" means 0.
 
     Raises:
         ConfigError: if a part is not a non-negative integer.

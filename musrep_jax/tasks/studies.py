@@ -1,7 +1,7 @@
 """Studies: any setting may hold a list of values, and every job is run with each of them.
 
 `--config.study="model.num_harmonics=1|2|3; optimizer.learning_rate=1e-3|1e-4"` runs every job six
-times. The values of a job stand in its name, in its result and in the tables.
+times. The values of a job appear in its name, in its result and in the tables.
 """
 
 import ast
@@ -130,4 +130,4 @@ def _parse_value(text: str, settings: ml_collections.ConfigDict, key: str, setti
 
 
 _CONSTANTS = {"true": "True", "false": "False"}
-"""As people write them -> as Python does."""
+"""Words in settings -> Python values."""

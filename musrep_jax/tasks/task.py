@@ -1,4 +1,4 @@
-"""The contract of a task: which jobs there are, what each trains, and what came of it.
+"""The contract of a task: its jobs, their objectives and their outcomes.
 
 An experiment asks a task for its jobs, hands each one back with what the job may use (`Context`),
 trains the `Objective` that `prepare` returns, and writes the `Outcome` that `finish` returns. It
@@ -23,7 +23,7 @@ from musrep_jax.training.loop import FitResult
 from musrep_jax.training.objective import Objective
 
 Result = Mapping[str, Any]
-"""What is known of a job that was run, as `results.json` has it."""
+"""The result of a job, as in `results.json`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Metric:
     chance: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what a result says of the metric."""
+        """Returns the entry of a result for the metric."""
         return {
             "name": self.name,
             "title": self.title or self.name,
@@ -75,7 +75,7 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
+    """The outcome of a job.
 
     Attributes:
         metrics: on the test data, the one that matters most first.
@@ -95,7 +95,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class JobFigure:
-    """A figure of one job, drawn from what lies in the job's folder.
+    """A figure of one job, drawn from the files in the job's folder.
 
     Attributes:
         kind: folder of such figures, as in `figures/KIND/KEY.png`.
@@ -139,12 +139,12 @@ class OpenDataset(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a job may use.
+    """The resources that a job may use.
 
     Attributes:
         config: of the experiment.
         settings: of the job, see `Task.make_settings`.
-        folder: of the job, for files of its own; it may not exist yet.
+        folder: of the job, for its own files; it may not exist yet.
         open_dataset: opens a data set.
         find_export: key of a job in `Job.needs` -> folder of its exported model.
         clock: of the job; what it counts becomes `seconds` of the result.
@@ -159,7 +159,7 @@ class Context:
 
 
 class Records(Protocol):
-    """What an experiment has kept of its jobs."""
+    """The stored results of an experiment's jobs."""
 
     def result(self, job: Job) -> dict[str, Any] | None:
         """Returns a job's result, or None when there is none yet."""
@@ -204,7 +204,8 @@ class Task(abc.ABC):
     def jobs(self, config: ml_collections.ConfigDict) -> list[Job]:
         """Returns the jobs that a config asks for, each after those that it needs.
 
-        Studies are not its affair: every job is repeated for every combination of their values.
+        The task does not handle studies: every job is repeated for every combination of their
+        values.
 
         Args:
             config: of the experiment.
@@ -215,7 +216,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, job: Job, context: Context) -> Objective:
-        """Returns what is to be trained.
+        """Returns the training objective.
 
         Args:
             job: the job.
@@ -227,7 +228,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def finish(self, job: Job, objective: Objective, fit: FitResult, context: Context) -> Outcome:
-        """Returns what came of a training.
+        """Returns the outcome of a training.
 
         Of several processes all run this, as they all train.
 
@@ -264,7 +265,7 @@ class Task(abc.ABC):
         return True
 
     def identify(self, job: Job, objective: Objective, context: Context) -> dict[str, Any]:
-        """Returns what a training that was saved must agree in to be resumed.
+        """Returns the facts in which a saved training must agree to be resumed.
 
         The job's key and settings are compared in any case.
 

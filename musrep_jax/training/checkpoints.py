@@ -182,7 +182,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
 class TrainCheckpoints(Closing):
     """Keeps training states in a directory: the two latest, each with the best weights so far.
 
-    Saving goes on in the background; leaving the context, or `wait`, ends it. Use as a context
+    Saving runs in the background; leaving the context, or `wait`, completes it. Use as a context
     manager.
 
     Args:

@@ -167,7 +167,7 @@ class OnPlateau(Descent):
         drop_after: evaluations without improvement before a drop.
         num_drops: how often the rate drops.
         reload_best: whether each drop goes back to the best weights (and starts momentum and
-            `step_decay` anew), or goes on from the latest.
+            `step_decay` anew), or continues from the latest.
     """
 
     drop_factor: float = 0.2

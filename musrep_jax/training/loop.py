@@ -221,7 +221,7 @@ def fit(
     `reload_best_at` the best weights and model state are put back (the optimizer's state goes on:
     the momentum of an SGD phase survives its drops, as published); the rate drops if there is a
     `plateau` and validation has not improved for long enough; all is saved if that is due.
-    With a checkpointer that holds a state, training goes on from there with the same batches, keys
+    With a checkpointer that holds a state, training resumes from it with the same batches, keys
     and selection, and gives the same numbers bit for bit.
 
     Ctrl-C, SIGTERM and SIGHUP finish the step (or the evaluation), save, and raise `Interrupted`,
@@ -241,7 +241,7 @@ def fit(
             one, then by the later step.
         learning_rate: `Optimizer.learning_rate`, for the log.
         patience: evaluations without improvement that end the training; None never ends it.
-        reload_best_at: steps, evaluated too, after which training goes on from the best weights,
+        reload_best_at: steps, also evaluated, after which training continues from the best weights,
             such as `Optimizer.switch_steps`. Patience starts anew there.
         plateau: `Optimizer.plateau`: when the rate drops. Patience starts anew at each drop; after
             the last, the next plateau ends the training.

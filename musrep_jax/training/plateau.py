@@ -34,7 +34,7 @@ class Plateau:
     Attributes:
         drop_after: evaluations without improvement after which the rate drops.
         num_drops: how often it drops; the next plateau ends the training.
-        reload_best: whether training then goes on from the best weights, with an optimizer that
+        reload_best: whether training then continues from the best weights, with an optimizer that
             starts anew.
         learning_rate: (updates since the optimizer started anew, drops so far) -> rate.
     """

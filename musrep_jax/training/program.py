@@ -104,7 +104,7 @@ def train(
         eval_every: updates between evaluations.
         layout: the devices, and how the state lies on them; None for the default device.
         num_microbatches: see `make_train_step`.
-        reload_best_at_switch: whether training goes on from the best weights where the optimizer
+        reload_best_at_switch: whether training continues from the best weights where the optimizer
             begins a new phase (`Optimizer.switch_steps`).
         patience: see `fit`, as all that follow.
         log_every: updates between rows of the log.

@@ -3,7 +3,7 @@
 The tree of parameters is split into trained and frozen leaves *before* differentiation, so that
 the gradient of a frozen backbone is never computed, its moments are never stored, and clipping
 and weight decay never see it. BatchNorm statistics are no parameters: whether they move is the
-model's affair (what `apply` returns as its new state), not decided here.
+decided by the model (the new state that `apply` returns), not here.
 """
 
 import functools

@@ -17,7 +17,7 @@ class StepTrace:
 
     Args:
         folder: where the trace is written; None records nothing.
-        say: is told where the trace is and how it is opened.
+        say: called with the location of the trace and how to open it.
     """
 
     def __init__(self, folder: Path | None, say: Callable[[str], None]) -> None:

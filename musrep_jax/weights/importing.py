@@ -55,7 +55,7 @@ STATISTICS_NOTE = (
 
 @dataclasses.dataclass(frozen=True)
 class ImportedModel:
-    """What an import has written.
+    """The result of an import.
 
     Attributes:
         path: of the export.
@@ -162,7 +162,7 @@ def import_weights(
             hold no output layer, values that are not finite, or another front end.
         WeightsError: if keys are unknown, missing or wrongly shaped; all of them are named.
         WeightFileError: if the file cannot be read.
-        ExportError: if something else stands at `out`, or the disk is full.
+        ExportError: if `out` is something else, or the disk is full.
         ConfigError: if a word is none of those allowed, or name or license are empty.
     """
     known = ALIASES.get(model, model)

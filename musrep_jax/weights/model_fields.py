@@ -56,7 +56,7 @@ SIZES["musicnn_big"] = SIZES["musicnn"]
 _WINDOW = r"(.*\.)?window"
 _FILTER_BANK = r"(.*\.)?fb"
 _HEAD_WIDTH = 64
-"""Of one attention head, in every published image transformer."""
+"""Width of one attention head, in every published image transformer."""
 
 
 def infer_settings(name: str, arrays: Arrays, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _shape(arrays: Arrays, pattern: str) -> tuple[int, ...] | None:
 
 
 def _count(arrays: Arrays, pattern: str) -> int:
-    """Returns how many different numbers stand at the pattern's group."""
+    """Returns the number of different numbers that match the pattern's group."""
     return len({match[1] for key in arrays if (match := re.match(pattern, key))})
 
 

@@ -103,7 +103,7 @@ def can_be_read_only(tmp_path):
 
 
 def test_a_workdir_that_becomes_read_only(experiment, whole, tmp_path, capsys, can_be_read_only):
-    """After its first checkpoint; what was there stays, and the same command goes on."""
+    """After its first checkpoint; existing files are kept, and the same command resumes."""
     workdir = tmp_path / "w"
     with acting(
         lambda: list(workdir.glob("cells/*/checkpoints/5")), lambda: set_read_only(workdir, True)
@@ -113,7 +113,7 @@ def test_a_workdir_that_becomes_read_only(experiment, whole, tmp_path, capsys, c
     error = capsys.readouterr().err
     assert code == 1
     assert "Permission denied" in error or "Operation not permitted" in error
-    assert "the same command goes on from there" in error
+    assert "the same command resumes" in error
     assert "Traceback" not in error
     assert experiment.run(workdir) == 0
     assert "resumed after step" in capsys.readouterr().err

@@ -68,8 +68,8 @@ def make_shards_on_beam(
         except Exception as error:
             last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
             raise BuildInterruptedError(
-                f"the Beam pipeline failed ({last[0]}); what was made is kept, and the same "
-                "command goes on."
+                f"the Beam pipeline failed ({last[0]}); finished work is kept, and the same "
+                "command resumes."
             ) from error
     facts = [read_shard_stats(folder, shard) for shard in shards]
     if None in facts:

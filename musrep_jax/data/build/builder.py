@@ -155,7 +155,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         A planned track is small and picklable, and has a `track_id` that no other track has. Its
         `repr`, and the loader's, must tell what it is, alike in every process (no sets in it): by
-        that a build knows that it goes on with the same tracks.
+        so that a resumed build can check that its tracks are the same.
 
         Args:
             split: one of `split_names()`.
@@ -266,7 +266,7 @@ class TrackBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             with _silence_tfds():
                 self._build(spec, num_workers, beam_options)
         except KeyboardInterrupt:
-            say("stopped; what was made is kept, and the same command goes on")
+            say("stopped; finished work is kept, and the same command resumes")
             raise
         print(format_report(read_report(self.directory)), flush=True)
         return self.directory

@@ -107,7 +107,7 @@ def reraise_disk_full_as_build_error(folder: pathlib.Path) -> Iterator[None]:
             raise
         raise BuildInterruptedError(
             f"the disk is full ({_size(shutil.disk_usage(folder).free)} are free in {folder}); "
-            "what was made is kept: make room, and the same command goes on."
+            "finished work is kept: free some space, and the same command resumes."
         ) from error
 
 
@@ -224,7 +224,7 @@ def _make_in_parallel(
                     workers.pop(line).stop()
     except ShardWorkerDiedError as death:
         raise BuildInterruptedError(
-            f"a worker process ended {death}; what was made is kept: run the same command again, "
+            f"a worker process ended {death}; finished work is kept: run the same command again, "
             "with fewer workers (--workers 1) if memory is short."
         ) from death
     finally:

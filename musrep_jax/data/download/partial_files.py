@@ -176,6 +176,6 @@ def reraise_disk_full_as_download_error(path: pathlib.Path) -> Iterator[None]:
             raise
         raise DownloadError(
             f"no room left on the disk while writing {path}; free some space and run the same "
-            "command again: it goes on from there.",
+            "command again: it resumes from there.",
             is_local=True,
         ) from error

@@ -165,7 +165,7 @@ def crop_batches(
         chunk: what the model sees.
         sampler: `(step, rng) -> role -> track indices`, see `musrep_jax.data.input.samplers`.
         seed: of what the sampler draws from `rng`, and of the crops.
-        start_step: number of batches to pass over: a resumed run goes on with its own data.
+        start_step: number of batches to skip: a resumed run continues with its own data.
         num_workers: processes; 0 prepares batches in a thread of this one. The batches are the
             same. Processes take seconds to start, and pay off only where decoding is dear.
         rows: of every stream, what this one of several processes reads: a `RowShare` for streams

@@ -81,7 +81,7 @@ class TrackStore:
 
     @functools.cached_property
     def _source(self) -> Sequence[Mapping[str, Any]]:
-        # Imported here: a data set whose table stands beside it needs no TFDS to be read.
+        # Imported here: a data set with its table next to it can be read without TFDS.
         from musrep_jax.data.build.builder import open_record_source
 
         return open_record_source(self.directory, self.split)

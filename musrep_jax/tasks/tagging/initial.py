@@ -1,4 +1,4 @@
-"""What a training starts from: fresh parameters, or the backbone of an exported model."""
+"""Initial variables of a training: fresh parameters, or the backbone of an exported model."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a tagging job trains, and checks of it before anything runs."""
+"""The objective of a tagging job, and checks before anything runs."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ class TaggingObjective(Objective):
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """What of a tagger a job trains.
+    """The part of a tagger that a job trains.
 
     Attributes:
         trained: "model", "head" or "cached", see `binding.make_loss`.

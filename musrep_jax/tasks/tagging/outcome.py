@@ -1,4 +1,4 @@
-"""What is said of a trained tagger: metrics, model card, fields of its result."""
+"""The outcome of a trained tagger: metrics, model card, fields of its result."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def make_model_card(
     best_step: int,
     settings: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
-    """Returns what is to be known of a trained tagger.
+    """Returns the outcome of a trained tagger.
 
     Args:
         job: the job.
@@ -86,7 +86,7 @@ def make_model_card(
 def describe_training(
     objective: TaggingObjective, fit: FitResult, settings: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-    """Returns what a result says beyond its metrics: data, size, training.
+    """Returns the entries of a result besides its metrics: data, size, training.
 
     Args:
         objective: what was trained.

@@ -1,4 +1,4 @@
-"""What a person sees of taggers: the tables, `results.md`, the figures."""
+"""Presents taggers: the tables, `results.md`, the figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
