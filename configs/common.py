@@ -1,10 +1,10 @@
-"""The fields that all experiments share, with their defaults.
+"""The fields shared by all experiments, with their defaults.
 
-How the settings of one training are found, later ones winning: the config's sections `model`,
-`optimizer`, `train`, `evaluation`, `data`, `transfer`; then `for_mode[MODE]`; `for_model[MODEL]`;
-`for_target[DATA SET]`; then `for_target[DATA SET].for_model[MODEL]`; then whatever was said on the
-command line. A field left empty (None) means the default of the code that reads it: a model's
-defaults are its module's fields, an optimizer's are in `musrep_jax/training/optim.py`.
+Settings of one training are resolved in this order, later ones override earlier ones: the config's
+sections `model`, `optimizer`, `train`, `evaluation`, `data`, `transfer`; then `for_mode[MODE]`;
+`for_model[MODEL]`; `for_target[DATA SET]`; then `for_target[DATA SET].for_model[MODEL]`; then the
+command line. An empty field (None) means the default of the code that reads it: a model's defaults
+are its module's fields, an optimizer's are in `musrep_jax/training/optim.py`.
 """
 
 import dataclasses

@@ -25,9 +25,9 @@ center frequencies, alpha and beta too, `fixed` nothing; `--config.model.num_har
 
 The default is compact and trains in minutes on two CPU cores. `:music_published`,
 `:keywords_published` and `:sound_events_published` take the published size and training: Adam at
-1e-4, SGD at 1e-3, 1e-4 and 1e-5 from epochs 60, 80 and 100 to 200. The published code differs so:
-it selects by F1 only from epoch 12 on, pads short recordings at a random place instead of the end,
-and validates with 16 chunks.
+1e-4, SGD at 1e-3, 1e-4 and 1e-5 from epochs 60, 80 and 100 to 200. Differences of the published
+code: it selects by F1 only from epoch 12 on, pads short recordings at a random place instead of the
+end, and validates with 16 chunks.
 """
 
 from ml_collections import ConfigDict, config_dict

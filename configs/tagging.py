@@ -5,8 +5,8 @@
     python main.py --config=configs/tagging.py --config.data.name=audio_folder \\
         --config.data.path=FOLDER
 
-An audio folder holds recordings and a `labels.tsv` (tab separated; columns `path` and `labels`,
-optional `group` and `split`). `--config.data.labels="stroke_*"` takes only labels that match.
+An audio folder holds recordings and a `labels.tsv` (tab-separated; columns `path` and `labels`,
+optional `group` and `split`). `--config.data.labels="stroke_*"` uses only matching labels.
 """
 
 from ml_collections import ConfigDict, config_dict

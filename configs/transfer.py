@@ -1,4 +1,4 @@
-"""Carry a tagger from one music culture to another, next to training from scratch.
+"""Transfer a tagger from one music culture to another, and compare with training from scratch.
 
 Source: Papaioannou, Benetos, Potamianos, "From West to East: Who can understand the music of the
 others better?", ISMIR 2023; public code pxaris/ccml.
@@ -13,7 +13,7 @@ matrix. A data set is `builder/config` or `audio_folder:FOLDER`; a source may al
 `export:DIRECTORY`, a model that was exported or imported. `--config.model.size=full` takes the
 published widths instead of the compact ones.
 
-The default runs on generated audio and compact models, so that it ends within minutes on two CPU
+The default uses generated audio and compact models, so that it finishes within minutes on two CPU
 cores: its numbers say nothing about real music cultures.
 
 `:paper` holds the published protocol for the six real corpora. Where the paper's text and its code
@@ -36,7 +36,7 @@ behavior is a setting:
   track; `--config.evaluation.validation_num_chunks=1` takes one fixed chunk.
 - Best model. Published code: lowest validation loss (`--config.train.select_by=loss`). Here:
   highest validation ROC-AUC.
-- End of a track in testing. Published code: dropped (`--config.evaluation.tail=drop`). Here: heard.
+- End of a track in testing. Published code: dropped (`--config.evaluation.tail=drop`). Here: used.
 - Input statistics of the transformer. Published code: of the target, from random crops, anew in
   every run and in every test. Here: of the target's training tracks, once, stored in the export.
 """
