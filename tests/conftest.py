@@ -18,6 +18,8 @@ import pytest
 from musrep_jax.models import MODELS
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# JAX counts its devices when it is first used: here, before a test's `main` can ask for fewer.
+jax.devices()
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 

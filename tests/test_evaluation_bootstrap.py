@@ -97,8 +97,9 @@ def test_groups_are_drawn_as_a_whole_and_widen_the_interval():
     assert grouped[1] - grouped[0] > 1.5 * (alone[1] - alone[0])
     with pytest.raises(EvaluationError, match="3 track groups for 80 tracks"):
         list(bootstrap.draw_resample_counts(80, 5, 0, ["a", "b", "c"]))
-    with pytest.raises(EvaluationError, match="one group"):
-        list(bootstrap.draw_resample_counts(2, 5, 0, ["a", "a"]))
+    # A single group tells nothing about others: no interval, and no error either.
+    single = bootstrap.bootstrap_intervals(labels, scores, seed=1, track_groups=["a"] * 80)
+    assert np.isnan(single["roc_auc"]).all() and np.isnan(single["pr_auc"]).all()
 
 
 def test_centred_intervals_cover_what_plain_ones_miss():

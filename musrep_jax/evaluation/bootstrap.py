@@ -90,13 +90,9 @@ def draw_resample_counts(
         are drawn.
 
     Raises:
-        EvaluationError: when `track_groups` has the wrong length or names a single group.
+        EvaluationError: when `track_groups` has the wrong length.
     """
     units = make_units(num_tracks, track_groups)
-    if units.are_groups and units.count < 2:
-        raise EvaluationError(
-            "all tracks belong to one group, so groups cannot be resampled; leave track_groups out."
-        )
     num_units = units.count
     rng = np.random.default_rng(seed)
     block = max(1, block_entries // num_tracks)
