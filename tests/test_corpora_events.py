@@ -41,7 +41,7 @@ def test_gtzan_is_built_and_read_back(gtzan):
     assert dataset.spec.label_names == GENRES == tuple(sorted(GENRES)) and len(GENRES) == 10
     assert dataset.spec.split_sizes == {"train": 9, "validation": 10, "test": 10}
     (refused,) = dataset.report["refused"]
-    assert refused["path"] == "genres/jazz/jazz.00000.au" and "cut short" in refused["reason"]
+    assert refused["path"] == "genres/jazz/jazz.00000.au" and "truncated" in refused["reason"]
     tracks = dataset.tracks("test")
     assert (tracks.label_matrix.sum(axis=1) == 1).all()
     for index, name in enumerate(tracks):

@@ -180,7 +180,7 @@ def test_a_cut_and_a_missing_track_are_refused(jamendo, capfd):
     jamendo_builder(data_dir).build(num_workers=1)
     dataset = open_dataset("mtg_jamendo", data_dir=data_dir)
     reasons = {row["path"]: row["reason"] for row in dataset.report["refused"]}
-    assert "cut short" in reasons[cut.path]
+    assert "truncated" in reasons[cut.path]
     assert len(reasons) == 2 and dataset.spec.split_sizes["train"] == 3
     assert dataset.spec.stored_form == "encoded"
     capfd.readouterr()
