@@ -6,7 +6,7 @@ Every field of the config can be set: `--config.seeds=0,1,2`. The config files s
 import sys
 
 from musrep_jax.command_line import main
-from musrep_jax.runtime.signals import end_program
+from musrep_jax.runtime.signals import exit_program
 
 if __name__ == "__main__":
-    end_program(main(sys.argv))
+    exit_program(main(sys.argv))

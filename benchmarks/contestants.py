@@ -14,7 +14,7 @@ NUM_CLASSES = 50
 
 
 @dataclasses.dataclass
-class Contestant:
+class Implementation:
     """One implementation of one model.
 
     Attributes:
@@ -52,7 +52,9 @@ def make_data(batch: int, num_samples: int) -> tuple[Any, Any]:
     return audio, (generator.random((batch, NUM_CLASSES)) < 0.1).astype(np.float32)
 
 
-def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: Any) -> Contestant:
+def make_jax_implementation(
+    name: str, model: Any, formulations: frozenset[str] | None, data: Any
+) -> Implementation:
     """Returns our implementation, compiled.
 
     Args:
@@ -64,7 +66,7 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     import jax
 
     from benchmarks.memory import planned_bytes
-    from musrep_jax.kernels.formulations import restricted_to
+    from musrep_jax.kernels.formulations import override_formulations
     from musrep_jax.losses import make_tagging_loss
     from musrep_jax.tasks.binding import make_apply
     from musrep_jax.tasks.profiling import count_flops
@@ -80,7 +82,7 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     def forward_of(variables: Any, audio: Any) -> Any:
         return model.apply(variables, audio, train=False).logits
 
-    with restricted_to(formulations):
+    with override_formulations(formulations):
         variables = jax.jit(lambda: model.init(key, audio, train=False))()
         state = create_state(variables, tx)
         started = time.perf_counter()
@@ -108,7 +110,7 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
         "forward_gflops_per_example": flops / len(audio) / 1e9,
         "compile_seconds": {"forward": between - started, "train": ended - between},
     }
-    return Contestant(
+    return Implementation(
         name,
         {"forward": run_forward, "train": run_train},
         facts=facts,
@@ -117,7 +119,9 @@ def make_ours(name: str, model: Any, formulations: frozenset[str] | None, data: 
     )
 
 
-def make_torch(name: str, module: Any, data: Any, settings: argparse.Namespace) -> Contestant:
+def make_torch_implementation(
+    name: str, module: Any, data: Any, settings: argparse.Namespace
+) -> Implementation:
     """Returns a PyTorch implementation, eager or, if the name says so, by `torch.compile`.
 
     Args:
@@ -172,7 +176,7 @@ def make_torch(name: str, module: Any, data: Any, settings: argparse.Namespace) 
         return torch.cuda.max_memory_allocated() - before + sum(t.nbytes for t in kept)
 
     parameters = sum(p.numel() for p in module.parameters())
-    return Contestant(
+    return Implementation(
         name,
         run,
         facts={"parameters": parameters},

@@ -87,7 +87,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return settings
 
 
-def take_turns(runs: Mapping[str, Run], settings: argparse.Namespace) -> dict[str, float]:
+def measure_interleaved(runs: Mapping[str, Run], settings: argparse.Namespace) -> dict[str, float]:
     """Returns the median speed of each run, per second, in turns."""
     speeds = collections.defaultdict(list)
     for run in runs.values():
@@ -216,7 +216,7 @@ def measure_crops(
     speeds = {}
     for way in settings.ways:
         print(f"random crops: {way} ...", file=sys.stderr, flush=True)
-        speeds[way] = take_turns(crop_runs(way, tracks, folder, settings), settings)
+        speeds[way] = measure_interleaved(crop_runs(way, tracks, folder, settings), settings)
     return speeds
 
 
@@ -268,7 +268,7 @@ def measure_decoding(
             import librosa
 
             runs["librosa"] = repeat(lambda path=path: librosa.load(path, sr=RATE))
-        speeds[name] = {"seconds": len(audio) / rate, **take_turns(runs, settings)}
+        speeds[name] = {"seconds": len(audio) / rate, **measure_interleaved(runs, settings)}
     return speeds
 
 

@@ -30,8 +30,8 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-CHUNKS_OF_THE_ORIGINAL = 16
-OPPONENTS = ("torch", "torch_16")
+ORIGINAL_NUM_CHUNKS = 16
+BASELINES = ("torch", "torch_16")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -92,12 +92,12 @@ def make_export(name: str, folder: pathlib.Path) -> None:
     save_export(folder, variables, card)
 
 
-def run_opponent(name: str, kind: str, folder: pathlib.Path) -> None:
+def run_baseline(name: str, kind: str, folder: pathlib.Path) -> None:
     """Tags a folder as the PyTorch originals do, and prints what is to be subtracted.
 
     Args:
         name: of the model.
-        kind: of `OPPONENTS`.
+        kind: of `BASELINES`.
         folder: of the files.
     """
     import librosa
@@ -115,8 +115,8 @@ def run_opponent(name: str, kind: str, folder: pathlib.Path) -> None:
     for path in sorted(folder.iterdir()):
         audio, _ = librosa.load(path, sr=model.sample_rate)
         if kind == "torch_16":
-            hop = (len(audio) - size) // CHUNKS_OF_THE_ORIGINAL
-            starts = [index * hop for index in range(CHUNKS_OF_THE_ORIGINAL)]
+            hop = (len(audio) - size) // ORIGINAL_NUM_CHUNKS
+            starts = [index * hop for index in range(ORIGINAL_NUM_CHUNKS)]
         else:
             starts = [*range(0, len(audio) - size + 1, size)]
             starts += [len(audio) - size] * (starts[-1] + size < len(audio))
@@ -149,7 +149,7 @@ def compare(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> di
         folder: of the files.
         settings: of the command line.
     """
-    found: dict[str, Any] = {kind: [] for kind in ("ours", *OPPONENTS)}
+    found: dict[str, Any] = {kind: [] for kind in ("ours", *BASELINES)}
 
     def keep(kind: str, one: dict[str, Any]) -> None:
         found[kind].append(one)
@@ -164,7 +164,7 @@ def compare(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> di
             one = measure([sys.executable, *embed, str(folder), "--store", str(store), "--json"])
             keep("ours", one | {"files": one.pop("said")["added"]})
             shutil.rmtree(store)
-            for kind in OPPONENTS:
+            for kind in BASELINES:
                 other = [__file__, "--models", name, "--files", str(folder), "--opponent", kind]
                 one = measure([sys.executable, *other])
                 said = one.pop("said")
@@ -178,7 +178,7 @@ def main() -> None:
     """Prints a line per model and opponent."""
     settings = parse_arguments()
     if settings.opponent:
-        run_opponent(settings.models, settings.opponent, pathlib.Path(settings.files))
+        run_baseline(settings.models, settings.opponent, pathlib.Path(settings.files))
         return
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(settings.files or place).absolute()
@@ -195,7 +195,7 @@ def main() -> None:
 
             cells = [name, str(found["ours"][0]["files"])]
             cells.append(f"{found['ours'][0]['files'] / middle('ours', 'seconds'):.1f}")
-            for kind in OPPONENTS:
+            for kind in BASELINES:
                 for clock in ("seconds", "cpu"):
                     cells.append(f"{middle(kind, clock) / middle('ours', clock):.2f}")
             print(f"| {' | '.join(cells)} |", flush=True)

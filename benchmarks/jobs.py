@@ -22,7 +22,7 @@ POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def wait_for_turn(folder: str) -> Iterator[None]:
+def lock_measurement(folder: str) -> Iterator[None]:
     """Within this context, no other job of the folder is measured.
 
     Args:
@@ -46,7 +46,7 @@ def child_environment(settings: argparse.Namespace) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in known.items()}
 
 
-def command_of(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> list[str]:
+def make_command(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> list[str]:
     """Returns the command of a job: this one, for one model and a folder of its own."""
     told = {**vars(settings), "models": name, "out": str(folder), "jobs": 0, "limit": None}
     told |= {"steps": ",".join(settings.steps), "turn": "" if settings.threads else str(folder)}
@@ -76,14 +76,14 @@ class Job:
         self.started = time.monotonic()
         with (self.folder / "errors").open("w") as errors:
             self.process = subprocess.Popen(
-                command_of(name, self.folder, settings),
+                make_command(name, self.folder, settings),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env={**os.environ, **child_environment(settings)},
-                preexec_fn=self.take_cores if settings.threads else None,
+                preexec_fn=self.pin_cores if settings.threads else None,
             )
 
-    def take_cores(self) -> None:
+    def pin_cores(self) -> None:
         """Binds the process that calls it to the cores of this job's place."""
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[self.slot * self.threads :][: self.threads])
@@ -127,7 +127,7 @@ def run_jobs(names: list[str], settings: argparse.Namespace, add: Callable[[dict
     with tempfile.TemporaryDirectory() as root:
         while waiting and time.monotonic() < ends:
             if settings.threads:
-                run_beside(waiting, settings, pathlib.Path(root), ends, add)
+                run_concurrently(waiting, settings, pathlib.Path(root), ends, add)
                 continue
             # Jobs that measure in turn start together: one that compiles would disturb the others.
             folder = pathlib.Path(tempfile.mkdtemp(dir=root))
@@ -145,7 +145,7 @@ def run_jobs(names: list[str], settings: argparse.Namespace, add: Callable[[dict
             print(f"{name} is left out: there was no time.", file=sys.stderr, flush=True)
 
 
-def run_beside(
+def run_concurrently(
     waiting: list[str],
     settings: argparse.Namespace,
     folder: pathlib.Path,
@@ -158,12 +158,12 @@ def run_beside(
         free = set(range(settings.jobs)) - {job.slot for job in running}
         for slot in sorted(free)[: len(waiting)]:
             running.append(Job(waiting.pop(0), slot, folder, settings))
-        running = [job for job in running if not add_if_ended(job, add)]
+        running = [job for job in running if not add_if_finished(job, add)]
         time.sleep(POLL_SECONDS)
     collect(running, ends, add)
 
 
-def add_if_ended(job: Job, add: Callable[[dict], None]) -> bool:
+def add_if_finished(job: Job, add: Callable[[dict], None]) -> bool:
     """Returns whether a job has ended; its record, if it has one, has been added then."""
     if job.is_running():
         return False
@@ -177,8 +177,8 @@ def collect(jobs: list[Job], ends: float, add: Callable[[dict], None]) -> None:
     """Waits for jobs, and stops those that are still running at the end of all time."""
     running = list(jobs)
     while running and time.monotonic() < ends:
-        running = [job for job in running if not add_if_ended(job, add)]
+        running = [job for job in running if not add_if_finished(job, add)]
         time.sleep(POLL_SECONDS)
     for job in running:
         job.stop("there was no time")
-        add_if_ended(job, add)
+        add_if_finished(job, add)

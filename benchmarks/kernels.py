@@ -8,12 +8,12 @@ import re
 import tempfile
 from collections.abc import Callable
 
-from benchmarks.contestants import Contestant
+from benchmarks.contestants import Implementation
 
 NUM_STEPS = 3
 
 
-def slowest_kernels(contestants: list[Contestant], settings: argparse.Namespace) -> dict:
+def slowest_kernels(contestants: list[Implementation], settings: argparse.Namespace) -> dict:
     """Returns, for us and `torch.compile`, what the kernels of the last step take, and the slowest.
 
     Each of those is [name, times per step, microseconds per step, where it comes from].

@@ -38,10 +38,10 @@ from typing import Any
 # So that it runs from a checkout that is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks.contestants import Contestant
-from benchmarks.jobs import child_environment, run_jobs, wait_for_turn
+from benchmarks.contestants import Implementation
+from benchmarks.jobs import child_environment, lock_measurement, run_jobs
 from benchmarks.kernels import slowest_kernels
-from benchmarks.lineup import make_contestants
+from benchmarks.lineup import make_implementations
 
 STEPS = ("forward", "train")
 MIN_REPEATS = 3
@@ -104,7 +104,7 @@ def limit_threads(num_threads: int) -> int:
     return len(os.sched_getaffinity(0))
 
 
-def warm_up(contestants: list[Contestant], settings: argparse.Namespace) -> None:
+def warm_up(contestants: list[Implementation], settings: argparse.Namespace) -> None:
     """Runs every step once: what is compiled by its first run is compiled here."""
     for step in settings.steps:
         for one in contestants:
@@ -115,7 +115,7 @@ def warm_up(contestants: list[Contestant], settings: argparse.Namespace) -> None
             one.release()
 
 
-def measure(contestants: list[Contestant], settings: argparse.Namespace) -> None:
+def measure(contestants: list[Implementation], settings: argparse.Namespace) -> None:
     """Runs the contestants in turn and keeps the seconds of each, by the clock and of CPU."""
     started = time.perf_counter()
     times: dict[tuple[str, str], int] = {}
@@ -155,7 +155,7 @@ def peak_flops(settings: argparse.Namespace) -> float:
     return next(known, math.nan) * 1e12
 
 
-def summarize(name: str, contestants: list[Contestant], settings: argparse.Namespace) -> dict:
+def summarize(name: str, contestants: list[Implementation], settings: argparse.Namespace) -> dict:
     """Returns the record of one model, plain data."""
     ours = contestants[0]
     record: dict[str, Any] = {"model": name, "batch": settings.batch, **ours.facts, "steps": {}}
@@ -233,9 +233,9 @@ def run_model(name: str, settings: argparse.Namespace, add: Callable[[dict], Non
     """
     name, _, batch = name.partition("@")
     settings = argparse.Namespace(**{**vars(settings), "batch": int(batch or settings.batch)})
-    contestants = make_contestants(name, settings)
+    contestants = make_implementations(name, settings)
     warm_up(contestants, settings)
-    with wait_for_turn(settings.turn) if settings.turn else contextlib.nullcontext():
+    with lock_measurement(settings.turn) if settings.turn else contextlib.nullcontext():
         measure(contestants, settings)
         record = summarize(name, contestants, settings)
         add(record)

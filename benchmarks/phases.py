@@ -47,12 +47,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
-def time_phases(command: Sequence[str], phase_after: Callable[[str, str], str]) -> Run:
+def time_phases(command: Sequence[str], detect_phase: Callable[[str, str], str]) -> Run:
     """Runs a command and returns what each phase took.
 
     Args:
         command: to run in the repository.
-        phase_after: (phase, line printed) -> the phase that has begun with it.
+        detect_phase: (phase, line printed) -> the phase that has begun with it.
 
     Raises:
         SystemExit: with its last lines, if the command fails.
@@ -80,7 +80,7 @@ def time_phases(command: Sequence[str], phase_after: Callable[[str, str], str]) 
     for line in process.stdout:
         charge(cpu_seconds(process.pid))
         run.log.append(line.rstrip())
-        phase = phase_after(phase, line)
+        phase = detect_phase(phase, line)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     charge(usage.ru_utime + usage.ru_stime)

@@ -14,7 +14,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.contestants import NUM_CLASSES, Contestant, make_data, make_torch
+from benchmarks.contestants import NUM_CLASSES, Implementation, make_data, make_torch_implementation
 
 
 def serve(pipe: Connection, name: str, model: str, settings: argparse.Namespace) -> None:
@@ -38,7 +38,9 @@ def serve(pipe: Connection, name: str, model: str, settings: argparse.Namespace)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     tagger = create_model(model, NUM_CLASSES, {"dtype": settings.dtype})
     data = make_data(settings.batch, tagger.num_samples)
-    made = make_torch(name.removesuffix("_kept"), TORCH_MODELS[model](tagger), data, settings)
+    made = make_torch_implementation(
+        name.removesuffix("_kept"), TORCH_MODELS[model](tagger), data, settings
+    )
     pipe.send(made.facts)
     while (asked := pipe.recv()) is not None:
         if asked == "cpu":
@@ -49,7 +51,7 @@ def serve(pipe: Connection, name: str, model: str, settings: argparse.Namespace)
             pipe.send(None)
 
 
-def make_remote(name: str, model: str, settings: argparse.Namespace) -> Contestant:
+def make_remote(name: str, model: str, settings: argparse.Namespace) -> Implementation:
     """Returns PyTorch in a process of its own, which ends with this one or with `close`.
 
     Args:
@@ -76,6 +78,6 @@ def make_remote(name: str, model: str, settings: argparse.Namespace) -> Contesta
 
     facts = pipe.recv()
     steps = {step: functools.partial(run, step) for step in ("forward", "train")}
-    return Contestant(
+    return Implementation(
         name, steps, facts=facts, cpu_clock=functools.partial(ask, "cpu"), close=close
     )

@@ -45,9 +45,9 @@ from musrep_jax.experiments.presentation import write_report
 from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.models import create_model
 from musrep_jax.tasks import binding
-from musrep_jax.tasks.jobs import with_display_names
+from musrep_jax.tasks.jobs import apply_display_names
 from musrep_jax.tasks.scoring import SplitScorer
-from musrep_jax.tasks.settings import chunk_of, settings_of_job
+from musrep_jax.tasks.settings import make_chunk_spec, settings_of_job
 from musrep_jax.tasks.tagging.matrix import make_job
 from musrep_jax.tasks.tagging.reports import make_sections
 from musrep_jax.tasks.task import Tables
@@ -111,7 +111,7 @@ def write_folder(size: Size, folder: pathlib.Path) -> None:
     (folder / "labels.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def stages_with_audio(size: Size, folder: pathlib.Path) -> Stages:
+def make_audio_stages(size: Size, folder: pathlib.Path) -> Stages:
     """Returns the stages that read recordings; each needs those before it.
 
     Args:
@@ -145,7 +145,7 @@ def stages_with_audio(size: Size, folder: pathlib.Path) -> Stages:
 
     def epoch() -> None:
         tracks = opened["train"]
-        batches = train_batches(tracks, chunk_of(opened["model"]), batch_size=8, seed=0)
+        batches = train_batches(tracks, make_chunk_spec(opened["model"]), batch_size=8, seed=0)
         for _ in range(-(-len(tracks) // 8)):
             next(batches)
         batches.close()
@@ -163,7 +163,7 @@ def stages_with_audio(size: Size, folder: pathlib.Path) -> Stages:
     return {"build": build, "scan": scan, "open": read, "epoch": epoch, "score": score}
 
 
-def stages_of_tables(size: Size, folder: pathlib.Path, num_bootstrap: int) -> Stages:
+def make_table_stages(size: Size, folder: pathlib.Path, num_bootstrap: int) -> Stages:
     """Returns the stages that work on labels, scores and names only.
 
     Args:
@@ -208,7 +208,7 @@ def stages_of_tables(size: Size, folder: pathlib.Path, num_bootstrap: int) -> St
         }
         workdir.write_arrays(job, {"scores": arrays})
         workdir.write_results(workdir.all_results())
-        shown = [with_display_names(one) for one in workdir.all_results()]
+        shown = [apply_display_names(one) for one in workdir.all_results()]
         write_report(workdir, [Tables("", "", make_sections(shown))])
 
     return {"metrics": metrics, "splits": splits, "subset": subset, "results": results}
@@ -288,10 +288,10 @@ def run(settings: argparse.Namespace) -> list[dict[str, Any]]:
                 print(f"{axis} x {factor}: {size}", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory() as scratch:
                     if kind == "audio":
-                        stages = stages_with_audio(size, pathlib.Path(scratch))
+                        stages = make_audio_stages(size, pathlib.Path(scratch))
                     else:
                         folder = pathlib.Path(scratch)
-                        stages = stages_of_tables(size, folder, settings.bootstrap)
+                        stages = make_table_stages(size, folder, settings.bootstrap)
                     found.append(measure(chosen(stages, settings.stages), settings.repeats))
             for stage in found[0]:
                 seconds = [one[stage]["seconds"] for one in found]

@@ -21,7 +21,7 @@ from benchmarks.phases import NOT_COUNTED, PHASES, Run, time_phases
 START, FIRST_STEP = PHASES[0], "to the first step"
 
 
-def phase_after(phase: str, line: str) -> str:
+def detect_phase(phase: str, line: str) -> str:
     """Returns the phase that has begun with a line that was printed."""
     if "writing to" in line:
         return FIRST_STEP
@@ -40,7 +40,7 @@ def main(flags: Sequence[str]) -> dict[str, Run]:
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("first", "second"):
             folders = [f"--config.data.data_dir={scratch}/data", f"--workdir={scratch}/{name}"]
-            runs[name] = time_phases([sys.executable, "main.py", *flags, *folders], phase_after)
+            runs[name] = time_phases([sys.executable, "main.py", *flags, *folders], detect_phase)
     print("| run | start-up | from there to the first step | together |\n|---|---|---|---|")
     for name, run in runs.items():
         wall, cpu = ([seconds[p] for p in (START, FIRST_STEP)] for seconds in (run.wall, run.cpu))

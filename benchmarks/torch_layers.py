@@ -203,14 +203,14 @@ class FirstToken(nn.Module):
         return x[:, : self.count].mean(1)
 
 
-class TokensOfImage(nn.Module):
+class ImageTokens(nn.Module):
     """(batch, channels, mels, frames) -> (batch, frames, channels x mels), channel-major."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1, 2).transpose(1, 2)
 
 
-class TokensOfPatches(nn.Module):
+class PatchTokens(nn.Module):
     """(batch, width, mels, frames) -> (batch, mels x frames, width)."""
 
     def forward(self, x: Tensor) -> Tensor:

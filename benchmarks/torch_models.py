@@ -29,10 +29,10 @@ from benchmarks.torch_layers import (
     FirstToken,
     GlobalMax,
     HarmonicImage,
+    ImageTokens,
     LogMelImage,
+    PatchTokens,
     Residual,
-    TokensOfImage,
-    TokensOfPatches,
     Waveform,
     dense_head,
 )
@@ -91,7 +91,7 @@ class CRNN(nn.Module):
         super().__init__()
         sizes = ((1, 64, 2), (64, 128, 3), (128, 128, 4), (128, 128, 4))
         convs = [Convs(i, o, pool=(p, p)) for i, o, p in sizes]
-        self.body = nn.Sequential(LogMelImage(model.log_mel), *convs, TokensOfImage())
+        self.body = nn.Sequential(LogMelImage(model.log_mel), *convs, ImageTokens())
         self.gru = nn.GRU(128, 32, num_layers=2, batch_first=True)
         self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(32, model.num_classes))
 
@@ -139,7 +139,7 @@ def cnnsa(model: Tagger) -> nn.Module:
     layers = [Residual(c[i], c[i + 1], stride=(2, 2) if i < 3 else (2, 1)) for i in range(7)]
     tokens = ClassToken(published_class_token(256), None, learned=False)
     tail = bert_tail(256, 0.4, 0.5, model.num_classes)
-    return nn.Sequential(LogMelImage(model.log_mel), *layers, TokensOfImage(), tokens, tail)
+    return nn.Sequential(LogMelImage(model.log_mel), *layers, ImageTokens(), tokens, tail)
 
 
 def self_attention(model: Tagger) -> nn.Module:
@@ -157,7 +157,7 @@ def self_attention(model: Tagger) -> nn.Module:
         LogMelImage(model.log_mel),
         Branches(tall, long),
         Convs(29 * c, 512, 1, dim=1),
-        TokensOfPatches(),
+        PatchTokens(),
         ClassToken(published_class_token(512), positions, learned=False),
         bert_tail(512, 0.4, 0.4, model.num_classes),
     )
@@ -173,7 +173,7 @@ def tagging_transformer(model: Tagger) -> nn.Module:
     return nn.Sequential(
         LogMelImage(model.log_mel),
         *convs,
-        TokensOfImage(),
+        ImageTokens(),
         nn.Linear(16 * c, width),
         start,
         nn.Dropout(0.1),
@@ -194,7 +194,7 @@ def spectrogram_transformer(model: Tagger) -> nn.Module:
     return nn.Sequential(
         LogMelImage(model.log_mel, norm=False),
         nn.Conv2d(1, width, 16, stride=10),
-        TokensOfPatches(),
+        PatchTokens(),
         start,
         *(Block(width, heads, True, 1e-6) for _ in range(depth)),
         nn.LayerNorm(width, 1e-6),

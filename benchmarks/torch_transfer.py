@@ -140,7 +140,7 @@ class Epochs(Sampler):
         return iter(order[: self.num_examples].tolist())
 
 
-def chunks_of(path: pathlib.Path, length: int) -> np.ndarray:
+def iter_track_chunks(path: pathlib.Path, length: int) -> np.ndarray:
     """Returns the consecutive chunks of a track, the last one shifted to end with it."""
     mel = padded(np.load(path, mmap_mode="r"), length)
     last = mel.shape[1] - length
@@ -160,7 +160,7 @@ def score(model: nn.Module, split: Split, length: int, batch_size: int | None) -
         batch_size: chunks per batch; None for one track at a time.
     """
     model.eval()
-    chunks = [chunks_of(path, length) for path in split.paths]
+    chunks = [iter_track_chunks(path, length) for path in split.paths]
     owner = np.repeat(np.arange(len(chunks)), [len(part) for part in chunks])
     if batch_size is not None:
         joined = np.concatenate(chunks)
@@ -192,7 +192,7 @@ def make_model(plan: Mapping[str, Any], num_classes: int) -> nn.Module:
     return model
 
 
-def head_of(model: nn.Module) -> nn.Linear:
+def get_output_layer(model: nn.Module) -> nn.Linear:
     """Returns the output layer."""
     return [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
 
@@ -214,14 +214,14 @@ def run_cell(
     length, size = plan["num_frames"], plan["batch_size"]
     model = make_model(plan, splits["train"].labels.shape[1])
     if cell["source"] is not None:
-        head = {id(parameter) for parameter in head_of(model).parameters()}
+        head = {id(parameter) for parameter in get_output_layer(model).parameters()}
         fresh = {name for name, parameter in model.named_parameters() if id(parameter) in head}
         weights = torch.load(out / f"{cell['source']}.pt")
         kept = {name: value for name, value in weights.items() if name not in fresh}
         model.load_state_dict(kept, strict=False)
     if cell["mode"] == "output_layer":
         model.requires_grad_(False)
-        head_of(model).requires_grad_(True)
+        get_output_layer(model).requires_grad_(True)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=plan["learning_rate"], weight_decay=plan["weight_decay"]
     )

@@ -51,7 +51,12 @@ from musrep_jax.config import given, parse_command_line
 from musrep_jax.data.datasets import open_dataset
 from musrep_jax.data.input.pipeline import make_chunk_table
 from musrep_jax.tasks.jobs import Job
-from musrep_jax.tasks.settings import chunk_of, model_deviations, model_of, settings_of_job
+from musrep_jax.tasks.settings import (
+    build_model,
+    make_chunk_spec,
+    model_deviations,
+    settings_of_job,
+)
 from musrep_jax.tasks.tagging.matrix import jobs_of_config
 from musrep_jax.training.logs import read_rows
 
@@ -120,7 +125,7 @@ def write_folder(name: str, folder: pathlib.Path, settings: argparse.Namespace) 
     return home
 
 
-def mode_of(job: Job, source: str) -> str:
+def get_cell_phase(job: Job, source: str) -> str:
     """Returns the phase of a job."""
     return "source" if job["target"] == source else job["mode"]
 
@@ -129,11 +134,11 @@ def run_ours(flags: Sequence[str], jobs: Sequence[Job], source: str, work: pathl
     """Runs main.py in a new workdir; the data sets are built anew, compiled programs are kept."""
     shutil.rmtree(work / "data" / "audio_folder", ignore_errors=True)
     shutil.rmtree(work / "ours", ignore_errors=True)
-    modes = [mode_of(job, source) for job in jobs]
+    modes = [get_cell_phase(job, source) for job in jobs]
     tail = 0.0  # of a cell, after its last step: a validation and the test
     last_step = None
 
-    def phase_after(phase: str, line: str) -> str:
+    def detect_phase(phase: str, line: str) -> str:
         nonlocal tail, last_step
         if line.startswith("building "):
             return "data preparation"
@@ -149,7 +154,7 @@ def run_ours(flags: Sequence[str], jobs: Sequence[Job], source: str, work: pathl
         return phase
 
     command = [sys.executable, "main.py", *flags, f"--workdir={work / 'ours'}"]
-    run = time_phases(command, phase_after)
+    run = time_phases(command, detect_phase)
     results = json.loads((work / "ours/results.json").read_text(encoding="utf-8"))["cells"]
     by_cell = {(r["source"], r["target"], r["mode"], r["num_train_tracks"]): r for r in results}
     run.evaluation = tail
@@ -171,11 +176,11 @@ def run_torch(plan: Mapping[str, Any], work: pathlib.Path) -> Run:
     files = [work / "torch" / name for name in ("plan.json", "out.json")]
     files[0].write_text(json.dumps({**plan, "work": str(work / "torch")}), encoding="utf-8")
 
-    def phase_after(phase: str, line: str) -> str:
+    def detect_phase(phase: str, line: str) -> str:
         return line.removeprefix("phase ").strip() if line.startswith("phase ") else phase
 
     program = str(REPOSITORY / "benchmarks/torch_transfer.py")
-    run = time_phases([sys.executable, program, *map(str, files)], phase_after)
+    run = time_phases([sys.executable, program, *map(str, files)], detect_phase)
     report = json.loads(files[1].read_text(encoding="utf-8"))
     run.results = report["cells"]
     run.evaluation = sum(result["evaluation_seconds"] for result in run.results.values())
@@ -192,7 +197,7 @@ def make_plan(
         planned.append(
             {
                 "key": job.key,
-                "phase": mode_of(job, source),
+                "phase": get_cell_phase(job, source),
                 "mode": job["mode"],
                 "source": job.needs[0] if job.needs else None,
                 "num_train_tracks": job["num_train_tracks"],
@@ -208,7 +213,7 @@ def make_plan(
         "cells": planned,
         "model": settings.model.name,
         "model_settings": model_deviations(settings),
-        "num_frames": chunk_of(model_of(settings, 1)).num_frames,
+        "num_frames": make_chunk_spec(build_model(settings, 1)).num_frames,
         "batch_size": settings.train.batch_size,
         "learning_rate": optimizer["learning_rate"],
         "weight_decay": optimizer["weight_decay"],
@@ -222,7 +227,7 @@ def count_chunks(config: Any, job: Job) -> int:
     settings = settings_of_job(config, job)
     data_dir, seed = config.data.data_dir, config.data.seed
     dataset = open_dataset(job["target"], data_dir=data_dir, sample_rate=RATE, seed=seed)
-    chunk, evaluation = chunk_of(model_of(settings, 1)), settings.evaluation
+    chunk, evaluation = make_chunk_spec(build_model(settings, 1)), settings.evaluation
     tracks = dataset.tracks("test")
     return len(
         make_chunk_table(tracks, chunk, num_chunks=evaluation.num_chunks, tail=evaluation.tail)

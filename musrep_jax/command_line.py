@@ -16,10 +16,10 @@ from musrep_jax.recipes import load_recipe
 from musrep_jax.runtime import distributed
 from musrep_jax.runtime.compilation_cache import enable_compilation_cache
 from musrep_jax.runtime.heap import retain_freed_memory
-from musrep_jax.runtime.signals import exit_code, stopped_by_signals
+from musrep_jax.runtime.signals import exit_code, raise_on_signals
 from musrep_jax.schema.checks import check_config, check_jobs
 from musrep_jax.schema.names import check_names
-from musrep_jax.training.logs import lasting_output
+from musrep_jax.training.logs import tolerate_output_errors
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -39,13 +39,13 @@ def main(argv: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):  # letters that their encoding lacks become escapes
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    with lasting_output():
+    with tolerate_output_errors():
         return _main(argv)
 
 
 def _main(argv: Sequence[str]) -> int:
     try:
-        with stopped_by_signals(), distributed.leaving():
+        with raise_on_signals(), distributed.leaving():
             config, workdir = parse_command_line(argv)
             check_config(config)
             check_names(config)
@@ -110,7 +110,7 @@ def check_processes(config: ml_collections.ConfigDict, workdir: str) -> None:
             "config": command, "workdir": workdir, "version": versions, "num_devices": num_devices
         }  # fmt: skip
 
-    distributed.check_alike("command", facts, "start all processes with the same command")
+    distributed.check_processes_agree("command", facts, "start all processes with the same command")
 
 
 def configure_cpu_devices(config: ml_collections.ConfigDict, num_processes: int = 1) -> None:

@@ -36,7 +36,7 @@ def make_music(rng, seconds, rate, channels):
     return 0.5 * audio / np.abs(audio).max()
 
 
-def loud_master(audio):
+def simulate_loud_master(audio):
     """Returns music as modern masters are: driven into a limiter, up to full scale."""
     driven = np.tanh(4.0 * audio)
     return (driven / np.abs(driven).max()).astype(np.float32)
@@ -81,7 +81,7 @@ def write(folder, stem, form, audio, rate):
     return path
 
 
-class Planter:
+class DamageInjector:
     """Fills a folder; `planted` holds relative path -> kinds of findings of which one is due."""
 
     def __init__(self, folder, seed):
@@ -119,7 +119,7 @@ class Planter:
         elif material == "short":
             form, seconds = str(self.rng.choice(["wav", "flac", "ogg", "mp3cbr"])), 0.06
         elif material == "loud":
-            change = loud_master
+            change = simulate_loud_master
         elif material == "padded":
             change = pad
         elif material == "long":
@@ -191,15 +191,15 @@ class Planter:
 
     def constant(self):
         level = self.rng.choice([0.5, -0.3, 0.02])
-        form = self.anything_but_opus()
+        form = self.pick_non_opus_form()
         self.record(self.fresh(form, lambda audio: np.full_like(audio, level)), "DC", "constant")
 
-    def anything_but_opus(self):
+    def pick_non_opus_form(self):
         """Returns a form that keeps a constant; Opus filters it out."""
         return str(self.rng.choice([form for form in FORMS if form != "opus"]))
 
     def offset(self):
-        path = self.fresh(self.anything_but_opus(), lambda audio: 0.5 * audio + 0.3)
+        path = self.fresh(self.pick_non_opus_form(), lambda audio: 0.5 * audio + 0.3)
         self.record(path, "DC under music", "offset")
 
     def silence(self):
@@ -252,30 +252,32 @@ class Planter:
 
 HEALTHY = ("plain", "plain", "quiet", "short", "loud", "padded", "long", "square", "bare", "tagged")
 DAMAGES = (
-    *(lambda planter, form=form: planter.cut(form) for form in (
+    *(lambda injector, form=form: injector.cut(form) for form in (
         "wav", "wav24", "aiff", "flac", "ogg", "opus", "mp3cbr", "mp3vbr", "mp3cbrbare")),
-    Planter.wrong_extension, Planter.zero_length, Planter.id3_junk, Planter.vbr_without_header,
-    Planter.not_finite, Planter.constant, Planter.offset, Planter.silence, Planter.clipped,
-    Planter.duplicate, Planter.foreign_name, Planter.unreadable, Planter.dangling, Planter.web_page,
+    DamageInjector.wrong_extension, DamageInjector.zero_length, DamageInjector.id3_junk,
+    DamageInjector.vbr_without_header, DamageInjector.not_finite, DamageInjector.constant,
+    DamageInjector.offset, DamageInjector.silence, DamageInjector.clipped,
+    DamageInjector.duplicate, DamageInjector.foreign_name, DamageInjector.unreadable,
+    DamageInjector.dangling, DamageInjector.web_page,
 )  # fmt: skip
 
 
 def plant(folder, num_files, seed=0):
-    """Fills a folder, about half of it with damaged files; returns the planter."""
-    planter = Planter(folder, seed)
+    """Fills a folder, about half of it with damaged files; returns the injector."""
+    injector = DamageInjector(folder, seed)
     turn = 0
-    while len(planter.planted) < num_files:
-        planter.healthy(HEALTHY[turn % len(HEALTHY)])
-        DAMAGES[turn % len(DAMAGES)](planter)
+    while len(injector.planted) < num_files:
+        injector.healthy(HEALTHY[turn % len(HEALTHY)])
+        DAMAGES[turn % len(DAMAGES)](injector)
         turn += 1
-    return planter
+    return injector
 
 
-def compare(planter, findings):
+def compare(injector, findings):
     """Returns (damage -> [planted, found], what was missed, false alarms).
 
     Args:
-        planter: that filled the folder.
+        injector: that filled the folder.
         findings: of the doctor, as in its JSON, with plain paths.
     """
     found = defaultdict(set)
@@ -283,8 +285,8 @@ def compare(planter, findings):
         if finding["kind"] not in ("sample_rate", "channels"):
             found[finding["path"]].add(finding["kind"])
     table, missed, alarms = defaultdict(lambda: [0, 0]), [], []
-    for path, kinds in planter.planted.items():
-        row = table[planter.damage[path]]
+    for path, kinds in injector.planted.items():
+        row = table[injector.damage[path]]
         row[0] += 1
         if not kinds:
             alarms += [(path, kind) for kind in found[path]]
@@ -302,7 +304,7 @@ def main(folder, num_files, seed=0):
     """Makes a folder, runs the command line on it as a user would, prints what came of it."""
     from musrep_jax.data.doctor.quarantine import unescape_path
 
-    planter = plant(folder, int(num_files), int(seed))
+    injector = plant(folder, int(num_files), int(seed))
     command = [sys.executable, "-c", "from musrep_jax.cli import app; app()", "doctor", folder]
     start = time.monotonic()
     done = subprocess.run([*command, "--json", "--data-dir", f"{folder}.data"], capture_output=True)
@@ -310,14 +312,14 @@ def main(folder, num_files, seed=0):
     report = json.loads(done.stdout)
     for finding in report["findings"]:
         finding["path"] = unescape_path(finding["path"])
-    table, missed, alarms = compare(planter, report["findings"])
+    table, missed, alarms = compare(injector, report["findings"])
     for damage, (planted, found) in sorted(table.items()):
         word = "alarms" if "healthy" in damage else "found"
         print(f"{damage:36} planted {planted:4}  {word} {found:4}")
     print("missed", missed)
     print("false alarms", Counter(kind for _, kind in alarms), alarms[:10])
     hours = report["summary"]["hours"]
-    rate = len(planter.planted) / seconds
+    rate = len(injector.planted) / seconds
     print(f"{seconds:.1f} s, {rate:.0f} files/s, {hours * 3600 / seconds:.0f} x real time")
 
 

@@ -16,7 +16,7 @@ HOW = "Ask the authors for it at example.org."
 
 
 @dataclasses.dataclass
-class Served:
+class ServedFile:
     """What stands at an address.
 
     Attributes:
@@ -49,13 +49,13 @@ class LocalServer:
 
     Attributes:
         url: of the server, without a final slash.
-        table: path with query -> `Served`.
+        table: path with query -> `ServedFile`.
         requests: (path, headers) of every request.
     """
 
     def __init__(self) -> None:
         """Starts to serve."""
-        self.table: dict[str, Served] = {}
+        self.table: dict[str, ServedFile] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -95,7 +95,7 @@ class LocalServer:
                     return self.end_headers()
                 return self.give(served)
 
-            def give(self, served: Served) -> None:
+            def give(self, served: ServedFile) -> None:
                 start, size = 0, len(served.content)
                 asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
                 is_same = self.headers.get("If-Range", served.etag) == served.etag
@@ -145,7 +145,7 @@ def serve(
     server: LocalServer, content: bytes, path: str, *, pinned: bool = True, **settings: Any
 ) -> SourceFile:
     """Serves a file and returns its description, with size and sha256 if it is pinned."""
-    server.table[f"/{path}"] = Served(content, **settings)
+    server.table[f"/{path}"] = ServedFile(content, **settings)
     facts = (len(content), digest(content)) if pinned else (None, None)
     return SourceFile(path, f"{server.url}/{path}", *facts, how=HOW)
 

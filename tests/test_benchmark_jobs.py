@@ -13,14 +13,14 @@ from benchmarks import jobs, models
 SCRIPT = """
 import json, pathlib, sys, time
 sys.path.insert(0, {root!r})
-from benchmarks.jobs import wait_for_turn
+from benchmarks.jobs import lock_measurement
 name, folder, turn = sys.argv[1:]
 if name == "broken":
     sys.exit("no such model")
 time.sleep(60 if name == "late" else 0.01)
 ready = time.monotonic()
 if turn:
-    with wait_for_turn(folder):
+    with lock_measurement(folder):
         began = time.monotonic()
         time.sleep(0.05)
         ended = time.monotonic()
@@ -36,12 +36,12 @@ pathlib.Path(folder, "models.json").write_text(json.dumps({{"models": [record]}}
 def run(monkeypatch, request):
     """Runs jobs that only sleep, and returns their records."""
 
-    def command_of(name, folder, settings):
+    def make_command(name, folder, settings):
         turn = "" if settings.threads else "yes"
         script = SCRIPT.format(root=str(request.config.rootpath))
         return [sys.executable, "-c", script, name, str(folder), turn]
 
-    monkeypatch.setattr(jobs, "command_of", command_of)
+    monkeypatch.setattr(jobs, "make_command", make_command)
 
     def run(names, *arguments):
         records = []
@@ -80,7 +80,7 @@ def test_at_the_end_of_the_time_what_is_missing_is_said(run, capfd):
 
 def test_a_job_is_the_same_command_for_one_model(tmp_path):
     settings = models.parse_arguments(["--jobs=2", "--torch", "--steps=train", "--batch=8"])
-    told = jobs.command_of("crnn@64", tmp_path, settings)
+    told = jobs.make_command("crnn@64", tmp_path, settings)
     assert os.path.basename(told[1]) == "models.py"
     again = models.parse_arguments(told[2:])
     changed = {"models": "crnn@64", "out": str(tmp_path), "turn": str(tmp_path), "jobs": 0}

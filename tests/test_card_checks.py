@@ -9,7 +9,7 @@ from toy_exports import LABELS, card_of
 
 from musrep_jax.inference.reading import read_model
 from musrep_jax.inference.tagger import build_tagger, load_tagger
-from musrep_jax.runtime.integrity import write_sums
+from musrep_jax.runtime.integrity import write_checksums
 from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, save_export
 
 EDITS = (None, 0, -1, 1.5, float("nan"), 10**30, "", "x", "\ud800", True, [], {}, [0], {"x": 0})
@@ -44,7 +44,7 @@ def change(card, field, value):
 
 def seal(export, text):
     (export / CARD_FILE).write_text(text, encoding="utf-8")
-    write_sums(export, without=(README_FILE,))
+    write_checksums(export, without=(README_FILE,))
 
 
 def test_every_edit_of_every_field_of_a_card_loads_or_is_one_sentence(export):

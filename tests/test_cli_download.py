@@ -8,7 +8,17 @@ import types
 
 import numpy as np
 import pytest
-from local_server import HOW, MEMBERS, LocalServer, Served, digest, make_zip, put, serve, unpacked
+from local_server import (
+    HOW,
+    MEMBERS,
+    LocalServer,
+    ServedFile,
+    digest,
+    make_zip,
+    put,
+    serve,
+    unpacked,
+)
 
 from musrep_jax.cli import app
 from musrep_jax.data import datasets
@@ -130,8 +140,8 @@ def test_the_command_and_dunya(run, server, tmp_path, monkeypatch):
     add_dataset(monkeypatch, "ney", FILES=lists, TRADITION="makam")
     api = "/api/makam/recording"
     for path, value in ((api, {}), (f"{api}/{mbid}", {"mbid": mbid})):
-        server.table[path] = Served(json.dumps(value).encode(), "application/json")
-    server.table[f"/document/by-id/{mbid}/mp3"] = Served(b"sound")
+        server.table[path] = ServedFile(json.dumps(value).encode(), "application/json")
+    server.table[f"/document/by-id/{mbid}/mp3"] = ServedFile(b"sound")
     monkeypatch.setattr(dunya_api, "HOST", server.url)
     monkeypatch.delenv("DUNYA_TOKEN", raising=False)
     words = ["download", "ney", "--folder", tmp_path, "--pause", "0", "--json"]

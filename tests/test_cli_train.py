@@ -5,7 +5,7 @@ import json
 import pytest
 
 from musrep_jax import command_line
-from musrep_jax.runtime.signals import Stopped
+from musrep_jax.runtime.signals import StopSignalReceived
 
 CELL = {"source": None, "target": "t", "model": "fcn", "mode": "scratch", "seed": 3,
         "num_train_tracks": 0, "roc_auc": 0.75, "roc_auc_ci": [0.7, 0.8], "pr_auc": 0.5,
@@ -71,7 +71,7 @@ def test_json_is_all_that_is_printed(run, recipe, tmp_path):
 
 def test_stopped_before_the_first_result(run, here, monkeypatch):
     def stop(config, workdir):
-        raise Stopped(15)
+        raise StopSignalReceived(15)
 
     monkeypatch.setattr(command_line, "load_recipe", lambda name: stop)
     told = run("train", "tagging:smoke", "--json")

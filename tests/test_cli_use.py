@@ -149,7 +149,7 @@ def test_a_chunk_has_the_same_numbers_wherever_it_stands_in_a_batch(name):
     size = tagger.batch_size
     chunks = np.random.default_rng(0).standard_normal((size, model.num_samples))
     chunks = 0.1 * chunks.astype(np.float32)
-    with formulations.restricted_to(frozenset(cpu_kernels.FORMULATIONS)):
+    with formulations.override_formulations(frozenset(cpu_kernels.FORMULATIONS)):
         first = list(tagger.run_chunks(chunks))
         turned = list(tagger.run_chunks(np.roll(chunks, 3, axis=0)))
         alone = list(tagger.run_chunks(chunks[:1]))

@@ -11,14 +11,14 @@ from musrep_jax.config import (
     plain,
 )
 from musrep_jax.models import ALIASES, MODELS, model_settings
-from musrep_jax.tasks.settings import duration, model_deviations, model_of, settings_of_job
+from musrep_jax.tasks.settings import build_model, duration, model_deviations, settings_of_job
 from musrep_jax.tasks.tagging.matrix import make_job
 
 TRANSFER = "--config=configs/transfer.py"
 
 
 @pytest.fixture(autouse=True)
-def in_the_checkout(repository, monkeypatch):
+def in_repository_root(repository, monkeypatch):
     monkeypatch.chdir(repository)
 
 
@@ -52,9 +52,9 @@ def test_compact_widths_are_deviations_and_full_size_is_one_flag_away():
     cell = make_job("synthetic_cultures/makam", "vgg_ish")
     compact = settings_of_job(parse(TRANSFER)[0], cell)
     full = settings_of_job(parse(TRANSFER, "--config.model.size=full")[0], cell)
-    assert model_of(compact, 3).n_channels == common.COMPACT["vgg_ish"]["n_channels"]
+    assert build_model(compact, 3).n_channels == common.COMPACT["vgg_ish"]["n_channels"]
     assert model_deviations(full) == {}
-    assert model_of(full, 3).n_channels == 128
+    assert build_model(full, 3).n_channels == 128
 
 
 def test_precedence_model_then_data_set_then_both_then_command_line():
@@ -77,7 +77,7 @@ def test_every_model_can_be_named_without_editing_a_file(name):
     config, _ = parse(TRANSFER, f"--config.model.name={name}")
     settings = settings_of_job(config, make_job("synthetic_cultures/makam", name))
     assert set(model_deviations(settings)) <= set(model_settings(name))
-    assert model_of(settings, 7).num_classes == 7
+    assert build_model(settings, 7).num_classes == 7
     assert ALIASES.get(name, name) in common.COMPACT
 
 
@@ -114,7 +114,7 @@ def test_a_setting_that_the_model_does_not_have_is_named():
     config, _ = parse(TRANSFER, "--config.model.hidden_size=3")
     settings = settings_of_job(config, make_job("synthetic_cultures/makam", "vgg_ish"))
     with pytest.raises(ValueError, match="has no setting 'hidden_size'"):
-        model_of(settings, 3)
+        build_model(settings, 3)
 
 
 def test_durations_come_in_steps_or_epochs_but_not_both():

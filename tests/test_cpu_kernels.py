@@ -35,9 +35,9 @@ def value_and_gradients(function, *arguments):
 
 
 def assert_same(function, *arguments, tolerance=2e-4):
-    with formulations.restricted_to(PLAIN):
+    with formulations.override_formulations(PLAIN):
         plain = value_and_gradients(function, *arguments)
-    with formulations.restricted_to(ALL):
+    with formulations.override_formulations(ALL):
         fast = value_and_gradients(function, *arguments)
     for ours, theirs in zip(fast, plain, strict=True):
         scale = float(jnp.abs(theirs).max())
@@ -88,7 +88,7 @@ def test_attention_of_the_layer_is_taken_from_here():
     layer, x = SelfAttention(num_heads=2), draw(2, 9, 8)
     variables = layer.init(jax.random.key(0), x, train=False)
     assert_same(lambda x: layer.apply(variables, x, train=True)[0], x)
-    with formulations.restricted_to(ALL):
+    with formulations.override_formulations(ALL):
         text = str(jax.make_jaxpr(lambda x: layer.apply(variables, x, train=True)[0])(x))
     assert "custom_vjp" in text
 
@@ -117,7 +117,7 @@ def test_a_batch_split_over_devices_gives_the_same_numbers():
     x = draw(16, 12, 10, 4)
     mesh = make_mesh(8)
     split = shard_batch({"audio": np.asarray(x)}, mesh)["audio"]
-    with formulations.restricted_to(ALL):
+    with formulations.override_formulations(ALL):
         gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
         whole, sharded = gradient(kernel, x), gradient(replicate(kernel, mesh), split)
     for ours, theirs in zip(sharded, whole, strict=True):  # either is 8e-6 from float64
@@ -127,7 +127,7 @@ def test_a_batch_split_over_devices_gives_the_same_numbers():
 def test_bfloat16_stays_bfloat16_and_near():
     x, kernel = draw(2, 20, 16, 8).astype(jnp.bfloat16), draw(3, 3, 8, 32, seed=1)
     function = lambda x: convolve(x, kernel.astype(jnp.bfloat16), (1, 1), (1, 1))  # noqa: E731
-    with formulations.restricted_to(ALL):
+    with formulations.override_formulations(ALL):
         value, gradient = value_and_gradients(function, x)
     assert value.dtype == gradient.dtype == jnp.bfloat16
     assert_same(function, x, tolerance=0.02)
@@ -153,7 +153,7 @@ def test_a_whole_model_gives_the_same_gradient(name):
     }[name]
     model = create_model(name, 3, settings)
     audio = 0.1 * draw(8, model.num_samples)  # with two, BatchNorm divides by almost nothing
-    with formulations.restricted_to(PLAIN):
+    with formulations.override_formulations(PLAIN):
         init = lambda key: model.init(key, audio, train=False)  # noqa: E731
         variables = jax.jit(init, compiler_options=QUICK)(jax.random.key(0))
 
@@ -165,7 +165,7 @@ def test_a_whole_model_gives_the_same_gradient(name):
             )  # fmt: skip
             return (output.logits * draw(8, 3, seed=4)).sum()
 
-        with formulations.restricted_to(names):
+        with formulations.override_formulations(names):
             return jax.jit(jax.grad(loss), compiler_options=QUICK)(variables["params"])
 
     plain, fast = gradient(PLAIN), gradient(ALL)
@@ -177,12 +177,12 @@ def test_a_whole_model_gives_the_same_gradient(name):
 def test_several_devices_take_the_plain_path():
     assert jax.device_count() > 1
     assert not any(formulations.is_used(name) for name in cpu_kernels.FORMULATIONS)
-    with formulations.restricted_to(ALL):
+    with formulations.override_formulations(ALL):
         assert all(formulations.is_used(name) for name in cpu_kernels.FORMULATIONS)
     assert not formulations.is_used("pooling")
 
 
 def test_an_unknown_formulation_is_named():
-    wrong = formulations.restricted_to(frozenset({"pool"}))
+    wrong = formulations.override_formulations(frozenset({"pool"}))
     with pytest.raises(ValueError, match="no formulation 'pool'"), wrong:
         pass

@@ -10,7 +10,7 @@ from local_server import MEMBERS, digest, make_zip, names, put, unpacked
 
 from musrep_jax.data.download import archives, partial_files
 from musrep_jax.data.download.files import (
-    SUMS_FILE,
+    CHECKSUMS_FILE,
     SourceFile,
     check_file,
     check_files,
@@ -129,5 +129,5 @@ def test_bad_archives_are_refused(tmp_path, path, content, reason):
     assert not state.is_ready
     assert not find_missing_files(folder, []) and find_missing_files(folder, [state.file])
     if "damaged" not in reason:
-        assert set(names(folder)) == {path, SUMS_FILE}
+        assert set(names(folder)) == {path, CHECKSUMS_FILE}
     assert names(tmp_path) == [f"corpus/{name}" for name in names(folder)]

@@ -103,8 +103,10 @@ def test_killed_twenty_times_it_loses_nothing(tmp_path, log, repository):
 
 
 def test_dying_at_any_step_leaves_a_build_that_goes_on(tmp_path, log, monkeypatch):
-    fates = {1: "refused", 4: "refused"}
-    whole = ToyBuilder(data_dir=tmp_path / "whole", log=log, num_tracks=24, fates=fates).build()
+    failure_modes = {1: "refused", 4: "refused"}
+    whole = ToyBuilder(
+        data_dir=tmp_path / "whole", log=log, num_tracks=24, failure_modes=failure_modes
+    ).build()
     wanted = _content(whole)
     calls = 0
 
@@ -125,14 +127,18 @@ def test_dying_at_any_step_leaves_a_build_that_goes_on(tmp_path, log, monkeypatc
         monkeypatch.setattr(os, name, mortal(getattr(os, name)))
     for step in range(1, 1000):
         log.unlink()
-        builder = ToyBuilder(data_dir=tmp_path / str(step), log=log, num_tracks=24, fates=fates)
+        builder = ToyBuilder(
+            data_dir=tmp_path / str(step), log=log, num_tracks=24, failure_modes=failure_modes
+        )
         calls = step
         try:
             builder.build(num_workers=1)
         except Death:
             calls = 0
             survived = builder.directory.exists()
-            again = ToyBuilder(data_dir=tmp_path / str(step), log=log, num_tracks=24, fates=fates)
+            again = ToyBuilder(
+                data_dir=tmp_path / str(step), log=log, num_tracks=24, failure_modes=failure_modes
+            )
             assert _content(again.build(num_workers=1)) == wanted
             assert not survived or again.is_built()
             assert sum(_made(log).values()) <= 25
@@ -145,10 +151,10 @@ def test_dying_at_any_step_leaves_a_build_that_goes_on(tmp_path, log, monkeypatc
 def test_the_number_of_workers_does_not_change_the_result(tmp_path, log):
     order = [track.number for track in _plan_of_train(tmp_path)]
     # All tracks of the first shard, and some others: it must not be left as an empty file.
-    fates = dict.fromkeys([*order[: shards.MIN_SHARD_TRACKS], 8, order[-1]], "refused")
+    failure_modes = dict.fromkeys([*order[: shards.MIN_SHARD_TRACKS], 8, order[-1]], "refused")
     results = []
     for workers in (1, 2, 8, None):
-        builder = ToyBuilder(data_dir=tmp_path / str(workers), log=log, fates=fates)
+        builder = ToyBuilder(data_dir=tmp_path / str(workers), log=log, failure_modes=failure_modes)
         results.append(_content(builder.build(num_workers=workers)))
     assert all(result == results[0] for result in results)
     names = [name for name in results[0] if "array_record" in name]
@@ -192,7 +198,7 @@ def test_workers_start_when_a_build_turns_out_to_be_long(tmp_path, log, monkeypa
 
 def test_a_worker_that_is_killed_ends_the_build_with_a_sentence(tmp_path, log):
     (tmp_path / "SIGKILL").touch()
-    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "SIGKILL"})
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, failure_modes={7: "SIGKILL"})
     with pytest.raises(
         BuildInterruptedError, match=r"SIGKILL, as .* out, while it made t.*kept"
     ) as caught:
@@ -205,7 +211,7 @@ def test_a_worker_that_is_killed_ends_the_build_with_a_sentence(tmp_path, log):
 
 
 def test_an_error_in_a_worker_is_told_as_it_is(tmp_path, log):
-    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "error"})
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, failure_modes={7: "error"})
     for workers in (1, 2):
         with pytest.raises(BuildError, match="it cannot be built"):
             builder.build(num_workers=workers)
@@ -277,7 +283,7 @@ def test_without_locks_in_the_file_system_the_process_id_tells(tmp_path, log, mo
 
 
 def test_what_was_made_of_other_tracks_is_not_taken(tmp_path, log, capsys):
-    broken = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={3: "error"})
+    broken = ToyBuilder(data_dir=tmp_path / "data", log=log, failure_modes={3: "error"})
     with pytest.raises(BuildError):
         broken.build()
     changed = ToyBuilder(data_dir=tmp_path / "data", log=log, content="changed")
@@ -288,7 +294,9 @@ def test_what_was_made_of_other_tracks_is_not_taken(tmp_path, log, capsys):
 
 def test_a_data_set_of_other_content_stays_until_its_successor_is_whole(tmp_path, log):
     old = ToyBuilder(data_dir=tmp_path / "data", log=log).build()
-    broken = ToyBuilder(data_dir=tmp_path / "data", log=log, content="new", fates={3: "error"})
+    broken = ToyBuilder(
+        data_dir=tmp_path / "data", log=log, content="new", failure_modes={3: "error"}
+    )
     with pytest.raises(BuildError):
         broken.build()
     assert Dataset(old).tracks("train").track_ids
@@ -414,7 +422,7 @@ def test_on_a_disk_that_is_really_full(tmp_path, log, repository):
 
 
 def test_a_damaged_piece_is_made_again(tmp_path, log):
-    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={3: "error"})
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, failure_modes={3: "error"})
     with pytest.raises(BuildError):
         builder.build(num_workers=1)
     pieces = sorted(builder.directory.parent.glob("1.0.0.building/pieces/*/??????"))
@@ -431,8 +439,12 @@ def test_a_damaged_piece_is_made_again(tmp_path, log):
 
 def test_apache_beam_makes_the_same_bytes_and_goes_on(tmp_path, log):
     pytest.importorskip("apache_beam", reason="the extra `beam` is not installed; CI installs it")
-    whole = ToyBuilder(data_dir=tmp_path / "whole", log=tmp_path / "log", fates={1: "refused"})
-    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={1: "refused", 7: "SIGINT"})
+    whole = ToyBuilder(
+        data_dir=tmp_path / "whole", log=tmp_path / "log", failure_modes={1: "refused"}
+    )
+    builder = ToyBuilder(
+        data_dir=tmp_path / "data", log=log, failure_modes={1: "refused", 7: "SIGINT"}
+    )
     (tmp_path / "SIGINT").touch()
     with pytest.raises(KeyboardInterrupt):
         builder.build(num_workers=1)
@@ -444,7 +456,7 @@ def test_apache_beam_makes_the_same_bytes_and_goes_on(tmp_path, log):
 
 def test_a_failure_on_beam_is_a_sentence(tmp_path, log):
     pytest.importorskip("apache_beam", reason="the extra `beam` is not installed; CI installs it")
-    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, fates={7: "error"})
+    builder = ToyBuilder(data_dir=tmp_path / "data", log=log, failure_modes={7: "error"})
     with pytest.raises(
         BuildInterruptedError, match=r"pipeline failed .*it cannot be built.* resumes"
     ) as told:

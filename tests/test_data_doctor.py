@@ -25,7 +25,7 @@ from musrep_jax.data.datasets import DATASETS
 from musrep_jax.data.doctor.diagnosis import DoctorError, ExpectedFile, examine, find_audio_files
 from musrep_jax.data.doctor.findings import FAULTS, NOTES, judge
 from musrep_jax.data.doctor.measurement_workers import _MeasurementWorker, measure_files
-from musrep_jax.data.doctor.measurements import Facts, measure_file
+from musrep_jax.data.doctor.measurements import FileMeasurements, measure_file
 from musrep_jax.data.doctor.quarantine import (
     quarantine_path,
     read_quarantine,
@@ -80,11 +80,11 @@ def snapshot(folder):
 
 def test_every_planted_fault_is_found_and_no_healthy_file_is_blamed(tmp_path):
     folder = tmp_path / "music"
-    planter = damaged_audio.plant(folder, 56, seed=4)
+    injector = damaged_audio.plant(folder, 56, seed=4)
     before = snapshot(folder)
     found = look(folder, tmp_path / "data")
     findings = [dataclasses.asdict(finding) for finding in found.findings]
-    table, missed, alarms = damaged_audio.compare(planter, findings)
+    table, missed, alarms = damaged_audio.compare(injector, findings)
     assert not missed, missed
     assert not alarms, alarms
     num_damages = len([damage for damage in table if "healthy" not in damage])
@@ -93,11 +93,11 @@ def test_every_planted_fault_is_found_and_no_healthy_file_is_blamed(tmp_path):
     assert snapshot(folder) == before
     listed = read_quarantine(found.quarantine)
     assert set(listed) == {finding.path for finding in found.findings if finding.is_fault}
-    healthy = {path for path, kinds in planter.planted.items() if not kinds}
+    healthy = {path for path, kinds in injector.planted.items() if not kinds}
     assert not healthy & set(listed)
-    for path, kinds in planter.planted.items():
+    for path, kinds in injector.planted.items():
         # Without a header libsndfile guesses the length, and may stop early: then it is a fault.
-        if set(kinds) & set(NOTES) and planter.damage[path] != "VBR without header":
+        if set(kinds) & set(NOTES) and injector.damage[path] != "VBR without header":
             assert path not in listed, (path, kinds, listed[path])
     again = look(folder, tmp_path / "data")
     assert again.num_cached == len(again.facts)
@@ -154,7 +154,7 @@ def read_cut(content):
 
 def facts_of(seconds=10.0, **container):
     plain = {"spread": 1.0, "peak": 0.5, "encoding": "MP3/MPEG_LAYER_III", "channels": 1}
-    return Facts(
+    return FileMeasurements(
         size=1, mtime_ns=0, content="x", sample_rate=1000, num_frames=int(1000 * seconds),
         container=Container("mpeg", **container), **plain,
     )  # fmt: skip
@@ -192,7 +192,7 @@ def test_loud_audio_is_not_clipped(tmp_path, form):
     tone = np.sin(np.arange(44100)[:, None] * 0.05).astype(np.float32)
     path = damaged_audio.write(tmp_path, "full_scale_sine", form, tone, 44100)
     assert kinds_of(path) == set()
-    loud = damaged_audio.loud_master(damaged_audio.make_music(rng, 2.0, 44100, 2))
+    loud = damaged_audio.simulate_loud_master(damaged_audio.make_music(rng, 2.0, 44100, 2))
     assert kinds_of(damaged_audio.write(tmp_path, "loud", form, loud, 44100)) == set()
     cut = np.clip(40.0 * loud, -1.0, 1.0)
     assert kinds_of(damaged_audio.write(tmp_path, "cut", form, cut, 44100)) == {"clipped"}

@@ -14,7 +14,7 @@ from local_server import HOW, LocalServer, digest, names, serve
 
 from musrep_jax.data.download import partial_files
 from musrep_jax.data.download.files import (
-    SUMS_FILE,
+    CHECKSUMS_FILE,
     ChecksumCache,
     SourceFile,
     check_file,
@@ -55,7 +55,7 @@ def test_a_file_comes_whole_and_once(server, web, tmp_path):
     file = serve_clip(server)
     assert fetch_file(file, tmp_path, web=web).state == "downloaded"
     assert (tmp_path / file.path).read_bytes() == CONTENT
-    assert names(tmp_path) == [SUMS_FILE, file.path]
+    assert names(tmp_path) == [CHECKSUMS_FILE, file.path]
     assert fetch_file(file, tmp_path, web=web).state == "present"
     assert len(server.requests) == 1
 
@@ -227,7 +227,7 @@ def test_a_wrong_checksum_names_both_and_keeps_nothing(server, web, tmp_path):
         fetch_file(file, tmp_path, web=web)
     assert digest(CONTENT) in str(caught.value)
     assert digest(CONTENT[::-1]) in str(caught.value)
-    assert set(names(tmp_path)) <= {SUMS_FILE}
+    assert set(names(tmp_path)) <= {CHECKSUMS_FILE}
     assert len(server.requests) == 1
 
 
@@ -290,7 +290,7 @@ def test_a_second_check_reads_nothing(server, web, tmp_path, monkeypatch):
     path.write_bytes(CONTENT[::-1])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert check_files(tmp_path, [file])[0].state == "wrong checksum"
-    (tmp_path / SUMS_FILE).write_text("half a ta")
+    (tmp_path / CHECKSUMS_FILE).write_text("half a ta")
     assert ChecksumCache(tmp_path).sha256(file.path) == digest(CONTENT[::-1])
 
 

@@ -6,7 +6,7 @@ import pathlib
 import time
 
 import pytest
-from local_server import LocalServer, Served
+from local_server import LocalServer, ServedFile
 
 from musrep_jax.data.corpora.dunya import (
     LABEL_FIELDS,
@@ -19,7 +19,12 @@ from musrep_jax.data.corpora.dunya import (
     split_files,
 )
 from musrep_jax.data.download import dunya_api
-from musrep_jax.data.download.dunya_api import Dunya, look, make_dunya_http_client, read_refused
+from musrep_jax.data.download.dunya_api import (
+    DunyaClient,
+    look,
+    make_dunya_http_client,
+    read_refused,
+)
 from musrep_jax.data.download.partial_files import DownloadError
 
 TOKEN = "abc123"
@@ -133,7 +138,7 @@ def dunya(monkeypatch):
     needs = f"Token {TOKEN}"
 
     def serve(path, value):
-        server.table[path] = Served(json.dumps(value).encode(), "application/json", needs=needs)
+        server.table[path] = ServedFile(json.dumps(value).encode(), "application/json", needs=needs)
 
     recordings = [{**MAKAM, "mbid": mbid, "title": f"no. {mbid[7]} ğ"} for mbid in IDS]
     api = "/api/makam/recording"
@@ -146,7 +151,7 @@ def dunya(monkeypatch):
     serve(api, {"count": 5, "next": None, "results": []})
     for recording in recordings:
         serve(f"{api}/{recording['mbid']}", recording)
-        audio = Served(recording["mbid"].encode() * 100, "audio/mpeg", needs=needs)
+        audio = ServedFile(recording["mbid"].encode() * 100, "audio/mpeg", needs=needs)
         server.table[f"/document/by-id/{recording['mbid']}/mp3"] = audio
     yield server
     server.close()
@@ -155,7 +160,7 @@ def dunya(monkeypatch):
 def make_client(server, folder, token=TOKEN, said=None):
     web = make_dunya_http_client(token, pause_seconds=0.0, backoff_seconds=0.001, num_attempts=3)
     say = said.append if said is not None else None
-    return Dunya("makam", folder, web, host=server.url, say=say)
+    return DunyaClient("makam", folder, web, host=server.url, say=say)
 
 
 def audio_path(mbid):
@@ -283,7 +288,7 @@ def test_a_login_page_is_no_audio(dunya, tmp_path):
 def test_the_token_does_not_follow_to_another_host(dunya, tmp_path):
     other = LocalServer()
     try:
-        other.table["/a.mp3"] = Served(b"x" * 10)
+        other.table["/a.mp3"] = ServedFile(b"x" * 10)
         path = audio_path(IDS[0])
         dunya.table[path].statuses = [(302, {"Location": f"{other.url}/a.mp3"})]
         dunya.table[audio_path(IDS[1])].statuses = [(302, {"Location": audio_path(IDS[2])})]
@@ -297,7 +302,7 @@ def test_the_token_does_not_follow_to_another_host(dunya, tmp_path):
 def test_politeness(dunya, tmp_path):
     web = make_dunya_http_client(TOKEN, pause_seconds=0.1)
     start = time.monotonic()
-    Dunya("makam", tmp_path, web, host=dunya.url).fetch(IDS[:2])
+    DunyaClient("makam", tmp_path, web, host=dunya.url).fetch(IDS[:2])
     assert time.monotonic() - start >= 0.4  # five requests
 
 

@@ -50,7 +50,7 @@ def run_seeds(folder, tmp_path, monkeypatch):
         self._open_dataset(Clock(), opened, f"audio_folder:{folder}", 16000)
         return Outcome([Metric("roc_auc", 0.5)]), 0.0
 
-    monkeypatch.setattr(experiment._Experiment, "_train", train)
+    monkeypatch.setattr(experiment._ExperimentRunner, "_train", train)
 
     def run(*seeds, workdir="w", **settings):
         config = tagging.get_config()

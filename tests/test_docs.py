@@ -21,7 +21,7 @@ from toy_exports import card_of
 
 from musrep_jax.cli import app
 from musrep_jax.config import parse_command_line, split_list
-from musrep_jax.tasks.settings import model_of, settings_of_job
+from musrep_jax.tasks.settings import build_model, settings_of_job
 from musrep_jax.tasks.tagging.matrix import make_job
 from musrep_jax.training.checkpoints import save_export
 
@@ -147,7 +147,7 @@ def check_settings(words: list[str]) -> None:
     named = config.target if config.recipe == "transfer" else config.data.name
     for target in split_list(named):
         for model in split_list(config.model.name):
-            model_of(settings_of_job(config, make_job(target, model)), 20)
+            build_model(settings_of_job(config, make_job(target, model)), 20)
 
 
 def check_words(command: str) -> None:

@@ -8,10 +8,10 @@ from parity_files import load_arrays, load_clip
 
 from musrep_jax.dsp.harmonic import (
     HarmonicGrid,
+    bound_quality,
     filter_bandwidths,
     fundamental_frequencies,
-    guard_quality,
-    harmonic_centres,
+    harmonic_centers,
     harmonic_filter_bank,
     harmonic_levels,
     harmonic_spectrogram,
@@ -23,7 +23,7 @@ GRID = HarmonicGrid()
 
 
 def make_bank(quality: float, grid: HarmonicGrid = GRID) -> jax.Array:
-    centres = harmonic_centres(fundamental_frequencies(grid), grid.num_harmonics)
+    centres = harmonic_centers(fundamental_frequencies(grid), grid.num_harmonics)
     return harmonic_filter_bank(centres, filter_bandwidths(centres, quality), grid)
 
 
@@ -94,7 +94,7 @@ def test_a_tone_is_seen_in_its_band_at_every_harmonic():
 
 def test_parity_with_published_arrays():
     stored = load_arrays("synthetic_sota_hcnn")
-    centres = harmonic_centres(fundamental_frequencies(GRID), 6)
+    centres = harmonic_centers(fundamental_frequencies(GRID), 6)
     np.testing.assert_allclose(centres.T.reshape(-1), stored["f0"], rtol=1e-6)
     bank = make_bank(1.9)
     harmonic_major = bank.transpose(0, 2, 1).reshape(257, -1)
@@ -110,11 +110,11 @@ def test_parity_with_published_arrays():
 
 def test_guard_changes_nothing_from_a_tenth_up_and_stays_positive():
     kept = jnp.array([0.1, 0.5, 1.9, 2.1386, 50.0])
-    assert bool((guard_quality(kept) == kept).all())
-    bent = guard_quality(jnp.linspace(-1e4, 0.1, 1001))
+    assert bool((bound_quality(kept) == kept).all())
+    bent = bound_quality(jnp.linspace(-1e4, 0.1, 1001))
     assert bool((bent >= 0.05).all())
     assert bool((jnp.diff(bent) >= 0).all())
-    slope = jax.vmap(jax.grad(guard_quality))(jnp.array([0.0999, 0.1, 0.1001, -0.05, 1e6]))
+    slope = jax.vmap(jax.grad(bound_quality))(jnp.array([0.0999, 0.1, 0.1001, -0.05, 1e6]))
     assert bool(jnp.isfinite(slope).all())
     np.testing.assert_allclose(slope[:3], 1, atol=5e-3)
     assert slope[3] > 0

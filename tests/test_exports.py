@@ -23,10 +23,10 @@ from musrep_jax.exports import stablehlo
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.exports.safetensors import get_front_end_constants
 from musrep_jax.exports.writing import compare, compute_outputs, make_test_chunks
-from musrep_jax.kernels.formulations import restricted_to
+from musrep_jax.kernels.formulations import override_formulations
 from musrep_jax.models import create_model
 from musrep_jax.training.checkpoints import ExportError
-from musrep_jax.training.logs import without_folders
+from musrep_jax.training.logs import strip_folders
 
 METRICS = {"roc_auc": 0.714, "pr_auc": 0.523, "roc_auc_ci": [0.61, 0.83],
            "pr_auc_ci": [0.44, 0.65], "num_tracks": 12}  # fmt: skip
@@ -203,7 +203,7 @@ def test_which_models_take_any_length(name):
     def output_shape(text, *constraints):
         shape = jax.export.symbolic_shape(text, constraints=constraints)
         inputs = jax.ShapeDtypeStruct(shape, jnp.float32)
-        with restricted_to(frozenset()):
+        with override_formulations(frozenset()):
             output = jax.eval_shape(lambda x: model.apply(variables, x, train=False), inputs)
         return [str(size) for size in output.logits.shape]
 
@@ -332,12 +332,12 @@ def test_calibration_stands_in_the_card(exports):
 
 
 def test_commands_in_cards_name_no_folders_of_this_machine():
-    assert without_folders("/usr/local/bin/musrep") == "musrep"
-    assert without_folders("--config.source=export:/home/so me/a,runs/b") == (
+    assert strip_folders("/usr/local/bin/musrep") == "musrep"
+    assert strip_folders("--config.source=export:/home/so me/a,runs/b") == (
         "--config.source=export:a,runs/b"
     )
-    assert without_folders("~/music/b.wav") == "b.wav"
-    assert without_folders("runs/tagging") == "runs/tagging"
+    assert strip_folders("~/music/b.wav") == "b.wav"
+    assert strip_folders("runs/tagging") == "runs/tagging"
 
 
 def test_push_and_pull(exports, tmp_path):

@@ -18,7 +18,7 @@ from toy_exports import make_export
 import musrep_jax
 from musrep_jax.cli import app
 from musrep_jax.exports import onnx_ops
-from musrep_jax.exports.onnx_graph import Computed, Graph, LoweringError, lower_jaxpr
+from musrep_jax.exports.onnx_graph import DynamicArray, Graph, LoweringError, lower_jaxpr
 from musrep_jax.exports.writing import compute_outputs, export_as
 from musrep_jax.training.checkpoints import ExportError
 
@@ -105,7 +105,7 @@ def run_graph(function, *inputs):
     names = [f"input_{i}" for i in range(len(inputs))]
     graph = Graph(onnx, names[0], batch)
     found = lower_jaxpr(
-        graph, onnx_ops.OPERATIONS, closed.jaxpr, closed.consts, [Computed(n) for n in names]
+        graph, onnx_ops.OPERATIONS, closed.jaxpr, closed.consts, [DynamicArray(n) for n in names]
     )
     describe, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     arrays = [onnx.numpy_helper.from_array(a, name) for name, a in graph.arrays.items()]

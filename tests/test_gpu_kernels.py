@@ -25,7 +25,7 @@ def value_and_gradients(function, names, *arguments):
         weights = draw(*value.shape, seed=9)
         return value, *jax.grad(lambda *a: (function(*a) * weights).sum(), every)(*arguments)
 
-    with formulations.restricted_to(frozenset(names)):
+    with formulations.override_formulations(frozenset(names)):
         return jax.jit(both, compiler_options=QUICK)(*arguments)
 
 
@@ -33,7 +33,7 @@ def test_tall_kernels_equal_plain_ones():
     x, kernel = draw(2, 19, 40, 1), draw(7, 17, 1, 5, seed=1)
     function = lambda x, kernel: convolve(x, kernel, (1, 1), (3, 8))  # noqa: E731
     plain = value_and_gradients(function, (), x, kernel)
-    with formulations.restricted_to(frozenset({"patches"})):
+    with formulations.override_formulations(frozenset({"patches"})):
         assert "dot_general" not in str(jax.make_jaxpr(function)(x, kernel))
         assert str(jax.make_jaxpr(function)(x, kernel)).count("conv_general_dilated[") == 2
     for ours, theirs in zip(
@@ -70,21 +70,26 @@ def test_fused_attention_where_it_can_be_had(monkeypatch, capability, dtype, wid
     query = jax.ShapeDtypeStruct((2, 5, 4, width), dtype)
     assert gpu_kernels.attention_implementation(query) is None  # this is a CPU
     monkeypatch.setattr(jax, "devices", lambda: [FakeGPU(capability)])
-    with formulations.restricted_to(frozenset({"flash_attention"})):
+    with formulations.override_formulations(frozenset({"flash_attention"})):
         assert gpu_kernels.attention_implementation(query) == chosen
-    with formulations.restricted_to(frozenset()):
+    with formulations.override_formulations(frozenset()):
         assert gpu_kernels.attention_implementation(query) is None
 
 
 def test_each_backend_takes_its_own(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert formulations.used_here() == {"convolution", "attention", "pooling"}
+    assert formulations.get_active_formulations() == {"convolution", "attention", "pooling"}
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert formulations.used_here() == frozenset()
+    assert formulations.get_active_formulations() == frozenset()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert formulations.used_here() == {"patches", "flash_attention", "pooling", "rows"}
+    assert formulations.get_active_formulations() == {
+        "patches",
+        "flash_attention",
+        "pooling",
+        "rows",
+    }
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert formulations.used_here() == frozenset()
+    assert formulations.get_active_formulations() == frozenset()
 
 
 def test_dense_layers_of_sequences():
@@ -98,15 +103,15 @@ def test_dense_layers_of_sequences():
 
 def test_tokens_in_rows_are_the_same_tokens(monkeypatch):
     x = draw(2, 3, 4)
-    with formulations.restricted_to(frozenset({"rows"})):
-        assert gpu_kernels.in_rows(x) is x  # there are several devices
+    with formulations.override_formulations(frozenset({"rows"})):
+        assert gpu_kernels.make_last_axis_contiguous(x) is x  # there are several devices
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    function = jax.jit(lambda x: jnp.tanh(gpu_kernels.in_rows(x)))
+    function = jax.jit(lambda x: jnp.tanh(gpu_kernels.make_last_axis_contiguous(x)))
     plain = value_and_gradients(jnp.tanh, (), x)
     for one, other in zip(value_and_gradients(function, ("rows",), x), plain, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    with formulations.restricted_to(frozenset({"rows"})):
-        assert "layout_constraint" in str(jax.make_jaxpr(gpu_kernels.in_rows)(x))
+    with formulations.override_formulations(frozenset({"rows"})):
+        assert "layout_constraint" in str(jax.make_jaxpr(gpu_kernels.make_last_axis_contiguous)(x))
 
 
 def test_pooling_by_large_windows():
@@ -141,7 +146,7 @@ def test_operations_are_counted_in_the_plain_formulation():
     variables = init(jax.random.key(0), x, train=False)
     counted = count_flops(lambda v, x: layer.apply(v, x, train=False)[0], variables, x)
     assert counted == 2 * (5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8)
-    with formulations.restricted_to(frozenset({"patches"})):
+    with formulations.override_formulations(frozenset({"patches"})):
         tall = count_flops(
             lambda x, k: convolve(x, k, (1, 1), (0, 0)), draw(1, 9, 20, 1), draw(3, 17, 1, 2)
         )

@@ -18,7 +18,7 @@ from musrep_jax.config import ConfigError
 from musrep_jax.dsp.spectrogram import mel_filter_bank
 from musrep_jax.inference.tagger import BackboneError, load_tagger
 from musrep_jax.models import create_model
-from musrep_jax.tasks.tagging.initial import take_backbone
+from musrep_jax.tasks.tagging.initial import replace_backbone
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.weights.checks import ImportWeightsError
 from musrep_jax.weights.files import WeightFileError, read_labels, read_state_dict
@@ -482,7 +482,7 @@ def test_a_backbone_starts_a_training(tmp_path, weights):
     backbone = load_tagger(run_small(weights, tmp_path / "out", labels=None).path)
     target = create_model("short_chunk_cnn", 7, SMALL)
     fresh = convert_state_dict(random_state_dict(target, seed=1), target)
-    started = take_backbone(backbone.model, fresh, backbone.variables, tmp_path / "out")
+    started = replace_backbone(backbone.model, fresh, backbone.variables, tmp_path / "out")
     assert jax.tree.structure(started) == jax.tree.structure(fresh)
     np.testing.assert_array_equal(
         started["params"]["head"]["kernel"], fresh["params"]["head"]["kernel"]

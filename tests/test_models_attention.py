@@ -21,7 +21,7 @@ from musrep_jax.models.attention import (
 from musrep_jax.models.spectrogram_transformer import (
     SpectrogramTransformer,
     resize_positions,
-    with_input_statistics,
+    set_input_statistics,
 )
 
 X = np.random.default_rng(0).standard_normal((2, 7, 12)).astype(np.float32)
@@ -237,12 +237,12 @@ def test_transformer_input_statistics():
     log_mel = model.apply(built.variables, built.audio, method="spectrogram")
     plain = model.apply(built.variables, built.audio, train=False, method="features")
     np.testing.assert_array_equal(plain[..., 0], log_mel)
-    variables = with_input_statistics(built.variables, float(log_mel.mean()), float(log_mel.std()))
+    variables = set_input_statistics(built.variables, float(log_mel.mean()), float(log_mel.std()))
     scaled = model.apply(variables, built.audio, train=False, method="features")
     assert float(scaled.mean()) == pytest.approx(0, abs=1e-3)
     assert float(scaled.std()) == pytest.approx(0.5, abs=1e-3)
     with pytest.raises(ValueError, match=r"deviation 0.0 dB"):
-        with_input_statistics(built.variables, -100.0, 0.0)
+        set_input_statistics(built.variables, -100.0, 0.0)
 
 
 def test_transformer_shows_and_takes_attention():

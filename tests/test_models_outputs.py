@@ -72,7 +72,7 @@ def test_layers_and_attention_of_a_transformer():
     np.testing.assert_allclose(found["attention_2"].sum(axis=-1), 1, atol=1e-5)
     np.testing.assert_allclose(found["layer_2"][:, 0], found["embedding"], atol=1e-5)
     before = jax.jit(
-        functools.partial(built.model.apply, block=1, method="states_before"),
+        functools.partial(built.model.apply, block=1, method="compute_block_inputs"),
         compiler_options=QUICK,
     )(built.variables, built.audio)
     np.testing.assert_allclose(found["layer_1"], before, atol=1e-4)

@@ -14,7 +14,7 @@ import pytest
 from parity_files import load_arrays, load_clip
 
 from musrep_jax.models import create_model
-from musrep_jax.models.spectrogram_transformer import with_input_statistics
+from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.weights.state_dicts import convert_state_dict, rename
 
 LOGITS = 2e-5
@@ -123,7 +123,7 @@ def test_audio_spectrogram_transformer():
     model = create_model("ast", 50)
     stored = load_arrays("synthetic_ccml_ast")
     variables = convert_state_dict(hash_weights.load_state_dict("ccml_ast"), model)
-    variables = with_input_statistics(variables, *map(float, stored["normalise"]))
+    variables = set_input_statistics(variables, *map(float, stored["normalise"]))
 
     @jax.jit
     def forward(variables, log_mel):

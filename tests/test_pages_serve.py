@@ -28,14 +28,14 @@ from toy_exports import LABELS, card_of
 
 from musrep_jax.data.audio.reading import read_audio
 from musrep_jax.inference.folders import describe_model, embed_files
-from musrep_jax.inference.tag_output import Tags
+from musrep_jax.inference.tag_output import TagPredictor
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.pages import server as pages_server
 from musrep_jax.pages import tagging_service, uploads
 from musrep_jax.pages.guard import is_allowed_host
 from musrep_jax.pages.tagging_service import TaggingService
 from musrep_jax.pages.uploads import temporary_folder
-from musrep_jax.runtime.signals import Stopped, stopped_while_loading
+from musrep_jax.runtime.signals import StopSignalReceived, raise_on_signals_while_loading
 from musrep_jax.store import Store, StoreError, StoreWriter, rank_by_vector
 from musrep_jax.training.checkpoints import save_export
 
@@ -195,7 +195,7 @@ def test_what_is_said_of_the_model(port, tagger, store):
     assert about["labels"] == list(LABELS)
     assert about["fingerprint"] == tagger.fingerprint
     assert about["is_calibrated"] is True
-    assert about["thresholds"] == Tags(tagger, is_raw=False).thresholds
+    assert about["thresholds"] == TagPredictor(tagger, is_raw=False).thresholds
     assert about["store"] == {"path": str(store.path), "tracks": len(FILES) + 1}
     assert (about["max_upload_bytes"], about["max_seconds"]) == (MAX_BYTES, MAX_SECONDS)
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -448,7 +448,7 @@ def test_the_command_from_start_to_end(run, tagger, store, tmp_path, repository,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_that_is_swallowed_while_loading_counts_at_its_end(number):
     went_on = False
-    with pytest.raises(Stopped) as stopped, stopped_while_loading():
+    with pytest.raises(StopSignalReceived) as stopped, raise_on_signals_while_loading():
         with contextlib.suppress(KeyboardInterrupt):  # as Python does in the garbage collector
             os.kill(os.getpid(), number)
             time.sleep(1)

@@ -23,7 +23,7 @@ FLAGS = (
 
 
 @pytest.fixture(autouse=True)
-def in_the_checkout(repository, monkeypatch):
+def in_repository_root(repository, monkeypatch):
     monkeypatch.chdir(repository)
 
 
@@ -43,7 +43,7 @@ def trained(monkeypatch):
         self.folder.write_result(job, to_json_safe(result))
         return result
 
-    monkeypatch.setattr(experiment._Experiment, "run", run)
+    monkeypatch.setattr(experiment._ExperimentRunner, "run", run)
     monkeypatch.setattr(experiment, "describe_outcome", lambda result: "done")
     monkeypatch.setattr(TaggingTask, "compare", lambda *_: {})
     monkeypatch.setattr(experiment.run_jobs, "__kwdefaults__", {

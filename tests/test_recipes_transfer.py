@@ -32,7 +32,7 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def in_the_checkout(repository, monkeypatch):
+def in_repository_root(repository, monkeypatch):
     monkeypatch.chdir(repository)
 
 

@@ -7,7 +7,7 @@ import pytest
 from musrep_jax.configs import tagging
 
 from musrep_jax.experiments import experiment, workdir
-from musrep_jax.runtime.signals import Stopped
+from musrep_jax.runtime.signals import StopSignalReceived
 from musrep_jax.tasks.tagging.matrix import make_job
 
 SECONDS_PER_CELL, SECONDS_PER_CELL_WRITTEN = 20.0, 0.05
@@ -20,7 +20,7 @@ def run_cells(tmp_path, monkeypatch):
 
     def run(self, job):
         if job.seed == self.config.get("stop_at"):
-            raise Stopped(15)
+            raise StopSignalReceived(15)
         now[0] += SECONDS_PER_CELL
         result = job.to_dict()
         result |= experiment.failure(ValueError("left out"), SECONDS_PER_CELL)
@@ -33,7 +33,7 @@ def run_cells(tmp_path, monkeypatch):
         write_results(self, cells)
 
     monkeypatch.setattr(workdir, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(experiment._Experiment, "run", run)
+    monkeypatch.setattr(experiment._ExperimentRunner, "run", run)
     monkeypatch.setattr(workdir.Workdir, "write_results", write)
 
     def run_all(number, stop_at=None):
@@ -53,7 +53,7 @@ def test_results_take_time_in_proportion_to_the_cells(run_cells):
         code, seconds, written = run_cells(number)
         assert (code, len(written)) == (1, number)
         last_ones = SECONDS_PER_CELL_WRITTEN * 2 * number  # once while they run, once at the end
-        assert seconds < workdir.WRITING_SHARE * SECONDS_PER_CELL * number + last_ones
+        assert seconds < workdir.MAX_WRITE_SHARE * SECONDS_PER_CELL * number + last_ones
 
 
 @pytest.mark.parametrize("number", [3, 30])

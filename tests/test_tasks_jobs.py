@@ -3,7 +3,7 @@
 import pytest
 
 from musrep_jax.config import ConfigError
-from musrep_jax.experiments.shares import Share
+from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.jobs import display_name
 from musrep_jax.tasks.settings import parse_integers
 from musrep_jax.tasks.tagging.matrix import MODES, make_job, plan_jobs
@@ -69,7 +69,7 @@ def test_mistakes_get_one_sentence():
 def test_shares_are_balanced_and_hold_every_cell_once(count):
     names = [f"a/{letter}" for letter in "uvwxyz"]
     jobs = plan(sources=names, targets=names, seeds=[0, 1], num_train_tracks=(10, 0))
-    shares = [Share(number, count).of(jobs) for number in range(1, count + 1)]
+    shares = [JobShard(number, count).of(jobs) for number in range(1, count + 1)]
     assert sorted(job.key for ours, _ in shares for job in ours) == sorted(job.key for job in jobs)
     sizes = [len(ours) for ours, _ in shares]
     assert max(sizes) - min(sizes) <= 1
@@ -86,6 +86,6 @@ def test_shares_are_balanced_and_hold_every_cell_once(count):
 @pytest.mark.parametrize("text", ["3-16", "0/4", "5/4", "1/0", "a/b", "1/2/3", "-1/4"])
 def test_a_share_that_is_none_is_refused(text):
     with pytest.raises(ConfigError, match=r"such as 3/16"):
-        Share.parse(text)
-    assert Share.parse("") is None
-    assert str(Share.parse(" 3/16")) == "3/16"
+        JobShard.parse(text)
+    assert JobShard.parse("") is None
+    assert str(JobShard.parse(" 3/16")) == "3/16"

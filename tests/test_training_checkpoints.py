@@ -389,7 +389,7 @@ def test_missing_and_half_written_exports_are_one_sentence(tmp_path, export):
 def test_a_later_format_is_refused(export):
     card = json.loads((export / "tagger.json").read_text())
     (export / "tagger.json").write_text(json.dumps({**card, "format": 2}))
-    integrity.write_sums(export)
+    integrity.write_checksums(export)
     with pytest.raises(ExportError, match="format 2, but this version reads format 1"):
         load_export(export)
 

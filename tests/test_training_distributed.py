@@ -168,7 +168,7 @@ def test_one_process_is_left_alone(joined, monkeypatch):
     assert joined == []
     assert distributed.is_first()
     assert distributed.exchange("anything", 3) == [3]
-    assert distributed.common_signal(15, is_meeting=False) == 15
+    assert distributed.agree_on_signal(15, is_sync_step=False) == 15
     distributed.leave()
 
 

@@ -21,7 +21,7 @@ def test_a_log_keeps_other_trainings_rows_when_one_resumes(tmp_path):
     with path.open("a") as file:
         file.write('{"kind": "train", "st')  # killed while writing
     with logs.MetricsLog(path, cell="b") as log:
-        log.keep_until(2)
+        log.drop_rows_after(2)
         log.write(kind="train", step=3)
     kept = [(row["cell"], row["step"]) for row in logs.read_rows(path)]
     assert kept == [("a", 1), ("a", 2), ("a", 3), ("a", 4), ("b", 1), ("b", 2), ("b", 3)]
@@ -42,7 +42,7 @@ def test_progress_rewrites_one_line_on_a_terminal():
     stream = Terminal()
     progress = logs.Progress(100, label="makam", stream=stream)
     progress.update({**ROW, "step": 10})
-    progress.validated("roc_auc", 0.9, True)
+    progress.record_validation("roc_auc", 0.9, True)
     progress.update({**ROW, "step": 20})
     progress.note("resumed")
     progress.close()
@@ -63,7 +63,7 @@ def test_what_cannot_be_written_does_not_stop_a_program(monkeypatch, reason):
     monkeypatch.setattr(sys, "stderr", stream)
     with pytest.raises(OSError, match=r"No space left|Broken pipe"):
         print("lost", file=sys.stderr, flush=True)
-    with logs.lasting_output():
+    with logs.tolerate_output_errors():
         for _ in range(3):
             print("lost", file=sys.stderr, flush=True)
             logs.Progress(10).note("lost")
@@ -83,7 +83,7 @@ def test_progress_writes_a_line_now_and_then_to_a_file():
 
 
 def test_run_record_names_versions_and_devices():
-    record = logs.run_record()
+    record = logs.make_run_record()
     assert record["packages"]["jax"] == jax.__version__
     assert record["backend"] == "cpu"
     assert record["num_devices"] == len(jax.devices())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from toy_training import assert_trees_close, assert_trees_equal, make_batch, make_batches, setup
 
-from musrep_jax.runtime.signals import Stopped, stopped_by_signals
+from musrep_jax.runtime.signals import StopSignalReceived, raise_on_signals
 from musrep_jax.training import logs, loop
 from musrep_jax.training.checkpoints import TrainCheckpoints
 from musrep_jax.training.loop import Interrupted, fit
@@ -358,8 +358,8 @@ def test_what_an_earlier_version_remembered_is_enough_to_go_on():
 
 
 def test_a_sigterm_that_was_swallowed_stops_the_training():
-    with stopped_by_signals():
-        with contextlib.suppress(Stopped):  # as in a callback of the garbage collector
+    with raise_on_signals():
+        with contextlib.suppress(StopSignalReceived):  # as in a callback of the garbage collector
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted) as caught:
             run(evaluate_for_real)
@@ -443,7 +443,7 @@ def test_of_the_two_sighups_of_a_closed_terminal_one_counts(tmp_path):
 
     checkpointer.save = save_while_it_comes_again
     try:
-        with checkpointer, stopped_by_signals(), pytest.raises(Interrupted) as caught:
+        with checkpointer, raise_on_signals(), pytest.raises(Interrupted) as caught:
             batches = send_once_at([12], signal.SIGHUP)
             run(evaluate_for_real, batches=batches, checkpointer=checkpointer, num_steps=1000)
         assert caught.value.signal_number == signal.SIGHUP
@@ -455,7 +455,7 @@ def test_of_the_two_sighups_of_a_closed_terminal_one_counts(tmp_path):
 def test_sighup_stays_ignored_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stopped_by_signals():
+        with raise_on_signals():
             signal.raise_signal(signal.SIGHUP)
             assert int(run(evaluate_for_real).state.step) == 20
     finally:

@@ -14,7 +14,7 @@ from toy_training import assert_trees_close, assert_trees_equal
 
 from musrep_jax.models import MODELS, Tagger, create_model
 from musrep_jax.models.attention import PreNormBlock
-from musrep_jax.models.layers import BatchNorm, Conv, Dense, real_examples
+from musrep_jax.models.layers import BatchNorm, Conv, Dense, mask_padding
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.training.checkpoints import TrainCheckpoints, load_export, save_export
@@ -168,7 +168,7 @@ def test_every_batch_norm_has_the_batch_first(name):
     audio = jnp.zeros((3, model.num_samples))
 
     def call(mask):
-        with real_examples(mask):
+        with mask_padding(mask):
             return model.apply(
                 variables,
                 audio,

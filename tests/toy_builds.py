@@ -24,7 +24,7 @@ class ToyTrack:
 
     track_id: str
     number: int
-    fate: str = ""
+    failure_mode: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,32 +35,40 @@ class ToyLoader:
     seconds: float = dataclasses.field(repr=False)
 
     def __call__(self, track):
-        """Returns the track, unless its fate is another."""
+        """Returns the track, unless its failure_mode is another."""
         with open(self.log, "a") as log:
             log.write(f"{track.track_id}\n")
         time.sleep(self.seconds)
-        if track.fate == "refused":
+        if track.failure_mode == "refused":
             return RefusedTrack(track.track_id, "cannot be used: it was refused.")
-        if track.fate == "error":
+        if track.failure_mode == "error":
             raise BuildError("it cannot be built")
-        if track.fate:
-            mark = self.log.with_name(track.fate)
+        if track.failure_mode:
+            mark = self.log.with_name(track.failure_mode)
             if mark.exists():
                 mark.unlink()
-                os.kill(os.getpid(), getattr(signal, track.fate))
+                os.kill(os.getpid(), getattr(signal, track.failure_mode))
         audio = np.random.default_rng(track.number).uniform(-2, 1, 50 + track.number)
         labels = ("loud",) if track.number % 2 else ("loud", "soft")
         return TrackRecord(track.track_id, f"group {track.number // 2}", labels, audio)
 
 
 class ToyBuilder(TrackBuilder):
-    """Tracks of noise in two splits; `fates` says what happens to which number."""
+    """Tracks of noise in two splits; `failure_modes` says what happens to which number."""
 
     def __init__(
-        self, *, log, num_tracks=40, seconds=0.0, fates=None, estimate=None, content="", **kwargs
+        self,
+        *,
+        log,
+        num_tracks=40,
+        seconds=0.0,
+        failure_modes=None,
+        estimate=None,
+        content="",
+        **kwargs,
     ):
         self.log, self.num_tracks, self.seconds = pathlib.Path(log), num_tracks, seconds
-        self.fates, self.estimate, self.content = fates or {}, estimate, content
+        self.failure_modes, self.estimate, self.content = failure_modes or {}, estimate, content
         super().__init__(sample_rate=RATE, **kwargs)
 
     def spec(self):
@@ -81,7 +89,7 @@ class ToyBuilder(TrackBuilder):
 
     def list_tracks(self, split):
         return [
-            ToyTrack(f"track {number}", number, self.fates.get(number, ""))
+            ToyTrack(f"track {number}", number, self.failure_modes.get(number, ""))
             for number in range(self.num_tracks)
             if (number % 4 == 0) == (split == "test")
         ]

@@ -27,7 +27,7 @@ from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
 from musrep_jax.cli.tag import tag
 from musrep_jax.cli.train import train
-from musrep_jax.runtime.signals import end_program
+from musrep_jax.runtime.signals import exit_program
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
@@ -76,5 +76,5 @@ def run() -> NoReturn:
     try:
         app()
     except SystemExit as end:
-        end_program(end.code)
-    end_program(None)
+        exit_program(end.code)
+    exit_program(None)

@@ -186,7 +186,7 @@ def fetch_recordings(
     """Fetches missing recordings unless `check`, and returns which are present."""
     from musrep_jax.data.download.dunya_api import (
         TOKEN_VARIABLE,
-        Dunya,
+        DunyaClient,
         look,
         make_dunya_http_client,
     )
@@ -195,7 +195,7 @@ def fetch_recordings(
     if check or (wanted is not None and not state.missing and not retry_refused):
         return state
     web = make_dunya_http_client(os.environ.get(TOKEN_VARIABLE), pause_seconds=pause, say=say)
-    return Dunya(tradition, folder, web, say=say).fetch(wanted, retry_refused=retry_refused)
+    return DunyaClient(tradition, folder, web, say=say).fetch(wanted, retry_refused=retry_refused)
 
 
 def summarize_recordings(state: "DunyaState") -> dict[str, Any]:

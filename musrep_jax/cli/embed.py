@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from musrep_jax.inference.folders import Tally
 
 Model = Annotated[str, typer.Argument(help="An exported model: its folder, or hub:OWNER/NAME.")]
-Places = Annotated[
+Recordings = Annotated[
     list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them.")
 ]
 Workers = Annotated[
@@ -22,7 +22,7 @@ FAILED_FILE = "failed.tsv"
 
 def embed(
     model: Model,
-    places: Places,
+    places: Recordings,
     store: Annotated[Path, typer.Option(help="Folder of the store; created if missing.")],
     per_chunk: Annotated[
         bool, typer.Option("--per-chunk", help="Also store every chunk with its time span.")

@@ -9,7 +9,7 @@ from musrep_jax.cli.common import Json, print_json, say
 from musrep_jax.exports import ALIASES, FORMATS
 
 if TYPE_CHECKING:
-    from musrep_jax.exports.writing import Exported
+    from musrep_jax.exports.writing import ExportResult
 
 
 def export(
@@ -73,7 +73,7 @@ def export(
         typer.echo(describe_exported(exported, address))
 
 
-def describe_exported(exported: "Exported", address: str | None = None) -> str:
+def describe_exported(exported: "ExportResult", address: str | None = None) -> str:
     """Returns a summary for a terminal.
 
     Args:

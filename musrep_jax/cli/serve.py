@@ -40,7 +40,7 @@ def serve(
     @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3"
     """
     from musrep_jax.inference.tagger import load_tagger
-    from musrep_jax.runtime.signals import stopped_by_signals, stopped_while_loading
+    from musrep_jax.runtime.signals import raise_on_signals, raise_on_signals_while_loading
     from musrep_jax.store import Store
 
     try:
@@ -52,10 +52,10 @@ def serve(
         say(f"error: The package {error.name} is missing: {how}.")
         raise typer.Exit(EXIT_USAGE) from error
 
-    with stopped_by_signals(), server.bind(host, port) as bound, temporary_folder() as folder:
+    with raise_on_signals(), server.bind(host, port) as bound, temporary_folder() as folder:
         opened = None if store is None else Store(store)
         say(f"loading {model}")
-        with stopped_while_loading():
+        with raise_on_signals_while_loading():
             service = TaggingService(load_tagger(model), opened, 60 * max_minutes)
             service.warm_up()
         page = server.Page(service, folder, int(max_upload_mb * _MEGABYTE), host)

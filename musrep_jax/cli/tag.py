@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from musrep_jax.cli.common import EXIT_FAILED, EXIT_USAGE, Json, format_json, say
-from musrep_jax.cli.embed import FailureTable, Model, Places, Workers
+from musrep_jax.cli.embed import FailureTable, Model, Recordings, Workers
 
 if TYPE_CHECKING:
-    from musrep_jax.inference.folders import Heard
-    from musrep_jax.inference.tag_output import Tags
+    from musrep_jax.inference.folders import FileResult
+    from musrep_jax.inference.tag_output import TagPredictor
 
 
 def tag(
     model: Model,
-    places: Places,
+    places: Recordings,
     top: Annotated[int, typer.Option(min=1, help="Number of tags to show per recording.")] = 5,
     over_time: Annotated[
         bool, typer.Option("--over-time", help="Show the tags of every chunk, with its times.")
@@ -45,7 +45,7 @@ def tag(
     from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.data.doctor.quarantine import escape_path
     from musrep_jax.inference.folders import SILENT, find_recordings, run_files
-    from musrep_jax.inference.tag_output import Tags, describe
+    from musrep_jax.inference.tag_output import TagPredictor, describe
     from musrep_jax.inference.tagger import BackboneError, load_tagger
     from musrep_jax.runtime.progress import Progress
 
@@ -61,7 +61,7 @@ def tag(
     progress = Progress("tagged", "tracks")
     with contextlib.ExitStack() as stack:
         stack.callback(progress.close)
-        tags = Tags(tagger, raw)
+        tags = TagPredictor(tagger, raw)
         printer = JsonPrinter(tags) if json else None
         table = None if out is None else stack.enter_context(TableFile(out, tags, over_time))
         failed = []
@@ -94,7 +94,7 @@ def tag(
 
 
 def format_tags(
-    tags: "Tags", path: str, heard: "Heard", top: int, over_time: bool
+    tags: "TagPredictor", path: str, heard: "FileResult", top: int, over_time: bool
 ) -> Iterator[str]:
     """Yields the lines of a recording: one, or with `over_time` one more for every chunk."""
     _, scores = tags.of(heard, over_time=False)
@@ -105,7 +105,7 @@ def format_tags(
             yield f"  {start:.1f}-{end:.1f} s\t{format_row(tags, row, top, is_silent)}"
 
 
-def format_row(tags: "Tags", scores: Sequence[float], top: int, is_silent: bool) -> str:
+def format_row(tags: "TagPredictor", scores: Sequence[float], top: int, is_silent: bool) -> str:
     """Returns the most probable tags in a line; * marks those above their threshold."""
     if is_silent:
         return "cannot be judged (silence)"
@@ -120,7 +120,7 @@ def format_row(tags: "Tags", scores: Sequence[float], top: int, is_silent: bool)
 class JsonPrinter:
     """Prints one JSON object, recording by recording, to use little memory."""
 
-    def __init__(self, tags: "Tags") -> None:
+    def __init__(self, tags: "TagPredictor") -> None:
         """Begins the object."""
         from musrep_jax.inference.tag_output import about
 
@@ -146,7 +146,7 @@ class TableFile:
         failed: `NAME.failed.tsv`.
     """
 
-    def __init__(self, path: Path, tags: "Tags", over_time: bool) -> None:
+    def __init__(self, path: Path, tags: "TagPredictor", over_time: bool) -> None:
         """Begins the table.
 
         Args:
@@ -164,7 +164,7 @@ class TableFile:
     def _write(self, *cells: str) -> None:
         self._file.write("\t".join(" ".join(cell.split("\t")) for cell in cells) + "\n")
 
-    def add(self, path: str, heard: "Heard") -> None:
+    def add(self, path: str, heard: "FileResult") -> None:
         """Writes the line or lines of a recording; the cells of silence are empty."""
         spans, scores = self._tags.of(heard, self._over_time)
         silent = heard.silent if self._over_time else [heard.is_silent]
@@ -180,7 +180,7 @@ class TableFile:
         self._file.close()
 
 
-def save_taggram(tags: "Tags", heard: "Heard", path: str, png: Path) -> None:
+def save_taggram(tags: "TagPredictor", heard: "FileResult", path: str, png: Path) -> None:
     """Draws the tags of a recording over time.
 
     Args:

@@ -26,7 +26,7 @@ ERB_OFFSET_HZ = 24.7  # beta: bandwidth at 0 Hz
 MAX_HARMONICS = 10
 
 MIN_QUALITY = 0.1
-"""Below this Q is bent so that it stays positive; see `guard_quality`."""
+"""Below this Q is bent so that it stays positive; see `bound_quality`."""
 
 MIN_FILTER_WEIGHT = 0.01
 """Filters whose weights sum to less get no gradient; see `harmonic_levels`."""
@@ -135,7 +135,7 @@ def fundamental_frequencies(grid: HarmonicGrid) -> np.ndarray:
     return midi_to_hz(LOWEST_MIDI + np.arange(grid.num_bands) / grid.semitone_scale)
 
 
-def harmonic_centres(fundamentals: Array, num_harmonics: int) -> Array:
+def harmonic_centers(fundamentals: Array, num_harmonics: int) -> Array:
     """Returns the center frequencies of all filters, n times the fundamental.
 
     Args:
@@ -149,7 +149,7 @@ def harmonic_centres(fundamentals: Array, num_harmonics: int) -> Array:
     return jnp.asarray(fundamentals, jnp.float32)[:, None] * harmonics
 
 
-def guard_quality(quality: Array) -> Array:
+def bound_quality(quality: Array) -> Array:
     """Returns a positive Q: unchanged from 0.1 up, bent smoothly towards 0.05 below.
 
     The published code divides by an unconstrained parameter. Here value and slope are continuous at
@@ -162,7 +162,7 @@ def guard_quality(quality: Array) -> Array:
         The same shape, above 0.05.
 
     Example:
-        >>> [round(float(guard_quality(q)), 3) for q in (1.9, 0.1, 0.0, -5.0)]
+        >>> [round(float(bound_quality(q)), 3) for q in (1.9, 0.1, 0.0, -5.0)]
         [1.9, 0.1, 0.057, 0.05]
     """
     below = jnp.minimum(quality, MIN_QUALITY)  # keeps the unused branch from overflowing

@@ -29,7 +29,7 @@ from musrep_jax.experiments.data_changes import (
 from musrep_jax.experiments.fitting import fit_objective
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
-from musrep_jax.experiments.shares import Share
+from musrep_jax.experiments.shares import JobShard
 from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.experiments.workdir import identity as workdir_identity
 from musrep_jax.reporting.results import parse_number
@@ -39,7 +39,7 @@ from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job, display_name
-from musrep_jax.tasks.settings import builder_of
+from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.studies import parse_study, repeat_jobs
 from musrep_jax.tasks.task import Clock, Context, Outcome
 from musrep_jax.training.checkpoints import save_export
@@ -81,14 +81,14 @@ def run_jobs(
     jobs = repeat_jobs(jobs, parse_study(config.get("study") or "", config), tasks)
     for job in jobs:
         tasks[job.task].make_settings(config, job)
-    share = Share.parse(config.get("cells", ""))
+    share = JobShard.parse(config.get("cells", ""))
     if not distributed.is_first():
-        distributed.from_first("the workdir")
-        return _Experiment(config, Workdir(workdir, config), tasks, jobs).follow()
+        distributed.broadcast_from_first("the workdir")
+        return _ExperimentRunner(config, Workdir(workdir, config), tasks, jobs).follow()
     folder = Workdir(workdir, config)
-    experiment = _Experiment(config, folder, tasks, jobs)
-    with folder.in_use(share):
-        distributed.from_first("the workdir", "is open")
+    experiment = _ExperimentRunner(config, folder, tasks, jobs)
+    with folder.lock_for_run(share):
+        distributed.broadcast_from_first("the workdir", "is open")
         if config.get("merge"):
             return experiment.merge(split_list(config.merge), show)
         return experiment.run_all(share, show)
@@ -123,7 +123,7 @@ def say(text: str) -> None:
 
 
 @dataclasses.dataclass
-class _Experiment:
+class _ExperimentRunner:
     """The jobs, the data sets that are open and the folder that is written to."""
 
     config: ml_collections.ConfigDict
@@ -135,7 +135,7 @@ class _Experiment:
         self.by_key = {job.key: job for job in self.jobs}
         self._open_once = functools.lru_cache(maxsize=None)(self._open)
 
-    def run_all(self, share: Share | None, show: Present) -> int:
+    def run_all(self, share: JobShard | None, show: Present) -> int:
         """Runs the jobs, or a share of them; returns the exit code."""
         jobs = self.jobs
         ours, sources = share.of(jobs) if share else (list(jobs), [])
@@ -164,9 +164,9 @@ class _Experiment:
                 left = format_seconds(elapsed / number * (len(todo) - number))
                 name, outcome = job.describe(), describe_outcome(result)
                 say(f"[{number}/{len(todo)}, {left} left] {name}: {outcome}")
-                self.folder.write_results_now_and_then()
+                self.folder.write_results_periodically()
                 painter.submit(save_job_figures, self.folder, [job], self.tasks)
-            distributed.from_first("the next cell", None)
+            distributed.broadcast_from_first("the next cell", None)
         except KeyboardInterrupt as error:
             code = code_of(error)
             say("")
@@ -229,13 +229,13 @@ class _Experiment:
         """Trains, as one of several processes, what the first one says; returns the exit code."""
         code = EXIT_OK
         try:
-            while key := distributed.from_first("the next cell"):
+            while key := distributed.broadcast_from_first("the next cell"):
                 error = None
                 try:
                     self._train(self.by_key[key], [])
                 except Exception as caught:  # the others go on if they failed alike
                     error = caught
-                if any(distributed.exchange_outcome(f"the end of {key}", error)):
+                if any(distributed.exchange_errors(f"the end of {key}", error)):
                     code = EXIT_FAILED_CELLS
         except KeyboardInterrupt as error:
             code = code_of(error)
@@ -259,7 +259,7 @@ class _Experiment:
     def run(self, job: Job) -> dict[str, Any]:
         """Runs one job; an error becomes its result."""
         result, started, failed = job.to_dict(), time.perf_counter(), None
-        distributed.from_first("the next cell", job.key)
+        distributed.broadcast_from_first("the next cell", job.key)
         try:
             opened: list[dict[str, Any]] = []
             outcome, seconds = self._train(job, opened)
@@ -272,7 +272,7 @@ class _Experiment:
             seconds = time.perf_counter() - started
             result |= {**self.tasks[job.task].unavailable, **failure(error, seconds)}
         self.folder.write_result(job, result)
-        distributed.exchange_outcome(f"the end of {job.key}", failed)
+        distributed.exchange_errors(f"the end of {job.key}", failed)
         checkpoints = self.folder.job_dir(job) / "checkpoints"
         if result["error"] is None and checkpoints.is_dir():  # the result stands in their place
             shutil.rmtree(checkpoints)
@@ -309,9 +309,9 @@ class _Experiment:
     ) -> Dataset:
         """Returns a data set, see `tasks.task.OpenDataset`, and adds it to the list."""
         with clock.paused():
-            with distributed.first_goes_first("the data set"):  # which it builds, if need be
+            with distributed.run_first_process_first("the data set"):  # which it builds, if need be
                 dataset = self._open_once(name, sample_rate, **options)
-            distributed.check_alike(
+            distributed.check_processes_agree(
                 f"data set {name}", dataset.facts, "build it once and copy it, or share it"
             )
             entry = describe_data(dataset, name, sample_rate, options)
@@ -332,7 +332,7 @@ class _Experiment:
     ) -> dict[str, Any]:
         data = self.config.data
         asked = {"data_dir": data.data_dir, "sample_rate": sample_rate, "seed": data.seed}
-        return {**asked, **data.options.get(builder_of(name), {}), **options}
+        return {**asked, **data.options.get(get_builder_name(name), {}), **options}
 
     def _find_export(self, job: Job, key: str) -> Path:
         """Returns the exported model of a job that another one needs."""

@@ -9,7 +9,7 @@ from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.reporting import figures, run_figures
 from musrep_jax.reporting.job_table import format_job_table
 from musrep_jax.runtime.files import write_text
-from musrep_jax.tasks.jobs import Job, title_of, with_display_names
+from musrep_jax.tasks.jobs import Job, apply_display_names, title_of
 from musrep_jax.tasks.task import JobFigure, Result, Tables, Task
 from musrep_jax.training.logs import read_rows
 
@@ -67,7 +67,7 @@ def make_plain_tables(results: Sequence[Result]) -> Tables:
     Args:
         results: of jobs of one task.
     """
-    shown = [with_display_names(result) for result in results]
+    shown = [apply_display_names(result) for result in results]
     return Tables(format_job_table(shown, style="text"), format_job_table(shown))
 
 
@@ -105,7 +105,7 @@ def save_job_figures(folder: Workdir, jobs: Sequence[Job], tasks: Tasks) -> None
         ]
         for figure in drawn:
             path = folder.path / "figures" / figure.kind / f"{key}.png"
-            if not is_current(path, figure.shown):
+            if not is_up_to_date(path, figure.shown):
                 figure.save(path)
 
 
@@ -121,7 +121,7 @@ def make_training_figure(result: Result, log: Path) -> JobFigure:
         rows = read_rows(log) if log.exists() else []
         if not rows:
             return
-        title = title_of(with_display_names(result))
+        title = title_of(apply_display_names(result))
         logged = {name for row in rows if row.get("kind") == "validation" for name in row}
         names = [m["name"] for m in result.get("metrics", ()) if m["name"] in logged]
         score = {"score": names[0]} if names else {}
@@ -132,7 +132,7 @@ def make_training_figure(result: Result, log: Path) -> JobFigure:
     return JobFigure("training", log, save)
 
 
-def is_current(figure: Path, shown: Path) -> bool:
+def is_up_to_date(figure: Path, shown: Path) -> bool:
     """Returns whether a figure is there and not older than the file that it shows."""
     if not (figure.exists() and shown.exists()):
         return False

@@ -9,7 +9,7 @@ from musrep_jax.tasks.jobs import Job, list_needed
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class JobShard:
     """A part of an experiment's jobs, for one of several machines.
 
     Attributes:
@@ -21,7 +21,7 @@ class Share:
     count: int
 
     @classmethod
-    def parse(cls, text: str) -> "Share | None":
+    def parse(cls, text: str) -> "JobShard | None":
         """Returns the share that `--cells` names, None for all cells.
 
         Args:

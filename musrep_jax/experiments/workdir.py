@@ -22,18 +22,18 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.config import ConfigError, differences, plain
-from musrep_jax.experiments.shares import Share
+from musrep_jax.experiments.shares import JobShard
 from musrep_jax.runtime.files import write_json, write_text
 from musrep_jax.runtime.locks import Lock
 from musrep_jax.tasks.jobs import Job
-from musrep_jax.training.logs import read_rows, run_record
+from musrep_jax.training.logs import make_run_record, read_rows
 
 FORMAT = 1
-WRITING_SHARE = 0.02
+MAX_WRITE_SHARE = 0.02
 """Maximum fraction of the time for writing the results of all jobs while jobs run."""
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
 # What may change between two runs in one workdir: which jobs are asked for, and where things are.
-NOT_IDENTITY = {
+NON_IDENTITY_FIELDS = {
     "": (
         "source",
         "target",
@@ -62,16 +62,18 @@ NOT_IDENTITY = {
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a config that all jobs of a workdir must agree in."""
-    kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY[""]}
-    for section, names in NOT_IDENTITY.items():
+    kept = {k: v for k, v in config.items() if k not in NON_IDENTITY_FIELDS[""]}
+    for section, names in NON_IDENTITY_FIELDS.items():
         if section and section in kept:
             kept[section] = {k: v for k, v in kept[section].items() if k not in names}
     overrides = kept.get("overrides")
     if overrides:
         ours = {
-            section: {k: v for k, v in values.items() if k not in NOT_IDENTITY.get(section, ())}
+            section: {
+                k: v for k, v in values.items() if k not in NON_IDENTITY_FIELDS.get(section, ())
+            }
             for section, values in overrides.items()
-            if isinstance(values, Mapping) and section not in NOT_IDENTITY[""]
+            if isinstance(values, Mapping) and section not in NON_IDENTITY_FIELDS[""]
         }
         kept["overrides"] = {section: values for section, values in ours.items() if values}
     return kept
@@ -117,7 +119,7 @@ class Workdir:
             )
 
     @contextlib.contextmanager
-    def in_use(self, share: Share | None = None) -> Iterator[None]:
+    def lock_for_run(self, share: JobShard | None = None) -> Iterator[None]:
         """Locks the folder for this run, or for this share beside other shares of it.
 
         Args:
@@ -138,11 +140,11 @@ class Workdir:
                 if not other.match(beside):
                     with Lock(other, what):
                         pass
-            self._set_damaged_aside()
-            write_json(self.path / CONFIG_FILE, {"config": self._config, "run": run_record()})
+            self._quarantine_damaged_results()
+            write_json(self.path / CONFIG_FILE, {"config": self._config, "run": make_run_record()})
             yield
 
-    def _set_damaged_aside(self) -> None:
+    def _quarantine_damaged_results(self) -> None:
         """Renames results that cannot be read, so that their jobs are done again; says so."""
         for file in sorted(self.path.glob("cells/*/result.json")):
             try:
@@ -162,7 +164,7 @@ class Workdir:
         """
         self.job_dir(job).mkdir(parents=True, exist_ok=True)
         path = self.job_dir(job) / LOCK_FILE
-        return Lock(path, f"The cell {job.key}", is_waited_for=True)
+        return Lock(path, f"The cell {job.key}", should_wait=True)
 
     def job_dir(self, job: Job) -> Path:
         """Returns the folder of a job."""
@@ -238,7 +240,7 @@ class Workdir:
                 lines.append(json.dumps({"cell": file.parent.name, **row}))
         write_text(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
 
-    def write_results_now_and_then(self) -> None:
+    def write_results_periodically(self) -> None:
         """Writes `results.json` and `metrics.jsonl`, unless they were written a short time ago.
 
         They hold all jobs, so that writing them after each would take time in the square of their
@@ -248,4 +250,4 @@ class Workdir:
         if started >= self._write_again_at:
             self.write_results(self.all_results())
             ended = time.monotonic()
-            self._write_again_at = ended + (ended - started) / WRITING_SHARE
+            self._write_again_at = ended + (ended - started) / MAX_WRITE_SHARE

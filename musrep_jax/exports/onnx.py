@@ -24,7 +24,7 @@ import numpy as np
 from musrep_jax.exports.onnx_graph import (
     IR_VERSION,
     OPSET,
-    Computed,
+    DynamicArray,
     Graph,
     LoweringError,
     is_number,
@@ -32,10 +32,10 @@ from musrep_jax.exports.onnx_graph import (
 )
 from musrep_jax.exports.onnx_ops import OPERATIONS
 from musrep_jax.exports.stablehlo import make_tagger_function
-from musrep_jax.exports.writing import Written
+from musrep_jax.exports.writing import WriterResult
 from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import CONFIG_FILE, ONNX_FILE
-from musrep_jax.kernels.formulations import restricted_to
+from musrep_jax.kernels.formulations import override_formulations
 from musrep_jax.training.checkpoints import ExportError
 
 FILES = (ONNX_FILE,)
@@ -43,7 +43,7 @@ ONNX_FORMAT = 1
 INPUT = "waveforms"
 
 
-def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
+def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> WriterResult:
     """Writes `tagger.onnx` and `config.json`, and runs what was written in onnxruntime.
 
     The chunks run in two batches of different sizes.
@@ -77,7 +77,7 @@ def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
     session = onnxruntime.InferenceSession(folder / ONNX_FILE, providers=["CPUExecutionProvider"])
     parts = [session.run(None, {INPUT: part}) for part in (chunks[:1], chunks[1:])]
     outputs = [np.concatenate(values) for values in zip(*parts, strict=True)]
-    return Written(
+    return WriterResult(
         outputs=dict(zip(facts["outputs"], outputs, strict=True)),
         python_lines=(
             "import onnxruntime",
@@ -111,14 +111,14 @@ def lower(tagger: LoadedEncoder, onnx: Any) -> Any:
             "a model whose `dtype` is float32, or take the format stablehlo."
         )
     shape = jax.export.symbolic_shape(f"batch, {tagger.num_samples}")
-    with restricted_to(frozenset()):
+    with override_formulations(frozenset()):
         traced = jax.jit(make_tagger_function(tagger)).trace(
             jax.ShapeDtypeStruct(shape, jnp.float32)
         )
     graph = Graph(onnx, INPUT, shape[0])
     try:
         closed = traced.jaxpr
-        found = lower_jaxpr(graph, OPERATIONS, closed.jaxpr, closed.consts, [Computed(INPUT)])
+        found = lower_jaxpr(graph, OPERATIONS, closed.jaxpr, closed.consts, [DynamicArray(INPUT)])
     except LoweringError as error:
         raise ExportError(
             f"The model {name!r} has no ONNX form: {error} Take the format stablehlo."

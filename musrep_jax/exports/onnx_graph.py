@@ -29,7 +29,7 @@ class LoweringError(ValueError):
     """A computation has no form in ONNX; the message is one sentence."""
 
 
-class Computed(NamedTuple):
+class DynamicArray(NamedTuple):
     """An array of the graph: it depends on the input.
 
     Attributes:
@@ -47,11 +47,11 @@ class Complex(NamedTuple):
         imag: its imaginary part.
     """
 
-    real: Computed
-    imag: Computed
+    real: DynamicArray
+    imag: DynamicArray
 
 
-Value = np.ndarray | Computed | Complex
+Value = np.ndarray | DynamicArray | Complex
 Operation = Callable[["Graph", Any, list[Any]], Value | Sequence[Value]]
 """(graph, equation, its inputs) -> its outputs."""
 
@@ -77,8 +77,8 @@ class Graph:
         self.nodes: list[Any] = []
         self.arrays: dict[str, np.ndarray] = {}
         self._onnx = onnx
-        self._waveforms = Computed(waveforms)
-        self._batch_size: Computed | None = None
+        self._waveforms = DynamicArray(waveforms)
+        self._batch_size: DynamicArray | None = None
         self._known: dict[tuple[Any, ...], str] = {}
 
     def add(
@@ -95,7 +95,7 @@ class Graph:
         names = [f"{operator.lower()}_{len(self.nodes)}_{i}" for i in range(outputs)]
         given = [self._name(value) for value in inputs]
         self.nodes.append(self._onnx.helper.make_node(operator, given, names, **attributes))
-        found = [Computed(name) for name in names]
+        found = [DynamicArray(name) for name in names]
         return found if outputs > 1 else found[0]
 
     def transpose(self, value: Value, order: Sequence[int]) -> Value:
@@ -140,14 +140,14 @@ class Graph:
             return self.add("Expand", value, [n for size in sizes for n in size])
         return self.add("Expand", value, self.add("Concat", *sizes, axis=0))
 
-    def _add_batch_size(self) -> Computed:
+    def _add_batch_size(self) -> DynamicArray:
         if self._batch_size is None:
             self._batch_size = self.add("Shape", self._waveforms, start=0, end=1)
         return self._batch_size
 
     def _name(self, value: Value | Sequence[int]) -> str:
         """Returns the name of an array; equal arrays are stored once."""
-        if isinstance(value, Computed):
+        if isinstance(value, DynamicArray):
             return value.name
         if isinstance(value, Complex):
             raise LoweringError("A complex number goes where ONNX has none.")

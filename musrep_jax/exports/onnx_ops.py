@@ -11,7 +11,7 @@ import numpy as np
 
 from musrep_jax.exports.onnx_graph import (
     Complex,
-    Computed,
+    DynamicArray,
     Graph,
     LoweringError,
     Operation,
@@ -248,12 +248,12 @@ def fft(graph: Graph, equation: Any, given: list[Value]) -> Value:
     return Complex(*(graph.add("MatMul", given[0], part.astype(np.float32)) for part in parts))
 
 
-def real(graph: Graph, equation: Any, given: list[Complex]) -> Computed:
+def real(graph: Graph, equation: Any, given: list[Complex]) -> DynamicArray:
     """Returns the real part."""
     return given[0].real
 
 
-def imaginary(graph: Graph, equation: Any, given: list[Complex]) -> Computed:
+def imaginary(graph: Graph, equation: Any, given: list[Complex]) -> DynamicArray:
     """Returns the imaginary part."""
     return given[0].imag
 

@@ -18,7 +18,7 @@ from flax import traverse_util
 from musrep_jax.dsp.harmonic import fundamental_frequencies
 from musrep_jax.dsp.spectrogram import hann_window, mel_filter_bank
 from musrep_jax.exports.cards import make_usage_lines
-from musrep_jax.exports.writing import Written, compute_outputs
+from musrep_jax.exports.writing import WriterResult, compute_outputs
 from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import (
     CONFIG_FILE,
@@ -34,7 +34,7 @@ from musrep_jax.models.harmonic_cnn import HarmonicCNN
 FILES = (SAFETENSORS_FILE,)
 
 
-def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
+def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> WriterResult:
     """Writes `model.safetensors` and `config.json`, and runs the model that they give back.
 
     Args:
@@ -58,7 +58,7 @@ def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
     text = json.dumps(config, indent=1, allow_nan=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
     back = build_encoder(*read_safetensors(folder), folder)
-    return Written(
+    return WriterResult(
         outputs=compute_outputs(back, chunks),
         python_lines=make_usage_lines(tagger.card, "{path}"),
         facts={"num_arrays": len(arrays), "fingerprint": back.fingerprint},

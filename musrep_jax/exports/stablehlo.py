@@ -19,11 +19,11 @@ import jax
 import jax.export
 import numpy as np
 
-from musrep_jax.exports.writing import Written
+from musrep_jax.exports.writing import WriterResult
 from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import CONFIG_FILE, STABLEHLO_FILE
 from musrep_jax.inference.tagger import LoadedTagger
-from musrep_jax.kernels.formulations import restricted_to
+from musrep_jax.kernels.formulations import override_formulations
 from musrep_jax.training.checkpoints import ExportError
 
 FILES = (STABLEHLO_FILE,)
@@ -41,7 +41,7 @@ FIXED_LENGTH: dict[str, str] = {
 """Model -> why its program reads chunks of one length."""
 
 
-def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
+def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> WriterResult:
     """Writes `tagger.stablehlo` and `config.json`, and runs what was written.
 
     Args:
@@ -74,7 +74,7 @@ def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> Written:
     text = json.dumps(config, indent=1, allow_nan=False)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
     read = jax.export.deserialize(bytearray((folder / STABLEHLO_FILE).read_bytes()))
-    return Written(
+    return WriterResult(
         outputs={key: np.asarray(value) for key, value in read.call(chunks).items()},
         python_lines=(
             "import jax.export, pathlib",
@@ -99,7 +99,7 @@ def lower(tagger: LoadedEncoder) -> "jax.export.Exported":
         shape = jax.export.symbolic_shape(f"batch, {size}")
     else:
         shape = jax.export.symbolic_shape("batch, samples", constraints=(f"samples >= {size}",))
-    with restricted_to(frozenset()):
+    with override_formulations(frozenset()):
         return jax.export.export(jax.jit(make_tagger_function(tagger)), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, one.dtype)
         )

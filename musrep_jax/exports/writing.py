@@ -16,8 +16,8 @@ from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import CONFIG_FILE
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.models import NO_TOKEN
-from musrep_jax.runtime.folders import whole_folder
-from musrep_jax.runtime.integrity import SUMS_FILE, write_sums
+from musrep_jax.runtime.folders import write_folder_atomically
+from musrep_jax.runtime.integrity import CHECKSUMS_FILE, write_checksums
 from musrep_jax.training.checkpoints import README_FILE, ExportError
 
 NUM_TEST_CHUNKS = 3
@@ -29,7 +29,7 @@ Outputs = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
+class WriterResult:
     """The result of a format's writer.
 
     Attributes:
@@ -44,7 +44,7 @@ class Written:
 
 
 @dataclasses.dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A form of a model on the disk, compared with the model.
 
     Attributes:
@@ -81,7 +81,7 @@ class Exported:
 
 def export_as(
     tagger: LoadedEncoder, form: str, out: str | Path, readme: str | None = None
-) -> Exported:
+) -> ExportResult:
     """Writes a model in a form, reads it back, and compares the two on test chunks.
 
     Args:
@@ -101,19 +101,21 @@ def export_as(
     known = ALIASES.get(form, form)
     choose(known, tuple(FORMATS), "format")
     form_module = importlib.import_module(FORMATS[known])
-    files = {*form_module.FILES, CONFIG_FILE, README_FILE, SUMS_FILE}
+    files = {*form_module.FILES, CONFIG_FILE, README_FILE, CHECKSUMS_FILE}
     path = Path(out).absolute()
     chunks = make_test_chunks(tagger)
-    with whole_folder(path, ExportError, lambda folder: _names(folder) == files) as folder:
-        written: Written = form_module.write(tagger, folder, chunks)
+    with write_folder_atomically(
+        path, ExportError, lambda folder: _names(folder) == files
+    ) as folder:
+        written: WriterResult = form_module.write(tagger, folder, chunks)
         differences = compare(compute_outputs(tagger, chunks), written.outputs)
         text = readme or format_model_readme(tagger.card, _lines(written, "FOLDER"))
         (folder / README_FILE).write_text(text, encoding="utf-8")
-        write_sums(folder, without=(README_FILE,))
-    return Exported(known, path, differences, _lines(written, str(path)), written.facts)
+        write_checksums(folder, without=(README_FILE,))
+    return ExportResult(known, path, differences, _lines(written, str(path)), written.facts)
 
 
-def _lines(written: Written, path: str) -> tuple[str, str, str]:
+def _lines(written: WriterResult, path: str) -> tuple[str, str, str]:
     """Returns the lines that load the export at a path."""
     first, second, third = (line.replace("{path}", path) for line in written.python_lines)
     return first, second, third

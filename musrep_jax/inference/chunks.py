@@ -1,4 +1,4 @@
-"""Prepares recordings for taggers: validated, resampled, cut into chunks."""
+"""Prepares recordings for taggers: record_validation, resampled, cut into chunks."""
 
 from collections.abc import Iterable, Iterator
 

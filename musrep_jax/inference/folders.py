@@ -19,13 +19,13 @@ from musrep_jax.inference.chunks import AudioInputError, chunk_blocks
 from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import HUB_PREFIX
 from musrep_jax.inference.tagger import LoadedTagger
-from musrep_jax.store import Identity, StoreWriter, identify_file
+from musrep_jax.store import FileIdentity, StoreWriter, identify_file
 
 SILENT = "cannot be judged: it is silent from its start to its end (below -80 dBFS)."
 
 
 @dataclasses.dataclass
-class Heard:
+class FileResult:
     """The result of a tagger for a file; without chunks if the file failed or was skipped.
 
     Attributes:
@@ -60,7 +60,7 @@ class _PendingFile:
     """A file that is being processed."""
 
     def __init__(self, file: DecodedFile) -> None:
-        self.heard = Heard(file.path, file.known)
+        self.heard = FileResult(file.path, file.known)
         self.spans: list[tuple[int, int]] = []
         self.silent: list[bool] = []
         self.outputs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -69,7 +69,7 @@ class _PendingFile:
     def is_done(self) -> bool:
         return self.is_read and (bool(self.heard.failure) or len(self.outputs) == len(self.spans))
 
-    def close(self, sample_rate: int) -> Heard:
+    def close(self, sample_rate: int) -> FileResult:
         if not self.heard.failure and self.outputs:
             self.heard.spans = np.array(self.spans) / sample_rate
             self.heard.silent = np.array(self.silent)
@@ -84,7 +84,7 @@ def listen(
     tagger: LoadedEncoder,
     files: Iterable[DecodedFile],
     on_file: Callable[[], None] = lambda: None,
-) -> Iterator[Heard]:
+) -> Iterator[FileResult]:
     """Yields the results of a tagger for files, in their order, equal to those of its methods.
 
     Args:
@@ -134,7 +134,7 @@ def run_files(
     *,
     look: Callable[[str], tuple[Any, bool]] = lambda path: (None, True),
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[Heard]:
+) -> Iterator[FileResult]:
     """Yields the results of a tagger for the files at these paths; see `decode_files`.
 
     Args:
@@ -254,7 +254,7 @@ def embed_files(
     tally.known = len(paths) - len(todo)
     failures: dict[str, str] = {}
 
-    def look(path: str) -> tuple[Identity, bool]:
+    def look(path: str) -> tuple[FileIdentity, bool]:
         identity = identify_file(path)
         with turn:
             is_new = not writer.has_content(identity.sha256) and identity.sha256 not in claimed
@@ -266,7 +266,7 @@ def embed_files(
 
     progress(tally.known, len(paths))
     for heard in run_files(tagger, todo, num_workers, look=look, progress=tell):
-        identity: Identity | None = heard.known
+        identity: FileIdentity | None = heard.known
         path = escape_path(heard.path)
         facts = {} if identity is None else {"path": path, **dataclasses.asdict(identity)}
         reason = heard.failure or (SILENT if heard.is_silent else "")

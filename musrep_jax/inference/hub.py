@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from musrep_jax.inference.layout import CONFIG_FILE, SAFETENSORS_FILE
-from musrep_jax.runtime.integrity import SUMS_FILE
+from musrep_jax.runtime.integrity import CHECKSUMS_FILE
 from musrep_jax.training.checkpoints import README_FILE, ExportError
 
-FILES = (README_FILE, CONFIG_FILE, SAFETENSORS_FILE, SUMS_FILE)
+FILES = (README_FILE, CONFIG_FILE, SAFETENSORS_FILE, CHECKSUMS_FILE)
 
 
 def check_repository_name(name: str) -> str:

@@ -15,7 +15,7 @@ from musrep_jax.inference.layout import (
     SAFETENSORS_FILE,
     SAFETENSORS_FORMAT,
 )
-from musrep_jax.runtime.integrity import SUMS_FILE, find_damage
+from musrep_jax.runtime.integrity import CHECKSUMS_FILE, find_damage
 from musrep_jax.training.checkpoints import (
     CARD_FILE,
     README_FILE,
@@ -65,7 +65,7 @@ def read_safetensors_folder(path: Path) -> tuple[PyTree, dict[str, Any]]:
     Raises:
         ExportError: if a file is missing or damaged, or the format is a later one.
     """
-    for name in (SUMS_FILE, CONFIG_FILE, SAFETENSORS_FILE):
+    for name in (CHECKSUMS_FILE, CONFIG_FILE, SAFETENSORS_FILE):
         if not (path / name).is_file():
             raise ExportError(f"{path} is not a complete export: {name} is missing; export again.")
     damage = find_damage(path, listed=[CONFIG_FILE, SAFETENSORS_FILE])

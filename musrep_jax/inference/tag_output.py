@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.evaluation.aggregation import probabilities
-from musrep_jax.inference.folders import Heard
+from musrep_jax.inference.folders import FileResult
 from musrep_jax.inference.tagger import LoadedTagger
 
 
 @dataclasses.dataclass(frozen=True)
-class Tags:
+class TagPredictor:
     """Output format of the tags: probabilities, calibrated or raw.
 
     Attributes:
@@ -36,7 +36,7 @@ class Tags:
         scores = self._show([[given.get(label, 0.5) for label in self.labels]])[0].tolist()
         return {k: v for k, v in zip(self.labels, scores, strict=True) if k in given}
 
-    def of(self, heard: Heard, over_time: bool) -> tuple[list[list[float]], Any]:
+    def of(self, heard: FileResult, over_time: bool) -> tuple[list[list[float]], Any]:
         """Returns time spans in seconds, and the probabilities of each, (spans, labels)."""
         if not over_time:
             scores = self.tagger.join(heard.logits)[None]
@@ -48,7 +48,7 @@ class Tags:
         return np.asarray(scores) if self.is_raw else self.tagger.calibrate(scores)
 
 
-def about(tags: Tags) -> dict[str, Any]:
+def about(tags: TagPredictor) -> dict[str, Any]:
     """Returns the model and the output format, as JSON values.
 
     Args:
@@ -64,7 +64,7 @@ def about(tags: Tags) -> dict[str, Any]:
     }
 
 
-def describe(tags: Tags, path: str, heard: Heard, over_time: bool) -> dict[str, Any]:
+def describe(tags: TagPredictor, path: str, heard: FileResult, over_time: bool) -> dict[str, Any]:
     """Returns the tags of a recording as JSON values.
 
     Args:

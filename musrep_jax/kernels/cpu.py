@@ -12,8 +12,8 @@ and gradients, to float32 rounding:
 When they are used: see `formulations`.
 
 Their cost: they have a gradient but no forward-mode derivative (`jax.jvp`); trace under
-`formulations.restricted_to(frozenset())` for that, and when a function is exported for another
-platform.
+`formulations.override_formulations(frozenset())` for that, and when a function is exported for
+another platform.
 
 What each one is worth is measured by `python benchmarks/models.py --without NAME --models MODEL`,
 the step without it over the step with everything, in CPU seconds; the figures are in the

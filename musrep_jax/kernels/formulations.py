@@ -7,11 +7,11 @@ A formulation computes what its plain twin computes, values and gradients, to ro
     "pooling"           CPU, GPU    `cpu_kernels.max_pool`
     "patches"           GPU         `gpu_kernels.convolve_tall`      long kernels over one channel
     "flash_attention"   GPU         `gpu_kernels.attention_implementation`
-    "rows"              GPU         `gpu_kernels.in_rows`; tokens are not laid out batch last
+    "rows"              GPU         `gpu_kernels.make_last_axis_contiguous`
 
 It is chosen at trace time by the default backend; a CPU takes its own only if there is one device,
-because a loop over examples is a loop over all devices' examples. `restricted_to` overrides the
-choice.
+because a loop over examples is a loop over all devices' examples. `override_formulations` overrides
+the choice.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ BACKENDS: dict[str, tuple[str, ...]] = {
 _override: frozenset[str] | None = None
 
 
-def used_here() -> frozenset[str]:
+def get_active_formulations() -> frozenset[str]:
     """Returns the names of the formulations that are taken now."""
     if _override is not None:
         return _override
@@ -48,11 +48,11 @@ def is_used(name: str) -> bool:
     Args:
         name: a key of `BACKENDS`.
     """
-    return name in used_here()
+    return name in get_active_formulations()
 
 
 @contextlib.contextmanager
-def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
+def override_formulations(names: frozenset[str] | None) -> Iterator[None]:
     """Within this context, exactly the named formulations are used, on any backend.
 
     It acts on tracing: what `jax.jit` has traced before stays as it is.
@@ -76,7 +76,7 @@ def restricted_to(names: frozenset[str] | None) -> Iterator[None]:
         _override = before
 
 
-def compiled_for_one_run() -> dict[str, int] | None:
+def get_single_run_compiler_options() -> dict[str, int] | None:
     """Returns `compiler_options` of `jax.jit` for a program that runs once, as initialization does.
 
     Without optimization a CPU's compiler takes less than a third of its time for it

@@ -74,7 +74,7 @@ def attention_implementation(query: Array) -> str | None:
     return "cudnn" if numbers and tuple(map(int, numbers.groups())) >= FUSED_CAPABILITY else None
 
 
-def in_rows(x: Array) -> Array:
+def make_last_axis_contiguous(x: Array) -> Array:
     """Returns tokens whose last axis is contiguous in memory, as is their gradient.
 
     Without it, XLA puts transposes into every block of spectrogram_transformer and

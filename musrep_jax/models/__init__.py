@@ -38,7 +38,7 @@ MODELS: dict[str, str] = {
 ALIASES: dict[str, str] = {"ast": "spectrogram_transformer"}
 """Other names the field uses."""
 
-_NOT_SETTINGS = frozenset({"parent", "name", "num_classes"})
+_NON_SETTING_FIELDS = frozenset({"parent", "name", "num_classes"})
 
 
 def model_class(name: str) -> type[Encoder]:
@@ -73,7 +73,7 @@ def model_settings(name: str) -> dict[str, Any]:
         Field name -> default value.
     """
     fields = dataclasses.fields(model_class(name))
-    return {f.name: f.default for f in fields if f.init and f.name not in _NOT_SETTINGS}
+    return {f.name: f.default for f in fields if f.init and f.name not in _NON_SETTING_FIELDS}
 
 
 def is_tagger(name: str) -> bool:

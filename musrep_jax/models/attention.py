@@ -381,7 +381,7 @@ class BlockStack(nn.Module):
             or None; and the output of every block that ran.
         """
         overrides = overrides or {}
-        x = gpu_kernels.in_rows(x)
+        x = gpu_kernels.make_last_axis_contiguous(x)
         all_weights = []
         outputs = []
         for index in range(self.depth) if blocks is None else blocks:

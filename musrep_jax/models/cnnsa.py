@@ -73,7 +73,7 @@ class CNNSA(TokenTagger):
         return ("feature_map",)
 
     @nn.compact
-    def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+    def tokenize(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the time steps behind the class token, (batch, tokens, width); the last map."""
         x = BatchNorm(name="spec_bn")(features, train=train).astype(self.dtype)
         for index in range(1, 8):

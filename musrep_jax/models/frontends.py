@@ -9,10 +9,10 @@ from musrep_jax.dsp.harmonic import (
     ERB_OFFSET_HZ,
     ERB_SLOPE,
     HarmonicGrid,
+    bound_quality,
     filter_bandwidths,
     fundamental_frequencies,
-    guard_quality,
-    harmonic_centres,
+    harmonic_centers,
     harmonic_filter_bank,
     harmonic_spectrogram,
 )
@@ -55,7 +55,7 @@ class HarmonicFilters(nn.Module):
     Before another back end: a subclass of a tagger that overrides `setup` to create this module and
     `features` to return its output, since every convolutional tagger takes any number of channels.
 
-    In all modes Q is guarded against zero and negative values (`dsp.harmonic.guard_quality`).
+    In all modes Q is guarded against zero and negative values (`dsp.harmonic.bound_quality`).
 
     Source: `only_Q` and `fixed` as in minzwon/data-driven-harmonic-filters ("fix" there); `full` is
     described in Won's thesis (UPF 2021) and in no public code, the parameterisation is ours.
@@ -117,14 +117,14 @@ class HarmonicFilters(nn.Module):
         fundamentals = jnp.asarray(fundamental_frequencies(self.grid), jnp.float32)
         alpha, beta = jnp.full((1,), ERB_SLOPE), jnp.full((1,), ERB_OFFSET_HZ)
         quality = jnp.full((1,), self.initial_quality) if self.mode == "fixed" else self.bw_Q
-        quality = guard_quality(quality)
+        quality = bound_quality(quality)
         if self.mode == "full":
             step_octaves = 1 / (12 * self.semitone_scale)
             stretch = jnp.cumsum(step_octaves * jnp.expm1(self.band_steps))
             octaves = self.band_shift + jnp.concatenate([jnp.zeros(1), stretch])
             fundamentals = fundamentals * jnp.exp2(octaves)
             alpha, beta = alpha * jnp.exp(self.log_alpha), beta * jnp.exp(self.log_beta)
-        centres = harmonic_centres(fundamentals, self.num_harmonics)
+        centres = harmonic_centers(fundamentals, self.num_harmonics)
         bandwidths = filter_bandwidths(centres, quality[None], alpha[None], beta[None])
         return FilterShapes(centres, bandwidths, quality, alpha, beta)
 

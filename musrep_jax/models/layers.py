@@ -168,7 +168,7 @@ class BatchNorm(nn.Module):
     """Batch normalization over all axes but the last, with PyTorch's running estimates.
 
     Statistics are float32, as is all arithmetic, and, under a sharded batch, global; padded
-    examples do not count, see `real_examples`. The running variance is the unbiased estimate, as in
+    examples do not count, see `mask_padding`. The running variance is the unbiased estimate, as in
     PyTorch and unlike `flax.linen.BatchNorm`. Batch statistics are used, and the running ones
     updated, in training and only when the collection `batch_stats` is mutable: that is how
     statistics are frozen while the rest of the network trains.
@@ -223,7 +223,7 @@ def _moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array | int]:
 
 
 @contextlib.contextmanager
-def real_examples(mask: Array | None) -> Iterator[None]:
+def mask_padding(mask: Array | None) -> Iterator[None]:
     """Within this context, the BatchNorm layers of a model that is called leave padding out.
 
     Every other operation treats each example by itself. A context, because the batch's mask does

@@ -276,7 +276,7 @@ class SelfAttentionTagger(TokenTagger):
         return super().embed_options(names) if self.back == "transformer" else {}
 
     @nn.compact
-    def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+    def tokenize(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the tokens with positions, or for `back="cnn"` the embedding.
 
         The intermediate `front_end_tokens` is (batch, tokens, channels), the front end's output.
@@ -303,7 +303,7 @@ class SelfAttentionTagger(TokenTagger):
         return x, intermediates
 
     def add_positions(self, x: Array, *, train: bool) -> Array:
-        """Returns the tokens with the positions added; called inside `tokenise`."""
+        """Returns the tokens with the positions added; called inside `tokenize`."""
         if self.positions == "sinusoidal":
             return x + jnp.asarray(sinusoidal_positions(x.shape[1], self.width), x.dtype)[None]
         if x.shape[1] > self.max_tokens:
@@ -342,5 +342,5 @@ class SelfAttentionTagger(TokenTagger):
             )
         if return_weights or overrides:
             raise ValueError('self_attention with back="cnn" has no attention weights.')
-        x, intermediates = self.tokenise(features, train=train)
+        x, intermediates = self.tokenize(features, train=train)
         return x.astype(jnp.float32), intermediates

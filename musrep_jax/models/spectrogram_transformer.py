@@ -101,7 +101,7 @@ def resize_positions(
     return jnp.concatenate([special, patches.reshape(-1, positions.shape[-1])])
 
 
-def with_input_statistics(variables: Mapping[str, Any], mean: float, std: float) -> dict[str, Any]:
+def set_input_statistics(variables: Mapping[str, Any], mean: float, std: float) -> dict[str, Any]:
     """Returns the variables with the input normalization of a training set.
 
     Args:
@@ -116,7 +116,7 @@ def with_input_statistics(variables: Mapping[str, Any], mean: float, std: float)
         ValueError: if the standard deviation is not positive or one of the two is not finite.
 
     Example:
-        >>> with_input_statistics({"params": {}}, -30.0, 20.0)["input_statistics"]["std"].item()
+        >>> set_input_statistics({"params": {}}, -30.0, 20.0)["input_statistics"]["std"].item()
         20.0
     """
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
@@ -134,7 +134,7 @@ class SpectrogramTransformer(SpectrogramTagger):
     Positions are learned for the grid of the model's own `num_samples` and resized to whatever the
     input has; see `resize_positions`. The input statistics are in the collection
     `input_statistics` (mean 0 and deviation 0.5 at first, which changes nothing); the training
-    recipe sets them once with `with_input_statistics`, and they travel with the checkpoint.
+    recipe sets them once with `set_input_statistics`, and they travel with the checkpoint.
 
     Attributes:
         variant: "tiny", "small" or "base".

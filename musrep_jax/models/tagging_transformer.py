@@ -149,7 +149,7 @@ class TaggingTransformer(TokenTagger):
         return ("front_end_tokens",)
 
     @nn.compact
-    def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+    def tokenize(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the tokens with positions, (batch, tokens, width), class token first.
 
         The intermediate `front_end_tokens` is (batch, frames // 4, width), before both.

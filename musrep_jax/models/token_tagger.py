@@ -58,7 +58,7 @@ def prepend_token(token: Array | np.ndarray, x: Array) -> Array:
 
 
 class TokenTagger(SpectrogramTagger):
-    """Base of the taggers with a transformer; a subclass writes `features` and `tokenise`.
+    """Base of the taggers with a transformer; a subclass writes `features` and `tokenize`.
 
     By default the blocks are BERT's (post-norm) and the embedding is tanh of a dense layer of the
     class token.
@@ -102,7 +102,7 @@ class TokenTagger(SpectrogramTagger):
         """Width of a token."""
         raise NotImplementedError
 
-    def tokenise(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+    def tokenize(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
         """Returns the input of the transformer and the intermediates on the way to it.
 
         Args:
@@ -140,7 +140,7 @@ class TokenTagger(SpectrogramTagger):
         Returns:
             The embedding; and `tokens` (batch, tokens, width), what enters the transformer.
         """
-        tokens, intermediates = self.tokenise(features, train=train)
+        tokens, intermediates = self.tokenize(features, train=train)
         encoded, weights, blocks = self.encoder(
             tokens,
             train=train,
@@ -160,7 +160,7 @@ class TokenTagger(SpectrogramTagger):
 
     @property
     def token_names(self) -> tuple[str, ...]:
-        """Names of what `tokenise` shows."""
+        """Names of what `tokenize` shows."""
         return ()
 
     @property
@@ -180,7 +180,7 @@ class TokenTagger(SpectrogramTagger):
             return jnp.arange(num_steps)[None] >= 1
         return None
 
-    def states_before(self, inputs: Array, *, block: int) -> Array:
+    def compute_block_inputs(self, inputs: Array, *, block: int) -> Array:
         """Returns the tokens that enter a block, without dropout.
 
         Args:
@@ -190,7 +190,7 @@ class TokenTagger(SpectrogramTagger):
         Returns:
             (batch, tokens, width).
         """
-        tokens, _ = self.tokenise(self.features(inputs, train=False), train=False)
+        tokens, _ = self.tokenize(self.features(inputs, train=False), train=False)
         return self.encoder(tokens, train=False, blocks=range(block))[0]
 
     def logits_from(self, states: Array, override: Array, *, block: int) -> Array:
@@ -283,7 +283,7 @@ def tag_contributions(
     if not -model.depth <= block < model.depth:
         raise ValueError(f"There is no block {block}; the model has {model.depth}.")
     block %= model.depth
-    states = cast(Array, model.apply(variables, inputs, block=block, method="states_before"))
+    states = cast(Array, model.apply(variables, inputs, block=block, method="compute_block_inputs"))
     batch, num_tokens, width = states.shape
 
     def logits_from(states: Array, override: Array) -> Array:

@@ -26,10 +26,10 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.captions import describe_resampled
 from musrep_jax.reporting.job_table import make_job_table
 from musrep_jax.reporting.results import METRIC_TITLES
-from musrep_jax.tasks.jobs import title_of, with_display_names
+from musrep_jax.tasks.jobs import apply_display_names, title_of
 from musrep_jax.tasks.tagging.reports import notes_on
 from musrep_jax.training.checkpoints import CARD_FILE
-from musrep_jax.training.logs import without_folders
+from musrep_jax.training.logs import strip_folders
 
 STYLES = ("theme.css", "report.css")
 SCRIPTS = ("taggram.js", "tables.js", "charts.js", "report.js")
@@ -48,7 +48,7 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
         played: test tracks to listen to.
         listening: which cell is heard, or a sentence on why there is nothing to hear.
     """
-    everything = {name: with_display_names(result) for name, result in run.results.items()}
+    everything = {name: apply_display_names(result) for name, result in run.results.items()}
     shown = {name: result for name, result in everything.items() if _is_of_tagger(result)}
     others = [result for result in everything.values() if not _is_of_tagger(result)]
     finished = {name: r for name, r in shown.items() if not cells_file.is_failed(r)}
@@ -141,7 +141,7 @@ def describe_cell(run: Run, name: str) -> str:
         run: the workdir.
         name: of the cell.
     """
-    return title_of(with_display_names(run.results[name]))
+    return title_of(apply_display_names(run.results[name]))
 
 
 def strip_local_paths(text: str) -> str:
@@ -151,7 +151,7 @@ def strip_local_paths(text: str) -> str:
     'There is nothing in runs: see https://example.org/a/b.'
     """
     words = text.split(" ")
-    return " ".join(without_folders(word) if _PATH.search(word) else word for word in words)
+    return " ".join(strip_folders(word) if _PATH.search(word) else word for word in words)
 
 
 def _strip_folders(value: Any) -> Any:
@@ -160,7 +160,7 @@ def _strip_folders(value: Any) -> Any:
         return {key: _strip_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_strip_folders(item) for item in value]
-    return without_folders(value) if isinstance(value, str) else value
+    return strip_folders(value) if isinstance(value, str) else value
 
 
 def _script() -> str:

@@ -11,10 +11,10 @@ from musrep_jax.config import ConfigError
 from musrep_jax.data.audio.encoders import compress
 from musrep_jax.data.datasets import Dataset, DatasetError, make_builder
 from musrep_jax.experiments.reading import Run, read_scores
-from musrep_jax.inference.tag_output import Tags
+from musrep_jax.inference.tag_output import TagPredictor
 from musrep_jax.inference.tagger import LoadedTagger, load_tagger
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.tasks.settings import builder_of
+from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.training.checkpoints import ExportError
 
 MAX_SECONDS = 30.0
@@ -115,8 +115,8 @@ def open_built_dataset(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
         ValueError: from the builder, when its material is not as it should be.
     """
     data = run.config.get("data") or {}
-    options = dict((data.get("options") or {}).get(builder_of(target), {}))
-    if builder_of(target) == "audio_folder" and data.get("labels"):
+    options = dict((data.get("options") or {}).get(get_builder_name(target), {}))
+    if get_builder_name(target) == "audio_folder" and data.get("labels"):
         options["labels"] = data["labels"]
     builder = make_builder(
         target,
@@ -149,7 +149,7 @@ def _make_playable_track(tagger: LoadedTagger, dataset: Dataset, row: int) -> Pl
     content, media_type = compress(audio, rate)
     holds = np.flatnonzero(tracks.label_matrix[row] > 0)
     true_labels = tuple(dataset.spec.label_names[column] for column in holds)
-    thresholds = {k: round(v, 3) for k, v in Tags(tagger, is_raw=False).thresholds.items()}
+    thresholds = {k: round(v, 3) for k, v in TagPredictor(tagger, is_raw=False).thresholds.items()}
     return PlayableTrack(
         track_id=tracks.track_ids[row],
         audio=content,

@@ -12,8 +12,8 @@ import numpy as np
 from musrep_jax.data.audio.decoders import DecodedFile, decode_files
 from musrep_jax.data.audio.reading import AudioError, measure_length
 from musrep_jax.data.doctor.quarantine import unescape_path
-from musrep_jax.inference.folders import Heard, listen
-from musrep_jax.inference.tag_output import Tags, about, describe
+from musrep_jax.inference.folders import FileResult, listen
+from musrep_jax.inference.tag_output import TagPredictor, about, describe
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.store import Store, StoreError, identify_file, rank_by_vector
 
@@ -57,7 +57,7 @@ class TaggingService:
                 "this model is a backbone without output layer, which has no tags to show: give "
                 "--store, made with `musrep embed`, to see nearest tracks."
             )
-        self.tags = Tags(tagger, is_raw=False)
+        self.tags = TagPredictor(tagger, is_raw=False)
         self.store = store
         self.max_seconds = max_seconds
 
@@ -133,7 +133,7 @@ class TaggingService:
             "start the page with a larger --max-minutes."
         )
 
-    def _nearest(self, store: Store, path: str, heard: Heard, k: int) -> list[dict[str, Any]]:
+    def _nearest(self, store: Store, path: str, heard: FileResult, k: int) -> list[dict[str, Any]]:
         present = store.is_present()
         own = store.find_by_content(identify_file(path).sha256)
         if own is not None:

@@ -19,7 +19,7 @@ from musrep_jax.reporting.model_table import best_model, format_comparison_table
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.runtime.files import to_json_safe
-from musrep_jax.tasks.jobs import Job, display_name, key_of_result, with_display_names
+from musrep_jax.tasks.jobs import Job, apply_display_names, display_name, key_of_result
 from musrep_jax.tasks.tagging.matrix import BASELINE_MODEL
 from musrep_jax.tasks.tagging.reports import make_sections, notes_on
 from musrep_jax.tasks.tagging.task import TaggingTask
@@ -77,7 +77,7 @@ def present_comparison(
     compared = [result | differences.get(key_of_result(result), {}) for result in compared]
     others = [r for r in results if r["target"] != target or r["num_train_tracks"] != size]
     folder.write_results([*compared, *others])
-    shown = cells_file.separate_variants([with_display_names(result) for result in compared])
+    shown = cells_file.separate_variants([apply_display_names(result) for result in compared])
     notes = [*notes_on(shown, config), *([] if is_complete else [OTHER_TRACKS])]
     names = cells_file.ordered(shown, "model")
     listed = [*split_list(config.model.name), BASELINE_MODEL]

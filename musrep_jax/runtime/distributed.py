@@ -34,10 +34,10 @@ VARIABLES = {
 }
 """Setting -> environment variable used where no flag is given."""
 
-PATIENCE_SECONDS = 24 * 3600.0
+PEER_TIMEOUT_SECONDS = 24 * 3600.0
 """Longest wait for processes that are busy: they may still train, or draw figures."""
 
-FAILURE_SECONDS = 60.0
+FAILURE_TIMEOUT_SECONDS = 60.0
 """Longest wait, after a local failure, for others to fail in the same way."""
 
 _POLL_SECONDS = 0.5
@@ -68,8 +68,8 @@ def start(settings: Mapping[str, Any]) -> int:
     Raises:
         ConfigError: if the settings are incomplete or wrong, or the others do not come.
     """
-    said = _said(settings)
-    environment = None if len(said) == len(VARIABLES) else _detected()
+    said = _read_process_settings(settings)
+    environment = None if len(said) == len(VARIABLES) else _detect_cluster()
     if environment is None and 0 < len(said) < len(VARIABLES):
         missing = [name for name in VARIABLES if name not in said]
         raise ConfigError(
@@ -109,7 +109,7 @@ def start(settings: Mapping[str, Any]) -> int:
     return count
 
 
-def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _read_process_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of the processes, from flags or else from the environment."""
     said = {}
     for name, variable in VARIABLES.items():
@@ -125,7 +125,7 @@ def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _detected() -> Any:
+def _detect_cluster() -> Any:
     """Returns the cluster that JAX would detect, or None."""
     # JAX queries its environments only on initialization, which a single process must avoid.
     from jax._src.clusters import ClusterEnv
@@ -146,7 +146,7 @@ def connect_devices() -> None:
     if not is_active():
         return
     exchange("the devices", jax.local_device_count())
-    common_signal(None, is_meeting=True)
+    agree_on_signal(None, is_sync_step=True)
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "all"), PartitionSpec("all"))
     ones = jax.make_array_from_callback(
         (jax.device_count(),), sharding, lambda index: np.ones(1, np.float32)
@@ -164,7 +164,7 @@ def is_first() -> bool:
     return _state().process_id == 0
 
 
-def exchange(what: str, value: Any, seconds: float = PATIENCE_SECONDS) -> list[Any]:
+def exchange(what: str, value: Any, seconds: float = PEER_TIMEOUT_SECONDS) -> list[Any]:
     """Returns the values of all processes, in their order; all must call it, in the same order.
 
     Args:
@@ -180,7 +180,7 @@ def exchange(what: str, value: Any, seconds: float = PATIENCE_SECONDS) -> list[A
     return _exchange(f"{next(_numbers)}/{what}", value, seconds, stop_at_failure=True)
 
 
-def exchange_outcome(what: str, error: Exception | None) -> list[str | None]:
+def exchange_errors(what: str, error: Exception | None) -> list[str | None]:
     """Returns the error of every process, or None where there was none, once all have arrived.
 
     Processes that failed in the same way are in step and may continue. A process that failed alone
@@ -196,12 +196,12 @@ def exchange_outcome(what: str, error: Exception | None) -> list[str | None]:
     if error is None:
         return exchange(what, None)
     try:
-        return exchange(what, f"{type(error).__name__}: {error}", FAILURE_SECONDS)
+        return exchange(what, f"{type(error).__name__}: {error}", FAILURE_TIMEOUT_SECONDS)
     except DistributedError as lost:
         raise DistributedError(f"{error} ({lost})") from error
 
 
-def from_first(what: str, value: Any = None) -> Any:
+def broadcast_from_first(what: str, value: Any = None) -> Any:
     """Returns the value of the first process.
 
     Args:
@@ -211,7 +211,7 @@ def from_first(what: str, value: Any = None) -> Any:
     return exchange(what, value if is_first() else None)[0]
 
 
-def check_alike(what: str, facts: Callable[[], Mapping[str, Any]], advice: str) -> None:
+def check_processes_agree(what: str, facts: Callable[[], Mapping[str, Any]], advice: str) -> None:
     """Raises, in all processes, unless they have the same facts.
 
     Args:
@@ -236,7 +236,7 @@ def check_alike(what: str, facts: Callable[[], Mapping[str, Any]], advice: str) 
 
 
 @contextlib.contextmanager
-def first_goes_first(what: str) -> Iterator[None]:
+def run_first_process_first(what: str) -> Iterator[None]:
     """Runs this context in the first process before the others, which run it together.
 
     Args:
@@ -251,16 +251,17 @@ def first_goes_first(what: str) -> Iterator[None]:
             exchange(what, None)
 
 
-def common_signal(number: int | None, is_meeting: bool) -> int | None:
+def agree_on_signal(number: int | None, is_sync_step: bool) -> int | None:
     """Returns the signal on which all processes stop at this step, or None.
 
     Args:
         number: of the signal that this process received, or None.
-        is_meeting: whether the processes consult each other at this step; ignored for one process.
+        is_sync_step: whether the processes consult each other at this step; ignored for one
+            process.
     """
     if not is_active():
         return number
-    if not is_meeting:
+    if not is_sync_step:
         return None
     return int(multihost_utils.process_allgather(np.int32(number or 0)).max()) or None
 
@@ -290,7 +291,7 @@ def leave(error: BaseException | None = None) -> None:
         name = f"process {_state().process_id} on {socket.gethostname()}"
         with contextlib.suppress(RuntimeError):  # another one has failed before
             _state().client.key_value_set(_FAILED, f"{name} stopped: {error}")
-    seconds = PATIENCE_SECONDS if error is None else FAILURE_SECONDS
+    seconds = PEER_TIMEOUT_SECONDS if error is None else FAILURE_TIMEOUT_SECONDS
     try:
         _exchange("the end", None, seconds, stop_at_failure=error is None)
         jax.distributed.shutdown()

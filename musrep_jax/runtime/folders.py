@@ -15,14 +15,14 @@ from musrep_jax.runtime.files import (
     sync_folder,
     temporary_path,
 )
-from musrep_jax.runtime.integrity import one_sentence
+from musrep_jax.runtime.integrity import reraise_write_errors_as
 
 _FILE_RIGHTS = 0o666
 """Permission bits of a folder that apply to files: files are not executable."""
 
 
 @contextlib.contextmanager
-def whole_folder(
+def write_folder_atomically(
     path: Path, error_type: type[ValueError], is_ours: Callable[[Path], bool]
 ) -> Iterator[Path]:
     """Yields an empty folder that is renamed to `path` at the end, unless an error occurs. An
@@ -40,7 +40,10 @@ def whole_folder(
     _remove_abandoned(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_ours(path))):
         raise error_type(f"{path} exists and is not an export of this kind; choose another path.")
-    with one_sentence(error_type, f"writing the export {path}"), replace_folder(path) as folder:
+    with (
+        reraise_write_errors_as(error_type, f"writing the export {path}"),
+        replace_folder(path) as folder,
+    ):
         yield folder
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from musrep_jax.runtime.files import DISK_FULL_ERRNOS, write_text
 
-SUMS_FILE = "SHA256SUMS"
+CHECKSUMS_FILE = "SHA256SUMS"
 
 
 @contextlib.contextmanager
-def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
+def reraise_write_errors_as(error_type: type[ValueError], doing: str) -> Iterator[None]:
     """Turns a failure to write files into one sentence.
 
     Args:
@@ -39,25 +39,25 @@ def one_sentence(error_type: type[ValueError], doing: str) -> Iterator[None]:
         raise error_type(f"Could not finish {doing}: {reason}") from error
 
 
-def write_sums(folder: Path, without: Collection[str] = ()) -> None:
+def write_checksums(folder: Path, without: Collection[str] = ()) -> None:
     """Writes the sha256 of every file under a folder to its `SHA256SUMS`, whole or not at all.
 
     Args:
         folder: the folder; `sha256sum -c SHA256SUMS` inside it checks the same.
         without: files that are left out, relative to the folder.
     """
-    files = files_under(folder, without)
+    files = list_files(folder, without)
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in files]
-    write_text(folder / SUMS_FILE, "".join(lines))
+    write_text(folder / CHECKSUMS_FILE, "".join(lines))
 
 
-def read_sums(folder: Path) -> dict[str, str]:
-    """Returns file name -> sha256 as `write_sums` wrote them.
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Returns file name -> sha256 as `write_checksums` wrote them.
 
     Args:
         folder: a folder with `SHA256SUMS`.
     """
-    text = (folder / SUMS_FILE).read_text(encoding="utf-8", errors="replace")
+    text = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8", errors="replace")
     parts = (line.partition("  ") for line in text.splitlines())
     return {name: digest for digest, _, name in parts}
 
@@ -70,11 +70,11 @@ def find_damage(folder: Path, listed: Collection[str] = ()) -> str | None:
         listed: files that the list must contain, relative to the folder; otherwise a list truncated
             at the end of a line would pass.
     """
-    if not (folder / SUMS_FILE).is_file():
-        return f"the file {SUMS_FILE} is missing"
-    sums = read_sums(folder)
+    if not (folder / CHECKSUMS_FILE).is_file():
+        return f"the file {CHECKSUMS_FILE} is missing"
+    sums = read_checksums(folder)
     if not sums:
-        return f"the file {SUMS_FILE} is empty"
+        return f"the file {CHECKSUMS_FILE} is empty"
     for name, digest in sums.items():
         path = folder / name
         if not path.is_file():
@@ -82,11 +82,11 @@ def find_damage(folder: Path, listed: Collection[str] = ()) -> str | None:
         if _sha256(path) != digest:
             return f"the file {name} does not match its checksum"
     if unlisted := sorted(set(listed) - sums.keys()):
-        return f"{SUMS_FILE} does not list the file {unlisted[0]}"
+        return f"{CHECKSUMS_FILE} does not list the file {unlisted[0]}"
     return None
 
 
-def files_under(folder: Path, without: Collection[str] = ()) -> list[str]:
+def list_files(folder: Path, without: Collection[str] = ()) -> list[str]:
     """Returns the files under a folder, relative to it, but for its `SHA256SUMS`.
 
     Args:
@@ -95,7 +95,7 @@ def files_under(folder: Path, without: Collection[str] = ()) -> list[str]:
     """
     files = (path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix() for path in files}
-    return sorted(names - {SUMS_FILE, *without})
+    return sorted(names - {CHECKSUMS_FILE, *without})
 
 
 def describe_difference(theirs: Any, ours: Any) -> str:

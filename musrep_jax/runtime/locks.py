@@ -38,7 +38,7 @@ class Lock:
     Args:
         path: the file that names the holder; its folder is created. It is removed at the end.
         what: names the locked resource, for messages.
-        is_waited_for: whether to wait for a held lock, or to refuse.
+        should_wait: whether to wait for a held lock, or to refuse.
         is_local: whether to take over locks left behind by other hosts, too: for work that is
             verified anyway and cheap to repeat.
 
@@ -47,10 +47,10 @@ class Lock:
     """
 
     def __init__(
-        self, path: Path, what: str, *, is_waited_for: bool = False, is_local: bool = False
+        self, path: Path, what: str, *, should_wait: bool = False, is_local: bool = False
     ) -> None:
         self.path, self._what = path, what
-        self._is_waited_for, self._is_local = is_waited_for, is_local
+        self._is_waited_for, self._is_local = should_wait, is_local
         self._guard = path.with_name(lock_files(path.name)[1])
         self._lock = filelock.FileLock(self._guard, thread_local=False, fallback_to_soft=False)
 

@@ -13,11 +13,11 @@ from typing import NoReturn
 
 _HANG_UP = getattr(signal, "SIGHUP", None)
 """The signal of a closed terminal; Windows has none."""
-ASKS_TO_LEAVE = (signal.SIGTERM,) if _HANG_UP is None else (signal.SIGTERM, _HANG_UP)
-STOP_SIGNALS = (signal.SIGINT, *ASKS_TO_LEAVE)
+TERMINATION_SIGNALS = (signal.SIGTERM,) if _HANG_UP is None else (signal.SIGTERM, _HANG_UP)
+STOP_SIGNALS = (signal.SIGINT, *TERMINATION_SIGNALS)
 
 
-class Stopped(KeyboardInterrupt):
+class StopSignalReceived(KeyboardInterrupt):
     """The program was asked to stop by a signal.
 
     It is a `KeyboardInterrupt`, so code that continues after errors does not continue after it.
@@ -43,7 +43,7 @@ def exit_code(error: KeyboardInterrupt) -> int:
     return 128 + int(getattr(error, "signal_number", signal.SIGINT))
 
 
-def end_program(code: int | str | None) -> NoReturn:
+def exit_program(code: int | str | None) -> NoReturn:
     """Exits the program like `sys.exit`, but immediately if a signal has stopped it.
 
     A signal that arrives while JAX compiles interrupts the wait, but a thread of JAX continues
@@ -74,8 +74,8 @@ class StopRequest:
         self.signal_number: int | None = None
 
 
-_earlier = StopRequest()
-"""The signal that `stopped_by_signals` raised for, in case the exception was swallowed."""
+_previous_request = StopRequest()
+"""The signal that `raise_on_signals` raised for, in case the exception was swallowed."""
 
 
 @contextlib.contextmanager
@@ -89,19 +89,19 @@ def stop_on_signals() -> Iterator[StopRequest]:
     never set.
     """
     request = StopRequest()
-    request.signal_number = _earlier.signal_number
+    request.signal_number = _previous_request.signal_number
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.signal_number is not None:
-            raise Stopped(number)
+            raise StopSignalReceived(number)
         request.signal_number = number
 
-    with _handled(STOP_SIGNALS, handle):
+    with _handle_signals(STOP_SIGNALS, handle):
         yield request
 
 
 @contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Makes SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C raises `KeyboardInterrupt`.
 
     So files are closed. Python calls handlers between any two instructions, including inside
@@ -110,40 +110,40 @@ def stopped_by_signals() -> Iterator[None]:
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        _earlier.signal_number = number
-        raise Stopped(number)
+        _previous_request.signal_number = number
+        raise StopSignalReceived(number)
 
     try:
-        with _handled(ASKS_TO_LEAVE, handle):
+        with _handle_signals(TERMINATION_SIGNALS, handle):
             yield
     finally:
-        _earlier.signal_number = None
+        _previous_request.signal_number = None
 
 
 @contextlib.contextmanager
-def stopped_while_loading() -> Iterator[None]:
+def raise_on_signals_while_loading() -> Iterator[None]:
     """Makes stop signals raise `Stopped`, and again at its end if that was swallowed.
 
-    Garbage collection is disabled meanwhile, see `stopped_by_signals`.
+    Garbage collection is disabled meanwhile, see `raise_on_signals`.
     """
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         request.signal_number = number
-        raise Stopped(number)
+        raise StopSignalReceived(number)
 
     gc.disable()
     try:
-        with _handled(STOP_SIGNALS, handle):
+        with _handle_signals(STOP_SIGNALS, handle):
             yield
             if request.signal_number is not None:
-                raise Stopped(request.signal_number)
+                raise StopSignalReceived(request.signal_number)
     finally:
         gc.enable()
 
 
 @contextlib.contextmanager
-def _handled(
+def _handle_signals(
     numbers: tuple[int, ...], handle: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
     """Handles signals inside the context, and restores the previous handlers after it.

@@ -16,7 +16,7 @@ from musrep_jax.rules.kinds import judge
 from musrep_jax.schema.fields import BY_NAME, FIELDS
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job
-from musrep_jax.tasks.settings import duration, model_deviations, model_of
+from musrep_jax.tasks.settings import build_model, duration, model_deviations
 from musrep_jax.tasks.studies import parse_study
 from musrep_jax.tasks.tagging.matrix import SCRATCH
 from musrep_jax.training.optim import make_optimizer
@@ -111,7 +111,7 @@ def _check_model(name: str, deviations: str, settings: ml_collections.ConfigDict
     """Raises unless a model can be built, and reads chunks of its own length."""
     try:
         if is_tagger(name):
-            model = model_of(settings, num_classes=2)
+            model = build_model(settings, num_classes=2)
         else:
             model = create_encoder(name, model_deviations(settings))
     except ValueError as error:

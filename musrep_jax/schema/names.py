@@ -7,8 +7,8 @@ import ml_collections
 
 from musrep_jax.config import ConfigError, split_list
 from musrep_jax.data.datasets import make_builder
-from musrep_jax.experiments.shares import Share
-from musrep_jax.tasks.settings import builder_of
+from musrep_jax.experiments.shares import JobShard
+from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX
 from musrep_jax.training.checkpoints import ExportError, read_card
 
@@ -26,7 +26,7 @@ def check_names(config: ml_collections.ConfigDict) -> None:
     Raises:
         ConfigError: one sentence with the field and what is missing.
     """
-    Share.parse(config.get("cells") or "")
+    JobShard.parse(config.get("cells") or "")
     for workdir in split_list(config.get("merge") or ""):
         if not Path(workdir).expanduser().is_dir():
             raise ConfigError(f"--merge names {workdir!r}, which is no folder.")
@@ -44,7 +44,7 @@ def check_names(config: ml_collections.ConfigDict) -> None:
             _check_export(field, name.removeprefix(EXPORT_PREFIX))
         else:
             _check_dataset(config, field, name)
-    has_folder = any(builder_of(name) == FOLDER_BUILDER for _, name in used)
+    has_folder = any(get_builder_name(name) == FOLDER_BUILDER for _, name in used)
     for field in ("labels", "source_labels"):
         if config.data.get(field) and not has_folder:
             raise ConfigError(
@@ -60,7 +60,7 @@ def _data_of(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
     if "name" not in config.data:
         return []
     path = config.data.get("path")
-    if path and builder_of(config.data.name) != FOLDER_BUILDER:
+    if path and get_builder_name(config.data.name) != FOLDER_BUILDER:
         raise ConfigError(
             f"data.path is {path!r}, but data.name is {config.data.name!r}: only {FOLDER_BUILDER} "
             "has a folder of your own; leave out one of the two."
@@ -86,7 +86,7 @@ def _parts(config: ml_collections.ConfigDict, field: str) -> Iterator[tuple[str,
 
 def _check_dataset(config: ml_collections.ConfigDict, field: str, name: str) -> None:
     """Raises unless there is a data set of that name, with the labels and options asked for."""
-    data, builder = config.data, builder_of(name)
+    data, builder = config.data, get_builder_name(name)
     options = dict(data.options.get(builder, {}))
     if builder == FOLDER_BUILDER:
         labels = data.labels

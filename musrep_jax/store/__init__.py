@@ -11,12 +11,12 @@ Row i of the arrays is line i of `tracks.jsonl`; `store.json` names the labels a
 `musrep_jax.store.approximate` those of very large stores.
 """
 
-from musrep_jax.store.files import Identity, StoreError, identify_file
+from musrep_jax.store.files import FileIdentity, StoreError, identify_file
 from musrep_jax.store.search import parse_tags, rank_by_tags, rank_by_vector
 from musrep_jax.store.store import Store, StoreWriter
 
 __all__ = [
-    "Identity",
+    "FileIdentity",
     "Store",
     "StoreError",
     "StoreWriter",

@@ -116,7 +116,7 @@ def read_complete_lines(path: pathlib.Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]
 
 
-class Lines:
+class LineIndex:
     """The complete lines of a file, read at once and searchable; none without a file."""
 
     def __init__(self, path: pathlib.Path, most: int) -> None:
@@ -163,7 +163,7 @@ def truncate_lines(path: pathlib.Path, lines: Sequence[bytes]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
+class FileIdentity:
     """The identity of a file.
 
     Attributes:
@@ -177,7 +177,7 @@ class Identity:
     mtime_ns: int
 
 
-def identify_file(path: str) -> Identity:
+def identify_file(path: str) -> FileIdentity:
     """Returns the identity of a file; raises OSError if it cannot be read.
 
     Args:
@@ -185,12 +185,12 @@ def identify_file(path: str) -> Identity:
     """
     with open(path, "rb") as file:
         stat = os.fstat(file.fileno())
-        return Identity(
+        return FileIdentity(
             hashlib.file_digest(file, "sha256").hexdigest(), stat.st_size, stat.st_mtime_ns
         )
 
 
-class Places:
+class FileLocations:
     """The current locations of tracks' files, from events that follow their lines, in order."""
 
     def __init__(self, path: pathlib.Path) -> None:

@@ -32,8 +32,8 @@ from musrep_jax.store.files import (
     LOCATIONS_FILE,
     STORE_METADATA_FILE,
     TRACKS_FILE,
-    Lines,
-    Places,
+    FileLocations,
+    LineIndex,
     StoreError,
     format_json_line,
     get_array_layouts,
@@ -66,7 +66,7 @@ class Store:
         self.path = pathlib.Path(path)
         self.about = read_store_metadata(self.path)
         arrays = self._open_arrays()
-        num_lines = len(Lines(self.path / TRACKS_FILE, _ALL))
+        num_lines = len(LineIndex(self.path / TRACKS_FILE, _ALL))
         if num_lines > _count_tracks(arrays):  # another process appends, or a file was replaced
             arrays = self._open_arrays()
         if num_lines > _count_tracks(arrays):
@@ -74,11 +74,11 @@ class Store:
                 f"{self.path} is a damaged store: {TRACKS_FILE} has {num_lines} tracks, and the "
                 f"arrays have {_count_tracks(arrays)} rows; copy it again, or embed again."
             )
-        self._lines = Lines(self.path / TRACKS_FILE, _count_tracks(arrays))
+        self._lines = LineIndex(self.path / TRACKS_FILE, _count_tracks(arrays))
         self.embeddings = arrays["embeddings"][: len(self)]
         self.probabilities = arrays["probabilities"][: len(self)]
         self._chunks = arrays
-        self._places = Places(self.path)
+        self._places = FileLocations(self.path)
 
     def _open_arrays(self) -> dict[str, np.ndarray]:
         try:
@@ -272,7 +272,7 @@ class StoreWriter(Closing):
             array.cut(self._num_chunks)
         truncate_lines(self.path / TRACKS_FILE, lines[:num])
         truncate_lines(self.path / LOCATIONS_FILE, read_complete_lines(self.path / LOCATIONS_FILE))
-        places = Places(self.path)
+        places = FileLocations(self.path)
         self._by_sha256 = {track["sha256"]: row for row, track in enumerate(tracks)}
         self._by_path: dict[str, tuple[int, int, int]] = {}
         self._paths: dict[int, list[str]] = {}

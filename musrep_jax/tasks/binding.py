@@ -10,10 +10,10 @@ from collections.abc import Callable
 import jax
 
 from musrep_jax.config import choose
-from musrep_jax.kernels.formulations import compiled_for_one_run
+from musrep_jax.kernels.formulations import get_single_run_compiler_options
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
 from musrep_jax.models import Encoder, Tagger
-from musrep_jax.models.layers import real_examples
+from musrep_jax.models.layers import mask_padding
 from musrep_jax.training.step import IsTrainable
 from musrep_jax.types import Array, LossFn, PyTree
 
@@ -23,7 +23,7 @@ OUTPUT_OF_LOSS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 """Loss -> what turns logits into probabilities, see `evaluation.aggregation`."""
 
 
-def output_of(loss: str) -> str:
+def get_output_activation(loss: str) -> str:
     """Returns "sigmoid" or "softmax", what a model trained with the loss gives.
 
     Args:
@@ -61,7 +61,7 @@ def make_apply(model: Tagger, batch_norm: str) -> ApplyFn:
         rngs = {"dropout": key} if train else None
         if not train or batch_norm == "frozen":
             return model.apply(variables, inputs, train=train, rngs=rngs).logits, model_state
-        with real_examples(mask):
+        with mask_padding(mask):
             output, updated = model.apply(
                 variables, inputs, train=True, rngs=rngs, mutable=["batch_stats"]
             )
@@ -183,5 +183,5 @@ def make_init(model: Tagger) -> Callable[[Array, Array], PyTree]:
     """Returns the compiled function (key, inputs) -> variables with fresh values."""
     return jax.jit(
         lambda key, inputs: model.init({"params": key}, inputs, train=False),
-        compiler_options=compiled_for_one_run(),
+        compiler_options=get_single_run_compiler_options(),
     )

@@ -121,8 +121,8 @@ def make_key(fields: Mapping[str, Any], study: Mapping[str, Any] | None = None) 
         fields: of the job.
         study: settings of the job, see `Job.study`.
     """
-    start = f"{short_name(fields['source'])}-to-" if fields.get("source") else ""
-    parts = [start + short_name(fields["target"])] if fields.get("target") else []
+    start = f"{slugify_name(fields['source'])}-to-" if fields.get("source") else ""
+    parts = [start + slugify_name(fields["target"])] if fields.get("target") else []
     parts += [str(fields[name]) for name in ("model", "mode") if fields.get(name)]
     parts += [f"seed{fields['seed']}"] if fields.get("seed") is not None else []
     parts += [f"n{fields['num_train_tracks']}"] if fields.get("num_train_tracks") else []
@@ -178,18 +178,18 @@ def display_name(name: str | Sequence[str]) -> str:
     return f"{builder}:{path.rstrip('/').rsplit('/', 1)[-1]}" if colon else name
 
 
-def short_name(name: str | Sequence[str]) -> str:
+def slugify_name(name: str | Sequence[str]) -> str:
     """Returns a name with only letters, digits, dots and underscores; several joined by `+`.
 
     Args:
         name: as in configs; of several data sets, their names.
     """
     if not isinstance(name, str):
-        return "+".join(map(short_name, name))
+        return "+".join(map(slugify_name, name))
     return re.sub(r"[^\w.]+", "_", display_name(name)).strip("_")
 
 
-def with_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
+def apply_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a result in which folders are named by their last part."""
     names = {field: result.get(field) for field in ("source", "target")}
     return {**result, **{field: display_name(name) if name else name for field, name in
@@ -266,7 +266,7 @@ def _further(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _shorten(value: Any) -> str:
     """Returns the value of a field for a file name."""
     if isinstance(value, str):
-        return short_name(value)
+        return slugify_name(value)
     return re.sub(r"[^\w.+-]+", "_", _join(value)).strip("_")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from musrep_jax.kernels.formulations import restricted_to
+from musrep_jax.kernels.formulations import override_formulations
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.types import PyTree, model_inputs
 
@@ -63,7 +63,7 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
         60.0
     """
     # A separate function, because JAX caches traces.
-    with restricted_to(frozenset()):
+    with override_formulations(frozenset()):
         return _count(jax.make_jaxpr(lambda *inputs: function(*inputs))(*arguments).jaxpr)
 
 

@@ -14,7 +14,7 @@ from musrep_jax.evaluation import decisions, metrics
 from musrep_jax.evaluation.aggregation import aggregate_tracks
 from musrep_jax.models import Tagger
 from musrep_jax.tasks import binding
-from musrep_jax.tasks.settings import chunk_of
+from musrep_jax.tasks.settings import make_chunk_spec
 from musrep_jax.training import sharding
 from musrep_jax.training.objective import Direction
 from musrep_jax.types import Array, Batch, PyTree, model_inputs
@@ -48,10 +48,10 @@ class SplitScorer:
         num_chunks: int | None,
     ) -> None:
         self.model, self.tracks = model, tracks
-        self.chunk: ChunkSpec = chunk_of(model)
+        self.chunk: ChunkSpec = make_chunk_spec(model)
         self.settings = settings
         self.mesh = sharding.make_mesh(settings.train.num_devices)
-        self.output = binding.output_of(settings.train.loss)
+        self.output = binding.get_output_activation(settings.train.loss)
         self.table = pipeline.make_chunk_table(
             tracks,
             self.chunk,

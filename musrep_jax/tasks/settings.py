@@ -14,7 +14,7 @@ SECTIONS = ("model", "optimizer", "train", "evaluation", "data", "transfer")
 SIZES = ("compact", "full")
 
 
-def builder_of(dataset: str) -> str:
+def get_builder_name(dataset: str) -> str:
     """Returns the builder's name of a data set, e.g. `synthetic_cultures`."""
     return dataset.partition(":")[0].partition("/")[0]
 
@@ -64,7 +64,9 @@ def settings_of_job(config: ml_collections.ConfigDict, job: Job) -> ml_collectio
         merge(settings.model, config.compact.get(model, {}), f"compact.{model}")
     elif size != "full":
         raise ConfigError(f"model.size is {size!r}; allowed: {', '.join(SIZES)}.")
-    for_target = config.for_target.get(builder_of(target), {}) if isinstance(target, str) else {}
+    for_target = (
+        config.for_target.get(get_builder_name(target), {}) if isinstance(target, str) else {}
+    )
     overrides = config.get("overrides", {})
     for where, deviations in (
         (f"for_mode.{mode}", config.for_mode.get(mode, {})),
@@ -92,7 +94,7 @@ def model_deviations(settings: ml_collections.ConfigDict) -> dict[str, Any]:
     }
 
 
-def model_of(settings: ml_collections.ConfigDict, num_classes: int) -> Tagger:
+def build_model(settings: ml_collections.ConfigDict, num_classes: int) -> Tagger:
     """Returns the model that the settings describe.
 
     Args:
@@ -102,7 +104,7 @@ def model_of(settings: ml_collections.ConfigDict, num_classes: int) -> Tagger:
     return create_model(settings.model.name, num_classes, model_deviations(settings))
 
 
-def chunk_of(model: Tagger) -> ChunkSpec:
+def make_chunk_spec(model: Tagger) -> ChunkSpec:
     """Returns the excerpt that a model wants to see."""
     return ChunkSpec(
         sample_rate=model.sample_rate, num_samples=model.num_samples, front_end=model.front_end

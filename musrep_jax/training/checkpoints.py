@@ -24,14 +24,14 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
 from musrep_jax.runtime.closing import Closing
-from musrep_jax.runtime.folders import plain_path, whole_folder
+from musrep_jax.runtime.folders import plain_path, write_folder_atomically
 from musrep_jax.runtime.integrity import (
-    SUMS_FILE,
+    CHECKSUMS_FILE,
     describe_difference,
-    files_under,
     find_damage,
-    one_sentence,
-    write_sums,
+    list_files,
+    reraise_write_errors_as,
+    write_checksums,
 )
 from musrep_jax.training.array_files import (
     ORBAX_ERRORS,
@@ -40,7 +40,7 @@ from musrep_jax.training.array_files import (
     write_arrays,
 )
 from musrep_jax.training.loop import Restored
-from musrep_jax.training.packing import Entry, index_of, pack, to_read, unpack
+from musrep_jax.training.packing import Entry, make_read_buffers, make_template_index, pack, unpack
 from musrep_jax.types import PyTree, TrainState
 
 EXPORT_FORMAT = 1
@@ -51,9 +51,9 @@ CARD_FILE = "tagger.json"
 PARAMS_FOLDER = "params"
 README_FILE = "README.md"
 
-_SEALED_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
+_FILES_WITHOUT_CHECKSUM = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """Files that contain the commit time."""
-_FROM_FILE_MANAGERS = (".DS_Store", "Thumbs.db")
+_IGNORED_FILES = (".DS_Store", "Thumbs.db")
 _CHUNK_BYTES = 64 * 2**20
 """Parts of an array that are compressed and written in parallel."""
 
@@ -97,13 +97,13 @@ def save_export(
         text = json.dumps({"format": EXPORT_FORMAT, **card}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ExportError(f"The card of {path} cannot be written as JSON: {error}.") from error
-    with whole_folder(path, ExportError, _is_export) as folder:
+    with write_folder_atomically(path, ExportError, _is_export) as folder:
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
         if readme:
             (folder / README_FILE).write_text(readme, encoding="utf-8")
         with plain_path(folder, ExportError) as plain:
             write_arrays(plain / PARAMS_FOLDER, variables)
-        write_sums(folder, without=(README_FILE,))
+        write_checksums(folder, without=(README_FILE,))
     return path
 
 
@@ -122,10 +122,10 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     path = Path(path).absolute()
     if not path.is_dir():
         raise ExportError(f"There is no exported model at {path}.")
-    for name in (SUMS_FILE, CARD_FILE, PARAMS_FOLDER):
+    for name in (CHECKSUMS_FILE, CARD_FILE, PARAMS_FOLDER):
         if not (path / name).exists():
             raise ExportError(f"{path} is not a complete export: {name} is missing; export again.")
-    names = files_under(path / PARAMS_FOLDER, without=_FROM_FILE_MANAGERS)
+    names = list_files(path / PARAMS_FOLDER, without=_IGNORED_FILES)
     damage = find_damage(path, listed=[CARD_FILE, *(f"{PARAMS_FOLDER}/{name}" for name in names)])
     if damage is not None:
         raise ExportError(f"The export {path} is damaged: {damage}; copy it again or export again.")
@@ -196,9 +196,9 @@ class TrainCheckpoints(Closing):
         self._identity = json.loads(json.dumps({"format": CHECKPOINT_FORMAT, **identity}))
         self._saving: int | None = None
         self._stack = contextlib.ExitStack()
-        with one_sentence(CheckpointError, f"opening the checkpoints {self.directory}"):
+        with reraise_write_errors_as(CheckpointError, f"opening the checkpoints {self.directory}"):
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._notes = self._tidy()
+            self._notes = self._quarantine_damaged_checkpoints()
             plain = self._stack.enter_context(plain_path(self.directory, CheckpointError))
             if plain != self.directory and jax.process_count() > 1:
                 raise CheckpointError(
@@ -209,7 +209,9 @@ class TrainCheckpoints(Closing):
                 plain,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=preservation_policy.LatestN(NUM_KEPT),
-                    async_options=without_limit(post_finalization_callback=self._seal),
+                    async_options=without_limit(
+                        post_finalization_callback=self._write_save_checksums
+                    ),
                 ),
             )
 
@@ -245,14 +247,14 @@ class TrainCheckpoints(Closing):
         meta = {"identity": self._identity, "run": dict(run), "arrays": indices}
         items["meta"] = ocp.args.JsonSave(meta)
         self._saving = step
-        with one_sentence(CheckpointError, f"saving step {step} to {self.directory}"):
+        with reraise_write_errors_as(CheckpointError, f"saving step {step} to {self.directory}"):
             self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def _seal(self) -> None:
+    def _write_save_checksums(self) -> None:
         """Writes the checksums of a save before it gets its final name."""
         if jax.process_index() == 0:
             for folder in self.directory.glob(f"{self._saving}.*"):
-                write_sums(folder, without=_SEALED_LATER)
+                write_checksums(folder, without=_FILES_WITHOUT_CHECKSUM)
 
     def wait(self) -> None:
         """Waits until the last save is complete on disk, including checksums.
@@ -260,7 +262,9 @@ class TrainCheckpoints(Closing):
         Raises:
             CheckpointError: when it failed.
         """
-        with one_sentence(CheckpointError, f"saving step {self._saving} to {self.directory}"):
+        with reraise_write_errors_as(
+            CheckpointError, f"saving step {self._saving} to {self.directory}"
+        ):
             self._manager.wait_until_finished()
 
     def restore(self, template: TrainState) -> Restored | None:
@@ -293,7 +297,7 @@ class TrainCheckpoints(Closing):
             best = self._read(step, "best", arrays["best"], template.replace(opt_state=None))
         return Restored(state, meta["run"], best, list(self._notes))
 
-    def _tidy(self) -> list[str]:
+    def _quarantine_damaged_checkpoints(self) -> list[str]:
         """Moves damaged checkpoints aside, so that their steps can be saved again."""
         folders = sorted(
             (path for path in self.directory.iterdir() if path.name.isdigit()),
@@ -305,7 +309,7 @@ class TrainCheckpoints(Closing):
         for folder in folders:
             if num_good == NUM_KEPT:  # a kill came while this one was removed
                 leftovers.append(folder)
-            elif damage := find_damage(folder, files_under(folder, _SEALED_LATER)):
+            elif damage := find_damage(folder, list_files(folder, _FILES_WITHOUT_CHECKSUM)):
                 damaged[folder] = damage
             else:
                 num_good += 1
@@ -339,7 +343,7 @@ class TrainCheckpoints(Closing):
     ) -> TrainState:
         """Returns a state of a checkpoint, placed like the template."""
         index = {name: Entry(tuple(shape), *rest) for name, (shape, *rest) in arrays.items()}
-        wanted = index_of(template)
+        wanted = make_template_index(template)
         for name in sorted(index.keys() | wanted.keys()):
             theirs, ours = (str(one.get(name, "missing")) for one in (index, wanted))
             if theirs != ours:
@@ -347,11 +351,11 @@ class TrainCheckpoints(Closing):
                     f"The checkpoint of step {step} in {self.directory} does not fit this model: "
                     f"{name} is {theirs} there and {ours} here. Use another workdir."
                 )
-        with one_sentence(CheckpointError, f"reading step {step} of {self.directory}"):
+        with reraise_write_errors_as(CheckpointError, f"reading step {step} of {self.directory}"):
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    **{item: ocp.args.StandardRestore(to_read(index, template))}
+                    **{item: ocp.args.StandardRestore(make_read_buffers(index, template))}
                 ),
             )
         return unpack(restored[item], index, template)

@@ -68,7 +68,7 @@ def switch_at(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Descent:
+class OptimizerSettings:
     """Base class of all optimizers.
 
     Attributes:
@@ -103,7 +103,7 @@ class Descent:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Adam(Descent):
+class Adam(OptimizerSettings):
     """Adam with a constant learning rate.
 
     Attributes:
@@ -126,7 +126,7 @@ class Adam(Descent):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sgd(Descent):
+class Sgd(OptimizerSettings):
     """SGD with momentum, as in PyTorch and Keras without dampening.
 
     Update number s (from 0) has the rate `learning_rate / (1 + step_decay * s)`.
@@ -156,7 +156,7 @@ class Sgd(Descent):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OnPlateau(Descent):
+class PlateauOptimizer(OptimizerSettings):
     """A rate that drops by a factor when the selecting validation metric no longer improves.
 
     An improvement is a better value of the metric, or an equal one with a lower validation loss.
@@ -187,7 +187,7 @@ class OnPlateau(Descent):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SgdPlateau(Sgd, OnPlateau):
+class SgdPlateau(Sgd, PlateauOptimizer):
     """SGD with momentum whose rate drops on plateaus.
 
     The defaults are the published five stages, 0.01 to 0.000016, each of which ends after three
@@ -199,7 +199,7 @@ class SgdPlateau(Sgd, OnPlateau):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamPlateau(Adam, OnPlateau):
+class AdamPlateau(Adam, PlateauOptimizer):
     """Adam whose rate drops on plateaus."""
 
 

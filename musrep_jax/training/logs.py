@@ -22,12 +22,12 @@ from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.progress import format_seconds
 
-_NOBODY_READS = (errno.EPIPE, errno.EIO)
+_CLOSED_READER_ERRNOS = (errno.EPIPE, errno.EIO)
 """Errors of a write when the reader of a pipe has exited, or the terminal was closed."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
 
 
-def run_record() -> dict[str, Any]:
+def make_run_record() -> dict[str, Any]:
     """Returns the environment of a run: versions, devices and the code's git revision.
 
     Returns:
@@ -44,15 +44,15 @@ def run_record() -> dict[str, Any]:
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
         "git_revision": _git_revision(),
-        "command": shlex.join(without_folders(word) for word in sys.argv),
+        "command": shlex.join(strip_folders(word) for word in sys.argv),
     }
 
 
-def without_folders(word: str) -> str:
+def strip_folders(word: str) -> str:
     """Returns a word of a command with the last part only of its absolute paths.
 
     Example:
-        >>> without_folders("--config.source=export:/home/some body/a,runs/b")
+        >>> strip_folders("--config.source=export:/home/some body/a,runs/b")
         '--config.source=export:a,runs/b'
     """
     return re.sub(r"(?<![\w.~/-])~?/(?:[^,:=/]+/)*", "", word)
@@ -92,7 +92,7 @@ class MetricsLog(Closing):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def keep_until(self, step: int) -> None:
+    def drop_rows_after(self, step: int) -> None:
         """Drops this training's rows after `step`, where it resumes, and an incomplete last line.
 
         Args:
@@ -195,7 +195,7 @@ class Progress:
             self._stream.write(line + "\n")
         self._stream.flush()
 
-    def validated(self, metric: str, value: float, is_best: bool) -> None:
+    def record_validation(self, metric: str, value: float, is_best: bool) -> None:
         """Stores a validation value for the next lines."""
         self._validation = f"  {metric} {value:.4f}{' (best)' if is_best else ''}"
 
@@ -213,7 +213,7 @@ class Progress:
             self._width = 0
 
 
-class _LastingStream:
+class _FaultTolerantStream:
     """A text stream that discards output after its reader is gone, instead of failing."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -224,31 +224,31 @@ class _LastingStream:
 
     def write(self, text: str) -> int:
         """Writes text if it can be written."""
-        self._attempt(self._stream.write, text)
+        self._try_write(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Flushes the buffer, if it can be written."""
-        self._attempt(self._stream.flush)
+        self._try_write(self._stream.flush)
 
-    def _attempt(self, write: Callable[..., Any], *arguments: Any) -> None:
+    def _try_write(self, write: Callable[..., Any], *arguments: Any) -> None:
         try:
             write(*arguments)
         except OSError as error:  # there is nobody who could be told
-            if error.errno in _NOBODY_READS:
+            if error.errno in _CLOSED_READER_ERRNOS:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
                 os.close(nowhere)
 
 
 @contextlib.contextmanager
-def lasting_output() -> Iterator[None]:
+def tolerate_output_errors() -> Iterator[None]:
     """Lets the program survive a closed terminal, an exited reader, and a full disk of its log.
 
     A training that runs for days is not to fail because a line about it cannot be shown.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_LastingStream, before)
+    sys.stdout, sys.stderr = map(_FaultTolerantStream, before)
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from musrep_jax.runtime import distributed
-from musrep_jax.runtime.signals import Stopped, StopRequest, stop_on_signals
+from musrep_jax.runtime.signals import StopRequest, StopSignalReceived, stop_on_signals
 from musrep_jax.training.logs import MetricsLog, Progress
 from musrep_jax.training.meter import Meter
 from musrep_jax.training.objective import Direction, check_select_by
@@ -30,7 +30,7 @@ from musrep_jax.training.sharding import place_batch, shard_batch
 from musrep_jax.training.trace import StepTrace
 from musrep_jax.types import Array, Batch, Metrics, PyTree, TrainState
 
-LAST_SAVE_SHARE = 0.1
+FINAL_SAVE_INTERVAL_SHARE = 0.1
 """Fraction of the time between saves after which the end of training is saved, too."""
 
 
@@ -57,7 +57,7 @@ class FitResult(NamedTuple):
     stopped_early: bool
 
 
-class Interrupted(Stopped):
+class Interrupted(StopSignalReceived):
     """Ctrl-C, SIGTERM or SIGHUP ended training after a complete step.
 
     Attributes:
@@ -111,7 +111,7 @@ def is_due(step: int, every: int, num_steps: int) -> bool:
 
 
 @dataclasses.dataclass
-class _Memory:
+class _LoopState:
     """The loop's data besides the state; saved and restored with it."""
 
     best_step: int | None = None
@@ -181,7 +181,7 @@ def _copy(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _plateau_rate(plateau: Plateau, memory: _Memory, num_made: int) -> float | Array:
+def _plateau_rate(plateau: Plateau, memory: _LoopState, num_made: int) -> float | Array:
     """Returns the rate of the next update, after the drops so far."""
     return plateau.learning_rate(num_made - memory.restart_step, memory.num_drops)
 
@@ -267,15 +267,15 @@ def fit(
     )
     say = (lambda text: None) if progress is None else progress.note
     write = (lambda **row: None) if log is None else log.write
-    memory, best_state = _Memory(), None
+    memory, best_state = _LoopState(), None
     restored = None if checkpointer is None else checkpointer.restore(state)
     if restored is not None:
-        state, best_state, memory = restored.state, restored.best_state, _Memory(**restored.run)
+        state, best_state, memory = restored.state, restored.best_state, _LoopState(**restored.run)
         for note in (*restored.notes, f"resumed after step {int(state.step)}"):
             say(note)
     step = int(state.step)
     if log is not None:
-        log.keep_until(step)
+        log.drop_rows_after(step)
 
     def place(batch: Mapping[str, Any]) -> Batch:
         if mesh is not None:
@@ -318,12 +318,12 @@ def fit(
             if is_first:  # it compiles, which says nothing about speed
                 jax.block_until_ready(metrics)
                 meter.restart(feed.wait_seconds)
-            step_trace.step_done(metrics)
+            step_trace.record_step(metrics)
 
             is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
-            is_meeting = is_evaluated or step % log_every == 0
-            is_stopping = distributed.common_signal(stop.signal_number, is_meeting) is not None
-            if is_stopping or is_meeting:
+            is_sync_step = is_evaluated or step % log_every == 0
+            is_stopping = distributed.agree_on_signal(stop.signal_number, is_sync_step) is not None
+            if is_stopping or is_sync_step:
                 meter.drain(feed.wait_seconds, memory.best_step)
 
             if is_evaluated:
@@ -356,17 +356,21 @@ def fit(
                     **values,
                 )
                 if progress is not None:
-                    progress.validated(selecting, values[selecting], memory.best_step == step)
+                    progress.record_validation(
+                        selecting, values[selecting], memory.best_step == step
+                    )
                 memory.seconds = time.perf_counter() - start
                 is_last = step == num_steps or memory.stopped_early
-                least = save_every_seconds * (LAST_SAVE_SHARE if is_last else 1)
+                least = save_every_seconds * (FINAL_SAVE_INTERVAL_SHARE if is_last else 1)
                 is_late = time.perf_counter() - last_save >= least
-                if checkpointer is not None and distributed.from_first("a save is due", is_late):
+                if checkpointer is not None and distributed.broadcast_from_first(
+                    "a save is due", is_late
+                ):
                     checkpointer.save(step, state, dataclasses.asdict(memory), best_state)
                     last_save = time.perf_counter()
                 meter.restart(feed.wait_seconds)
             is_ending = is_stopping or step == num_steps or memory.stopped_early
-        stop.signal_number = distributed.common_signal(stop.signal_number, is_meeting=True)
+        stop.signal_number = distributed.agree_on_signal(stop.signal_number, is_sync_step=True)
     memory.seconds, saved = time.perf_counter() - start, ""
     try:
         if checkpointer is not None:

@@ -27,7 +27,7 @@ from musrep_jax.training.descent import (
     Adam,
     AdamPlateau,
     AdamSgd,
-    Descent,
+    OptimizerSettings,
     Schedule,
     Sgd,
     SgdPlateau,
@@ -58,7 +58,7 @@ class Optimizer(NamedTuple):
     plateau: Plateau | None = None
 
 
-OPTIMIZERS: dict[str, type[Descent]] = {
+OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
     "adam": Adam,
     "adam_plateau": AdamPlateau,
     "adam_sgd": AdamSgd,

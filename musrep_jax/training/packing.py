@@ -69,12 +69,12 @@ def pack(tree: PyTree) -> tuple[dict[str, Array | np.ndarray], Index]:
     return {BYTES: np.concatenate(parts), **alone}, index
 
 
-def index_of(tree: PyTree) -> Index:
+def make_template_index(tree: PyTree) -> Index:
     """Returns an index of a tree in which nothing is stored yet: its names, types and shapes."""
     return {name: Entry(leaf.shape, str(leaf.dtype)) for name, leaf in leaves_by_name(tree).items()}
 
 
-def to_read(index: Index, template: PyTree) -> dict[str, Any]:
+def make_read_buffers(index: Index, template: PyTree) -> dict[str, Any]:
     """Returns, by name, the numpy array and the placed arrays to read what `pack` gave into.
 
     Args:
@@ -95,9 +95,9 @@ def unpack(stored: Mapping[str, Array | np.ndarray], index: Index, template: PyT
     """Returns the tree, on devices as the template is.
 
     Args:
-        stored: arrays like those of `to_read`, filled.
+        stored: arrays like those of `make_read_buffers`, filled.
         index: from `pack`.
-        template: as for `to_read`.
+        template: as for `make_read_buffers`.
     """
 
     def placed(name: str, leaf: Array) -> Array | np.ndarray:

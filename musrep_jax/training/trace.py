@@ -25,7 +25,7 @@ class StepTrace:
         self._num_done = 0
         self._is_on = False
 
-    def step_done(self, result: object) -> None:
+    def record_step(self, result: object) -> None:
         """Starts the trace after the first steps, and ends it after enough steps.
 
         Args:

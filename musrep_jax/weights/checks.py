@@ -125,7 +125,7 @@ def check_finite(arrays: Mapping[str, np.ndarray], file: Path) -> None:
         )
 
 
-def models_that_fit(arrays: Mapping[str, np.ndarray], without: str, spatial: str) -> list[str]:
+def find_matching_models(arrays: Mapping[str, np.ndarray], without: str, spatial: str) -> list[str]:
     """Returns the other models into which all the arrays fit, with the settings read off them."""
     found = []
     for name in sorted(MODELS):

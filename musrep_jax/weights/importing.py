@@ -15,18 +15,18 @@ from musrep_jax.evaluation.aggregation import OUTPUTS
 from musrep_jax.exports.cards import format_model_readme, make_usage_lines
 from musrep_jax.inference.tagger import LoadedTagger, load_tagger, make_card, to_tuples
 from musrep_jax.models import ALIASES, create_model, model_settings
-from musrep_jax.models.spectrogram_transformer import with_input_statistics
+from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.training.checkpoints import save_export
-from musrep_jax.training.logs import run_record
+from musrep_jax.training.logs import make_run_record
 from musrep_jax.weights.checks import (
     ImportWeightsError,
     check_finite,
     check_front_end,
     check_labels,
     find_head,
+    find_matching_models,
     is_image_transformer,
     left_out,
-    models_that_fit,
 )
 from musrep_jax.weights.files import read_state_dict, sha256_of
 from musrep_jax.weights.model_fields import infer_settings
@@ -188,7 +188,7 @@ def import_weights(
             arrays, tagger, spatial=spatial, keep_head=labels is not None
         )
     except WeightsError as error:
-        fitting = " or ".join(models_that_fit(arrays, known, spatial))
+        fitting = " or ".join(find_matching_models(arrays, known, spatial))
         hint = f" They fit the model {fitting}." if fitting else ""
         raise WeightsError(f"{error}{hint}") from error
     if labels is None:
@@ -198,7 +198,7 @@ def import_weights(
     notes = []
     if "input_statistics" in variables:
         if input_statistics is not None:
-            variables = with_input_statistics(variables, *input_statistics)
+            variables = set_input_statistics(variables, *input_statistics)
         notes += [IMAGE_NOTE] if is_image_model else []
         notes += [AUDIOSET_NOTE] if num_classes == AUDIOSET_CLASSES else []
         notes += [STATISTICS_NOTE] if input_statistics is None else []
@@ -228,13 +228,13 @@ def import_weights(
         ),
         training=training,
         metrics={},
-        versions=run_record(),
+        versions=make_run_record(),
         aggregate=aggregate,
         output=output,
     )
     path = save_export(out, variables, card, format_model_readme(card))
     opened = load_tagger(path)
-    tone, embedding_width = try_out(opened)
+    tone, embedding_width = tag_test_tone(opened)
     return ImportedModel(
         path=path,
         card=opened.card,
@@ -247,7 +247,7 @@ def import_weights(
     )
 
 
-def try_out(tagger: LoadedTagger) -> tuple[dict[str, float], int]:
+def tag_test_tone(tagger: LoadedTagger) -> tuple[dict[str, float], int]:
     """Returns what a model says about one second of a tone, to show that it works.
 
     Args:

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from musrep_jax.kernels.formulations import compiled_for_one_run
+from musrep_jax.kernels.formulations import get_single_run_compiler_options
 from musrep_jax.models.base import Encoder, Tagger
 
 PREFIXES = ("module.", "network.", "model.")
@@ -135,13 +135,13 @@ def initial_variables(model: Encoder, paths: set[Path], key: jax.Array) -> dict[
         flat = traverse_util.flatten_dict(model.init(key, inputs, train=False))
         return {"/".join(path): flat[path] for path in paths}
 
-    wanted = jax.jit(wanted, compiler_options=compiled_for_one_run())
+    wanted = jax.jit(wanted, compiler_options=get_single_run_compiler_options())
     example = model.batch_shape(1)
     values = wanted(key, np.zeros(example.shape, example.dtype))
     return {path: np.asarray(values["/".join(path)]) for path in paths}
 
 
-def find_place(name: str, shapes: Mapping[Path, Any]) -> Path | None:
+def find_variable_path(name: str, shapes: Mapping[Path, Any]) -> Path | None:
     """Returns the path of the variable that a renamed key belongs to, or None.
 
     Args:
@@ -161,7 +161,7 @@ def find_place(name: str, shapes: Mapping[Path, Any]) -> Path | None:
     return next((path for path in candidates if path in shapes), None)
 
 
-def to_our_layout(value: np.ndarray, path: Path, spatial: str) -> np.ndarray:
+def convert_axis_order(value: np.ndarray, path: Path, spatial: str) -> np.ndarray:
     """Returns an array with its axes in this package's order.
 
     Args:
@@ -222,11 +222,11 @@ def convert_state_dict(
         renamed = rename(name, model.TORCH_NAMES)
         if not keep_head and model.is_head_path(renamed.split(".")):
             continue
-        path = find_place(renamed, shapes)
+        path = find_variable_path(renamed, shapes)
         if path is None:
             problems["unknown keys"].append(name)
             continue
-        converted = to_our_layout(value, path, spatial)
+        converted = convert_axis_order(value, path, spatial)
         expected = shapes[path].shape
         if _without_ones(converted.shape) != _without_ones(expected):
             problems["wrong shapes"].append(

@@ -10,7 +10,7 @@ def experiment(tmp_path_factory, repository):
 
 
 @pytest.fixture(autouse=True)
-def in_the_checkout(repository, monkeypatch):
+def in_repository_root(repository, monkeypatch):
     monkeypatch.chdir(repository)
 
 
@@ -25,13 +25,13 @@ def whole(experiment, tmp_path_factory, repository):
 
 
 @pytest.fixture(scope="session")
-def whole_outside(experiment, tmp_path_factory):
+def uninterrupted_subprocess_run(experiment, tmp_path_factory):
     """The same, run by a process of its own, as the runs that are killed are.
 
     Its devices are its own, while those of this process are as the first test left them: the
     numbers of one are not those of the other to the last bit.
     """
-    workdir = tmp_path_factory.mktemp("whole_outside") / "w"
+    workdir = tmp_path_factory.mktemp("uninterrupted_subprocess_run") / "w"
     with experiment.started(workdir) as process:
         output = process.communicate()[0]
     assert process.returncode == 0, output

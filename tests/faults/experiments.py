@@ -62,7 +62,7 @@ class Experiment:
 
         Returns the exit code.
         """
-        with acting(
+        with run_action_when(
             lambda: list(workdir.glob(f"cells/*/checkpoints/{step}")),
             lambda: os.kill(os.getpid(), number),
         ):
@@ -94,7 +94,7 @@ class Experiment:
 
 
 @contextlib.contextmanager
-def acting(when, action):
+def run_action_when(when, action):
     """Inside, a thread waits until `when` returns something true, and acts once."""
     is_over = threading.Event()
 
@@ -113,10 +113,10 @@ def acting(when, action):
         thread.join()
 
 
-def without_times(value):
+def strip_times(value):
     if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
+        return {k: strip_times(v) for k, v in value.items() if k not in TIMES}
+    return [strip_times(item) for item in value] if isinstance(value, list) else value
 
 
 def first_difference(one, other, where=""):
@@ -136,7 +136,7 @@ def assert_same_outcome(one: pathlib.Path, other: pathlib.Path):
         texts = [(workdir / name).read_text(encoding="utf-8") for workdir in (one, other)]
         if name.endswith("jsonl"):
             texts = [f"[{','.join(text.splitlines())}]" for text in texts]
-        first, second = (without_times(json.loads(text)) for text in texts)
+        first, second = (strip_times(json.loads(text)) for text in texts)
         assert first == second, f"{name}: {first_difference(first, second)}"
     for file in one.glob("cells/*/scores.npz"):
         with np.load(file) as first, np.load(other / file.relative_to(one)) as second:

@@ -48,14 +48,14 @@ FLAGS = (
     "--config.train.log_every_steps=1",
     "--config.train.checkpoint_every_minutes=0",
 )
-ENDS = ("SIGKILL", "SIGTERM", "SIGTERM, SIGKILL")
-TERMINATED = 143
+STOP_METHODS = ("SIGKILL", "SIGTERM", "SIGTERM, SIGKILL")
+SIGTERM_EXIT_CODE = 143
 CELLS_PER_SEED, SAVES_PER_CELL = 4, 12
 MORE_MEMORY = 1.05
 """The last quarter of a life may take so much of its second quarter's memory."""
 MORE_FILES = 8
 """A short run's quarter sees parts of a cell only, which has from 7 to 33 files open."""
-LOST_PER_SAVE = 40_000
+MAX_LEAKED_BYTES_PER_SAVE = 40_000
 """Bytes that it may take more for every save in between, a share of its cell's export included:
 tensorstore (0.1.72 to 0.1.86) keeps what it turns from JSON into Python objects, such as the place
 of every array, with a reference too many.
@@ -63,7 +63,7 @@ of every array, with a reference too many.
 
 
 @dataclasses.dataclass
-class Life:
+class ProcessRecord:
     """What was seen of one process, from its lock on.
 
     Attributes:
@@ -121,7 +121,9 @@ HEAD = (
 )
 
 
-def live(experiment: Experiment, workdir: pathlib.Path, seeds: int, life: Life) -> Life:
+def live(
+    experiment: Experiment, workdir: pathlib.Path, seeds: int, life: ProcessRecord
+) -> ProcessRecord:
     """Runs the experiment, stops it if the life says so, and returns the life.
 
     Args:
@@ -158,8 +160,8 @@ def live(experiment: Experiment, workdir: pathlib.Path, seeds: int, life: Life) 
     life.resumed = [int(step) for step in re.findall(r"resumed after step (\d+)", said)]
     wanted = {
         "SIGKILL": {-signal.SIGKILL},
-        "SIGTERM": {TERMINATED},
-        "SIGTERM, SIGKILL": {-signal.SIGKILL, TERMINATED},
+        "SIGTERM": {SIGTERM_EXIT_CODE},
+        "SIGTERM, SIGKILL": {-signal.SIGKILL, SIGTERM_EXIT_CODE},
         "its own": {0},
     }
     if life.code == 0 and life.end != "its own":
@@ -196,7 +198,7 @@ def count_cells(workdir: pathlib.Path) -> int:
     return len(list(workdir.glob("cells/*/result.json")))
 
 
-def growth(life: Life, values: Sequence[int], num_cells: int) -> tuple[float, float]:
+def growth(life: ProcessRecord, values: Sequence[int], num_cells: int) -> tuple[float, float]:
     """Returns the medians of a life's second and last quarter.
 
     Counted from the end of the first seed, when all programs are compiled, to the end of the last
@@ -208,7 +210,7 @@ def growth(life: Life, values: Sequence[int], num_cells: int) -> tuple[float, fl
     return statistics.median(made[quarter : 2 * quarter]), statistics.median(made[-quarter:])
 
 
-def seeds_for(minutes: float, experiment: Experiment, workdir: pathlib.Path) -> int:
+def choose_seeds(minutes: float, experiment: Experiment, workdir: pathlib.Path) -> int:
     """Returns how many seeds fill the time, by a run of two.
 
     Args:
@@ -217,7 +219,7 @@ def seeds_for(minutes: float, experiment: Experiment, workdir: pathlib.Path) -> 
         workdir: of the run.
     """
     for number in (1, 2):
-        timed = live(experiment, workdir, number, Life("its own"))
+        timed = live(experiment, workdir, number, ProcessRecord("its own"))
     # Two processes run at a time, and one of them is often about to start or to repeat.
     share = 0.6 * min(1.0, len(os.sched_getaffinity(0)) / 2)
     return max(1, round(60 * minutes * share / timed.seconds))
@@ -225,7 +227,7 @@ def seeds_for(minutes: float, experiment: Experiment, workdir: pathlib.Path) -> 
 
 def soak(
     experiment: Experiment, folder: pathlib.Path, minutes: float, stops: int, seeds: int = 0
-) -> list[Life]:
+) -> list[ProcessRecord]:
     """Runs it; returns the lives, the single one first.
 
     Args:
@@ -238,26 +240,28 @@ def soak(
     Raises:
         AssertionError: if something is not as it should be.
     """
-    seeds = max(2, seeds or seeds_for(minutes, experiment, folder / "timed"))
+    seeds = max(2, seeds or choose_seeds(minutes, experiment, folder / "timed"))
     print(f"{seeds} seeds are made", file=sys.stderr, flush=True)
-    single = Life("its own")
+    single = ProcessRecord("its own")
     beside = threading.Thread(target=live, args=(experiment, folder / "whole", seeds, single))
     beside.start()
     lives, killed, left = [], folder / "killed", 60 * minutes
     num_cells = CELLS_PER_SEED * seeds
     for number in range(stops):
         pause = random.uniform(0.2, 1.8) * left / (stops - number + 1)
-        life = Life(ENDS[number % len(ENDS)], number % 3, pause)
+        life = ProcessRecord(STOP_METHODS[number % len(STOP_METHODS)], number % 3, pause)
         lives.append(live(experiment, killed, seeds, life))
         print(lives[-1].row(), file=sys.stderr, flush=True)
         done = count_cells(killed)
         lived = sum(life.seconds for life in lives)
         left = min(left, lived / max(1, done) * (num_cells - done))
-    lives.append(live(experiment, killed, seeds, Life("its own")))
+    lives.append(live(experiment, killed, seeds, ProcessRecord("its own")))
     beside.join()
     assert_same_outcome(folder / "whole", killed)
     before, after = growth(single, single.memory, num_cells)
-    lost = LOST_PER_SAVE * SAVES_PER_CELL * (num_cells - CELLS_PER_SEED) / 2  # between quarters
+    lost = (
+        MAX_LEAKED_BYTES_PER_SAVE * SAVES_PER_CELL * (num_cells - CELLS_PER_SEED) / 2
+    )  # between quarters
     assert after <= MORE_MEMORY * before + lost, f"memory grew from {before} to {after}"
     before, after = growth(single, single.files, num_cells)
     assert after <= before + MORE_FILES, f"open files grew from {before} to {after}"

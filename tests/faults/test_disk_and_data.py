@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from experiments import NUM_STEPS, Experiment, acting, assert_same_outcome
+from experiments import NUM_STEPS, Experiment, assert_same_outcome, run_action_when
 
 from musrep_jax.runtime.compilation_cache import enable_compilation_cache
 
@@ -105,7 +105,7 @@ def can_be_read_only(tmp_path):
 def test_a_workdir_that_becomes_read_only(experiment, whole, tmp_path, capsys, can_be_read_only):
     """After its first checkpoint; existing files are kept, and the same command resumes."""
     workdir = tmp_path / "w"
-    with acting(
+    with run_action_when(
         lambda: list(workdir.glob("cells/*/checkpoints/5")), lambda: set_read_only(workdir, True)
     ):
         code = experiment.run(workdir)
@@ -194,7 +194,7 @@ def test_a_shard_that_vanished(own_data, whole, tmp_path, capsys, split, num_wor
 def test_a_shard_that_vanishes_during_the_training(own_data, whole, tmp_path, capsys):
     """The test split is opened after the training, which is not lost."""
     shard, workdir = shard_of(own_data, "test"), tmp_path / "w"
-    with acting(
+    with run_action_when(
         lambda: list(workdir.glob("cells/*/checkpoints/5")),
         lambda: shard.rename(tmp_path / "elsewhere"),
     ):
@@ -211,7 +211,7 @@ def test_a_shard_that_vanishes_during_the_training(own_data, whole, tmp_path, ca
 def test_the_shard_in_use_is_deleted_during_the_training(own_data, whole, tmp_path, num_workers):
     """Crops are read from it in every step, and the open file goes on giving them."""
     shard, workdir = shard_of(own_data, "train"), tmp_path / "w"
-    with acting(lambda: list(workdir.glob("cells/*/checkpoints/5")), shard.unlink):
+    with run_action_when(lambda: list(workdir.glob("cells/*/checkpoints/5")), shard.unlink):
         flags = ("--config.data.cache_megabytes=0", f"--config.data.num_workers={num_workers}")
         assert own_data.run(workdir, *flags) == 0
     assert not shard.exists()
@@ -241,7 +241,7 @@ def test_flipped_bytes_in_a_record(own_data, tmp_path, capsys, is_first, flags):
     "number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.slow)]
 )
 def test_killed_workers_are_started_again(experiment, whole, tmp_path, capsys, number):
-    with acting(
+    with run_action_when(
         multiprocessing.active_children,
         lambda: os.kill(multiprocessing.active_children()[0].pid, number),
     ):

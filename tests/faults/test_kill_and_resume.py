@@ -132,11 +132,11 @@ def run_with_kills(experiment, workdir, pauses):
     assert process.returncode == 0, output
 
 
-def test_kill_9_at_random_moments(experiment, whole_outside, tmp_path):
+def test_kill_9_at_random_moments(experiment, uninterrupted_subprocess_run, tmp_path):
     pauses = [random.uniform(0, 6) for _ in range(2)]
     print(f"killed after {pauses} seconds")
     run_with_kills(experiment, tmp_path, pauses)
-    assert_same_outcome(whole_outside, tmp_path)
+    assert_same_outcome(uninterrupted_subprocess_run, tmp_path)
 
 
 JUMPING_CLOCK = """
@@ -148,7 +148,9 @@ JUMPING_CLOCK = """
 
 
 @pytest.mark.slow
-def test_a_clock_set_back_by_a_day_that_jumps_ahead(experiment, whole_outside, tmp_path):
+def test_a_clock_set_back_by_a_day_that_jumps_ahead(
+    experiment, uninterrupted_subprocess_run, tmp_path
+):
     """Back between two runs: the first one's files come from the future. Then ten minutes ahead
     whenever somebody looks at it, which is many times in each save."""
     (tmp_path / "clock").mkdir()
@@ -165,24 +167,24 @@ def test_a_clock_set_back_by_a_day_that_jumps_ahead(experiment, whole_outside, t
         output = process.communicate()[0]
     assert process.returncode == 0, output
     assert "resumed after step" in output
-    assert_same_outcome(whole_outside, workdir)
+    assert_same_outcome(uninterrupted_subprocess_run, workdir)
     result = json.loads((workdir / "results.json").read_text())["cells"][0]
     assert 0 < result["seconds"] < 600
 
 
 @pytest.mark.slow
-def test_kill_9_twenty_times(experiment, whole_outside, tmp_path):
+def test_kill_9_twenty_times(experiment, uninterrupted_subprocess_run, tmp_path):
     for round_number in range(4):
         random.seed(round_number)
         workdir = tmp_path / f"killed{round_number}"
         run_with_kills(experiment, workdir, [random.uniform(0, 8) for _ in range(5)])
-        assert_same_outcome(whole_outside, workdir)
+        assert_same_outcome(uninterrupted_subprocess_run, workdir)
     assert not children_of_nobody(), "workers were left behind"
 
 
 COMPILE_FOR_A_MINUTE = """
     import jax, jax.numpy as jnp
-    from musrep_jax.runtime.signals import end_program, exit_code, stopped_by_signals
+    from musrep_jax.runtime.signals import exit_program, exit_code, raise_on_signals
 
     def chain(x):
         for i in range(2000):
@@ -191,11 +193,11 @@ COMPILE_FOR_A_MINUTE = """
 
     lowered = jax.jit(chain).lower(jnp.ones((8, 8)))
     try:
-        with stopped_by_signals():
+        with raise_on_signals():
             print("compiling", flush=True)
             lowered.compile()
     except KeyboardInterrupt as error:
-        end_program(exit_code(error))
+        exit_program(exit_code(error))
 """
 
 
@@ -234,7 +236,7 @@ ON_ITS_TERMINAL = """
 
 
 def test_a_terminal_that_is_closed_and_output_that_nobody_reads(
-    experiment, whole_outside, tmp_path
+    experiment, uninterrupted_subprocess_run, tmp_path
 ):
     """It sends SIGHUP, and nothing can be written to it any more: not a line about the stop."""
     ours, theirs = pty.openpty()
@@ -269,7 +271,7 @@ def test_a_terminal_that_is_closed_and_output_that_nobody_reads(
         wait_for(lambda: (tmp_path / ".lock").exists() or process.poll() is not None)
         process.stdout.close()
         assert process.wait(120) == 0
-    assert_same_outcome(whole_outside, tmp_path)
+    assert_same_outcome(uninterrupted_subprocess_run, tmp_path)
 
 
 def children_of_nobody():

@@ -27,7 +27,7 @@ from musrep_jax.data.doctor.findings import (
     note,
 )
 from musrep_jax.data.doctor.measurement_workers import measure_files
-from musrep_jax.data.doctor.measurements import Facts
+from musrep_jax.data.doctor.measurements import FileMeasurements
 from musrep_jax.data.doctor.quarantine import (
     escape_path,
     quarantine_path,
@@ -80,7 +80,7 @@ class Diagnosis:
 
     name: str
     folder: pathlib.Path
-    facts: Mapping[str, Facts]
+    facts: Mapping[str, FileMeasurements]
     findings: Sequence[Finding]
     num_files: int
     num_cached: int
@@ -175,7 +175,7 @@ def examine(
     wanted = list({entry.path: entry for entry in wanted}.values())
     list_path = quarantine_path(data_dir, name)
     findings, present = _stat_files(folder, wanted)
-    memory = _Memory(list_path.with_suffix(".checked.jsonl"))
+    memory = _MeasurementCache(list_path.with_suffix(".checked.jsonl"))
     facts = {}
     for path, status in present.items():
         known = memory.recall(path, status)
@@ -301,7 +301,7 @@ def _select_retained_rows(
     ]
 
 
-class _Memory:
+class _MeasurementCache:
     """Measurements of earlier runs: JSON lines, the last of which may be incomplete after a
     kill."""
 
@@ -319,22 +319,22 @@ class _Memory:
     def _header() -> str:
         return json.dumps({"measures": _MEASUREMENT_VERSION}) + "\n"
 
-    def recall(self, path: str, status: os.stat_result) -> Facts | None:
+    def recall(self, path: str, status: os.stat_result) -> FileMeasurements | None:
         """Returns the stored measurements of a file that has not changed since."""
         line = self._lines.get(escape_path(path))
         if line is None:
             return None
-        known = Facts.from_dict(json.loads(line)["facts"])
+        known = FileMeasurements.from_dict(json.loads(line)["facts"])
         is_same = (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
         return known if is_same else None
 
-    def keep(self, path: str, facts: Facts) -> None:
+    def keep(self, path: str, facts: FileMeasurements) -> None:
         """Appends the measurements of a file and flushes them."""
         entry = {"path": escape_path(path), "facts": facts.to_dict()}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
 
-    def __enter__(self) -> "_Memory":
+    def __enter__(self) -> "_MeasurementCache":
         """Opens the file for appending; its complete lines stay."""
         write_text(self._path, self._header() + "".join(self._lines.values()))
         self._file = open(self._path, "a", encoding="utf-8")

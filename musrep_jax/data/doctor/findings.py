@@ -23,7 +23,7 @@ from musrep_jax.data.audio.containers import find_missing_audio
 from musrep_jax.data.audio.ffmpeg import FFMPEG_ADVICE
 from musrep_jax.data.audio.formats import SUFFIXES, TITLES
 from musrep_jax.data.audio.reading import SILENCE_LEVEL
-from musrep_jax.data.doctor.measurements import Facts
+from musrep_jax.data.doctor.measurements import FileMeasurements
 from musrep_jax.data.doctor.quarantine import escape_path
 
 FAULTS = {
@@ -107,7 +107,7 @@ def note(path: str, kind: str, reason: str) -> Finding:
     return Finding(path, kind, reason, is_fault=False)
 
 
-def judge(path: str, facts: Facts, expected: float | None = None) -> list[Finding]:
+def judge(path: str, facts: FileMeasurements, expected: float | None = None) -> list[Finding]:
     """Returns the faults and notes of one file.
 
     Args:
@@ -143,7 +143,7 @@ def judge(path: str, facts: Facts, expected: float | None = None) -> list[Findin
     return found
 
 
-def _find_name_issues(path: str, facts: Facts) -> Iterator[Finding]:
+def _find_name_issues(path: str, facts: FileMeasurements) -> Iterator[Finding]:
     container = facts.container
     suffix = "." + path.rpartition(".")[2].lower()
     if container.format and suffix not in SUFFIXES[container.format]:
@@ -154,7 +154,9 @@ def _find_name_issues(path: str, facts: Facts) -> Iterator[Finding]:
         yield note(path, "no_header", "its bit rate varies, and no header states its length.")
 
 
-def _find_length_issues(path: str, facts: Facts, expected: float | None) -> Iterator[Finding]:
+def _find_length_issues(
+    path: str, facts: FileMeasurements, expected: float | None
+) -> Iterator[Finding]:
     container, seconds = facts.container, facts.seconds
     trouble = _find_missing(facts)
     if expected is not None:
@@ -175,7 +177,7 @@ def _find_length_issues(path: str, facts: Facts, expected: float | None) -> Iter
         yield note(path, "length", f"{what}, but all that its header promises is there.")
 
 
-def _find_missing(facts: Facts) -> tuple[str, str] | None:
+def _find_missing(facts: FileMeasurements) -> tuple[str, str] | None:
     """Returns (kind, clause) if the file itself tells that something of it is missing."""
     announced = None
     if facts.declared_frames is not None and facts.sample_rate:
@@ -183,7 +185,7 @@ def _find_missing(facts: Facts) -> tuple[str, str] | None:
     return find_missing_audio(facts.container, facts.seconds, announced)
 
 
-def _find_sound_issues(path: str, facts: Facts) -> Iterator[Finding]:
+def _find_sound_issues(path: str, facts: FileMeasurements) -> Iterator[Finding]:
     if facts.num_not_finite:
         share = facts.num_not_finite / (facts.num_frames * facts.channels)
         told = f"{facts.num_not_finite} samples ({share:.2%}) are NaN or infinite"
@@ -211,14 +213,16 @@ def _find_sound_issues(path: str, facts: Facts) -> Iterator[Finding]:
         yield note(path, "too_loud", f"its peak is {facts.peak:.4g} times full scale.")
 
 
-def _is_clipped(facts: Facts) -> bool:
+def _is_clipped(facts: FileMeasurements) -> bool:
     """Returns whether the waveform is cut off at the top; the head of this file says when."""
     if not facts.is_coarse:
         return facts.flat >= _MIN_FLAT_TOP_SHARE
     return facts.high >= _HIGH_SHARE and facts.high >= _MIN_HIGH_TO_MEDIUM_RATIO * facts.medium
 
 
-def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> list[Finding]:
+def find_duplicates(
+    facts: Mapping[str, FileMeasurements], *, is_fault: bool = False
+) -> list[Finding]:
     """Returns a finding for every file but the first, in sorted order, that has the same audio.
 
     Args:
@@ -236,7 +240,7 @@ def find_duplicates(facts: Mapping[str, Facts], *, is_fault: bool = False) -> li
 
 
 def find_contradictions(
-    facts: Mapping[str, Facts],
+    facts: Mapping[str, FileMeasurements],
     labels: Mapping[str, Sequence[str]],
     splits: Mapping[str, str],
 ) -> list[Finding]:
@@ -270,7 +274,7 @@ def _list_labels(names: Iterable[str]) -> str:
     return " and ".join(map(repr, sorted(names))) or "nothing else"
 
 
-def _group_by_audio(facts: Mapping[str, Facts]) -> list[list[str]]:
+def _group_by_audio(facts: Mapping[str, FileMeasurements]) -> list[list[str]]:
     """Returns the paths with the same audio together, sorted."""
     alike = defaultdict(list)
     for path in sorted(facts):
@@ -278,7 +282,7 @@ def _group_by_audio(facts: Mapping[str, Facts]) -> list[list[str]]:
     return list(alike.values())
 
 
-def find_outliers(facts: Mapping[str, Facts]) -> list[Finding]:
+def find_outliers(facts: Mapping[str, FileMeasurements]) -> list[Finding]:
     """Returns a note for each file whose rate or channels differ from those of nearly all others.
 
     Args:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from musrep_jax.data.audio.formats import Container
-from musrep_jax.data.doctor.measurements import Facts, measure_file
+from musrep_jax.data.doctor.measurements import FileMeasurements, measure_file
 from musrep_jax.runtime.workers import Worker, WorkerDiedError, serve
 
 _READY = None
@@ -23,7 +23,7 @@ class MeasurementWorkerError(RuntimeError):
 
 def measure_files(
     paths: Sequence[str | os.PathLike], num_workers: int
-) -> Iterator[tuple[str, Facts | OSError]]:
+) -> Iterator[tuple[str, FileMeasurements | OSError]]:
     """Yields (path, facts) of each file, in the order in which they are done.
 
     Args:
@@ -39,7 +39,7 @@ def measure_files(
     todo: queue.SimpleQueue[str] = queue.SimpleQueue()
     for path in paths:
         todo.put(os.fspath(path))
-    done: queue.SimpleQueue[tuple[str, Facts | Exception]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[str, FileMeasurements | Exception]] = queue.SimpleQueue()
     examiners = [_MeasurementWorker() for _ in range(max(1, min(num_workers, len(paths))))]
 
     def work(examiner: "_MeasurementWorker") -> None:
@@ -77,7 +77,7 @@ class _MeasurementWorker:
     def __init__(self) -> None:
         self._worker: Worker | None = None
 
-    def examine(self, path: str) -> Facts | OSError:
+    def examine(self, path: str) -> FileMeasurements | OSError:
         """Returns the facts of a file, also when the process dies of it."""
         try:
             status = os.stat(path)
@@ -117,8 +117,8 @@ class _MeasurementWorker:
         return worker
 
 
-def _make_failed_measurements(status: os.stat_result, error: str) -> Facts:
-    return Facts(
+def _make_failed_measurements(status: os.stat_result, error: str) -> FileMeasurements:
+    return FileMeasurements(
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
         container=Container(""),
@@ -127,7 +127,7 @@ def _make_failed_measurements(status: os.stat_result, error: str) -> Facts:
     )
 
 
-def answer(path: str | None, send: Callable[[Facts | OSError | None], None]) -> None:
+def answer(path: str | None, send: Callable[[FileMeasurements | OSError | None], None]) -> None:
     """Examines a file for the parent.
 
     Args:

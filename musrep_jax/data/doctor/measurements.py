@@ -31,7 +31,7 @@ _LOSSLESS_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ALAC")
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class FileMeasurements:
     """Measurements of a file; levels are relative to full scale.
 
     Attributes:
@@ -96,12 +96,12 @@ class Facts:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Facts":
+    def from_dict(cls, fields: dict[str, Any]) -> "FileMeasurements":
         """Returns the facts that `to_dict` gave."""
         return cls(**{**fields, "container": Container(**fields["container"])})
 
 
-def measure_file(path: str | os.PathLike) -> Facts:
+def measure_file(path: str | os.PathLike) -> FileMeasurements:
     """Measures a file, which is decoded completely, in bounded memory.
 
     Args:
@@ -126,9 +126,9 @@ def measure_file(path: str | os.PathLike) -> Facts:
         "content": content,
     }
     if not stat.st_size:
-        return Facts(**facts)
+        return FileMeasurements(**facts)
     measured = _measure_array(path) if is_array else _measure_audio(path, container)
-    return Facts(**facts, **measured)
+    return FileMeasurements(**facts, **measured)
 
 
 def _measure_audio(path: pathlib.Path, container: Container) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def read_refused(folder: pathlib.Path) -> dict[str, tuple[str, str, str]]:
     return {mbid: (status, reason, date) for mbid, status, reason, date in rows[1:]}
 
 
-class Dunya:
+class DunyaClient:
     """One tradition of Dunya, and the folder that it is fetched into."""
 
     def __init__(

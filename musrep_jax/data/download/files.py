@@ -23,7 +23,7 @@ from musrep_jax.data.download.partial_files import (
 from musrep_jax.runtime.files import write_json
 from musrep_jax.runtime.progress import Progress
 
-SUMS_FILE = ".musrep-sums.json"
+CHECKSUMS_FILE = ".musrep-sums.json"
 """Cache of checksums, in the corpus' folder."""
 
 _CHUNK_BYTES = 1 << 20
@@ -94,7 +94,7 @@ class ChecksumCache:
         """
         self._folder = pathlib.Path(folder)
         self._make_progress = make_progress
-        self._path = self._folder / SUMS_FILE
+        self._path = self._folder / CHECKSUMS_FILE
         try:
             rows = json.loads(self._path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):

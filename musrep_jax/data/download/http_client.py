@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from musrep_jax import __version__
 from musrep_jax.data.download.partial_files import (
     DownloadError,
-    Part,
+    PartialFile,
     TransferInterruptedError,
     check_free_space,
 )
@@ -125,7 +125,7 @@ class HttpClient:
                 disk.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Part(path) as part:
+        with PartialFile(path) as part:
             for is_last in (False, True):
                 had = part.size
                 self._retry(
@@ -147,7 +147,7 @@ class HttpClient:
                 self._say(f"{path.name}: {fault}; beginning anew")
 
     def _resume_download(
-        self, url: str, part: "Part", size: int | None, is_checked: bool, show: Show | None
+        self, url: str, part: "PartialFile", size: int | None, is_checked: bool, show: Show | None
     ) -> None:
         """Fetches the missing part of a file."""
         is_same_url = part.note.get("url") == url

@@ -44,7 +44,7 @@ class TransferInterruptedError(Exception):
     """The transfer ended early and may go on; the message says how it ended."""
 
 
-class Part:
+class PartialFile:
     """The part of a file that has come, locked against other processes while it is open.
 
     Attributes:
@@ -65,7 +65,7 @@ class Part:
         self.note: dict[str, Any] = {}
         self.size = 0
 
-    def __enter__(self) -> "Part":
+    def __enter__(self) -> "PartialFile":
         with reraise_disk_full_as_download_error(self.path):
             if not self._lock.take(is_quiet=True):
                 raise DownloadError(

@@ -13,10 +13,10 @@ from flax import traverse_util
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Tracks
 from musrep_jax.models import Tagger
-from musrep_jax.models.spectrogram_transformer import with_input_statistics
+from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.scoring import SplitScorer
-from musrep_jax.tasks.settings import chunk_of
+from musrep_jax.tasks.settings import make_chunk_spec
 from musrep_jax.training import checkpoints, sharding
 from musrep_jax.types import PyTree, model_inputs
 
@@ -46,7 +46,7 @@ def initial_variables(
     Raises:
         ConfigError: if the source is another model, or has another front end.
     """
-    chunk = chunk_of(model)
+    chunk = make_chunk_spec(model)
     shape = (1, model.num_samples)
     if train_tracks.spec.stored_form == "log_mel":
         shape = (1, chunk.num_frames, int(chunk.front_end["n_mels"]))
@@ -54,11 +54,11 @@ def initial_variables(
     if source is not None:
         variables, card = checkpoints.load_export(source)
         check_source(model, settings, card, source)
-        fresh = take_backbone(model, fresh, variables, source)
+        fresh = replace_backbone(model, fresh, variables, source)
     keep = source is not None and settings.transfer.input_statistics == "source"
     if STATISTICS in fresh and not keep:
         mean, deviation = input_statistics(model, fresh, train_tracks, settings)
-        fresh = with_input_statistics(fresh, mean, deviation)
+        fresh = set_input_statistics(fresh, mean, deviation)
     return fresh
 
 
@@ -82,7 +82,7 @@ def check_source(
         )
 
 
-def take_backbone(model: Tagger, fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
+def replace_backbone(model: Tagger, fresh: PyTree, trained: PyTree, path: Path) -> PyTree:
     """Returns the fresh variables with everything but the output layer replaced.
 
     Args:

@@ -19,7 +19,7 @@ from musrep_jax.tasks.tagging.objective import TaggingObjective
 from musrep_jax.tasks.task import (
     Metric,
 )
-from musrep_jax.training.logs import run_record
+from musrep_jax.training.logs import make_run_record
 from musrep_jax.training.loop import FitResult
 
 
@@ -75,9 +75,9 @@ def make_model_card(
             "loss": settings.train.loss,
         },
         metrics={"test": {name: summary[name] for name in fields}},
-        versions=run_record(),
+        versions=make_run_record(),
         aggregate=settings.evaluation.aggregate,
-        output=binding.output_of(settings.train.loss),
+        output=binding.get_output_activation(settings.train.loss),
         thresholds=report.f1_fitted["thresholds"],
         calibration=calibration,
     )

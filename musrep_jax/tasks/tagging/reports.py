@@ -8,7 +8,7 @@ import ml_collections
 from musrep_jax.reporting import captions, figures, run_figures, tables
 from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.reporting.verdict import describe_verdict
-from musrep_jax.tasks.jobs import title_of, with_display_names
+from musrep_jax.tasks.jobs import apply_display_names, title_of
 from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
 from musrep_jax.tasks.task import JobFigure, Result, Tables
 
@@ -20,7 +20,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
         results: of all jobs.
         config: of the experiment.
     """
-    shown = [with_display_names(result) for result in results]
+    shown = [apply_display_names(result) for result in results]
     notes = notes_on(shown, config)
     verdict = describe_verdict(shown)
     return Tables(
@@ -53,7 +53,7 @@ def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
         results: of all jobs.
         folder: of the figures.
     """
-    shown = [with_display_names(result) for result in results]
+    shown = [apply_display_names(result) for result in results]
     synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
     paths = save_study_figures(shown, folder, synthetic=synthetic)
     if any(result["source"] for result in shown):
@@ -68,7 +68,7 @@ def list_figures(result: Result, folder: Path) -> list[JobFigure]:
         result: of the job.
         folder: of the job.
     """
-    title = title_of(with_display_names(result))
+    title = title_of(apply_display_names(result))
 
     def save_labels(path: Path) -> None:
         figures.save_figure(run_figures.draw_per_label_bars(result, title=title), path)

@@ -23,7 +23,12 @@ from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.profiling import profile_scoring
 from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
-from musrep_jax.tasks.settings import builder_of, chunk_of, model_deviations, model_of
+from musrep_jax.tasks.settings import (
+    build_model,
+    get_builder_name,
+    make_chunk_spec,
+    model_deviations,
+)
 from musrep_jax.tasks.tagging import reports
 from musrep_jax.tasks.tagging.baseline import make_baseline_settings, solve_baseline
 from musrep_jax.tasks.tagging.cached import cached_batches
@@ -108,8 +113,8 @@ class TaggingTask(Task):
         elif start is not None:
             source = Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
         dataset = open_target(job, context)
-        model = model_of(settings, len(dataset.spec.label_names))
-        pipeline.check_compatible(dataset.spec, chunk_of(model))
+        model = build_model(settings, len(dataset.spec.label_names))
+        pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
         train_tracks = dataset.tracks("train")
         if job["num_train_tracks"]:
             train_tracks = train_tracks.subset(job["num_train_tracks"], seed=job.seed)
@@ -137,7 +142,7 @@ class TaggingTask(Task):
             def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
                 return pipeline.train_batches(
                     train_tracks,
-                    chunk_of(model),
+                    make_chunk_spec(model),
                     batch_size=settings.train.batch_size,
                     seed=job.seed,
                     start_step=start_step,
@@ -263,7 +268,7 @@ def open_target(job: Job, context: Context) -> Dataset:
     rate = given(context.settings.model).get("sample_rate", rate)
     data, options = context.config.data, {}
     # An audio folder has patterns of labels; as a source it may have its own.
-    if builder_of(job["target"]) == "audio_folder":
+    if get_builder_name(job["target"]) == "audio_folder":
         sources = getattr(context.config, "source", "")
         has_source_labels = data.source_labels and job["target"] in sources
         is_source = has_source_labels and job["mode"] in (SCRATCH, BASELINE)
