@@ -9,7 +9,7 @@
 from pathlib import Path
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # An installation holds `configs` and `tfds_builders` in this package, so that it claims no other
 # import name. In a checkout they lie beside it.
