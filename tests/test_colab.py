@@ -76,7 +76,7 @@ def test_colab_has_what_we_ask_for(repository):
     lines = [settings["options"]["install_requires"], extras["data"]]
     asked = [Requirement(line) for line in "\n".join(lines).split("\n") if line.strip()]
     by_name = {requirement.name: requirement.specifier for requirement in asked}
-    assert set(by_name) - set(COLAB) == {"ml-collections", "soxr"}
+    assert set(by_name) - set(COLAB) == {"filelock", "ml-collections", "soxr"}
     for name, version in COLAB.items():
         assert by_name[name].contains(version), name
 

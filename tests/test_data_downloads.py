@@ -318,4 +318,4 @@ def test_progress_tells_rate_and_time_left():
     show.close()
     line = stream.getvalue().strip()
     assert line.startswith("mp3.zip: 30.0 of 100.0 MB (30%), ")
-    assert line.endswith("MB/s, 0:00:35 left")
+    assert line.endswith("MB/s, 35s left")

@@ -312,7 +312,7 @@ def test_scores_do_not_depend_on_the_devices_either():
         })  # fmt: skip
         with settings.ignore_type():
             settings.train.max_seconds = None
-        scorer = SplitScorer(Wave(NUM_CLASSES), Noise(), settings, None)
+        scorer = SplitScorer(Wave(num_classes=NUM_CLASSES), Noise(), settings, None)
         assert len(scorer.table) == 9
         return scorer.scores(initial())
 

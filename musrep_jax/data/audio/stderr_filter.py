@@ -6,6 +6,7 @@ pipe, from which a thread passes on every other line: what anyone else prints me
 process or in one that was started then, is not lost.
 """
 
+import atexit
 import contextlib
 import os
 import re
@@ -21,6 +22,8 @@ _CHATTER = re.compile(
 """How the lines of libmpg123 1.25 to 1.33 begin."""
 _END = b"\0end of decoding\0\n"
 _PART_BYTES = 1 << 16
+_PATIENCE_SECONDS = 5.0
+"""For whoever reads our standard error; a reader that has stopped must not stop the program."""
 
 
 class _Filter:
@@ -41,6 +44,7 @@ class _Filter:
             if self._pipe is None:
                 self._pipe, self._target = os.pipe(), os.dup(2)
                 threading.Thread(target=self._pass_on, args=[self._pipe[0]], daemon=True).start()
+                atexit.register(self.drain)  # of a process that was started and writes later
             else:
                 os.dup2(2, self._target, inheritable=False)
             os.dup2(self._pipe[1], 2)
@@ -51,9 +55,18 @@ class _Filter:
             if self._num_users:
                 return
             os.dup2(self._target, 2)
-            self._is_drained.clear()
-            os.write(self._pipe[1], _END)
-            self._is_drained.wait()
+            self._drain()
+
+    def drain(self) -> None:
+        """Waits until everything that is in the pipe has been passed on."""
+        with self._lock:
+            if self._pipe is not None:
+                self._drain()
+
+    def _drain(self) -> None:
+        self._is_drained.clear()
+        os.write(self._pipe[1], _END)
+        self._is_drained.wait(_PATIENCE_SECONDS)
 
     def _pass_on(self, source: int) -> None:
         held = b""
