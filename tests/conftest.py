@@ -31,6 +31,17 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(compiled, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what takes long by what it needs: files of corpora and notebooks, a browser."""
+    for item in items:
+        if item.path.name.startswith("test_corpora"):
+            item.add_marker(pytest.mark.corpora)
+        if item.path.name == "test_colab.py":
+            item.add_marker(pytest.mark.notebooks)
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(scope="session")
 def repository() -> pathlib.Path:
     """The root of the checkout."""

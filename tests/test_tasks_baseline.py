@@ -38,7 +38,7 @@ def test_silence_has_statistics_and_gradients():
     def total(level):
         return model.apply(variables, level, train=False).logits.sum()
 
-    assert np.isfinite(jax.grad(total)(silence)).all()
+    assert np.isfinite(jax.jit(jax.grad(total))(silence)).all()
 
 
 def test_one_baseline_per_data_set_seed_and_size():
