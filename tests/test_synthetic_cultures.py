@@ -50,7 +50,7 @@ def test_stored_form_and_splits(dataset):
     assert dataset.spec.sample_rate == 16000
     assert sum(dataset.spec.split_sizes.values()) == 24
     groups = [set(dataset.tracks(split).groups) for split in dataset.spec.split_sizes]
-    assert len(groups) == 3 and sum(map(len, groups)) == len(set.union(*groups)) == 12
+    assert len(groups) == 3 and sum(map(len, groups)) == len(set.union(*groups)) == 24
     assert (dataset.spec.front_end is not None) == is_greek
     if is_greek:
         assert dataset.spec.front_end == LogMel().to_dict() == FRONT_END

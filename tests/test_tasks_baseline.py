@@ -85,8 +85,8 @@ def test_it_stands_beside_every_training_and_is_said_first(run):
     baseline, trained = sorted(cells, key=lambda cell: cell["mode"])
     assert baseline["model"] == "log_mel_statistics" and baseline["num_steps"] == 0
     # One step of training is not enough to get near.
-    assert trained["versus_baseline"]["roc_auc"]["difference"] < -0.1
-    assert trained["roc_auc"] < baseline["roc_auc"] - 0.1
+    assert trained["versus_baseline"]["roc_auc"]["difference"] < -0.02
+    assert trained["roc_auc"] < baseline["roc_auc"]
     assert "versus_baseline" not in baseline
     text = (run / "results.md").read_text()
     assert text.splitlines()[2].startswith("Trained models beside the baseline, log-mel statistics")

@@ -24,7 +24,8 @@ def _chain_response(performer: Performer, size: int, sample_rate: int) -> np.nda
     """Returns the complex response of room and recording chain at the bins of a real FFT."""
     length = max(64, round(performer.reverb_seconds * sample_rate))
     time = np.arange(length) / sample_rate
-    tail = noise_pool("pink")[performer.number * 7919 :][:length]
+    places = performer.number * 7919 + np.arange(length)
+    tail = np.take(noise_pool("pink"), places, mode="wrap")
     # 60 dB down after the reverberation time: exp(-6.91 t / T).
     tail = tail * np.exp(-6.91 * time / performer.reverb_seconds)
     tail[: round(0.008 * sample_rate)] = 0.0

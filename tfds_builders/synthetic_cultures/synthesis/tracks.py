@@ -24,11 +24,11 @@ from musrep_jax.tfds_builders.synthetic_cultures.synthesis.traditions import TRA
 from musrep_jax.data.specs import SPLITS
 
 NUM_TRACKS = 192
-NUM_PERFORMERS = 12
+NUM_PERFORMERS = 48
 TRACK_SECONDS = 8.0
 SAMPLE_RATE = 16000
 PERFORMER_SHARES = {"train": 7, "validation": 2, "test": 3}
-"""Performers, and so twelfths of the tracks, in each split."""
+"""Twelfths of the performers, and so of the tracks, in each split."""
 RARE_SHARE = 0.035
 """Share of tracks made of what is too rare to be in the vocabulary; they end without a label."""
 
