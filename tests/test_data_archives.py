@@ -105,6 +105,17 @@ def link_in_zip():
     return file.getvalue()
 
 
+def make_odd_tar(name):
+    """A tar whose one member has a name of these bytes, which need not be text."""
+    info = tarfile.TarInfo("x" * len(name))
+    info.size = 1
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[: len(name)] = name
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + b"1" + bytes(511) + bytes(1024)
+
+
 @pytest.mark.parametrize(
     ("path", "content", "reason"),
     [
@@ -112,6 +123,11 @@ def link_in_zip():
         ("x.zip", make_zip({"good": b"1", "/bad": b"2"}), "would write outside"),
         ("x.zip", make_zip({"good": b"1", "a\\..\\..\\bad": b"2"}), "would write outside"),
         ("x.zip", make_zip({"good": b"1", "C:/bad": b"2"}), "would write outside"),
+        ("x.zip", make_zip({".": b"2", "good": b"1"}), "has a name that no file can have"),
+        ("x.zip", make_zip({"a": b"1", "a/b": b"2"}), "both 'a' and 'a/b', a file and a folder"),
+        ("x.zip", make_zip({"a/b": b"1", "a/./b": b"2"}), "holds 'a/b' under two names"),
+        ("x.zip", make_zip({"good": b"1", "x" * 5000: b"2"}), "has a name that no file can have"),
+        ("x.tar", make_odd_tar(b"bad\xff"), "has a name that no file can have"),
         ("x.zip", link_in_zip(), "holds a link or a device"),
         ("x.tar.gz", make_tar(out="/etc"), "holds a link or a device"),
         ("x.zip", make_zip()[:-2000], "is damaged"),

@@ -319,3 +319,11 @@ def test_progress_tells_rate_and_time_left():
     line = stream.getvalue().strip()
     assert line.startswith("mp3.zip: 30.0 of 100.0 MB (30%), ")
     assert line.endswith("MB/s, 35s left")
+
+
+def test_an_empty_answer_is_no_file(server, web, tmp_path):
+    """Of a file of unknown size and checksum, too."""
+    file = serve(server, b"", "a/clip.bin", pinned=False)
+    with pytest.raises(DownloadError, match=r"The answer of http.* is empty\. By hand:"):
+        fetch_file(file, tmp_path, web=web)
+    assert not (tmp_path / file.path).exists()

@@ -13,13 +13,14 @@ import io
 import itertools
 import json
 import lzma
+import os
 import pathlib
 import re
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO, Any
 
 from musrep_jax.data.download.partial_files import (
@@ -90,8 +91,7 @@ def unpack(
     try:
         with _open_archive(archive, sorted(paths)) as list_members:
             sizes = {name: size for name, size, _ in list_members()}
-            for name in sizes:
-                _reject_path_traversal(archive, name)
+            _check_names(archive, sizes)
             there = {name for name, size in sizes.items() if _has_size(folder / name, size)}
             total = sum(sizes.values())
             check_free_space(
@@ -162,6 +162,30 @@ def _tar_members(archive: pathlib.Path, file: IO[bytes]) -> Iterator[Member]:
                 )
             yield info.name, info.size, lambda info=info: opened.extractfile(info)
             opened.members = []  # or the headers of all files stay in memory
+
+
+def _check_names(archive: pathlib.Path, names: Collection[str]) -> None:
+    """Raises DownloadError unless every member can be a file of its own below the folder."""
+    files = {pathlib.PurePosixPath(name) for name in names}
+    for name in names:
+        _reject_path_traversal(archive, name)
+        path = pathlib.PurePosixPath(name)
+        if not path.name or "\0" in name or not _is_encodable(name):
+            fault = f"its member {name!r} has a name that no file can have"
+        elif parents := files.intersection(path.parents):
+            fault = f"it holds both {str(min(parents))!r} and {name!r}, a file and a folder"
+        elif len(files) < len(names) and sum(pathlib.PurePosixPath(n) == path for n in names) > 1:
+            fault = f"it holds {str(path)!r} under two names"
+        else:
+            continue
+        raise DownloadError(f"{archive} cannot be unpacked: {fault}. Fetch it anew.")
+
+
+def _is_encodable(name: str) -> bool:
+    try:
+        return len(os.fsencode(name)) < 4096 and bool(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _reject_path_traversal(archive: pathlib.Path, name: str) -> None:

@@ -257,8 +257,11 @@ def fetch_file(
 
     def find_error(part: pathlib.Path) -> str:
         found = sums.sha256(part.relative_to(folder).as_posix())
-        is_right = file.sha256 in (None, found)
-        return "" if is_right else f"the sha256 of {file.url} is {found} instead of {file.sha256}"
+        return (
+            ""
+            if found == file.sha256
+            else f"the sha256 of {file.url} is {found} instead of {file.sha256}"
+        )
 
     path = pathlib.Path(folder) / file.path
     try:
@@ -269,6 +272,9 @@ def fetch_file(
             find_error=find_error if file.sha256 else None,
             show=show,
         )
+        if file.size is None and not path.stat().st_size:  # no corpus has an empty file
+            path.unlink()
+            raise DownloadError(f"The answer of {file.url} is empty.")
     except DownloadError as error:
         text = (
             str(error)
