@@ -194,6 +194,7 @@ def test_the_harmonic_tasks_train_a_step(task, request, tmp_path, repository, mo
         "evaluation.num_bootstrap": 10,
         "evaluation.num_chunks": 2,
         "evaluation.validation_num_chunks": 1,
+        "evaluation.baseline": False,
     }
     command = ["main.py", f"--config=configs/harmonic.py:{task}", f"--workdir={tmp_path}/run"]
     assert main([*command, *(f"--config.{key}={value}" for key, value in flags.items())]) == 0
