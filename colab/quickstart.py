@@ -111,7 +111,8 @@ import json
 import pathlib
 
 workdir = pathlib.Path("runs/quickstart")
-(result,) = json.loads((workdir / "results.json").read_text())["cells"]
+cells = json.loads((workdir / "results.json").read_text())["cells"]
+(result,) = [cell for cell in cells if cell["mode"] != "baseline"]
 for name in ("roc_auc", "pr_auc"):
     low, high = result[f"{name}_ci"]
     bounds = "(too few recordings)" if low is None else f"[{low:.3f}, {high:.3f}]"

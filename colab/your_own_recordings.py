@@ -162,7 +162,8 @@ musrep(f"""
 import json
 
 workdir = pathlib.Path("runs/own")
-(result,) = json.loads((workdir / "results.json").read_text())["cells"]
+cells = json.loads((workdir / "results.json").read_text())["cells"]
+(result,) = [cell for cell in cells if cell["mode"] != "baseline"]
 print(f"{'label':<30} positives  ROC-AUC  PR-AUC")
 per_label = result["per_label"]
 scored = [label for label in per_label if per_label[label]["roc_auc"] is not None]
