@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 _PROGRAMS = ("chromium", "chromedriver")  # as Debian calls them
@@ -43,8 +44,13 @@ class Browser:
         """
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        # With reduced motion nothing scrolls slowly, so that nothing moves under a pointer.
+        wishes = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",
+        }
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get("about:blank")
         self.requests()
         self.console()
@@ -68,6 +74,40 @@ class Browser:
         message = f"not true after {seconds} s: {script}"
         return WebDriverWait(self.driver, seconds, 0.05).until(
             lambda _: self.run(f"return {script}"), message
+        )
+
+    def click(self, node: WebElement) -> None:
+        """Clicks in the middle of an element, brought to the middle of the window.
+
+        Args:
+            node: the element; it has to stay where it is for two frames.
+        """
+        self.run("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", node)
+        moved = """
+            const [node, done] = arguments;
+            const place = () => JSON.stringify(node.getBoundingClientRect());
+            const before = place();
+            requestAnimationFrame(() => requestAnimationFrame(() => done(place() !== before)));
+            """
+        WebDriverWait(self.driver, _SECONDS, 0.05).until_not(
+            lambda _: self.driver.execute_async_script(moved, node), "the element keeps moving"
+        )
+        node.click()
+
+    def layout_shift(self) -> float:
+        """Returns how far the content of the page has moved by itself since it was opened.
+
+        Returns:
+            The sum of the browser's layout shift scores: moved part of the window times distance.
+        """
+        return self.driver.execute_async_script(
+            """
+            const done = arguments[0];
+            let moved = 0;
+            const add = (list) => list.getEntries().forEach((entry) => { moved += entry.value; });
+            new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+            setTimeout(() => done(moved), 100);
+            """
         )
 
     def requests(self) -> list[str]:

@@ -302,6 +302,7 @@ def test_the_play_head_follows_and_keys_move_it(browser, heard, tmp_path):  # no
     file.write_text(report.make_page(made, tracks, "Heard."), encoding="utf-8")
     browser.open(file.as_uri())
     browser.wait("document.querySelectorAll('audio')[1].readyState >= 1")
+    assert browser.layout_shift() < 0.01  # what is read or aimed at stays where it is
     # The encoder fills its last frame up.
     duration = browser.run("return document.querySelectorAll('audio')[1].duration")
     assert duration == pytest.approx(30, abs=0.05)
@@ -314,7 +315,7 @@ def test_the_play_head_follows_and_keys_move_it(browser, heard, tmp_path):  # no
     assert float(track.get_attribute("aria-valuenow")) > spans[-2][0]
     track.send_keys(Keys.HOME)
     assert track.get_attribute("aria-valuetext").startswith("0:00: ")
-    track.click()  # in its middle
+    browser.click(track)  # in its middle
     browser.wait(f"Math.abs({time} - 15) < 0.5")
     left = "parseFloat(document.querySelectorAll('.taggram-head')[1].style.left)"
     assert browser.run(f"return {left}") == pytest.approx(50, abs=2)
@@ -325,7 +326,7 @@ def test_the_play_head_follows_and_keys_move_it(browser, heard, tmp_path):  # no
     labels = browser.driver.find_elements("css selector", ".taggram-labels")[0].text.splitlines()
     assert labels[:2] == ["\u2713 ney", "\u2713 vocal"]
     details = browser.driver.find_elements("css selector", ".taggram details")[0]
-    details.find_element("css selector", "summary").click()
+    browser.click(details.find_element("css selector", "summary"))
     browser.wait("document.querySelector('.taggram details table')")
     value = tracks[0].taggram["probabilities"][0][1]
     assert f"{value:.2f}" in details.text
