@@ -89,7 +89,7 @@ def test_it_stands_beside_every_training_and_is_said_first(run):
     assert trained["roc_auc"] < baseline["roc_auc"]
     assert "versus_baseline" not in baseline
     text = (run / "results.md").read_text()
-    assert text.splitlines()[2].startswith("Trained models beside the baseline, log-mel statistics")
+    assert text.splitlines()[2].startswith("All trained models: better than the baseline")
 
 
 def test_its_export_is_an_ordinary_model(run):
@@ -118,10 +118,9 @@ def test_the_verdict_counts_what_is_shown():
         make_cell(mode="baseline"),
     ]
     assert describe_verdict(cells) == [
-        "Transfer from a beside training from scratch: better in 1 of 3, worse in 1, undecided in "
-        "1.",
-        "Trained models beside the baseline, log-mel statistics with a linear model: better in 1 "
-        "of 3, worse in 1, undecided in 1.",
+        "From a: better than training from scratch in 1 of 3, worse in 1, undecided in 1.",
+        "All trained models: better than the baseline (log-mel statistics, linear model) in 1 of "
+        "3, worse in 1, undecided in 1.",
     ]
     (_, last) = describe_verdict([make_cell(versus_baseline=(-0.1, 0.01))])
     assert last.startswith("No trained model is shown to beat the baseline here")

@@ -14,6 +14,7 @@ import typer
 from musrep_jax.cli.build import build
 from musrep_jax.cli.common import Command, CommandGroup, start
 from musrep_jax.cli.compare import compare
+from musrep_jax.cli.demo import demo
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
 from musrep_jax.cli.embed import embed
@@ -32,6 +33,7 @@ from musrep_jax.runtime.signals import exit_program
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
     "compare": compare,
+    "demo": demo,
     "doctor": doctor,
     "download": download,
     "embed": embed,

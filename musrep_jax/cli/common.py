@@ -2,6 +2,7 @@
 
 import json
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from musrep_jax.runtime.signals import exit_code
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
 
 class Command(TyperCommand):
@@ -129,6 +131,16 @@ def sentence(error: Exception) -> str:
 def say(text: str) -> None:
     """Prints a line on standard error and flushes it."""
     print(text, file=sys.stderr, flush=True)
+
+
+def open_in_browser(page: Path) -> None:
+    """Opens a file in the browser, or says that there is none.
+
+    Args:
+        page: the file.
+    """
+    if not webbrowser.open(page.absolute().as_uri()):
+        say(f"No browser was found: open {page} in one.")
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from musrep_jax.cli.common import EXIT_USAGE, Json, print_json, say
+from musrep_jax.cli.common import EXIT_USAGE, Json, OpenPage, open_in_browser, print_json, say
 
 
 def report(
@@ -22,6 +22,7 @@ def report(
     tracks: Annotated[
         int, typer.Option(min=0, max=12, help="Test tracks to listen to, with tags over time.")
     ] = 3,
+    open_page: OpenPage = False,
     json: Json = False,
 ) -> None:
     """Write a page about a run: transfer matrix, curves, labels, and test tracks to listen to.
@@ -80,3 +81,5 @@ def report(
         if not played:
             say(sentence)
         say(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB, {len(run.results)} cells)")
+    if open_page:
+        open_in_browser(page)

@@ -28,6 +28,7 @@ from musrep_jax.experiments.data_changes import (
 )
 from musrep_jax.experiments.fitting import fit_objective
 from musrep_jax.experiments.merging import copy_jobs, open_workdirs
+from musrep_jax.experiments.next_steps import format_next_steps, list_next_steps
 from musrep_jax.experiments.presentation import Present, Tasks, present, save_job_figures
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.experiments.workdir import Workdir
@@ -191,6 +192,8 @@ class _ExperimentRunner:
                 f"All {len(ours)} cells are done, in {took}. Results: "
                 f"{self.folder.path}/results.md, models: {self.folder.path}/exports"
             )
+            results = self.folder.all_results()
+            say(format_next_steps(list_next_steps(results, self.folder.path, self.config)))
         return code
 
     def _check_data(self, done: Sequence[Job], todo: Sequence[Job]) -> None:

@@ -26,6 +26,7 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.captions import describe_resampled
 from musrep_jax.reporting.job_table import make_job_table
 from musrep_jax.reporting.results import METRIC_TITLES
+from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.tasks.jobs import apply_display_names, title_of
 from musrep_jax.tasks.tagging.reports import notes_on
 from musrep_jax.training.checkpoints import CARD_FILE
@@ -210,9 +211,10 @@ def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
     names = _names(results)
     config = ml_collections.ConfigDict({"model": {"size": None}})
     config.update(ml_collections.ConfigDict(run.config))
-    notes = notes_on(results, config)
+    notes, verdict = notes_on(results, config), describe_verdict(results)
     return join(
         [
+            element("p", " ".join(verdict), class_="verdict") if verdict else None,
             facts(
                 [
                     ("Experiment", run.config.get("recipe")),

@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,29 +139,44 @@ def open_built_dataset(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
     return Dataset(builder.directory, sample_rate=tagger.sample_rate, cache_megabytes=0)
 
 
-def _make_playable_track(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayableTrack:
-    """Returns a track with its tags."""
-    tracks = dataset.tracks("test")
-    rate, num_samples = dataset.spec.sample_rate, int(tracks.num_samples[row])
-    length = min(num_samples, int(MAX_SECONDS * rate))
-    audio = tracks.crop(row, 0, length)
-    spans, scores = tagger.predict_over_time(audio, rate)
-    content, media_type = compress(audio, rate)
-    holds = np.flatnonzero(tracks.label_matrix[row] > 0)
-    true_labels = tuple(dataset.spec.label_names[column] for column in holds)
+def make_playable_track(
+    tagger: LoadedTagger, name: str, audio: np.ndarray, true_labels: Sequence[str]
+) -> PlayableTrack:
+    """Returns a recording with its tags, its first `MAX_SECONDS` if it is longer.
+
+    Args:
+        tagger: that tags it.
+        name: of the recording.
+        audio: float32 (samples,), at the tagger's sample rate.
+        true_labels: what holds of it.
+    """
+    rate = tagger.sample_rate
+    heard = audio[: int(MAX_SECONDS * rate)]
+    spans, scores = tagger.predict_over_time(heard, rate)
+    content, media_type = compress(heard, rate)
     thresholds = {k: round(v, 3) for k, v in TagPredictor(tagger, is_raw=False).thresholds.items()}
     return PlayableTrack(
-        track_id=tracks.track_ids[row],
+        track_id=name,
         audio=content,
         media_type=media_type,
-        seconds=length / rate,
-        is_cut=length < num_samples,
-        true_labels=true_labels,
+        seconds=len(heard) / rate,
+        is_cut=len(heard) < len(audio),
+        true_labels=tuple(true_labels),
         taggram={
             "labels": list(tagger.labels),
             "times": np.round(spans, 3).tolist(),
             "probabilities": np.round(tagger.calibrate(scores), 3).tolist(),
             "thresholds": thresholds or None,
-            "truth": true_labels,
+            "truth": tuple(true_labels),
         },
     )
+
+
+def _make_playable_track(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayableTrack:
+    """Returns a track of the test split with its tags."""
+    tracks, names = dataset.tracks("test"), dataset.spec.label_names
+    # One sample more than is heard, so that it is known whether the track is longer.
+    length = min(int(tracks.num_samples[row]), int(MAX_SECONDS * tagger.sample_rate) + 1)
+    true_labels = [names[column] for column in np.flatnonzero(tracks.label_matrix[row] > 0)]
+    audio = tracks.crop(row, 0, length)
+    return make_playable_track(tagger, tracks.track_ids[row], audio, true_labels)

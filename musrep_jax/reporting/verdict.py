@@ -27,14 +27,14 @@ def describe_verdict(cells: Iterable[Cell], metric: str = "roc_auc") -> list[str
     for source in ordered(trained, "source"):
         carried = [c for c in trained if c.get("source") == source and c.get("versus_scratch")]
         if carried:
-            counts = _count_outcomes(carried, "versus_scratch", metric)
+            counts = _count_outcomes(carried, "versus_scratch", metric, "training from scratch")
             name = make_display_names([source, *ordered(trained, "target")])[source]
-            sentences.append(f"Transfer from {name} beside training from scratch: {counts}.")
+            sentences.append(f"From {name}: {counts}.")
     beside = [cell for cell in trained if cell.get("versus_baseline")]
     if beside:
-        counts = _count_outcomes(beside, "versus_baseline", metric)
-        title = "log-mel statistics with a linear model"
-        sentences.append(f"Trained models beside the baseline, {title}: {counts}.")
+        title = "the baseline (log-mel statistics, linear model)"
+        counts = _count_outcomes(beside, "versus_baseline", metric, title)
+        sentences.append(f"All trained models: {counts}.")
         if not any(is_better(cell, "versus_baseline", metric) for cell in beside):
             sentences.append(
                 "No trained model is shown to beat the baseline here: train longer, use more "
@@ -59,9 +59,12 @@ def is_better(cell: Cell, field: str, metric: str, sign: float = 1.0) -> bool:
     )
 
 
-def _count_outcomes(cells: Sequence[Cell], field: str, metric: str) -> str:
+def _count_outcomes(cells: Sequence[Cell], field: str, metric: str, reference: str) -> str:
     """Returns the numbers of cells with a positive, negative, or inconclusive difference."""
     better = sum(is_better(cell, field, metric) for cell in cells)
     worse = sum(is_better(cell, field, metric, sign=-1.0) for cell in cells)
     undecided = len(cells) - better - worse
-    return f"better in {better} of {len(cells)}, worse in {worse}, undecided in {undecided}"
+    return (
+        f"better than {reference} in {better} of {len(cells)}, worse in {worse}, undecided in "
+        f"{undecided}"
+    )
