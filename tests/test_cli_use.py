@@ -246,7 +246,10 @@ def test_calibrated_tags_are_those_of_the_card_and_raw_ones_those_of_the_network
 ):
     built = build(MODEL)
     calibration = {label: [0.5, number - 2.0] for number, label in enumerate(LABELS)}
-    card = card_of(built.model, MODEL, calibration=calibration, thresholds={"oud": 0.5})
+    thresholds = {"ney": 0.0, "oud": 0.5, "makam_hicaz": 0.0, "drums": 0.0}
+    groups = {"inst": ["ney", "drums", "female vocal"]}
+    card = card_of(built.model, MODEL, calibration=calibration, thresholds=thresholds,
+                   label_groups=groups)  # fmt: skip
     export = save_export(tmp_path / "m", built.variables, card)
     tagger = musrep_jax.load_tagger(export)
     expected = tagger.predict(*read_audio(music / "b.flac", sample_rate=16000))
@@ -257,8 +260,17 @@ def test_calibrated_tags_are_those_of_the_card_and_raw_ones_those_of_the_network
     for number, label in enumerate(LABELS):
         z = 0.5 * np.log(expected[label] / (1 - expected[label])) + number - 2
         assert np.isclose(found["tracks"][0]["tags"][label], 1 / (1 + np.exp(-z)))
-    assert raw["thresholds"] == {"oud": 0.5}
+    assert raw["thresholds"] == thresholds
     assert np.isclose(found["thresholds"]["oud"], 1 / (1 + np.e))
+    # Ney and drums are above their thresholds: only the more probable of a group is a tag.
+    assert found["label_groups"] == groups
+    (track,) = found["tracks"]
+    best = max(groups["inst"], key=track["tags"].get)
+    assert best == "drums"  # of the greatest offset
+    is_oud = track["tags"]["oud"] > found["thresholds"]["oud"]
+    assert track["chosen"] == ["oud"] * is_oud + ["makam_hicaz", "drums"]
+    (row,) = run("tag", export, music / "b.flac").stdout.splitlines()
+    assert row.count("*") == len(track["chosen"]) and "ney 0." in row
 
 
 def test_a_taggram(run, export, music, tmp_path):

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 from musrep_jax.evaluation import decisions, metrics
@@ -173,30 +174,63 @@ def test_one_half_is_not_predicted():
 
 
 @pytest.mark.parametrize("decimals", [None, 1])
-def test_fitted_thresholds_reach_the_best_possible_f1(decimals):
+def test_fitted_thresholds_reach_the_best_f1_with_no_more_predictions_than_positives(decimals):
     labels, scores = make_problem(5, num_tracks=60, decimals=decimals)
-    thresholds = decisions.fit_thresholds(labels, scores)
-    reached = decisions.f1_scores(labels, decisions.predict(scores, thresholds))["per_label"]
+    thresholds = decisions.fit_thresholds(labels, scores, default=-np.inf)
+    guesses = decisions.predict(scores, thresholds)
+    reached = decisions.f1_scores(labels, guesses)["per_label"]
+    assert np.all(guesses.sum(axis=0) <= labels.sum(axis=0))
     for column in range(labels.shape[1]):
-        candidates = [-np.inf, *np.unique(scores[:, column])]
         best = max(
             sk.f1_score(labels[:, column], scores[:, column] > cut, zero_division=0)
-            for cut in candidates
+            for cut in np.unique(scores[:, column])
+            if np.sum(scores[:, column] > cut) <= labels[:, column].sum()
         )
         assert reached[column] == pytest.approx(best, abs=1e-12)
 
 
+@pytest.mark.parametrize("prevalence", [0.05, 0.5, 0.9])
+def test_thresholds_of_a_model_at_chance_do_not_say_yes_to_everything(prevalence):
+    rng = np.random.default_rng(1)
+    labels = rng.random((200, 40)) < prevalence
+    chance = np.clip(prevalence + 0.01 * rng.normal(size=labels.shape), 0, 1)
+    weak = np.clip(chance + 0.004 * labels, 0, 1)
+    for scores in (chance, weak, np.full(labels.shape, 0.7)):
+        thresholds = decisions.fit_thresholds(labels, scores)
+        share = decisions.predict(scores, thresholds).mean(axis=0)
+        assert share.mean() <= prevalence + 0.01 and share.max() < 1
+    # Below one half, labels that the scores do not rank are hardly ever predicted.
+    if prevalence < 0.5:
+        thresholds = decisions.fit_thresholds(labels, chance)
+        assert np.mean(thresholds >= 0.5) > 0.85
+
+
+def test_labels_that_are_ranked_are_told_from_chance_as_by_scipy():
+    labels, scores = make_problem(3, num_tracks=40, num_classes=60, decimals=1)
+    scores -= 0.7 * labels  # some are ranked, some are not
+    pairs = [(scores[y, k], scores[~y, k]) for k, y in enumerate(labels.T)]
+    p = [
+        stats.mannwhitneyu(
+            *pair, alternative="greater", method="asymptotic", use_continuity=False
+        ).pvalue
+        for pair in pairs
+    ]
+    is_default = decisions.fit_thresholds(labels, scores, default=99.0) == 99.0
+    assert is_default.tolist() == [value >= 0.05 for value in p]
+    assert 5 < is_default.sum() < 55
+
+
 def test_fitted_thresholds_at_the_edges():
-    # No positives: nothing to fit. All positive: below the lowest score.
+    # Without positives, or without negatives, there is nothing to fit.
     labels = np.array([[0, 1], [0, 1]])
     scores = np.array([[0.2, 0.2], [0.4, 0.4]])
     thresholds = decisions.fit_thresholds(labels, scores, default=0.7)
-    assert thresholds[0] == 0.7
-    assert decisions.predict(scores, thresholds)[:, 1].all()
+    assert thresholds.tolist() == [0.7, 0.7]
     # Neighboring floating-point numbers have no middle.
     above = np.nextafter(0.25, 1)
-    thresholds = decisions.fit_thresholds([[1], [0]], [[above], [0.25]])
-    assert decisions.predict([[above], [0.25]], thresholds).ravel().tolist() == [True, False]
+    scores = [[above]] * 3 + [[0.25]] * 3
+    thresholds = decisions.fit_thresholds([[1]] * 3 + [[0]] * 3, scores)
+    assert decisions.predict(scores, thresholds).ravel().tolist() == [True] * 3 + [False] * 3
 
 
 def test_accuracies_equal_scikit_learn():

@@ -277,6 +277,7 @@ def test_f1_at_one_threshold_and_at_fitted_ones(words, word_scores):
             assert cell[field][average] == pytest.approx(expected)
     card = load_export(words / cell["export"])[1]
     assert card["thresholds"] == pytest.approx(fitted)
+    assert card["label_groups"] == {"all labels": card["labels"]}
     assert "F1 at 0.3: macro" in (words / "results.md").read_text(encoding="utf-8")
 
 

@@ -106,15 +106,12 @@ def format_tags(
 
 
 def format_row(tags: "TagPredictor", scores: Sequence[float], top: int, is_silent: bool) -> str:
-    """Returns the most probable tags in a line; * marks those above their threshold."""
+    """Returns the most probable tags in a line; * marks those that `tags` chooses."""
     if is_silent:
         return "cannot be judged (silence)"
-    thresholds = tags.thresholds
-    best = sorted(zip(tags.labels, scores, strict=True), key=lambda pair: -pair[1])[:top]
-    return ", ".join(
-        f"{label} {score:.2f}{'*' if score > thresholds.get(label, 2.0) else ''}"
-        for label, score in best
-    )
+    (is_tag,) = tags.choose([scores])
+    best = sorted(zip(tags.labels, scores, is_tag, strict=True), key=lambda row: -row[1])[:top]
+    return ", ".join(f"{label} {score:.2f}{'*' if is_one else ''}" for label, score, is_one in best)
 
 
 class JsonPrinter:

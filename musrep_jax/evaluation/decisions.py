@@ -7,7 +7,7 @@ the cross-cultural tagging paper decides at 0.5, where rare labels are hardly ev
 `fit_thresholds` is the remedy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from musrep_jax.evaluation.metrics import (
     check_labels,
     check_labels_and_scores,
     make_ranking,
+    roc_auc,
 )
 from musrep_jax.evaluation.support import make_units, support_mean, support_tracks
 
 DEFAULT_THRESHOLD = 0.5
+_ONE_SIDED_Z = 1.6449  # of a normal distribution, beyond which 5 % lie
 
 
 def predict(scores: ArrayLike, thresholds: ArrayLike = DEFAULT_THRESHOLD) -> BoolArray:
@@ -45,21 +47,55 @@ def predict(scores: ArrayLike, thresholds: ArrayLike = DEFAULT_THRESHOLD) -> Boo
     return np.asarray(scores, dtype=np.float64) > np.asarray(thresholds, dtype=np.float64)
 
 
+def choose_tags(
+    probabilities: ArrayLike,
+    thresholds: ArrayLike,
+    exclusive_groups: Iterable[Sequence[int]] = (),
+) -> BoolArray:
+    """Returns the labels to show: those above their threshold, one of an exclusive group at most.
+
+    >>> choose_tags([[0.7, 0.6, 0.9]], 0.5, [[0, 1]])
+    array([[ True, False,  True]])
+
+    Args:
+        probabilities: (tracks, classes), calibrated, so that those of different labels compare.
+        thresholds: one number, or (classes,).
+        exclusive_groups: columns of labels of which a track has one; of these only the most
+            probable can be shown, the first one on a tie.
+
+    Returns:
+        bool (tracks, classes).
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    is_tag = predict(values, thresholds)
+    for group in exclusive_groups:
+        columns = np.asarray(group)
+        best = columns[values[:, columns].argmax(axis=1)]
+        is_tag[:, columns] &= columns == best[:, None]
+    return is_tag
+
+
 def fit_thresholds(
     labels: ArrayLike, scores: ArrayLike, default: float = DEFAULT_THRESHOLD
 ) -> FloatArray:
     """Returns for every label the threshold with the best F1, to be fitted on validation data.
 
     The threshold lies midway between two neighboring scores. Among equally good ones the highest
-    is taken, which predicts the fewest tracks.
+    is taken, which predicts the fewest tracks. Two rules keep a weak model from saying yes to
+    everything, where F1 alone would have it:
 
-    >>> fit_thresholds([[1], [1], [0]], [[0.5], [0.25], [0.125]])
+    - no label is predicted for more of these tracks than have it;
+    - a label whose scores do not rank its tracks above the others better than chance (one-sided
+      Mann-Whitney test, p >= 0.05) is not predicted below `default` either.
+
+    >>> fit_thresholds([[1], [1], [1], [0], [0], [0]], [[0.9], [0.5], [0.25], [0.125], [0.1], [0]])
     array([0.1875])
 
     Args:
         labels: (tracks, classes), 0 or 1, of the validation split.
         scores: (tracks, classes), finite, of the validation split.
-        default: threshold of a label without positives, where F1 says nothing.
+        default: threshold of a label without positives or without negatives, and the lowest one of
+            a label that the scores are not shown to rank.
 
     Returns:
         float64 (classes,).
@@ -75,7 +111,8 @@ def fit_thresholds(
     num_predicted = np.arange(1, num_tracks + 1)[:, None]
     f1 = 2 * np.cumsum(ranking.is_positive, axis=0) / (num_predicted + num_positives)
     # A threshold cannot separate tied scores: only the last rank of a run is possible.
-    f1 = np.where(ranking.end == num_predicted - 1, f1, -1.0)
+    is_possible = (ranking.end == num_predicted - 1) & (num_predicted <= num_positives)
+    f1 = np.where(is_possible, f1, -1.0)
     best = np.argmax(f1, axis=0)
     columns = np.arange(num_classes)
     above = ranked[best, columns]
@@ -85,7 +122,12 @@ def fit_thresholds(
     middle = below + (above - below) / 2
     # Between two neighboring floating-point numbers the middle rounds to one of them.
     middle = np.where(middle < above, middle, below)
-    return np.where(num_positives > 0, middle, default)
+    # Where more tracks are tied at the top than have the label, none is predicted.
+    fitted = np.where(is_possible.any(axis=0), middle, ranked[0])
+    is_fitted = (num_positives > 0) & (num_positives < num_tracks)
+    is_shown = _ranks_above_chance(is_positive, score_array)
+    fitted = np.where(is_shown, fitted, np.maximum(fitted, default))
+    return np.where(is_fitted, fitted, default)
 
 
 def f1_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float | FloatArray]:
@@ -249,3 +291,23 @@ def _f1(truth: BoolArray, guess: BoolArray, axis: int | None) -> FloatArray:
     """Returns F1 along an axis, 0 where there is neither a positive nor a prediction."""
     total = np.sum(truth, axis=axis) + np.sum(guess, axis=axis)
     return 2 * np.sum(truth & guess, axis=axis) / np.maximum(total, 1)
+
+
+def _ranks_above_chance(is_positive: BoolArray, scores: FloatArray) -> BoolArray:
+    """Returns for which labels the scores rank positives above negatives better than chance.
+
+    Source: Mann and Whitney, "On a test of whether one of two random variables is stochastically
+    larger than the other", 1947: one-sided, normal approximation with the variance of ties.
+
+    Args:
+        is_positive: bool (tracks, classes).
+        scores: float64 (tracks, classes).
+    """
+    num_tracks = len(scores)
+    num_positives = is_positive.sum(axis=0)
+    ties = np.array([np.sum(np.unique(x, return_counts=True)[1] ** 3.0) for x in scores.T])
+    spread = (num_tracks**3 - ties) / np.maximum(num_tracks * (num_tracks - 1), 1)
+    pairs = np.maximum(num_positives * (num_tracks - num_positives), 1)
+    deviation = np.sqrt(spread / (12 * pairs))
+    excess = np.nan_to_num(roc_auc(is_positive, scores) - 0.5)
+    return excess > _ONE_SIDED_Z * deviation

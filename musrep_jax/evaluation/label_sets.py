@@ -58,6 +58,37 @@ def find_label_groups(is_positive: BoolArray, names: Sequence[str]) -> dict[str,
     return groups
 
 
+def find_exclusive_groups(is_positive: BoolArray, names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the groups of labels of which a track has one at most: a makam, a rhythmic cycle.
+
+    Unlike `find_label_groups` it believes no mark: labels that occur together are no such group.
+
+    >>> import numpy as np
+    >>> labels = np.array([[1, 0, 1, 1], [0, 1, 1, 1], [0, 1, 0, 0]], bool)
+    >>> find_exclusive_groups(labels, ["makam--rast", "makam--saba", "inst--ney", "inst--oud"])
+    {'makam': ['makam--rast', 'makam--saba']}
+
+    Args:
+        is_positive: bool (tracks, classes), of as many tracks as there are.
+        names: of the classes.
+
+    Returns:
+        prefix -> at least two names, or `ALL_LABELS` -> all names where every track has exactly
+        one; a label is in one group at most.
+    """
+    if len(names) > 1 and np.all(is_positive.sum(axis=1) == 1):
+        return {ALL_LABELS: list(names)}
+    groups: dict[str, list[str]] = {}
+    for mark in SET_SEPARATORS:
+        taken = {name for members in groups.values() for name in members}
+        rest = [name for name in names if name not in taken]
+        for prefix, members in _by_prefix(rest, mark).items():
+            part = is_positive[:, [list(names).index(name) for name in members]]
+            if len(members) > 1 and _exclude_each_other(part):
+                groups.setdefault(prefix, members)
+    return groups
+
+
 def _exclude_each_other(is_positive: BoolArray) -> bool:
     """Returns whether no track has two of the labels, and two of them occur."""
     is_alone = is_positive.sum(axis=1).max(initial=0) <= 1

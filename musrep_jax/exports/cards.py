@@ -236,6 +236,9 @@ def _labels(card: Card) -> str:
     thresholds, calibration = card["thresholds"], card.get("calibration") or {}
     if not thresholds and not calibration:
         return f"{order}\n\n{', '.join(_code(label) for label in card['labels'])}"
+    for group, members in (card.get("label_groups") or {}).items():
+        listed = ", ".join(map(_code, members))
+        order += f" One of {_code(group)} at most, the most probable of {listed}."
     header, columns = ["label"], [[_code(label) for label in card["labels"]]]
     if thresholds:
         order += " A label is there where its probability p is above its threshold."

@@ -26,6 +26,7 @@ def make_card(
     output: str = "sigmoid",
     thresholds: Mapping[str, float] | None = None,
     calibration: Mapping[str, Sequence[float]] | None = None,
+    label_groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Returns the card of an export: everything needed to use and to assess the model.
 
@@ -44,6 +45,8 @@ def make_card(
             data; None when nothing was fitted.
         calibration: label -> slope and offset that turn its probability, on the logit scale, into
             one that means what it says, see `evaluation.calibration`; None when nothing was fitted.
+        label_groups: name -> labels of which a recording has one at most, see
+            `evaluation.label_sets.find_exclusive_groups`; None when nothing is known.
     """
     settings = {key: getattr(model, key) for key in model_settings(name)}
     front_end = None if model.front_end is None else dict(model.front_end)
@@ -69,6 +72,7 @@ def make_card(
         "output": output,
         "thresholds": dict(thresholds or {}),
         "calibration": {label: list(pair) for label, pair in (calibration or {}).items()},
+        "label_groups": {group: list(names) for group, names in (label_groups or {}).items()},
         "data": {
             "name": data.name,
             "licence": data.licence,

@@ -73,6 +73,10 @@ OPTIONAL: dict[str, Rule] = {
     "output": _one_of(OUTPUTS),
     "thresholds": _OBJECT_OR_NONE,
     "calibration": _OBJECT_OR_NONE,
+    "label_groups": Rule(
+        "an object of lists of labels, or null",
+        lambda x: x is None or (isinstance(x, Mapping) and all(map(_are_labels, x.values()))),
+    ),
     "data.citation": _TEXT,
     "data.description": _TEXT,
     "data.is_synthetic": Rule("true or false", lambda value: isinstance(value, bool)),
@@ -149,5 +153,13 @@ def _check_per_label(card: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{field} has {label!r}, which is no label.")
             if not is_allowed(value):
                 raise ConfigError(f"{field} of {label!r} is {value!r}; it must be {words}.")
+    grouped: set[str] = set()
+    for group, members in (card.get("label_groups") or {}).items():
+        for label in members:
+            if label not in labels:
+                raise ConfigError(f"label_groups.{group} has {label!r}, which is no label.")
+            if label in grouped:
+                raise ConfigError(f"label_groups has {label!r} in two groups; one is allowed.")
+        grouped.update(members)
     if card.get("calibration") and (lacking := [x for x in labels if x not in card["calibration"]]):
         raise ConfigError(f"calibration has no entry for the label {lacking[0]!r}.")

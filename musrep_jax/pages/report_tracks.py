@@ -154,7 +154,8 @@ def make_playable_track(
     heard = audio[: int(MAX_SECONDS * rate)]
     spans, scores = tagger.predict_over_time(heard, rate)
     content, media_type = compress(heard, rate)
-    thresholds = {k: round(v, 3) for k, v in TagPredictor(tagger, is_raw=False).thresholds.items()}
+    tags, probabilities = TagPredictor(tagger, is_raw=False), tagger.calibrate(scores)
+    thresholds = {k: round(v, 3) for k, v in tags.thresholds.items()}
     return PlayableTrack(
         track_id=name,
         audio=content,
@@ -165,7 +166,8 @@ def make_playable_track(
         taggram={
             "labels": list(tagger.labels),
             "times": np.round(spans, 3).tolist(),
-            "probabilities": np.round(tagger.calibrate(scores), 3).tolist(),
+            "probabilities": np.round(probabilities, 3).tolist(),
+            "chosen": [np.flatnonzero(row).tolist() for row in tags.choose(probabilities)],
             "thresholds": thresholds or None,
             "truth": tuple(true_labels),
         },

@@ -8,13 +8,15 @@ of other machines. It is called by its own script, or with commands such as
     curl --data-binary @song.mp3 "http://127.0.0.1:8765/api/tag?name=song.mp3&k=5"
 
 GET /api/model
-    model, fingerprint, labels, thresholds, is_calibrated, trained_on, license, is_synthetic,
-    sample_rate, chunk_seconds, max_seconds, max_upload_bytes, and store: path and tracks, or null.
+    model, fingerprint, labels, thresholds, label_groups, is_calibrated, trained_on, license,
+    is_synthetic, sample_rate, chunk_seconds, max_seconds, max_upload_bytes, and store: path and
+    tracks, or null.
 POST /api/tag?name=NAME&k=K
-    Of the recording in the body: name, seconds, is_silent, tags (label to probability), chunks
-    (start, end, is_silent, tags); what is silent cannot be judged, and its tags are empty. And with
-    a store similar, its K nearest tracks: row, name, path, score, seconds, is_playable. The
-    recording itself is left out, if the store has it.
+    Of the recording in the body: name, seconds, is_silent, tags (label to probability), chosen
+    (the labels that are tags: above their threshold, one of a group of exclusive ones), chunks
+    (start, end, is_silent, tags, chosen); what is silent cannot be judged, and its tags are empty.
+    And with a store similar, its K nearest tracks: row, name, path, score, seconds, is_playable.
+    The recording itself is left out, if the store has it.
 POST /api/wav?name=NAME
     The recording in the body as the model hears it: for browsers that cannot play its format.
 GET /api/tracks/ROW, GET /api/tracks/ROW/wav

@@ -93,7 +93,10 @@
       ? "Probabilities are calibrated on validation data."
       : "Probabilities are the network's own, not calibrated.")
       + (Object.keys(model.thresholds).length
-        ? " Labels above their threshold, the line on the bar, are bold." : "");
+        ? " Labels above their threshold, the line on the bar, are bold." : "")
+      + Object.entries(model.label_groups).map(([group, labels]) =>
+        ` Of ${labels.length} labels (${group}) only the most probable can be bold: a recording has`
+        + " one at most.").join("");
     $("tags-panel").classList.toggle(
       "without-thresholds", !Object.keys(model.thresholds).length);
     $("tags-panel").hidden = !model.labels.length;
@@ -126,8 +129,7 @@
     if (result.is_silent) $("more").hidden = true;
   };
 
-  const isTag = (label) => label in model.thresholds
-    && result.tags[label] > model.thresholds[label];
+  const isTag = (label) => result.chosen.includes(label);
 
   const makeBar = (value, threshold) => {
     const filled = make("div", { className: "bar-value" });
@@ -241,6 +243,7 @@
         times: result.chunks.map((chunk) => [chunk.start, chunk.end]),
         probabilities: result.chunks.map((chunk) => model.labels.map((name) => chunk.tags[name] ?? 0)),
         thresholds: model.thresholds,
+        chosen: result.chunks.map((chunk) => chunk.chosen.map((name) => model.labels.indexOf(name))),
       }, $("audio"));
     }
     showSilence();

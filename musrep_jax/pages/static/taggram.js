@@ -27,12 +27,12 @@
     || Math.ceil(duration / most / 3600) * 3600;
 
   /* Rows in the order of the map: labels that hold, that pass their threshold, then by their mean. */
-  const ranked = ({ labels, probabilities, thresholds, truth }) => {
+  const ranked = ({ labels, probabilities, thresholds, chosen, truth }) => {
     const rows = labels.map((label, column) => {
       const values = probabilities.map((row) => row[column]);
       const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
       const threshold = thresholds && label in thresholds ? thresholds[label] : null;
-      const isTagged = threshold !== null && values.some((value) => value > threshold);
+      const isTagged = chosen.some((columns) => columns.includes(column));
       const isTrue = Boolean(truth) && truth.includes(label);
       return { label, column, mean, threshold, isTagged, isTrue };
     });
@@ -68,9 +68,8 @@
     context.globalAlpha = 1;
     context.fillStyle = style.getPropertyValue("--ink");
     rows.forEach((row, index) => {
-      if (row.threshold === null) return;
       spans.forEach(([start, end], time) => {
-        if (data.probabilities[time][row.column] <= row.threshold) return;
+        if (!data.chosen[time].includes(row.column)) return;
         const left = (start / duration) * width;
         const wide = ((end - start) / duration) * width;
         context.fillRect(left, (index + 1) * ROW_HEIGHT - 3, Math.max(1, wide - 1), 2);
@@ -92,7 +91,7 @@
       svg.append(rect);
     }
     const scale = make("span", { className: "taggram-scale" }, "probability 0", svg, "1");
-    return hasThresholds ? [scale, make("span", {}, "underlined: above the label's threshold")] : [scale];
+    return hasThresholds ? [scale, make("span", {}, "underlined: a tag, above its threshold")] : [scale];
   };
 
   const makeTable = (rows, data) => {
@@ -115,7 +114,8 @@
    * @param {HTMLElement} container Takes the map; has the look of theme.css.
    * @param {object} data `labels`: names; `times`: [start, end] of every chunk in seconds;
    *   `probabilities`: for every chunk, one number per label; `thresholds`: label -> probability
-   *   above which it counts as a tag, or null; `truth`, if known: labels that hold.
+   *   above which it may be a tag, or null; `chosen`: for every chunk, the columns that are tags;
+   *   `truth`, if known: labels that hold.
    * @param {HTMLMediaElement|null} audioElement Followed by the play head, and moved by a click or
    *   by the keys on the map: arrows a chunk, Page Up and Down five, Home, End, Space plays.
    */

@@ -44,6 +44,7 @@ def make_model_card(
     objective: TaggingObjective,
     report: TaggingReport,
     calibration: Mapping[str, Sequence[float]],
+    label_groups: Mapping[str, Sequence[str]],
     best_step: int,
     settings: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def make_model_card(
         objective: with which it was trained.
         report: on the test split.
         calibration: label -> slope and offset fitted on validation; empty for exclusive classes.
+        label_groups: name -> labels of which a track has one at most.
         best_step: updates made to the weights that are kept.
         settings: of the job.
     """
@@ -80,6 +82,7 @@ def make_model_card(
         output=binding.get_output_activation(settings.train.loss),
         thresholds=report.f1_fitted["thresholds"],
         calibration=calibration,
+        label_groups=label_groups,
     )
 
 

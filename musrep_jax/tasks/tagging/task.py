@@ -14,6 +14,7 @@ from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.decisions import fit_thresholds
+from musrep_jax.evaluation.label_sets import find_exclusive_groups
 from musrep_jax.evaluation.support import RESAMPLE_BY, choose_groups
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
@@ -215,7 +216,11 @@ class TaggingTask(Task):
         if self._has_profile:
             with context.clock.paused():
                 profile = profile_scoring(test, best)
-        card = make_model_card(job, objective, report, calibration, fit.best_step, settings)
+        known = np.concatenate([dataset.tracks("train").label_matrix, truth]) > 0
+        label_groups = find_exclusive_groups(known, names)
+        card = make_model_card(
+            job, objective, report, calibration, label_groups, fit.best_step, settings
+        )
         filters = record_filters(model, objective.variables, best)
         return Outcome(
             metrics=list_metrics(report),
