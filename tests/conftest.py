@@ -22,6 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+PROGRAMS = ("test_training_distributed.py", "test_wheel.py")
 
 
 def pytest_unconfigure() -> None:
@@ -32,8 +33,10 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what takes long by what it needs: files of corpora and notebooks, a browser."""
+    """Marks what takes long by what it needs: files of corpora and notebooks, a browser, programs."""
     for item in items:
+        if item.path.parent.name == "faults" or item.path.name in PROGRAMS:
+            item.add_marker(pytest.mark.programs)
         if item.path.name.startswith("test_corpora"):
             item.add_marker(pytest.mark.corpora)
         if item.path.name == "test_colab.py":

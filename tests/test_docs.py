@@ -271,6 +271,7 @@ def run_commands(document: str, folder: pathlib.Path, is_slow: bool) -> int:
     return len(todo)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_run(document, workplace):
     run_commands(document, workplace, is_slow=False)
@@ -283,6 +284,7 @@ def test_slow_commands_run(document, workplace, monkeypatch):
     run_python(document, workplace, monkeypatch, is_slow=True)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_python_runs(document, workplace, monkeypatch):
     run_python(document, workplace, monkeypatch, is_slow=False)
@@ -373,6 +375,7 @@ def test_index_lists_every_page():
         assert name == "index.md" or f"({name})" in text, name
 
 
+@pytest.mark.programs
 def test_site_builds_and_needs_no_network(tmp_path):
     """Broken links and references fail the build; scripts, styles, fonts and images are local."""
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]

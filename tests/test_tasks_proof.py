@@ -140,6 +140,7 @@ def test_after_a_crash_and_a_signal_they_go_on_bit_for_bit(tmp_path, monkeypatch
         assert ours[key][1] == whole[key][1]
 
 
+@pytest.mark.programs
 def test_two_processes_are_one(tmp_path, repository):
     """Also where the rate drops: at each evaluation of the triplets after the first rank of 1."""
     plateau = {"name": "adam_plateau", "drop_after": 1, "num_drops": 9, "drop_factor": 0.5}
