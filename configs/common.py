@@ -26,6 +26,15 @@ COMPACT = {
     },
     "harmonic_cnn": {"n_channels": 16},
     "log_mel_statistics": {},
+    "mert": {
+        "num_samples": 72000,
+        "front_channels": (64,) * 7,
+        "width": 96,
+        "depth": 4,
+        "num_heads": 4,
+        "position_kernel": 32,
+        "position_groups": 4,
+    },
     "musicnn": {
         "n_mels": 128,
         "vertical_channels": 16,

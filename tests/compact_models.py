@@ -26,6 +26,18 @@ COMPACT: dict[str, dict[str, Any]] = {
     },
     "harmonic_cnn": {"num_samples": 80000, "n_channels": 3},
     "log_mel_statistics": {"num_samples": 16000, "num_bands": 4, "dropout_rate": 0.5},
+    "mert": {
+        "num_samples": 4000,
+        "front_channels": (6, 5),
+        "front_kernels": (10, 16),
+        "front_strides": (8, 8),
+        "width": 12,
+        "depth": 2,
+        "num_heads": 2,
+        "position_kernel": 6,
+        "position_groups": 3,
+        "dropout_rate": 0.1,
+    },
     "musicnn": {
         "num_samples": 12000,
         "vertical_channels": 6,

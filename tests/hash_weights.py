@@ -30,6 +30,8 @@ def hash_array(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         value = value - 10 if is_input_norm else 0.1 * value
     elif leaf == "running_var":
         value = (300 if is_input_norm else 1) * (0.5 + random.random_sample(shape))
+    elif leaf == "weight_g":
+        value = 0.5 + random.random_sample(shape)
     elif leaf == "bw_Q":
         value = np.full(shape, 1.9)
     elif leaf in ("cls_token", "dist_token"):
@@ -46,8 +48,8 @@ def hash_array(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def hash_state_dict(keys: list[list[Any]]) -> dict[str, np.ndarray]:
-    """Returns a whole state dictionary from a manifest's list of [key, shape, dtype]."""
-    arrays = {name: hash_array(name, tuple(shape)) for name, shape, _ in keys}
+    """Returns a whole state dictionary from a manifest's list of [key, shape, ...]."""
+    arrays = {name: hash_array(name, tuple(shape)) for name, shape, *_ in keys}
     return {name: value for name, value in arrays.items() if value is not None}
 
 

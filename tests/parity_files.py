@@ -19,7 +19,7 @@ def load_arrays(name: str) -> dict[str, np.ndarray]:
 
 def load_manifest(variant: str) -> dict[str, Any]:
     """Returns what is known of a variant's state dictionary: `keys` and numbers of parameters."""
-    suffix = "_ccml" if variant.startswith("ccml") else ""
+    suffix = {"ccml": "_ccml", "mert": "_mert"}.get(variant.partition("_")[0], "")
     path = FOLDER / f"state_dict_manifest{suffix}.json"
     return json.loads(path.read_text(encoding="utf-8"))[variant]
 

@@ -24,8 +24,8 @@ ROOMS = {
         "types", "config", "runtime", "rules", "models", "training", "data", "evaluation", "store"
     },
     "weights": {
-        "config", "runtime", "dsp", "kernels", "models", "training", "data", "evaluation",
-        "inference", "exports",
+        "types", "config", "runtime", "dsp", "kernels", "models", "rules", "training", "data",
+        "evaluation", "inference", "exports",
     },
     "exports": {
         "types", "config", "runtime", "dsp", "kernels", "models", "training", "evaluation",

@@ -16,8 +16,8 @@ from musrep_jax.models.attention import (
     PostNormBlock,
     PreNormBlock,
     SelfAttention,
-    gelu,
 )
+from musrep_jax.models.layers import gelu
 from musrep_jax.models.spectrogram_transformer import (
     SpectrogramTransformer,
     resize_positions,

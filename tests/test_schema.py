@@ -69,7 +69,8 @@ NOT_NONE = {
 
 FLAGS = {
     "train.reload_best_at_switch", "train.checkpoint", "train.trace", "transfer.cache_embeddings",
-    "evaluation.baseline", "model.distilled", "model.remat", "optimizer.nesterov",
+    "evaluation.baseline", "model.distilled", "model.front_bias", "model.normalizes_features",
+    "model.normalizes_input", "model.remat", "optimizer.nesterov",
     "optimizer.reload_best",
 }  # fmt: skip
 

@@ -14,13 +14,20 @@ NUM_SHOWN = 5
 
 
 def import_weights(
-    model: Annotated[str, typer.Option(help="Architecture; see `musrep models`.")],
     weights: Annotated[
-        Path, typer.Option(help="File of the weights: .pth, .pt, .ckpt, .bin or .safetensors.")
+        Path,
+        typer.Option(
+            help="File of the weights: .pth, .pt, .ckpt, .bin or .safetensors; or a directory of "
+            "the Hub with config.json (MERT, HuBERT)."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the data that the weights were trained on.")],
     licence: Annotated[str, typer.Option("--licence", "--license", help="License of the weights.")],
     out: Annotated[Path, typer.Option(help="Output directory.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Architecture, see `musrep models`; a directory of the Hub says it."),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Label names in the order of the output units: JSON list, or lines."),
@@ -58,20 +65,25 @@ def import_weights(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Convert a PyTorch checkpoint of a public tagger into a model that is ready to use.
+    """Convert published weights of a tagger or an encoder into a model that is ready to use.
 
     The result is a directory like those of training runs: load it with musrep_jax.load_tagger, or
     train from it with --config.source=export:DIR. Nothing in the file is ever executed. Model
     settings are inferred from the shapes of the weights where possible.
 
     --backbone omits the output layer: use it for image transformers (DeiT, ViT), AudioSet weights,
-    or when only embeddings are needed.
+    or when only embeddings are needed. A directory of the Hub is an encoder and has none.
     """
     from musrep_jax.config import ConfigError
     from musrep_jax.weights.files import read_labels
+    from musrep_jax.weights.hub_directory import read_hub_directory
     from musrep_jax.weights.importing import import_weights as run
     from musrep_jax.weights.model_fields import parse_settings
 
+    if weights.is_dir():
+        backbone = labels is None
+    elif model is None:
+        raise ConfigError("Say --model NAME, the architecture of the weights; see `musrep models`.")
     if (labels is None) != backbone:
         both = "both were given" if backbone else "neither was given"
         raise ConfigError(
@@ -87,7 +99,7 @@ def import_weights(
         licence=licence,
         labels=None if labels is None else read_labels(labels),
         citation=citation,
-        settings=parse_settings(model, setting or ()),
+        settings=parse_settings(model or read_hub_directory(weights).model, setting or ()),
         spatial=spatial,
         aggregate=aggregate,
         output=output,

@@ -22,6 +22,7 @@ MODELS: dict[str, str] = {
     "fcn": "musrep_jax.models.fcn:FCN",
     "harmonic_cnn": "musrep_jax.models.harmonic_cnn:HarmonicCNN",
     "log_mel_statistics": "musrep_jax.models.log_mel_statistics:LogMelStatistics",
+    "mert": "musrep_jax.models.mert:MERT",
     "musicnn": "musrep_jax.models.musicnn:MusiCNN",
     "musicnn_big": "musrep_jax.models.musicnn:MusiCNNBig",
     "sample_cnn": "musrep_jax.models.sample_cnn:SampleCNN",
@@ -35,7 +36,7 @@ MODELS: dict[str, str] = {
 }
 """Name -> "module:Class". The class's fields are the model's settings."""
 
-ALIASES: dict[str, str] = {"ast": "spectrogram_transformer"}
+ALIASES: dict[str, str] = {"ast": "spectrogram_transformer", "hubert": "mert"}
 """Other names the field uses."""
 
 _NON_SETTING_FIELDS = frozenset({"parent", "name", "num_classes"})

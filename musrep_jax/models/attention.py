@@ -9,7 +9,6 @@ Source: Vaswani et al., "Attention is all you need", 2017; Dosovitskiy et al., "
 dense layer, where ViT draws a truncated normal of 0.02 (the two agree at width 768).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Literal, cast
 
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 from musrep_jax.kernels import cpu as cpu_kernels
 from musrep_jax.kernels import gpu as gpu_kernels
 from musrep_jax.kernels.formulations import is_used
-from musrep_jax.models.layers import Dense, per_channel
+from musrep_jax.models.layers import Dense, gelu, per_channel
 from musrep_jax.types import Array
 
 BERT_TORCH_NAMES: tuple[tuple[str, str], ...] = (
@@ -57,36 +56,6 @@ class LayerNorm(nn.Module):
         variance = (centred * centred).mean(axis=-1, keepdims=True)
         normed = centred * jax.lax.rsqrt(variance + self.epsilon)
         return (normed * per_channel(scale, normed) + per_channel(bias, normed)).astype(x.dtype)
-
-
-@jax.custom_jvp
-def gelu(x: Array) -> Array:
-    """Returns x times the standard normal distribution function of x, exact (not the tanh form).
-
-    Computed in float32 by the error function, as in PyTorch. The slope is computed beside the value
-    and kept for the backward pass in the input's dtype, instead of x and parts of both.
-
-    Args:
-        x: any shape.
-
-    Returns:
-        The same shape and dtype.
-    """
-    x32 = x.astype(jnp.float32)
-    return (x32 * _normal_distribution(x32)).astype(x.dtype)
-
-
-@gelu.defjvp
-def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (tangent,) = primals, tangents
-    x32 = x.astype(jnp.float32)
-    density = jnp.exp(-0.5 * x32 * x32) / math.sqrt(2 * math.pi)
-    slope = _normal_distribution(x32) + x32 * density
-    return gelu(x), tangent * slope.astype(x.dtype)
-
-
-def _normal_distribution(x: Array) -> Array:
-    return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def attention_weights(query: Array, key: Array) -> Array:
@@ -237,8 +206,10 @@ class PreNormBlock(nn.Module):
         num_heads: of the attention.
         mlp_ratio: hidden width of the feed-forward part over the width.
         epsilon: of the LayerNorms.
+        fused: whether query, key and value come from one layer, see `SelfAttention`.
         qkv_bias: whether query, key and value have a bias.
-        dropout_rate: after the attention's output layer and after both feed-forward layers.
+        dropout_rate: after the attention's output layer and after the second feed-forward layer.
+        hidden_dropout_rate: after the first feed-forward layer; None is `dropout_rate`.
         attention_dropout_rate: on the attention weights.
         drop_path_rate: probability that an example skips a half of the block.
         implementation: of `jax.nn.dot_product_attention`.
@@ -247,8 +218,10 @@ class PreNormBlock(nn.Module):
     num_heads: int
     mlp_ratio: int = 4
     epsilon: float = 1e-6
+    fused: bool = True
     qkv_bias: bool = True
     dropout_rate: float = 0.0
+    hidden_dropout_rate: float | None = None
     attention_dropout_rate: float = 0.0
     drop_path_rate: float = 0.0
     implementation: str | None = None
@@ -266,6 +239,7 @@ class PreNormBlock(nn.Module):
         """Returns (batch, queries, width) and the attention weights or None: `SelfAttention`."""
         attention = SelfAttention(
             self.num_heads,
+            fused=self.fused,
             qkv_bias=self.qkv_bias,
             attention_dropout_rate=self.attention_dropout_rate,
             implementation=self.implementation,
@@ -280,9 +254,9 @@ class PreNormBlock(nn.Module):
         )
         h = nn.Dropout(self.dropout_rate)(h, deterministic=not train)
         x = x[:, :num_read] + DropPath(self.drop_path_rate)(h, train=train)
-        mlp = FeedForward(
-            self.mlp_ratio * x.shape[-1], self.dropout_rate, self.dropout_rate, name="mlp"
-        )
+        hidden_rate = self.hidden_dropout_rate
+        hidden_rate = self.dropout_rate if hidden_rate is None else hidden_rate
+        mlp = FeedForward(self.mlp_ratio * x.shape[-1], hidden_rate, self.dropout_rate, name="mlp")
         h = mlp(LayerNorm(self.epsilon, name="norm2")(x), train=train)
         return x + DropPath(self.drop_path_rate)(h, train=train), weights
 
@@ -295,6 +269,7 @@ class PostNormBlock(nn.Module):
         mlp_ratio: hidden width of the feed-forward part over the width.
         epsilon: of the LayerNorms.
         dropout_rate: after the attention's output layer and after the second feed-forward layer.
+        hidden_dropout_rate: after the first feed-forward layer.
         attention_dropout_rate: on the attention weights.
         implementation: of `jax.nn.dot_product_attention`.
     """
@@ -303,6 +278,7 @@ class PostNormBlock(nn.Module):
     mlp_ratio: int = 4
     epsilon: float = 1e-12
     dropout_rate: float = 0.0
+    hidden_dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     implementation: str | None = None
 
@@ -329,7 +305,9 @@ class PostNormBlock(nn.Module):
         )
         h = nn.Dropout(self.dropout_rate)(h, deterministic=not train)
         x = LayerNorm(self.epsilon, name="norm1")(x[:, :num_read] + h)
-        mlp = FeedForward(self.mlp_ratio * x.shape[-1], dropout_rate=self.dropout_rate, name="mlp")
+        mlp = FeedForward(
+            self.mlp_ratio * x.shape[-1], self.hidden_dropout_rate, self.dropout_rate, name="mlp"
+        )
         return LayerNorm(self.epsilon, name="norm2")(x + mlp(x, train=train)), weights
 
 
@@ -342,12 +320,14 @@ class BlockStack(nn.Module):
             `functools.partial(PreNormBlock, num_heads=8)`.
         drop_path_rate: of the last block of a pre-norm stack; it grows linearly from 0 at the
             first. None leaves the blocks' own.
+        skip_rate: probability that a block is skipped in a step of training, by the whole batch.
         remat: whether a block's activations are recomputed in the backward pass instead of kept.
     """
 
     depth: int
     make_block: Callable[..., nn.Module]
     drop_path_rate: float | None = None
+    skip_rate: float = 0.0
     remat: bool = False
 
     @nn.compact
@@ -406,7 +386,11 @@ class BlockStack(nn.Module):
                     num_read=num_read,
                 )
 
+            entered = x
             x, weights = (nn.remat(run) if self.remat else run)(block, x, override)
+            if train and self.skip_rate:
+                is_run = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.skip_rate)
+                x = jnp.where(is_run, x, entered[:, : x.shape[1]])
             all_weights.append(weights)
             outputs.append(x)
         return x, tuple(all_weights), tuple(outputs)

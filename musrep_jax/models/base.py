@@ -39,7 +39,8 @@ class Encoder(nn.Module):
     "tokens", int32 (batch, tokens), `NO_TOKEN` where a text has ended."""
 
     HEAD: ClassVar[tuple[str, ...]] = ()
-    """Names of the modules of the output layer, the only part that depends on a label set."""
+    """Names of the modules and parameters of the output layer: what trains on a frozen backbone,
+    which has none of it."""
 
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(regular expression, replacement) pairs, applied in order, that turn the parameter names of
@@ -228,13 +229,30 @@ class Tagger(AudioEncoder):
         """Returns the names that `outputs` knows; a backbone has no logits."""
         return (("logits",) if self.num_classes else ()) + super().output_names()
 
+    @property
+    def frozen_output(self) -> str:
+        """Name of the output that a frozen backbone gives the output layer, of `output_names()`."""
+        return "embedding"
+
+    def classify_frozen(self, value: Array, *, train: bool) -> Array:
+        """Returns the logits of `frozen_output`: what is trained when the backbone is frozen.
+
+        Args:
+            value: (batch, width).
+            train: whether dropout is active.
+
+        Returns:
+            float32 (batch, classes).
+        """
+        return self.classify(value, train=train)
+
     def setup(self) -> None:
         """Creates the output layer, the only part that depends on the label set."""
         self.head = Dense(self.num_classes)
         self.head_dropout = nn.Dropout(self.dropout_rate)
 
     def classify(self, embedding: Array, *, train: bool) -> Array:
-        """Returns the logits of an embedding: what is trained when the backbone is frozen.
+        """Returns the logits of an embedding.
 
         Args:
             embedding: (batch, width).
@@ -255,11 +273,14 @@ class Tagger(AudioEncoder):
             train: whether batch statistics are used and updated and dropout is active.
 
         Returns:
-            logits float32 (batch, classes), embedding (batch, width), intermediates.
+            logits float32 (batch, classes), embedding (batch, width), intermediates; of a backbone
+            no logits.
 
         Raises:
             InputError: if the shape does not fit; the sentence says what does.
         """
+        if not self.num_classes:
+            return super().__call__(inputs, train=train)
         embedding, intermediates = self.embed(self.features(inputs, train=train), train=train)
         logits = self.classify(embedding, train=train)
         return ModelOutput(logits=logits, embedding=embedding, intermediates=intermediates)

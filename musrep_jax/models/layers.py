@@ -52,6 +52,36 @@ def make_bias_init(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
+@jax.custom_jvp
+def gelu(x: Array) -> Array:
+    """Returns x times the standard normal distribution function of x, exact (not the tanh form).
+
+    Computed in float32 by the error function, as in PyTorch. The slope is computed beside the value
+    and kept for the backward pass in the input's dtype, instead of x and parts of both.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        The same shape and dtype.
+    """
+    x32 = x.astype(jnp.float32)
+    return (x32 * _normal_distribution(x32)).astype(x.dtype)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    x32 = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * x32 * x32) / math.sqrt(2 * math.pi)
+    slope = _normal_distribution(x32) + x32 * density
+    return gelu(x), tangent * slope.astype(x.dtype)
+
+
+def _normal_distribution(x: Array) -> Array:
+    return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
 class Dense(nn.Module):
     """A dense layer: (..., in) -> (..., features), with float32 parameters.
 

@@ -2,9 +2,11 @@
 
 from musrep_jax.models.frontends import HarmonicFilters
 from musrep_jax.models.harmonic_cnn import TASK_POOLS
+from musrep_jax.models.mert import LAYER_WORDS, NORM_POSITIONS
+from musrep_jax.models.mert_layers import FRONT_NORMS
 from musrep_jax.models.musicnn import ORIENTATIONS
 from musrep_jax.models.spectrogram_transformer import VARIANTS
-from musrep_jax.rules.kinds import Rule, choice, flag, real, sequence, whole
+from musrep_jax.rules.kinds import Rule, choice, flag, numerals, real, sequence, whole
 
 SIZE = whole(1, 65_536)
 """Of channels, batches and the like."""
@@ -15,7 +17,8 @@ RATE = real(0, 1, below=True)
 MODEL_FIELDS: dict[str, Rule] = {
     **dict.fromkeys(
         (
-            "attention_dropout_rate", "block_dropout_rate", "drop_path_rate", "dropout_rate",
+            "activation_dropout_rate", "attention_dropout_rate", "block_dropout_rate",
+            "drop_path_rate", "dropout_rate", "front_dropout_rate", "layer_drop_rate",
             "transformer_dropout_rate",
         ),
         RATE,
@@ -32,6 +35,13 @@ MODEL_FIELDS: dict[str, Rule] = {
     **dict.fromkeys(("num_heads", "mlp_ratio"), whole(1, 1024)),
     **dict.fromkeys(("patch_size", "patch_stride"), whole(1, 1024)),
     **dict.fromkeys(("num_harmonics", "semitone_scale"), whole(1, 64)),
+    **dict.fromkeys(("front_channels", "front_kernels", "front_strides"), sequence(SIZE)),
+    **dict.fromkeys(("position_kernel", "position_groups"), whole(1, 4_096)),
+    **dict.fromkeys(("front_bias", "normalizes_features", "normalizes_input"), flag()),
+    "front_norm": choice(FRONT_NORMS),
+    "layer": numerals(0, 200, *LAYER_WORDS),
+    "norm_epsilon": real(0, 1, above=True),
+    "norm_position": choice(NORM_POSITIONS),
     "max_tokens": whole(2, 1_000_000),
     "sample_rate": whole(1_000, 384_000),
     "num_samples": whole(1, 10**8),

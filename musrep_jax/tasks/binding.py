@@ -83,8 +83,9 @@ def make_head_apply(model: Tagger) -> ApplyFn:
         train: bool,
         mask: Array | None = None,
     ) -> tuple[Array, PyTree]:
-        embedding = model.apply({"params": params, **model_state}, inputs, train=False).embedding
-        return classify(params, model_state, jax.lax.stop_gradient(embedding), key, train=train)
+        variables, name = {"params": params, **model_state}, model.frozen_output
+        value = model.apply(variables, inputs, (name,), method="outputs")[name]
+        return classify(params, model_state, jax.lax.stop_gradient(value), key, train=train)
 
     return apply
 
@@ -103,7 +104,7 @@ def make_embedding_apply(model: Tagger) -> ApplyFn:
     ) -> tuple[Array, PyTree]:
         variables = {"params": params, **model_state}
         rngs = {"dropout": key} if train else None
-        logits = model.apply(variables, inputs, train=train, rngs=rngs, method="classify")
+        logits = model.apply(variables, inputs, train=train, rngs=rngs, method="classify_frozen")
         return logits, model_state
 
     return apply
@@ -170,10 +171,10 @@ def make_forward(
 
 @functools.lru_cache(maxsize=64)
 def make_classify(model: Tagger) -> Callable[[PyTree, Array], Array]:
-    """Returns the compiled function (variables, embedding) -> logits, in evaluation."""
+    """Returns the compiled function (variables, `frozen_output`) -> logits, in evaluation."""
     return jax.jit(
-        lambda variables, embedding: model.apply(
-            variables, embedding, train=False, method="classify"
+        lambda variables, value: model.apply(
+            variables, value, train=False, method="classify_frozen"
         )
     )
 

@@ -108,8 +108,11 @@ class SplitScorer:
         }
 
     def embeddings(self, variables: PyTree) -> np.ndarray:
-        """Returns the embedding of every chunk, float32 (chunks, width)."""
-        return self.outputs(variables)["embedding"]  # the program that `scores` has compiled
+        """Returns what a frozen backbone gives the output layer, float32 (chunks, width)."""
+        name = self.model.frozen_output
+        if name == "embedding":
+            return self.outputs(variables)[name]  # the program that `scores` has compiled
+        return self.outputs(variables, (name,))[name]
 
     def scores(self, variables: PyTree, embeddings: np.ndarray | None = None) -> np.ndarray:
         """Returns the probabilities of every track.

@@ -29,6 +29,7 @@ from musrep_jax.weights.checks import (
     left_out,
 )
 from musrep_jax.weights.files import read_state_dict, sha256_of
+from musrep_jax.weights.hub_directory import read_hub_directory
 from musrep_jax.weights.model_fields import infer_settings
 from musrep_jax.weights.state_dicts import WeightsError, convert_state_dict
 
@@ -122,7 +123,7 @@ def import_weights(
     weights: str | Path,
     out: str | Path,
     *,
-    model: str,
+    model: str | None = None,
     name: str,
     licence: str,
     labels: Sequence[str] | None = None,
@@ -139,9 +140,10 @@ def import_weights(
     and starts trainings (`--config.source=export:DIR`), and refuses to tag.
 
     Args:
-        weights: file of the weights, see `read_state_dict`.
+        weights: file of the weights, see `read_state_dict`, or a directory as the Hub has them,
+            see `read_hub_directory`.
         out: directory of the export; an export that is there is replaced, nothing else is.
-        model: a key of `MODELS` or `ALIASES`.
+        model: a key of `MODELS` or `ALIASES`; None where a directory says it.
         name: of the data that the weights were trained on.
         licence: of the weights.
         labels: names of the output units in order, or None for a backbone.
@@ -165,6 +167,20 @@ def import_weights(
         ExportError: if `out` is something else, or the disk is full.
         ConfigError: if a word is none of those allowed, or name or license are empty.
     """
+    notes: list[str] = []
+    if Path(weights).is_dir():
+        directory = read_hub_directory(weights)
+        weights, notes = directory.weights, list(directory.notes)
+        if model is not None and ALIASES.get(model, model) != directory.model:
+            raise ConfigError(
+                f"The model is {model!r}, and {weights.parent} holds {directory.model!r}: leave "
+                "the model out."
+            )
+        model, settings = directory.model, {**directory.settings, **(settings or {})}
+    if model is None:
+        raise ConfigError(
+            f"The model of {weights} is not said: a file of weights alone does not say it."
+        )
     known = ALIASES.get(model, model)
     choose(spatial, SPATIAL, "spatial")
     choose(aggregate, AGGREGATES, "aggregate")
@@ -195,7 +211,6 @@ def import_weights(
         tagger = create_model(known, 0, chosen)
         params = {k: v for k, v in variables["params"].items() if not tagger.is_head_path((k,))}
         variables = {**variables, "params": params}
-    notes = []
     if "input_statistics" in variables:
         if input_statistics is not None:
             variables = set_input_statistics(variables, *input_statistics)

@@ -1,5 +1,6 @@
 """A model's settings, from the shapes of published weights or from the words of a command line."""
 
+import itertools
 import json
 import re
 import types
@@ -91,6 +92,8 @@ def infer_settings(name: str, arrays: Arrays, given: Mapping[str, Any]) -> dict[
         found |= _tagging_transformer(arrays)
     elif name == "spectrogram_transformer":
         found |= _spectrogram_transformer(arrays)
+    elif name == "mert":
+        found |= _mert(arrays)
     return {k: v for k, v in found.items() if k not in given and v != defaults[k]}
 
 
@@ -157,6 +160,41 @@ def _spectrogram_transformer(arrays: Arrays) -> dict[str, Any]:
     if hidden is not None:
         found["mlp_ratio"] = hidden[0] // width
     return found
+
+
+def _mert(arrays: Arrays) -> dict[str, Any]:
+    """Returns all but `norm_position`, which leaves no trace in the shapes."""
+    layer = r"(hubert\.)?feature_extractor\.conv_layers\.{}\.{}"
+    projection = _shape(arrays, r"(hubert\.)?feature_projection\.projection\.weight")
+    kernel = _shape(
+        arrays,
+        r"(hubert\.)?encoder\.pos_conv_embed\.conv\."
+        r"(weight_v|parametrizations\.weight\.original1)",
+    )
+    fronts = [_shape(arrays, layer.format(n, r"conv\.weight")) for n in range(len(arrays))]
+    fronts = list(itertools.takewhile(bool, fronts))
+    hidden = _shape(
+        arrays, r"(hubert\.)?encoder\.layers\.0\.feed_forward\.intermediate_dense\.weight"
+    )
+    depth = _count(arrays, r"(?:hubert\.)?encoder\.layers\.(\d+)\.")
+    if not (projection and kernel and hidden and depth and fronts):
+        return {}
+    width = projection[0]
+    return {
+        "front_channels": tuple(shape[0] for shape in fronts),
+        "front_kernels": tuple(shape[2] for shape in fronts),
+        "front_bias": _shape(arrays, layer.format(0, r"conv\.bias")) is not None,
+        "front_norm": "layer"
+        if _shape(arrays, layer.format(1, r"layer_norm\.weight"))
+        else "group",
+        "normalizes_features": any("feature_projection.layer_norm." in key for key in arrays),
+        "width": width,
+        "depth": depth,
+        "num_heads": max(1, width // _HEAD_WIDTH),
+        "mlp_ratio": hidden[0] // width,
+        "position_kernel": kernel[2],
+        "position_groups": width // max(1, kernel[1]),
+    }
 
 
 def parse_settings(name: str, texts: Iterable[str]) -> dict[str, Any]:
