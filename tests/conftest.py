@@ -33,7 +33,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what takes long by what it needs: files of corpora and notebooks, a browser, programs."""
+    """Marks what takes long by what it needs: corpora, notebooks, a browser, whole programs."""
     for item in items:
         if item.path.parent.name == "faults" or item.path.name in PROGRAMS:
             item.add_marker(pytest.mark.programs)
