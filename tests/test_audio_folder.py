@@ -1,6 +1,7 @@
 """Anyone's folder: its table, splits, report, and the sentence for everything that can be wrong."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -489,3 +490,28 @@ def test_linked_subfolders_are_seen_without_circles(tmp_path):
         "oud/1.wav",
         "oud/back/0.wav",
     ]
+
+
+def test_rows_outside_the_folder_are_told_and_not_used(folder, tmp_path, run, capsys):
+    for name in ("private.wav", "take 12.wav"):
+        _write_audio(tmp_path / name, 50)
+    (folder / "link.wav").symlink_to(tmp_path / "take 12.wav")
+    outside = ["../private.wav", str(tmp_path / "private.wav"), str(folder / "take 00.wav")]
+    outside += ["x/../../take 12.wav"]
+    with open(folder / "labels.tsv", "a", encoding="utf-8") as table:
+        for index, path in enumerate([*outside[:3], outside[3], "link.wav"]):
+            table.write(f"{path}\tvoice\tartist {20 + index}\n")
+    dataset = _open(folder, tmp_path)
+    names = {name for split in dataset.spec.split_sizes for name in dataset.tracks(split)}
+    assert len(names) == 13 and "link.wav" in names and not names & set(outside)
+    refused = {row["path"]: row["reason"] for row in dataset.report["refused"]}
+    assert len(refused) == 4
+    assert all("lies outside the folder" in reason for reason in refused.values())
+    assert any("behind links: 1 (link.wav)" in note for note in dataset.report["notes"])
+    capsys.readouterr()  # what the build printed
+    told = run("doctor", folder, "--data-dir", tmp_path / "data", "--json")
+    assert told.exit_code == 1
+    found = json.loads(told.stdout)["findings"]
+    assert [row["path"] for row in found if row["kind"] == "linked"] == ["link.wav"]
+    assert len([row for row in found if row["kind"] == "outside"]) == 4
+    assert {row["kind"] for row in found} == {"linked", "outside"}

@@ -222,3 +222,15 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "open", refuse, raising=False)
     with pytest.raises(AudioError, match=r"x\.mp3 cannot be read: Permission denied\.$"):
         read_audio(tmp_path / "x.mp3")
+
+
+@pytest.mark.parametrize("name", ["a:b", "http:x", "C:foo", "gs:x", "file:x", "concat:x", "-i"])
+def test_a_colon_in_a_name_is_no_protocol(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audio = _tone(0.5, 16000)
+    encode(tmp_path / "source.m4a", audio, 16000).rename(f"{name}.m4a")
+    soundfile.write(tmp_path / f"{name}.wav", audio, 16000)
+    for suffix in ("m4a", "wav"):  # ffmpeg reads the one, libsndfile the other
+        found, _ = read_audio(f"{name}.{suffix}", sample_rate=16000)
+        assert len(found) == pytest.approx(len(audio), abs=1100)
+        assert np.corrcoef(found[: len(audio)], audio[: len(found)])[0, 1] > 0.99

@@ -22,6 +22,7 @@ from musrep_jax.data.audio.mpeg import read_mpeg
 from musrep_jax.data.corpora.builder import CorpusBuilder
 from musrep_jax.data.corpora.tracks import CorpusTrack, SplitCard
 from musrep_jax.data.datasets import DATASETS
+from musrep_jax.data.doctor import measurement_workers
 from musrep_jax.data.doctor.diagnosis import DoctorError, ExpectedFile, examine, find_audio_files
 from musrep_jax.data.doctor.findings import FAULTS, NOTES, judge
 from musrep_jax.data.doctor.measurement_workers import _MeasurementWorker, measure_files
@@ -300,8 +301,9 @@ def test_a_killed_run_goes_on(tmp_path):
         write_tone(folder / f"{pitch}.flac", pitch=pitch)
     seen = []
 
-    def interrupt(done, total):
-        seen.append((done, total))
+    def interrupt(done, total, note):
+        if not note:  # which tells of a file that takes long
+            seen.append((done, total))
         if done == 6:
             raise KeyboardInterrupt
 
@@ -340,7 +342,7 @@ def test_a_file_that_the_system_does_not_give(tmp_path):
     assert not found[str(good)].error
     assert isinstance(found[str(gone)], FileNotFoundError)
 
-    def remove(done, total):
+    def remove(done, total, note):
         if not done:
             (tmp_path / "good.wav").unlink()
 
@@ -543,3 +545,25 @@ def test_an_empty_folder(tmp_path):
         look(tmp_path, tmp_path / "data")
     with pytest.raises(DoctorError, match="does not exist"):
         examine(tmp_path / "x", [ExpectedFile("a.wav")], data_dir=tmp_path, name="x")
+
+
+def test_a_file_that_takes_long_does_not_silence_the_doctor(tmp_path, monkeypatch):
+    """An hour of zeros that take no room on the disk: it says that it is at them."""
+    monkeypatch.setattr(measurement_workers, "_WAIT_SECONDS", 0.02)
+    with soundfile.SoundFile(tmp_path / "empty.wav", "w", 8000, 1):
+        pass
+    header = (tmp_path / "empty.wav").read_bytes()
+    (tmp_path / "empty.wav").unlink()
+    size = 2 * 8000 * 3600
+    header = header[:4] + (len(header) - 8 + size).to_bytes(4, "little") + header[8:]
+    with open(tmp_path / "hour.wav", "wb") as file:
+        file.write(header[:-4] + size.to_bytes(4, "little"))
+        file.truncate(len(header) + size)
+    write_tone(tmp_path / "tone.wav")
+    notes = []
+    found = look(
+        tmp_path, tmp_path / "data", num_workers=1, progress=lambda *told: notes.append(told)
+    )
+    assert {(finding.path, finding.kind) for finding in found.findings} == {("hour.wav", "silent")}
+    assert found.facts["hour.wav"].seconds == 3600
+    assert (0, 2, "at hour.wav (58 MB)") in notes and notes[-1] == (2, 2, "")

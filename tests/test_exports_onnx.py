@@ -22,8 +22,8 @@ from musrep_jax.exports.onnx_graph import DynamicArray, Graph, LoweringError, lo
 from musrep_jax.exports.writing import compute_outputs, export_as
 from musrep_jax.training.checkpoints import ExportError
 
-QUICK = {"crnn", "sample_cnn", "spectrogram_transformer"}
-"""Models of the default run: convolutions and a recurrent layer, no front end, tokens."""
+QUICK = {"crnn", "log_mel_statistics", "sample_cnn", "spectrogram_transformer"}
+"""Models of the default run: a recurrent layer, comparisons, no front end, tokens."""
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_what_is_said_of_the_model(port, tagger, store):
         ("GET", "/api/tracks/x", {}, 404, ""),
         ("POST", "/api/tag?k=0", {}, 400, "must be 1 to 100"),
         ("POST", "/api/tag?k=-1", {}, 400, "must be 1 to 100"),
-        ("POST", "/api/tag?name=empty.wav", {}, 422, "empty.wav cannot be read: the file is empty"),
+        ("POST", "/api/tag?name=empty.wav", {}, 400, "empty.wav cannot be read: the file is empty"),
         ("GET", "/api/tag", {}, 405, ""),
         ("GET", "/api/tracks/-1", {}, 404, ""),
         ("GET", "/api/tracks/99", {}, 404, "no such track"),
@@ -253,16 +253,16 @@ def test_recordings_that_cannot_be_used_are_told_by_their_own_name(port, served,
     status, _, found = ask(
         port, "POST", "/api/tag?name=long.flac", (tmp_path / "long.flac").read_bytes()
     )
-    assert status == 422
+    assert status == 400
     assert found["error"].startswith("long.flac cannot be used: it is longer than 0.333333 minutes")
     soundfile.write(tmp_path / "one.wav", np.full(1, 0.5), 44100)
     one = (tmp_path / "one.wav").read_bytes()
     status, _, found = ask(port, "POST", "/api/tag?name=one.wav", one)
-    assert status == 422 and "one.wav cannot be used: it is too short" in found["error"]
+    assert status == 400 and "one.wav cannot be used: it is too short" in found["error"]
     text = f"#EXTM3U\n#EXTINF:9,x\nfile://{tmp_path / 'one.wav'}\n".encode()
     for path in ("/api/tag?name=song.m4a", "/api/wav?name=song.m4a"):
         status, _, found = ask(port, "POST", path, text)
-        assert status == 422
+        assert status == 400
         assert found["error"] == "song.m4a cannot be read: it is a playlist, not a recording."
     assert str(served[2]) not in found["error"]
     assert not list(served[2].iterdir())
@@ -273,7 +273,7 @@ def test_a_recording_that_says_it_is_too_long_is_not_decoded(port, tmp_path, mon
     monkeypatch.setattr(tagging_service, "decode_files", None)
     for address in ("/api/tag?name=long.m4a", "/api/wav?name=long.m4a"):
         status, _, found = ask(port, "POST", address, path.read_bytes())
-        assert status == 422 and "longer than 0.333333 minutes" in found["error"]
+        assert status == 400 and "longer than 0.333333 minutes" in found["error"]
 
 
 def test_silence_is_not_judged(port, tmp_path):
@@ -345,7 +345,7 @@ def test_what_a_browser_cannot_play_comes_as_the_model_hears_it(port, store, mus
         assert found_rate == rate
         assert np.allclose(audio, expected, atol=1e-4)
     status, _, found = ask(port, "POST", "/api/wav?name=e.aiff", b"nothing")
-    assert status == 422
+    assert status == 400
     assert found["error"].startswith("e.aiff cannot be read")
     assert not list(served[2].iterdir())
 

@@ -10,6 +10,7 @@ from compact_models import QUICK
 
 import musrep_jax
 from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.inference.layout import find_hub_name
 from musrep_jax.inference.tagger import AudioInputError, cut, make_card
 from musrep_jax.models import create_model
 from musrep_jax.tasks.binding import make_init
@@ -98,6 +99,31 @@ def test_short_recordings_are_padded_and_their_times_end_where_they_end(tagger):
 def test_what_is_not_audio_gets_one_sentence(tagger, audio, sentence):
     with pytest.raises(AudioInputError, match=sentence):
         tagger.predict(audio, RATE)
+
+
+def test_silence_is_not_judged(tagger):
+    size, own = tagger.model.num_samples, dict(tagger.card["front_end"])
+    noise = 5e-5 * np.random.default_rng(0).uniform(-1, 1, 2 * size).astype(np.float32)
+    for silence in (np.zeros(2 * size, np.float32), noise, noise[:100]):
+        for method in (tagger.predict, tagger.embed):
+            with pytest.raises(AudioInputError, match="cannot be judged: it is silent"):
+                method(silence, RATE)
+    frames = np.full((1 + size // own["hop_length"], own["n_mels"]), -100.0, np.float32)
+    with pytest.raises(AudioInputError, match="cannot be judged: it is silent"):
+        tagger.predict_log_mel(frames, own)
+    times, probabilities = tagger.predict_over_time(np.concatenate([noise, tone(1.0)]), RATE)
+    is_judged = np.isfinite(probabilities).all(axis=1)
+    assert is_judged.tolist() == (times[:, 1] > 2 * size / RATE).tolist()
+    assert is_judged.any() and np.isnan(probabilities[~is_judged]).all()
+
+
+def test_a_folder_is_no_model_of_the_hub(export, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hub:somebody").mkdir()
+    (tmp_path / "hub:somebody" / "model").symlink_to(export, target_is_directory=True)
+    assert musrep_jax.load_tagger("hub:somebody/model").labels == LABELS
+    assert find_hub_name("hub:somebody/model") is None
+    assert find_hub_name("hub:somebody/else@v1") == "somebody/else@v1"
 
 
 def test_a_spectrogram_of_another_front_end_is_refused(tagger):

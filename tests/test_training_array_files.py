@@ -1,4 +1,4 @@
-"""Exports and checkpoints below folders whose names look like patterns; arrays are read back."""
+"""Exports and checkpoints below folders with names like patterns and addresses, read back."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +17,10 @@ from musrep_jax.types import TrainState
 VARIABLES = {"params": {"head": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}}
 
 
-@pytest.mark.parametrize("name", ["Album [1999]", "a*b", "what?", "back\\slash", "[", "plain"])
-def test_exports_and_checkpoints_work_in_folders_that_look_like_patterns(name, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["Album [1999]", "a*b", "what?", "back\\slash", "[", "plain", "gs:", "file:", "C:foo"]
+)
+def test_exports_and_checkpoints_work_in_folders_like_patterns_and_addresses(name, tmp_path):
     path = save_export(tmp_path / name / "model", VARIABLES, {"about": "this"})
     variables, card = load_export(path)
     np.testing.assert_array_equal(variables["params"]["head"]["kernel"], np.arange(6).reshape(2, 3))

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from musrep_jax import __version__
 from musrep_jax.runtime.heap import retain_freed_memory
+from musrep_jax.runtime.integrity import is_disk_full
 from musrep_jax.runtime.signals import exit_code
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -82,7 +83,7 @@ class CommandGroup(TyperGroup):
             if ctx.params.get("traceback"):
                 raise
             say(f"error: {sentence(error)}")
-            is_wrong = isinstance(error, ValueError | FileNotFoundError)
+            is_wrong = isinstance(error, ValueError | FileNotFoundError) and not is_disk_full(error)
             raise typer.Exit(EXIT_USAGE if is_wrong else EXIT_FAILED) from error
         except KeyboardInterrupt as error:
             say("Stopped.")
@@ -123,6 +124,12 @@ def sentence(error: Exception) -> str:
         >>> sentence(ValueError("The labels\\n  are missing."))
         'The labels are missing.'
     """
+    if isinstance(error, OSError) and is_disk_full(error):
+        where = f" ({error.filename})" if error.filename else ""
+        return (
+            f"No room left on the disk{where}; free some space and run the same command again. "
+            "What was finished before is kept."
+        )
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     return " ".join(str(error).split()) or type(error).__name__

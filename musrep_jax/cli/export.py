@@ -40,7 +40,7 @@ def export(
     """
     from musrep_jax.config import ConfigError
     from musrep_jax.exports.writing import export_as
-    from musrep_jax.inference.layout import HUB_PREFIX
+    from musrep_jax.inference.layout import find_hub_name
     from musrep_jax.inference.tagger import load_encoder
     from musrep_jax.training.checkpoints import README_FILE
 
@@ -52,7 +52,7 @@ def export(
         from musrep_jax.inference.hub import push as upload
 
         check_repository_name(push)
-    is_remote = str(model).startswith(HUB_PREFIX)
+    is_remote = find_hub_name(model) is not None
     if out is None:
         if is_remote:
             raise ConfigError("Say with --out where the export of a model of the Hub is written.")

@@ -139,6 +139,8 @@ class JsonPrinter:
 class TableFile:
     """A tab-separated table of probabilities, written line by line, with a table of failures.
 
+    It gets its name when it is complete; until then, and after an error, it is `NAME.partial`.
+
     Attributes:
         failed: `NAME.failed.tsv`.
     """
@@ -153,7 +155,10 @@ class TableFile:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._tags, self._over_time = tags, over_time
-        self._file = path.open("w", encoding="utf-8")
+        self._path = path.resolve()
+        is_file = self._path.is_file() or not self._path.exists()  # and no pipe or terminal
+        self._partial = self._path.with_name(f"{path.name}.partial") if is_file else self._path
+        self._file = self._partial.open("w", encoding="utf-8")
         self.failed = FailureTable(path.with_suffix(".failed.tsv"))
         own = ("path", "start", "end")
         self._write(*own, *(f"label {x}" if x in own else x for x in tags.labels))
@@ -174,7 +179,17 @@ class TableFile:
 
     def __exit__(self, *error: Any) -> None:
         self.failed.__exit__(*error)
-        self._file.close()
+        is_complete = False
+        try:
+            self._file.close()
+            is_complete = error[0] is None
+        finally:
+            if self._partial == self._path:
+                pass
+            elif is_complete:
+                self._partial.replace(self._path)
+            else:
+                say(f"What was tagged so far is in {self._partial}.")
 
 
 def save_taggram(tags: "TagPredictor", heard: "FileResult", path: str, png: Path) -> None:

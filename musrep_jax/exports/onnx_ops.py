@@ -73,11 +73,17 @@ def erfc(graph: Graph, equation: Any, given: list[Value]) -> Value:
     return graph.add("Sub", _number(1, equation), graph.add("Erf", given[0]))
 
 
+_FLOAT = 1
+"""onnx.TensorProto.FLOAT"""
+
+
 def convert(graph: Graph, equation: Any, given: list[Value]) -> Value:
     """Returns the numbers in another type."""
-    target = np.dtype(equation.params["new_dtype"])
-    if target == equation.invars[0].aval.dtype:
+    source, target = equation.invars[0].aval.dtype, np.dtype(equation.params["new_dtype"])
+    if target == source:
         return given[0]
+    if (source, target) == (np.bool_, np.float32):
+        return graph.add("Cast", given[0], to=_FLOAT)
     raise _refuse(equation, f"gives {target}")
 
 
@@ -273,10 +279,14 @@ OPERATIONS: dict[str, Operation] = {
     "exp": same("Exp"),
     "fft": fft,
     "gather": gather,
+    "ge": same("GreaterOrEqual"),
+    "gt": same("Greater"),
     "imag": imaginary,
     "integer_pow": integer_pow,
+    "le": same("LessOrEqual"),
     "log": same("Log"),
     "logistic": same("Sigmoid"),
+    "lt": same("Less"),
     "max": maximum,
     "min": same("Min"),
     "mul": same("Mul"),

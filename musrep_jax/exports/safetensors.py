@@ -48,8 +48,9 @@ def write(tagger: LoadedEncoder, folder: Path, chunks: np.ndarray) -> WriterResu
     flat = traverse_util.flatten_dict(jax.device_get(tagger.variables), sep=".")
     constants = get_front_end_constants(tagger.model)
     arrays = {name: np.ascontiguousarray(value) for name, value in {**flat, **constants}.items()}
-    file = folder / SAFETENSORS_FILE
-    safetensors_numpy().save_file(arrays, file, metadata={"format": "flax"})
+    # Written by ourselves: of a full disk the package raises errors of its own.
+    content = safetensors_numpy().save(arrays, metadata={"format": "flax"})
+    (folder / SAFETENSORS_FILE).write_bytes(content)
     config = {
         "library_name": "musrep_jax",
         "safetensors_format": SAFETENSORS_FORMAT,

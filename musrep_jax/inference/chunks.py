@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+SILENT = "cannot be judged: it is silent from its start to its end (below -80 dBFS)."
+"""What is said of a silent recording, after its name."""
+
 
 class AudioInputError(ValueError):
     """The input is not audio that a tagger accepts; the message says what is expected."""
@@ -59,6 +62,30 @@ def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray
             f"{target_rate} Hz."
         )
     return resampled
+
+
+def find_silent_chunks(chunks: np.ndarray) -> np.ndarray:
+    """Returns which chunks are silent, so that a tagger cannot judge them: bool (chunks,).
+
+    Args:
+        chunks: (chunks, samples).
+    """
+    from musrep_jax.data.audio.reading import is_silent
+
+    return np.array([is_silent(chunk) for chunk in chunks])
+
+
+def check_not_silent(silent: np.ndarray) -> None:
+    """Raises if every chunk of a recording is silent.
+
+    Args:
+        silent: bool (chunks,).
+
+    Raises:
+        AudioInputError: if so.
+    """
+    if silent.all():
+        raise AudioInputError(f"The audio {SILENT}")
 
 
 def chunk_blocks(

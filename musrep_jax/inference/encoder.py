@@ -17,7 +17,7 @@ from flax.errors import FlaxError
 from musrep_jax.config import fingerprint
 from musrep_jax.inference.card import CARD_FORMATS
 from musrep_jax.inference.card_checks import check_fields
-from musrep_jax.inference.chunks import cut, prepare
+from musrep_jax.inference.chunks import check_not_silent, cut, find_silent_chunks, prepare
 from musrep_jax.models import (
     NO_TOKEN,
     Encoder,
@@ -203,13 +203,15 @@ class LoadedEncoder:
             float32 (width,).
 
         Raises:
-            AudioInputError: if the audio is empty, not mono, or not finite.
+            AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
             InputKindError: if the model reads texts.
         """
-        return self.embed_over_time(audio, sample_rate)[1].mean(axis=0)
+        _, silent, _, embeddings = self._run(audio, sample_rate)
+        check_not_silent(silent)
+        return embeddings.mean(axis=0)
 
     def embed_over_time(self, audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the embeddings of the chunks of a recording.
+        """Returns the embeddings of the chunks of a recording, of silent ones too.
 
         Args:
             audio: (samples,), mono, float in [-1, 1].
@@ -218,7 +220,7 @@ class LoadedEncoder:
         Returns:
             Start and end of the chunks in seconds, (chunks, 2), and float32 (chunks, width).
         """
-        times, _, embeddings = self._run(audio, sample_rate)
+        times, _, _, embeddings = self._run(audio, sample_rate)
         return times, embeddings
 
     def embed_tokens(self, tokens: np.ndarray) -> np.ndarray:
@@ -249,11 +251,12 @@ class LoadedEncoder:
 
     def _run(
         self, audio: np.ndarray, sample_rate: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Returns spans in seconds, silence, logits and embeddings of the chunks."""
         waveform = prepare(audio, sample_rate, self.sample_rate)
         chunks, spans = cut(waveform, self.num_samples, 0.0)
         logits, embeddings = self._apply(chunks)
-        return spans / self.sample_rate, logits, embeddings
+        return spans / self.sample_rate, find_silent_chunks(chunks), logits, embeddings
 
     def forward(self, variables: PyTree, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns logits and embeddings of chunks: the function that is compiled.

@@ -15,13 +15,11 @@ from musrep_jax.data.audio.reading import AudioError, is_silent
 from musrep_jax.data.doctor.diagnosis import find_audio_files
 from musrep_jax.data.doctor.quarantine import escape_path, unescape_path
 from musrep_jax.evaluation.aggregation import probabilities
-from musrep_jax.inference.chunks import AudioInputError, chunk_blocks
+from musrep_jax.inference.chunks import SILENT, AudioInputError, chunk_blocks
 from musrep_jax.inference.encoder import LoadedEncoder
-from musrep_jax.inference.layout import HUB_PREFIX
+from musrep_jax.inference.layout import find_hub_name
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.store import FileIdentity, StoreWriter, identify_file
-
-SILENT = "cannot be judged: it is silent from its start to its end (below -80 dBFS)."
 
 
 @dataclasses.dataclass
@@ -84,6 +82,7 @@ def listen(
     tagger: LoadedEncoder,
     files: Iterable[DecodedFile],
     on_file: Callable[[], None] = lambda: None,
+    on_chunk: Callable[[], None] = lambda: None,
 ) -> Iterator[FileResult]:
     """Yields the results of a tagger for files, in their order, equal to those of its methods.
 
@@ -91,6 +90,7 @@ def listen(
         tagger: the tagger.
         files: from `decode_files`, at the tagger's rate.
         on_file: called after the audio of each file has been taken.
+        on_chunk: called for every chunk of it.
 
     Returns:
         An iterator with an entry for every file, also for those that fail.
@@ -107,6 +107,7 @@ def listen(
                     opened.spans.append((start, end))
                     opened.silent.append(is_silent(chunk))
                     owners.append(opened)
+                    on_chunk()
                     yield chunk
             except (AudioError, OSError) as error:
                 opened.heard.failure = _reason(error)
@@ -142,19 +143,23 @@ def run_files(
         paths: of the files.
         num_workers: processes that decode.
         look: returns what is known about a file, and whether to process it.
-        progress: called with the number of files read and the total.
+        progress: called with the number of files read and the total, also while one is read: a long
+            one is no reason to be silent.
     """
     num_read = 0
+
+    def tell() -> None:
+        progress(num_read, len(paths))
 
     def count() -> None:
         nonlocal num_read
         num_read += 1
-        progress(num_read, len(paths))
+        tell()
 
     num_workers = max(1, min(num_workers, len(paths)))
     files = decode_files(paths, tagger.sample_rate, num_workers, look)
     try:
-        yield from listen(tagger, files, count)
+        yield from listen(tagger, files, on_file=count, on_chunk=tell)
     finally:
         files.close()
 
@@ -210,7 +215,7 @@ def describe_model(tagger: LoadedEncoder, export: str | os.PathLike) -> dict[str
         export: its location, as `load_encoder` takes it.
     """
     card, place = tagger.card, str(export)
-    if not place.startswith(HUB_PREFIX):
+    if not find_hub_name(place):
         place = os.path.abspath(place)
     return {
         "model": tagger.fingerprint,

@@ -10,10 +10,10 @@ from flax import traverse_util
 from musrep_jax.inference.layout import (
     CONFIG_FILE,
     FRONT_END_PREFIX,
-    HUB_PREFIX,
     PROGRAMS,
     SAFETENSORS_FILE,
     SAFETENSORS_FORMAT,
+    find_hub_name,
 )
 from musrep_jax.runtime.integrity import CHECKSUMS_FILE, find_damage
 from musrep_jax.training.checkpoints import (
@@ -40,10 +40,10 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
         ExportError: if it is missing, half-written, damaged, of a later format, or of a form that
             holds no parameters.
     """
-    if str(place).startswith(HUB_PREFIX):
+    if name := find_hub_name(place):
         from musrep_jax.inference.hub import pull
 
-        return read_safetensors_folder(pull(str(place).removeprefix(HUB_PREFIX)))
+        return read_safetensors_folder(pull(name))
     path = Path(place).expanduser().absolute()
     for file, package in PROGRAMS.items():
         if (path / file).is_file():

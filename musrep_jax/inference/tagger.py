@@ -10,13 +10,16 @@ import numpy as np
 from musrep_jax.evaluation.aggregation import aggregate_tracks, probabilities
 from musrep_jax.evaluation.calibration import calibrate
 from musrep_jax.inference.card import make_card as make_card
-from musrep_jax.inference.chunks import AudioInputError, cut
+from musrep_jax.inference.chunks import AudioInputError, check_not_silent, cut
 from musrep_jax.inference.encoder import BackboneError as BackboneError
 from musrep_jax.inference.encoder import LoadedEncoder, check_card, check_variables
 from musrep_jax.inference.encoder import to_tuples as to_tuples
 from musrep_jax.inference.reading import read_model
 from musrep_jax.models import Tagger
 from musrep_jax.types import PyTree
+
+_SILENT_DB = -100.0
+"""The floor of a log-mel spectrogram: what the front ends make of digital silence."""
 
 
 def load_tagger(path: str | Path) -> "LoadedTagger":
@@ -125,7 +128,8 @@ class LoadedTagger(LoadedEncoder):
         The recording is resampled to the model's rate, cut into consecutive chunks of which the
         last ends with the recording, and the chunks' probabilities (or logits, as the card says)
         are averaged. A recording shorter than a chunk is padded with silence. The probabilities of
-        a model of exclusive classes, `output` "softmax", sum to 1.
+        a model of exclusive classes, `output` "softmax", sum to 1. Silence has no tags: whatever a
+        network gives for it says nothing about music.
 
         Args:
             audio: (samples,), mono, float in [-1, 1].
@@ -135,11 +139,12 @@ class LoadedTagger(LoadedEncoder):
             Label -> probability, in the order of the output units.
 
         Raises:
-            AudioInputError: if the audio is empty, not mono, or not finite.
+            AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
             BackboneError: if the model has no output layer.
         """
         self._check_head()
-        _, logits, _ = self._run(audio, sample_rate)
+        _, silent, logits, _ = self._run(audio, sample_rate)
+        check_not_silent(silent)
         return self._join(logits)
 
     def predict_over_time(
@@ -153,15 +158,16 @@ class LoadedTagger(LoadedEncoder):
 
         Returns:
             Start and end of the chunks in seconds, (chunks, 2), and probabilities, (chunks,
-            classes). Padding is not part of the times.
+            classes), NaN where a chunk is silent. Padding is not part of the times.
 
         Raises:
             AudioInputError: if the audio is empty, not mono, or not finite.
             BackboneError: if the model has no output layer.
         """
         self._check_head()
-        times, logits, _ = self._run(audio, sample_rate)
-        return times, probabilities(logits, self.output)
+        times, silent, logits, _ = self._run(audio, sample_rate)
+        scores = probabilities(logits, self.output)
+        return times, np.where(silent[:, None], np.nan, scores)
 
     def predict_log_mel(
         self, log_mel: np.ndarray, front_end: Mapping[str, Any]
@@ -173,7 +179,8 @@ class LoadedTagger(LoadedEncoder):
             front_end: how it was computed, as in `card["front_end"]`.
 
         Raises:
-            AudioInputError: if it was not computed with this model's own front end.
+            AudioInputError: if it was not computed with this model's own front end, or is silent
+                throughout.
             BackboneError: if the model has no output layer.
         """
         self._check_head()
@@ -192,8 +199,9 @@ class LoadedTagger(LoadedEncoder):
                 f"The spectrogram has shape {values.shape}; expected finite values of shape "
                 f"(frames, {own['n_mels']})."
             )
+        check_not_silent(values.max(axis=1) <= _SILENT_DB)
         length = 1 + self.model.num_samples // own["hop_length"]
-        chunks, _ = cut(values, length, -100.0)
+        chunks, _ = cut(values, length, _SILENT_DB)
         logits, _ = self._apply(chunks)
         return self._join(logits)
 

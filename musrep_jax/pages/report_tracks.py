@@ -154,7 +154,10 @@ def make_playable_track(
     heard = audio[: int(MAX_SECONDS * rate)]
     spans, scores = tagger.predict_over_time(heard, rate)
     content, media_type = compress(heard, rate)
-    tags, probabilities = TagPredictor(tagger, is_raw=False), tagger.calibrate(scores)
+    # Silence, which cannot be judged, is drawn as no tag.
+    tags, probabilities = (
+        TagPredictor(tagger, is_raw=False), np.nan_to_num(tagger.calibrate(scores))
+    )  # fmt: skip
     thresholds = {k: round(v, 3) for k, v in tags.thresholds.items()}
     return PlayableTrack(
         track_id=name,

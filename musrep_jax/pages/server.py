@@ -24,10 +24,10 @@ GET /api/tracks/ROW, GET /api/tracks/ROW/wav
 
 The body is the file itself, in any format that `musrep tag` reads; `name` is only shown; `k` is 10
 if it is not said. The numbers are those of `musrep tag` and `musrep similar`. An error is an object
-with the sentence `error`, and has status 400 (the request is wrong), 403 (a page of another site
-asks), 404, 408 (the recording does not arrive), 413 (larger than allowed: said before or while it
-comes, and the rest is thrown away), 422 (this recording cannot be used) or 503 (too many at once,
-or the server is being stopped).
+with the sentence `error`, and has status 400 (the request is wrong, or this recording cannot be
+used), 403 (a page of another site asks), 404, 408 (the recording does not arrive), 413 (larger than
+allowed: said before or while it comes, and the rest is thrown away) or 503 (too many at once, or
+the server is being stopped).
 
 One recording is computed at a time, the others wait in order.
 """
@@ -270,7 +270,7 @@ def _refused(_: Request, error: HTTPException) -> Response:
 
 
 def _handle_recording_error(_: Request, error: RecordingError) -> Response:
-    return JSONResponse({"error": str(error)}, 422)
+    return JSONResponse({"error": str(error)}, 400)
 
 
 def _handle_disconnect(_: Request, error: Exception) -> Response:

@@ -17,6 +17,9 @@ from musrep_jax.runtime.files import (
 )
 from musrep_jax.runtime.integrity import reraise_write_errors_as
 
+SPECIAL_NAMES = "one of the characters [ ] * ? \\ in its name, or a colon at the end of one"
+"""What `plain_path` avoids, in words."""
+_SPECIAL, _SPECIAL_ON_WINDOWS = re.compile(r"[\[\]*?\\]|:/"), re.compile(r"[\[\]*?]")
 _FILE_RIGHTS = 0o666
 """Permission bits of a folder that apply to files: files are not executable."""
 
@@ -86,7 +89,8 @@ def plain_path(path: Path, error_type: type[ValueError]) -> Iterator[Path]:
     """Yields a path of a folder that is safe for libraries that treat paths as patterns.
 
     The array storage finds its own files with a pattern made from the whole path: below
-    `Album [1999]` or a name with a backslash it finds none, and what it writes cannot be read.
+    `Album [1999]` or a name with a backslash it finds none, and what it writes cannot be read. A
+    folder whose name ends in a colon (`gs:/`) makes an address of it.
 
     Args:
         path: of a folder that is there.
@@ -95,20 +99,20 @@ def plain_path(path: Path, error_type: type[ValueError]) -> Iterator[Path]:
     Raises:
         ValueError: of type `error_type`, if the system makes no symbolic links.
     """
-    special = r"[\[\]*?]" if os.name == "nt" else r"[\[\]*?\\]"
-    if not re.search(special, str(path)):
+    special = _SPECIAL_ON_WINDOWS if os.name == "nt" else _SPECIAL
+    if not special.search(str(path)):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="musrep-") as folder:
         link = Path(folder) / "folder"
         try:
-            if re.search(special, folder):
+            if special.search(folder):
                 raise OSError(f"{folder} is such a path too")
             link.symlink_to(path, target_is_directory=True)
         except OSError as error:
             raise error_type(
-                f"{path} has one of the characters [ ] * ? \\ in its name, with which arrays "
-                f"cannot be stored here ({error}): choose another folder."
+                f"{path} has {SPECIAL_NAMES}, with which arrays cannot be stored here ({error}): "
+                "choose another folder."
             ) from error
         yield link
 

@@ -20,23 +20,35 @@ def reraise_write_errors_as(error_type: type[ValueError], doing: str) -> Iterato
         doing: what was being done, such as "writing the export /a/b".
 
     Raises:
-        ValueError: of type `error_type`, for an OSError or ValueError inside the context (the
-            array storage reports system errors as ValueError).
+        ValueError: of type `error_type`, for an OSError, ValueError or LookupError inside the
+            context (the array storage reports system errors as ValueError and KeyError).
     """
     try:
         yield
     except error_type:
         raise
-    except (OSError, ValueError) as error:
-        codes = [f"os_error_code='{code}'" for code in DISK_FULL_ERRNOS]
-        is_full = getattr(error, "errno", None) in DISK_FULL_ERRNOS
-        if is_full or any(code in str(error) for code in codes):
+    except (OSError, ValueError, LookupError) as error:
+        if is_disk_full(error):
             raise error_type(
                 f"No room left on the disk while {doing}; free some space and run the same "
                 "command again. What was there before is untouched."
             ) from error
         reason = str(error).splitlines()[0][:300]
         raise error_type(f"Could not finish {doing}: {reason}") from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Returns whether an error, or one that it was raised from, says that the disk is full.
+
+    Args:
+        error: any.
+    """
+    while error is not None:
+        codes = [f"os_error_code='{code}'" for code in DISK_FULL_ERRNOS]  # of the array storage
+        if getattr(error, "errno", None) in DISK_FULL_ERRNOS or any(c in str(error) for c in codes):
+            return True
+        error = error.__cause__
+    return False
 
 
 def write_checksums(folder: Path, without: Collection[str] = ()) -> None:

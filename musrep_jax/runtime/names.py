@@ -48,6 +48,20 @@ def normalize_path(text: str) -> str:
     return os.path.normpath(path.replace("\\", "/")).replace(os.sep, "/") if path else ""
 
 
+def leads_outside(path: str) -> bool:
+    """Returns whether a path of a list leads out of the folder that it should be relative to.
+
+    Example:
+        >>> leads_outside("../a.wav"), leads_outside("/a.wav"), leads_outside("C:a.wav")
+        (True, True, False)
+
+    Args:
+        path: as the list has it.
+    """
+    drive, rest = os.path.splitdrive(os.path.normpath(path))
+    return bool(drive) or rest.startswith(os.sep) or rest.split(os.sep)[0] == os.pardir
+
+
 def list_forms(text: str) -> list[str]:
     """Returns the distinct forms of a text: as given, composed and decomposed.
 

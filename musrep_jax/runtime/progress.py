@@ -1,5 +1,6 @@
 """Progress display of a transfer."""
 
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -67,6 +68,8 @@ class Progress:
             line += f", {format_seconds((total - have) / rate)} left"
         line += f", {note}" if note else ""
         if self._is_terminal:
+            # A line that wraps would stand there again with every update.
+            line = line[: shutil.get_terminal_size().columns - 1]
             self._stream.write("\r" + line.ljust(self._width))
             self._width = len(line)
         else:

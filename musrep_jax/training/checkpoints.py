@@ -24,7 +24,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
 from musrep_jax.runtime.closing import Closing
-from musrep_jax.runtime.folders import plain_path, write_folder_atomically
+from musrep_jax.runtime.folders import SPECIAL_NAMES, plain_path, write_folder_atomically
 from musrep_jax.runtime.integrity import (
     CHECKSUMS_FILE,
     describe_difference,
@@ -202,8 +202,8 @@ class TrainCheckpoints(Closing):
             plain = self._stack.enter_context(plain_path(self.directory, CheckpointError))
             if plain != self.directory and jax.process_count() > 1:
                 raise CheckpointError(
-                    f"{self.directory} has one of the characters [ ] * ? \\ in its name, with "
-                    "which several processes cannot store arrays: choose another folder."
+                    f"{self.directory} has {SPECIAL_NAMES}, with which several processes cannot "
+                    "store arrays: choose another folder."
                 )
             self._manager = ocp.CheckpointManager(
                 plain,

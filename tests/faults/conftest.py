@@ -1,7 +1,10 @@
 """The small experiment of `experiments.py`, and its outcome when nothing happens to it."""
 
+import resource
+import subprocess
+
 import pytest
-from experiments import Experiment
+from experiments import Experiment, mount
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,23 @@ def uninterrupted_subprocess_run(experiment, tmp_path_factory):
         output = process.communicate()[0]
     assert process.returncode == 0, output
     return workdir
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, and a function that sets the disk's size in kilobytes.
+
+    Where nothing can be mounted, no file may grow beyond a part of the size instead.
+    """
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", folder):
+        yield folder, lambda size: mount("-o", f"remount,size={size}k", folder)
+        subprocess.run(["umount", "-l", folder], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield (
+        folder,
+        lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size * 100, before[1])),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

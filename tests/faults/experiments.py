@@ -153,3 +153,9 @@ def wait_for(condition, seconds=120.0):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+def mount(*words):
+    """Returns whether a mount command worked: it does where we are root and may."""
+    done = subprocess.run(["mount", *map(str, words)], capture_output=True, check=False)
+    return done.returncode == 0

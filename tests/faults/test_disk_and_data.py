@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -12,35 +11,9 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from experiments import NUM_STEPS, Experiment, assert_same_outcome, run_action_when
+from experiments import NUM_STEPS, Experiment, assert_same_outcome, mount, run_action_when
 
 from musrep_jax.runtime.compilation_cache import enable_compilation_cache
-
-
-def mount(*words):
-    """Returns whether a mount command worked: it does where we are root and may."""
-    done = subprocess.run(["mount", *map(str, words)], capture_output=True, check=False)
-    return done.returncode == 0
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of its own, and a function that sets the disk's size in kilobytes.
-
-    Where nothing can be mounted, no file may grow beyond a part of the size instead.
-    """
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", folder):
-        yield folder, lambda size: mount("-o", f"remount,size={size}k", folder)
-        subprocess.run(["umount", "-l", folder], check=True)
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield (
-        folder,
-        lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size * 100, before[1])),
-    )
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,13 @@ from musrep_jax.tfds_builders.audio_folder.label_table import (
     read_label_table,
 )
 
+from musrep_jax.data.audio.audio_files import OUTSIDE, is_linked_outside
 from musrep_jax.data.audio.reading import AudioError, measure_length, open_audio, read_audio
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.splits import content_hash, find_leakage, merge_groups, missing_labels
-from musrep_jax.runtime.names import find_path, normalize_name, split_labels
+from musrep_jax.runtime.names import find_path, leads_outside, normalize_name, split_labels
 
 _NUM_DECODERS = 2
 _PROBE_FRAMES = 1024
@@ -257,6 +258,15 @@ class Builder(TrackBuilder):
         )
         missing = missing_labels(matrix, self.label_names, splits)
         notes += describe_splits(leakage, missing, matrix, self.label_names, splits)
+        linked = [
+            row.path for row in rows
+            if is_linked_outside(self.folder, find_path(self.folder, row.path))
+        ]  # fmt: skip
+        if linked:
+            notes.append(
+                f"listed files that lie outside the folder, behind links: {len(linked)} "
+                f"({abbreviate_names(linked)})."
+            )
         unlisted = find_unlisted_files(self.folder, self.rows)
         if unlisted:
             notes.append(
@@ -271,6 +281,8 @@ class Builder(TrackBuilder):
         """Returns the hash of a file's content, or why it cannot be opened."""
         if row.path in self._quarantined:
             return RefusedTrack(row.path, self._quarantined[row.path])
+        if leads_outside(row.path):
+            return RefusedTrack(row.path, OUTSIDE)
         path = find_path(self.folder, row.path)
         try:
             audio, _ = read_audio(path, name=row.path, num_frames=_PROBE_FRAMES)

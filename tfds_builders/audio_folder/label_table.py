@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from musrep_jax.data.audio.audio_files import walk_audio_files
 from musrep_jax.data.specs import SPLITS
+from musrep_jax.runtime.files import write_text
 from musrep_jax.runtime.names import (
     find_case_variants,
     join_labels,
@@ -234,12 +235,13 @@ def write_table_from_subfolders(folder: pathlib.Path) -> pathlib.Path:
     files = [path for path in _audio_files(folder) if path.parent != folder]
     if not files:
         raise TableError(f"{folder} has no sub-folder with audio files in it.")
-    with open(table, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["path", "labels"])
-        for path in files:
-            labels = join_labels([normalize_name(path.parent.name)])
-            writer.writerow([normalize_path(path.relative_to(folder).as_posix()), labels])
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["path", "labels"])
+    for path in files:
+        labels = join_labels([normalize_name(path.parent.name)])
+        writer.writerow([normalize_path(path.relative_to(folder).as_posix()), labels])
+    write_text(table, text.getvalue())
     return table
 
 

@@ -12,6 +12,8 @@ SYSTEM_FOLDERS = frozenset(
     {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
 )
 """Where systems keep what was thrown away or is theirs; hidden folders begin with a dot."""
+OUTSIDE = "lies outside the folder: paths of a table are relative to its folder and stay below it."
+"""Why a listed file that `leads_outside` tells of is refused."""
 
 
 def walk_audio_files(
@@ -49,6 +51,17 @@ def walk_audio_files(
                     left.append((entry.path, (*above, real)))
             elif is_audio_name(entry.name) or (is_content_read and _begins_as_audio(entry.path)):
                 yield _relative(entry.path, root)
+
+
+def is_linked_outside(folder: str | os.PathLike, path: str | os.PathLike) -> bool:
+    """Returns whether a file below a folder lies elsewhere, behind a link.
+
+    Args:
+        folder: that a list belongs to.
+        path: of the file, below the folder.
+    """
+    root, real = os.path.realpath(folder), os.path.realpath(path)
+    return not real.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def is_audio_name(name: str) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from musrep_jax.data.audio.audio_files import OUTSIDE
 from musrep_jax.data.audio.log_mel import FRONT_END, log_mel
 from musrep_jax.data.audio.reading import AudioError, read_audio
 from musrep_jax.data.build.builder import RefusedTrack, TrackRecord
 from musrep_jax.data.specs import ALL_SPLITS
 from musrep_jax.data.splits import find_leakage
-from musrep_jax.runtime.names import find_path
+from musrep_jax.runtime.names import find_path, leads_outside
 
 _LENGTH_TOLERANCE = 0.1
 """A track that decodes to less than this share under its expected length is refused."""
@@ -93,6 +94,8 @@ class CorpusLoader:
         """Returns the track in its stored form, or why it cannot be used."""
         if track.path in self.refused:
             return RefusedTrack(track.path, self.refused[track.path])
+        if leads_outside(track.path):
+            return RefusedTrack(track.path, OUTSIDE)
         path = find_path(self.folder, track.path)
         try:
             audio, num_samples, seconds = (

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from musrep_jax.data.audio.audio_files import walk_audio_files
+from musrep_jax.data.audio.audio_files import OUTSIDE, is_linked_outside, walk_audio_files
 from musrep_jax.data.doctor.findings import (
     FAULTS,
     NOTES,
@@ -35,6 +35,7 @@ from musrep_jax.data.doctor.quarantine import (
     write_quarantine,
 )
 from musrep_jax.runtime.files import write_text
+from musrep_jax.runtime.names import leads_outside
 
 _MEASUREMENT_VERSION = 3
 """Version of the measurements in `Facts`: a new one invalidates stored measurements."""
@@ -147,7 +148,7 @@ def examine(
     num_workers: int = 1,
     quarantine_duplicates: bool = False,
     write_list: bool = True,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> Diagnosis:
     """Finds the faults of the files in a folder, and writes the quarantine list.
 
@@ -160,7 +161,8 @@ def examine(
         num_workers: processes that decode.
         quarantine_duplicates: list all but the first of files with the same audio.
         write_list: whether the quarantine list is written.
-        progress: called with the number of files done and in all.
+        progress: called with the number of files done and in all, and a file that takes long, in
+            words, or "".
 
     Raises:
         DoctorError: if there is no such folder, or no file is wanted.
@@ -182,10 +184,16 @@ def examine(
         if known is not None:
             facts[path] = known
     num_cached = num_done = len(facts)
-    progress(num_done, len(present))
+    progress(num_done, len(present), "")
     paths = {os.fspath(folder / path): path for path in present if path not in facts}
+
+    def tell(pending: Sequence[str]) -> None:
+        path = paths[pending[0]]
+        megabytes = present[path].st_size / 1e6
+        progress(num_done, len(present), f"at {escape_path(path)} ({megabytes:,.0f} MB)")
+
     with memory:
-        for absolute, found in measure_files(list(paths), num_workers) if paths else ():
+        for absolute, found in measure_files(list(paths), num_workers, tell) if paths else ():
             path = paths[absolute]
             if isinstance(found, OSError):
                 findings.append(_unreadable(path, found))
@@ -194,7 +202,7 @@ def examine(
                 if not found.is_ffmpeg_missing:  # it may be installed tomorrow
                     memory.keep(path, found)
             num_done += 1
-            progress(num_done, len(present))
+            progress(num_done, len(present), "")
     expected = {entry.path: entry.seconds for entry in wanted}
     for path, entry in facts.items():
         findings += judge(path, entry, expected[path])
@@ -245,6 +253,12 @@ def _stat_files(
     findings, present = [], {}
     for entry in wanted:
         path = folder / entry.path
+        if leads_outside(entry.path):
+            findings.append(fault(entry.path, "outside", f"it {OUTSIDE}"))
+            continue
+        if entry.labels is not None and is_linked_outside(folder, path) and path.exists():
+            place = escape_path(os.path.realpath(path))
+            findings.append(note(entry.path, "linked", f"it is {place}."))
         if not _is_utf8(entry.path):
             shown = f"it is shown as {escape_path(entry.path)}"
             findings.append(note(entry.path, "name", f"{shown}."))

@@ -15,6 +15,8 @@ from musrep_jax.data.doctor.measurements import FileMeasurements, measure_file
 from musrep_jax.runtime.workers import Worker, WorkerDiedError, serve
 
 _READY = None
+_WAIT_SECONDS = 1.0
+"""Without a file that is done, after which those that are being examined are told."""
 
 
 class MeasurementWorkerError(RuntimeError):
@@ -22,13 +24,16 @@ class MeasurementWorkerError(RuntimeError):
 
 
 def measure_files(
-    paths: Sequence[str | os.PathLike], num_workers: int
+    paths: Sequence[str | os.PathLike],
+    num_workers: int,
+    on_wait: Callable[[Sequence[str]], None] = lambda pending: None,
 ) -> Iterator[tuple[str, FileMeasurements | OSError]]:
     """Yields (path, facts) of each file, in the order in which they are done.
 
     Args:
         paths: of regular files.
         num_workers: processes, each of which decodes one file at a time.
+        on_wait: called every second in which no file is done, with those that are being examined.
 
     Returns:
         An iterator; an `OSError` stands for the facts of a file that could not be read.
@@ -57,7 +62,7 @@ def measure_files(
         thread.start()
     try:
         for _ in range(len(paths)):
-            path, found = done.get()
+            path, found = _take(done, examiners, on_wait)
             if isinstance(found, Exception) and not isinstance(found, OSError):
                 raise found
             yield path, found
@@ -71,14 +76,40 @@ def measure_files(
             examiner.close()
 
 
+def _take(
+    done: "queue.SimpleQueue[tuple[str, FileMeasurements | Exception]]",
+    examiners: "Sequence[_MeasurementWorker]",
+    on_wait: Callable[[Sequence[str]], None],
+) -> tuple[str, FileMeasurements | Exception]:
+    while True:
+        try:
+            return done.get(timeout=_WAIT_SECONDS)
+        except queue.Empty:
+            pending = [path for examiner in examiners if (path := examiner.path)]
+            if pending:
+                on_wait(pending)
+
+
 class _MeasurementWorker:
-    """A process that examines files, seen from its parent; started when it is needed."""
+    """A process that examines files, seen from its parent; started when it is needed.
+
+    Attributes:
+        path: of the file that it examines; "" between two.
+    """
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
+        self.path = ""
 
     def examine(self, path: str) -> FileMeasurements | OSError:
         """Returns the facts of a file, also when the process dies of it."""
+        self.path = path
+        try:
+            return self._examine(path)
+        finally:
+            self.path = ""
+
+    def _examine(self, path: str) -> FileMeasurements | OSError:
         try:
             status = os.stat(path)
         except OSError as error:
