@@ -86,3 +86,13 @@ def make_card(
         "metrics": dict(metrics),
         "versions": dict(versions),
     }
+
+
+def to_tuples(value: Any) -> Any:
+    """Returns JSON lists as tuples, as model fields use them, including nested ones.
+
+    Example:
+        >>> to_tuples([[4, 2], [4, 2]])
+        ((4, 2), (4, 2))
+    """
+    return tuple(to_tuples(v) for v in value) if isinstance(value, list) else value

@@ -15,7 +15,7 @@ import numpy as np
 from flax.errors import FlaxError
 
 from musrep_jax.config import fingerprint
-from musrep_jax.inference.card import CARD_FORMATS
+from musrep_jax.inference.card import CARD_FORMATS, to_tuples
 from musrep_jax.inference.card_checks import check_fields
 from musrep_jax.inference.chunks import check_not_silent, cut, find_silent_chunks, prepare
 from musrep_jax.models import (
@@ -391,16 +391,6 @@ class LoadedEncoder:
             digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
             digest.update(np.ascontiguousarray(leaf))
         return digest.hexdigest()
-
-
-def to_tuples(value: Any) -> Any:
-    """Returns JSON lists as tuples, as model fields use them, including nested ones.
-
-    Example:
-        >>> to_tuples([[4, 2], [4, 2]])
-        ((4, 2), (4, 2))
-    """
-    return tuple(to_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _compile(forward: Callable[[PyTree, jax.Array], Any]) -> Any:

@@ -13,7 +13,6 @@ from musrep_jax.inference.card import make_card as make_card
 from musrep_jax.inference.chunks import AudioInputError, check_not_silent, cut
 from musrep_jax.inference.encoder import BackboneError as BackboneError
 from musrep_jax.inference.encoder import LoadedEncoder, check_card, check_variables
-from musrep_jax.inference.encoder import to_tuples as to_tuples
 from musrep_jax.inference.reading import read_model
 from musrep_jax.models import Tagger
 from musrep_jax.types import PyTree

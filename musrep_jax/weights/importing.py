@@ -13,7 +13,8 @@ from musrep_jax.config import ConfigError, choose
 from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS
 from musrep_jax.exports.cards import format_model_readme, make_usage_lines
-from musrep_jax.inference.tagger import LoadedTagger, load_tagger, make_card, to_tuples
+from musrep_jax.inference.card import to_tuples
+from musrep_jax.inference.tagger import LoadedTagger, load_tagger, make_card
 from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.training.checkpoints import save_export

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.config import ConfigError
-from musrep_jax.inference.tagger import to_tuples
+from musrep_jax.inference.card import to_tuples
 from musrep_jax.models import ALIASES, model_class, model_settings
 from musrep_jax.models.spectrogram_transformer import VARIANTS
 from musrep_jax.runtime.suggestions import suggest_name
