@@ -33,11 +33,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-<<<<<<< HEAD
     """Marks what takes long by what it needs: corpora, notebooks, a browser, whole programs."""
-=======
-    """Marks what takes long by what it needs: corpora, notebooks, a browser, programs."""
->>>>>>> 11d3455 (The default run's marker in one line; settings of a card as tuples beside the card)
     for item in items:
         if item.path.parent.name == "faults" or item.path.name in PROGRAMS:
             item.add_marker(pytest.mark.programs)
