@@ -184,7 +184,7 @@ for label in sorted(calibrated, key=calibrated.get, reverse=True)[:10]:
 # column is a chunk of a few seconds, the most that this model hears at once.
 
 # %%
-from musrep_jax.reporting.figures import save_figure
+from musrep_jax.reporting.drawing import save_figure
 from musrep_jax.reporting.taggram import taggram
 
 parts = [soundfile.read(path, dtype="float32")[0] for path in sorted(folder.glob("*.wav"))[:3]]

@@ -12,7 +12,15 @@ from matplotlib.patches import Rectangle
 
 from musrep_jax.evaluation import tagging
 from musrep_jax.evaluation.metrics import EvaluationError
-from musrep_jax.reporting import captions, figures, run_figures
+from musrep_jax.reporting import (
+    captions,
+    drawing,
+    figures,
+    model_figures,
+    run_figures,
+    study_figures,
+    taggram,
+)
 
 SETS = ("s/western", "s/makam", "s/Uşşak")
 
@@ -179,12 +187,15 @@ def test_learning_curves_hold_the_numbers():
     assert panel.get_xscale() == "log"
     lines = {line.get_label(): line for line in panel.lines}
     assert set(lines) == {"scratch", "output layer", "all layers", "random scorer"}
-    np.testing.assert_allclose(lines["scratch"].get_xdata(), [10, 40, 90])
+    for line in lines.values():  # side by side, so that no interval lies on another
+        if line.get_label() != "random scorer":
+            np.testing.assert_allclose(line.get_xdata(), [10, 40, 90], rtol=0.1)
     np.testing.assert_allclose(lines["scratch"].get_ydata(), [0.63, 0.66, 0.71])
     np.testing.assert_allclose(lines["all layers"].get_ydata(), [0.68, 0.71, 0.76])
-    assert len(panel.collections) == 3  # one band per line
-    band = panel.collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == pytest.approx(0.59) and band[:, 1].max() == pytest.approx(0.66)
+    assert len(panel.collections) == 3  # the intervals of a line
+    bars = [path.vertices for bars in panel.collections for path in bars.get_paths()]
+    assert bars[0][:, 1] == pytest.approx([0.59, 0.66])
+    assert len({round(bar[0, 0], 6) for bar in bars}) == 9
     drawn(figure)
     assert [t.get_text() for t in panel.get_xticklabels()] == ["10", "40", "90"]
     assert "synthetic data" in figure.get_suptitle()
@@ -233,7 +244,7 @@ def test_all_figures_of_an_experiment_are_written(tmp_path):
     for path in paths:
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         height, width = matplotlib.image.imread(path).shape[:2]
-        assert width >= 6 * figures.DPI and height >= 2 * figures.DPI
+        assert width >= 6 * drawing.DPI and height >= 2 * drawing.DPI
 
 
 def test_training_curves_hold_the_rows_and_marks():
@@ -306,3 +317,79 @@ def test_the_room_is_imported_without_matplotlib(repository):
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        ([0.5, 0.9], 0.48, 0.92),
+        ([0.5, 1.0], 0.475, 1.0),
+        ([0.91, 0.92], 0.8, 1.0),
+        ([1.0], 0.8, 1.0),
+        ([0.0], 0.0, 0.2),
+        ([0.7, 0.7, float("nan")], 0.6, 0.8),
+        ([], 0.0, 1.0),
+    ],
+)
+def test_axes_of_scores_end_at_one_and_show_no_hair_as_wide(values, low, high):
+    assert captions.limit_scores(values) == pytest.approx((low, high))
+
+
+def test_no_axis_of_a_score_passes_one_and_constants_are_lines():
+    cells = make_matrix(SETS[:2], sizes=(5, 10))
+    for cell in cells:
+        cell.update(roc_auc=1.0, roc_auc_ci=[0.98, 1.0])
+    rows = [{"kind": "train", "step": s, "loss": 0.5, "learning_rate": 1e-3} for s in (1, 2)]
+    rows += [{"kind": "validation", "step": s, "loss": 0.5, "roc_auc": 0.99} for s in (1, 2)]
+    training = run_figures.draw_training_curves(rows, title="x")
+    models = model_figures.draw_model_comparison(
+        [cell for cell in cells if cell["mode"] == "scratch"], title="x"
+    )
+    studied = [{**cells[0], "study": {"model.depth": depth}} for depth in (1, 2)]
+    scores = [
+        figures.learning_curves(cells).axes[0].get_ylim(),
+        study_figures.draw_study(studied, "model.depth").axes[0].get_ylim(),
+        training.axes[1].get_ylim(),
+        models.axes[0].get_xlim(),
+    ]
+    for low, high in scores:
+        assert high == 1 and low <= 0.8
+    assert training.axes[0].get_ylim() == (0.4, 0.6)
+    assert training.axes[2].get_ylim() == pytest.approx((8e-4, 1.2e-3))
+
+
+def test_small_losses_are_pale():
+    cells = make_matrix(SETS[:2])
+    for cell in cells:
+        if cell["source"] is not None:
+            cell["versus_scratch"]["roc_auc"] = {"difference": -0.03, "ci": [-0.05, -0.01],
+                                                 "p_value": 0.01}  # fmt: skip
+    figure = figures.draw_transfer_heat_map(cells)
+    (panel,) = panels_of(figure, "all layers")
+    colors = {patch.get_xy(): patch.get_facecolor()[:3] for patch in panel.patches}
+    red, green, blue = colors[(0.5, 0.5)]
+    assert red > blue and min(red, green, blue) > 0.75
+
+
+def test_letters_that_no_font_has_are_one_sentence(tmp_path, caplog, recwarn):
+    report = {
+        "num_tracks": 9,
+        "per_label": {
+            f"\U00010330{end}": {"positives": 3, "roc_auc": 0.7, "roc_auc_ci": None}
+            for end in "\U00010331\U00010332"
+        },
+    }
+    figure = run_figures.draw_per_label_bars(report, title="Gothic", metric="roc_auc")
+    drawing.save_figure(figure, tmp_path / "x.png")
+    drawing.save_figure(figure, tmp_path / "y.png")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "\U00010330\U00010331" in said and not list(recwarn)
+
+
+def test_silence_and_long_names_in_a_taggram():
+    scores = np.array([[0.2, 0.9], [np.nan, np.nan], [0.4, 0.8]])
+    figure = taggram.taggram(
+        [[0, 3], [3, 6], [6, 9]], scores, ["ney", "a name without end " * 5], title="x"
+    )
+    assert "silence" in figure.get_suptitle()
+    assert_all_text_is_within(figure)

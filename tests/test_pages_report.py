@@ -271,10 +271,10 @@ def test_the_matrix_and_the_curves_switch(browser, page, workdir):  # noqa: F811
     (text,) = browser.run(f"return {shown}.map((block) => block.innerText)")
     assert f"{result['pr_auc']:.3f}" in text and f"{result['pr_auc_ci'][0]:.3f}" in text
     label = "return document.querySelector('#learning svg').getAttribute('aria-label')"
-    assert browser.run(label).startswith("west \u2192 greek. ROC-AUC over labelled")
+    assert browser.run(label).startswith("west \u2192 greek. ROC-AUC over labeled")
     press("curves", "PR-AUC")
     told = browser.run(label)
-    assert "PR-AUC over labelled" in told and f"{result['pr_auc']:.3g} at 10" in told
+    assert "PR-AUC over labeled" in told and f"{result['pr_auc']:.3g} at 10" in told
 
 
 def test_labels_of_a_chosen_cell(browser, page, workdir):  # noqa: F811

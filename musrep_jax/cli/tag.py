@@ -201,8 +201,11 @@ def save_taggram(tags: "TagPredictor", heard: "FileResult", path: str, png: Path
         path: of the recording, for the title.
         png: the file.
     """
-    from musrep_jax.reporting.figures import save_figure
+    import numpy as np
+
+    from musrep_jax.reporting.drawing import save_figure
     from musrep_jax.reporting.taggram import taggram
 
     spans, scores = tags.of(heard, over_time=True)
+    scores = np.where(np.asarray(heard.silent)[:, None], np.nan, scores)
     save_figure(taggram(spans, scores, tags.labels, title=Path(path).name), png)

@@ -6,7 +6,7 @@ from pathlib import Path
 import ml_collections
 
 from musrep_jax.experiments.workdir import Workdir
-from musrep_jax.reporting import figures, run_figures
+from musrep_jax.reporting import drawing, run_figures
 from musrep_jax.reporting.job_table import format_job_table
 from musrep_jax.runtime.files import write_text
 from musrep_jax.tasks.jobs import Job, apply_display_names, title_of
@@ -127,7 +127,7 @@ def make_training_figure(result: Result, log: Path) -> JobFigure:
         score = {"score": names[0]} if names else {}
         best = result.get("best_step")
         curves = run_figures.draw_training_curves(rows, title=title, best_step=best, **score)
-        figures.save_figure(curves, path)
+        drawing.save_figure(curves, path)
 
     return JobFigure("training", log, save)
 

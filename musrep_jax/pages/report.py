@@ -240,7 +240,7 @@ def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
     over = describe_resampled(results)
     legend = element(
         "p",
-        "Colour: difference to training from scratch on the same tracks, ",
+        "Color: difference to training from scratch on the same tracks, ",
         element("span", "worse", class_="key down-4"),
         " ",
         element("span", "better", class_="key up-4"),
@@ -252,7 +252,7 @@ def _transfer(results: Sequence[Mapping[str, Any]]) -> list[Section]:
     sections = [("transfer", "Transfer matrix", join(content))]
     curves = join(
         [
-            element("p", f"Lines: mean over seeds; bands: 95 % intervals over {over}.",
+            element("p", f"Lines: mean over seeds; bars: 95 % intervals over {over}.",
                     class_="small soft"),
             element("div", class_="controls", id="learning-controls"),
             element("div", id="learning", class_="charts"),

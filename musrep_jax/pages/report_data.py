@@ -25,7 +25,8 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
         synthetic: names of the data sets whose audio is generated.
 
     Returns:
-        One entry per model and metric: `model`, `metric`, `panels`, each with `title`, `chance` and
+        One entry per model and metric: `model`, `metric`, `range` (the ends of the axis), `panels`,
+        each with `title`, `chance` and
         `lines`, each with `name`, `mode` and `points` [tracks, value, low, high]; none for models
         with less than two sizes.
     """
@@ -62,7 +63,9 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
                         "lines": _lines(of_pair),
                     }
                 )
-            found.append({"model": model, "metric": metric, "panels": panels})
+            drawn = [value for s in summaries for value in (s.value, s.chance, *s.ci)]
+            ends = captions.limit_scores(drawn)
+            found.append({"model": model, "metric": metric, "range": ends, "panels": panels})
     return found
 
 
@@ -79,7 +82,8 @@ def make_cell_details(
     Returns:
         `name`, `summary` (lines), `numTracks`, `labels` (name, then `LABEL_FIELDS`, then the
         bounds of both intervals, then why some are left out), `bestStep`, `train` [step, loss,
-        learning rate] and `validation` [step, loss, ROC-AUC].
+        learning rate], `validation` [step, loss, ROC-AUC] and `ranges`, the ends of the axes of
+        `loss`, `score` and `rate`, null where the values decide.
     """
     reasons = result.get("skip_reasons") or {}
     labels = []
@@ -106,7 +110,17 @@ def make_cell_details(
         "labels": labels,
         "bestStep": result.get("best_step"),
         **curves,
+        "ranges": {
+            "loss": captions.limit_quantity(_column(1, curves["train"], curves["validation"])),
+            "score": captions.limit_scores(_column(2, curves["validation"])),
+            "rate": captions.limit_quantity(_column(2, curves["train"])),
+        },
     }
+
+
+def _column(place: int, *curves: Sequence[Sequence[Any]]) -> list[float]:
+    """Returns the numbers of a column of curves."""
+    return [row[place] for rows in curves for row in rows if row[place] is not None]
 
 
 def thin_points(points: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:

@@ -20,7 +20,7 @@ from musrep_jax.reporting.tables import format_number, format_reason, format_set
 Result = Mapping[str, Any]
 
 NUM_SHADES = 6
-MIN_COLOR_RANGE = 0.02
+MIN_PLOT_RANGE = 0.1
 CELLS = (
     "Brackets: 95 % intervals over {over}. Random: a scorer that knows nothing, on the same tracks."
 )
@@ -74,7 +74,7 @@ def get_color_range(results: Sequence[Result], metric: str) -> float:
         metric: `roc_auc` or `pr_auc`.
     """
     found = [abs(s.difference) for s in cells_file.summarize(results, metric).values()]
-    return max([MIN_COLOR_RANGE, *(value for value in found if math.isfinite(value))])
+    return max([captions.MIN_COLOR_RANGE, *(value for value in found if math.isfinite(value))])
 
 
 def shade(difference: float, limit: float) -> str:
@@ -192,7 +192,7 @@ def make_differences_table(
         found = [cells_file.versus_scratch(cell, metric) for cell in compared]
         corrected[metric] = apply_holm_correction([p for _, _, p in found])
         bounds = [abs(v) for d, ci, _ in found for v in (d, *ci) if math.isfinite(v)]
-        ranges[metric] = max([MIN_COLOR_RANGE, *bounds])
+        ranges[metric] = max([MIN_PLOT_RANGE, *bounds])
     rows = []
     for index, cell in enumerate(compared):
         row: list[Any] = conditions.cells(cell)

@@ -12,7 +12,7 @@ from musrep_jax.evaluation.support import BY_GROUPS, choose_groups
 from musrep_jax.experiments.experiment import run_jobs
 from musrep_jax.experiments.presentation import Tasks, save_job_figures, write_report
 from musrep_jax.experiments.workdir import Workdir
-from musrep_jax.reporting import figures
+from musrep_jax.reporting import drawing
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.model_figures import draw_model_comparison
 from musrep_jax.reporting.model_table import best_model, format_comparison_table
@@ -96,7 +96,7 @@ def present_comparison(
     write_report(folder, [Tables(table["text"], markdown, make_sections(shown))])
     if not all(cells_file.is_failed(result) for result in shown):
         figure = draw_model_comparison(shown, title=title, models=order)
-        figures.save_figure(figure, folder.path / "figures" / "comparison.png")
+        drawing.save_figure(figure, folder.path / "figures" / "comparison.png")
     save_job_figures(folder, jobs, tasks)
 
 

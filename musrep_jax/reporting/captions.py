@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.evaluation.support import MIN_EXAMPLES, SMALL_VALIDATION_UNITS
@@ -11,6 +11,11 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import MODES, SCRATCH, Cell, Condition, Summary
 
 SYNTHETIC_NOTE = "synthetic data"
+MIN_SCORE_SPAN = 0.2
+"""Of an axis of scores, so that a difference of .01 never fills a picture."""
+MIN_COLOR_RANGE = 0.2
+"""Difference to scratch with the strongest color, unless a greater one is shown: the same color
+means the same in most runs, and -.03 is pale."""
 
 
 def make_axis_names(
@@ -82,6 +87,53 @@ def shorten(text: str, max_characters: int) -> str:
         max_characters: longest result.
     """
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+
+
+def limit_scores(values: Iterable[float]) -> tuple[float, float]:
+    """Returns the ends of an axis of scores: within 0 and 1, never so near that a hair looks wide.
+
+    >>> limit_scores([0.985, 1.0])
+    (0.8, 1.0)
+
+    Args:
+        values: that are drawn; those that are not finite are passed over.
+
+    Returns:
+        Ends with 5 % of room at both sides, at least `MIN_SCORE_SPAN` apart.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return 0.0, 1.0
+    room = 0.05 * (max(finite) - min(finite))
+    low, high = min(finite) - room, max(finite) + room
+    lacking = max(0.0, MIN_SCORE_SPAN - (high - low)) / 2
+    low, high = low - lacking, high + lacking
+    low -= max(0.0, high - 1) if lacking else 0.0
+    high += max(0.0, -low) if lacking else 0.0
+    return round(max(low, 0.0), 6), round(min(high, 1.0), 6)
+
+
+def limit_quantity(values: Iterable[float]) -> tuple[float, float] | None:
+    """Returns the ends of an axis of losses or rates, None where the drawn values decide.
+
+    >>> limit_quantity([0.5, 0.5]), limit_quantity([0.1, 0.5])
+    ((0.4, 0.6), None)
+
+    Args:
+        values: that are drawn; those that are not finite are passed over.
+
+    Returns:
+        The ends, a fifth of the greatest value to both sides, where the values hardly differ.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return None
+    low, high = min(finite), max(finite)
+    reach = 0.2 * max(abs(low), abs(high)) or 1.0
+    if high - low >= reach:
+        return None
+    middle = (low + high) / 2
+    return float(f"{middle - reach:.6g}"), float(f"{middle + reach:.6g}")
 
 
 def spaced(values: Sequence[int]) -> list[int]:

@@ -1,21 +1,13 @@
-"""Figures of transfer experiments, and the canvas of all figures. Only here is matplotlib imported.
+"""Figures of transfer experiments: the matrix and learning curves."""
 
-Every function returns a `Figure` that belongs to no window system; `save_figure` writes it as PNG.
-Colors are those of Okabe and Ito ("Color Universal Design", 2008), and the diverging map red to
-blue, which color-blind readers tell apart.
-"""
-
-import contextlib
-import functools
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -26,91 +18,20 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.results import BASELINE, METRIC_TITLES, MODES, Cell, Summary
-from musrep_jax.runtime.files import replace_file
-
-DPI = 150
-# Scripts that matplotlib's own font lacks are taken from these where they are installed.
-FALLBACK_FONTS = (
-    "Noto Sans",
-    "Noto Sans Devanagari",
-    "Noto Sans Tamil",
-    "Noto Sans Telugu",
-    "Noto Sans Kannada",
-    "Noto Sans Malayalam",
-    "Noto Sans Bengali",
-    "Noto Naskh Arabic",
-    "Noto Sans CJK JP",
-    "Lohit Devanagari",
-    "Lohit Tamil",
-    "FreeSans",
-    "Arial Unicode MS",
+from musrep_jax.reporting.drawing import (
+    CHANCE_COLOR,
+    EXTRA_COLORS,
+    MODE_STYLES,
+    add_title,
+    canvas,
+    make_white_outline,
+    save_figure,
+    set_score_limits,
 )
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    # Names of data sets and labels are text: a dollar sign starts no formula.
-    "text.parse_math": False,
-}
-MODE_STYLES = {
-    "scratch": ("#000000", "o", "--"),
-    "output_layer": ("#D55E00", "s", "-"),
-    "all_layers": ("#0072B2", "^", "-"),
-    BASELINE: ("#888888", "D", "-."),
-}
-EXTRA_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-CHANCE_COLOR = "#777777"
-MIN_COLOR_RANGE = 0.02
+from musrep_jax.reporting.results import BASELINE, METRIC_TITLES, MODES, Cell, Summary
 
-
-@contextlib.contextmanager
-def canvas(width: float, height: float) -> Iterator[Figure]:
-    """Yields an empty figure to draw on, with the project's style.
-
-    Args:
-        width: in inches.
-        height: in inches.
-    """
-    with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
-        yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Returns the path of the figure after writing it, whole, as PNG with 150 dots per inch.
-
-    Args:
-        figure: from a function of this file.
-        path: the file; its folder is created.
-    """
-    path = Path(path)
-    with matplotlib.rc_context({**STYLE, "font.family": _font_families()}):
-        # Laid out here, it is drawn once; matplotlib draws a figure with a layout engine twice.
-        if engine := figure.get_layout_engine():
-            engine.execute(figure)
-            figure.set_layout_engine(None)
-        with replace_file(path) as temporary:
-            figure.savefig(temporary, dpi=DPI, format="png")
-    return path
-
-
-def add_title(figure: Figure, first: str, second: str) -> None:
-    """Sets the title, broken into lines that fit the figure's width.
-
-    Args:
-        figure: on a `canvas`.
-        first: what is shown.
-        second: a further line, or an empty text.
-    """
-    max_characters = int(figure.get_figwidth() * 10.5)
-    lines = [captions.wrap(first, max_characters), captions.wrap(second, max_characters)]
-    figure.suptitle("\n".join(line for line in lines if line), fontsize=12)
-
-
-def make_white_outline() -> dict[str, Any]:
-    """Returns text settings that keep a word readable over hatching or a grid."""
-    return {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}, "color": "#444444"}
+_DODGE = 0.022
+"""Distance of the lines of a learning curve, as a part of the axis."""
 
 
 def save_transfer_figures(
@@ -181,7 +102,7 @@ def draw_transfer_heat_map(
     targets, sources, names = matrix.targets, matrix.sources, matrix.names
     summaries, modes = matrix.summaries, matrix.modes
     differences = [abs(s.difference) for s in summaries.values() if math.isfinite(s.difference)]
-    limit = max([MIN_COLOR_RANGE, *differences])
+    limit = max([captions.MIN_COLOR_RANGE, *differences])
     mapped = ScalarMappable(Normalize(-limit, limit), matplotlib.colormaps["RdBu"])
 
     num_columns = 1 if len(targets) > 3 else len(modes)
@@ -227,8 +148,9 @@ def learning_curves(
 ) -> Figure:
     """Returns the metric over the number of labeled training tracks: scratch and both transfers.
 
-    One panel per source and target. Bands are 95 % intervals over test tracks, or whole groups of
-    them, averaged over seeds; dots are single seeds. The dotted line is a random scorer.
+    One panel per source and target. Bars are 95 % intervals over test tracks, or whole groups of
+    them, averaged over seeds, side by side at a number of tracks; dots are single seeds. The
+    dotted line is a random scorer.
 
     Args:
         cells: of one model; those whose number of training tracks is not known are left out.
@@ -272,6 +194,8 @@ def learning_curves(
             _draw_curves(panel, lines)
             start = "" if source is None else f"{names[source]} → "
             panel.set_title(captions.wrap(f"{start}{names[target]}", 34))
+        drawn = [v for s in summaries for v in (s.value, s.chance, *s.ci, *s.seed_values)]
+        set_score_limits(panels[0], drawn)
         for panel in panels[len(pairs) :]:
             panel.set_axis_off()
         for panel in panels[max(0, len(pairs) - num_columns) : len(pairs)]:
@@ -348,26 +272,26 @@ def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
     places: set[int] = set()
     chances = []
     modes = [*(m for m in MODES if m in lines), *(m for m in lines if m not in MODES)]
+    sizes = [s.num_train_tracks_used for points in lines.values() for s in points]
+    reach = max(math.log(max(sizes) / min(sizes)), 1.0)
     for number, mode in enumerate(modes):
         points = sorted(lines[mode], key=lambda s: s.num_train_tracks_used)
         extra = (EXTRA_COLORS[number % len(EXTRA_COLORS)], "D", "-.")
         colour, marker, style = MODE_STYLES.get(mode, extra)
-        # Single points would lie on each other.
-        shift = 1.0 if len(points) > 1 else 1 + 0.05 * number
+        # Side by side: intervals of several colors on each other are of none.
+        shift = math.exp(_DODGE * reach * (number - (len(modes) - 1) / 2))
         x = shift * np.array([s.num_train_tracks_used for s in points])
         y = np.array([s.value for s in points])
         low, high = np.array([s.ci for s in points]).T
         label = "log-mel statistics, linear" if mode == BASELINE else mode.replace("_", " ")
-        panel.plot(x, y, color=colour, marker=marker, ls=style, ms=5, label=label, zorder=3)
-        if len(points) > 1:
-            panel.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
-        else:
-            panel.vlines(x, low, high, color=colour, lw=1.5)
+        look = {"color": colour, "clip_on": False}
+        panel.plot(x, y, marker=marker, ls=style, ms=5, label=label, zorder=3, **look)
+        panel.vlines(x, low, high, lw=1.5, alpha=0.6, **look)
         for s in points:
             if len(s.seed_values) > 1:
                 seeds = len(s.seed_values)
                 tracks = [shift * s.num_train_tracks_used] * seeds
-                panel.plot(tracks, s.seed_values, ".", color=colour, ms=4, alpha=0.6)
+                panel.plot(tracks, s.seed_values, ".", ms=4, alpha=0.6, **look)
         places.update(s.num_train_tracks_used for s in points)
         chances += [s.chance for s in points if math.isfinite(s.chance)]
     if chances:
@@ -387,10 +311,3 @@ def _footnote(figure: Figure, text: str) -> None:
     figure.supxlabel(
         captions.wrap(text, int(figure.get_figwidth() * 14)), fontsize=8.5, color="#444444"
     )
-
-
-@functools.cache
-def _font_families() -> tuple[str, ...]:
-    """Returns matplotlib's own font and the fallbacks that are installed."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return ("DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from musrep_jax.evaluation.metrics import FloatArray
-from musrep_jax.reporting.figures import (
+from musrep_jax.reporting.drawing import (
     CHANCE_COLOR,
     EXTRA_COLORS,
     Axes,

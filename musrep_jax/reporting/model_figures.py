@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.figures import (
+from musrep_jax.reporting.drawing import (
     CHANCE_COLOR,
     Axes,
     Figure,
     add_title,
     canvas,
     make_white_outline,
+    set_score_limits,
 )
 from musrep_jax.reporting.model_table import COSTS, ModelRow, format_costs, make_model_rows
 from musrep_jax.reporting.results import METRIC_TITLES, Cell
@@ -98,26 +99,29 @@ def _draw_metric(panel: Axes, rows: Sequence[ModelRow], cells: Sequence[Cell], m
             look = {"color": "#000000", "marker": ".", "ms": 4, "ls": "", "zorder": 4}
             heights = [place + 0.22] * len(score.seed_values)
             panel.plot(score.seed_values, heights, label=once("single seeds"), **look)
-        panel.plot(score.value, place, "o", color=colour, ms=6)
+        panel.plot(score.value, place, "o", color=colour, ms=6, clip_on=False)
         if score.value == best:
-            look = {"mfc": "none", "mec": "#000000", "ms": 11, "ls": "", "marker": "o"}
+            look = {
+                "mfc": "none",
+                "mec": "#000000",
+                "ms": 11,
+                "ls": "",
+                "marker": "o",
+                "clip_on": False,
+            }
             panel.plot(score.value, place, label=once("best model"), **look)
         text = f"{score.value:.3f}{' ' + score.mark if score.mark else ''}"
-        right = max(score.ci[1] if math.isfinite(score.ci[1]) else score.value, score.value)
-        panel.annotate(
-            text, (right, place), (6, 0), textcoords="offset points", va="center", fontsize=8.5
-        )
+        across = panel.get_yaxis_transform()
+        panel.text(1.06, place, text, transform=across, va="center", fontsize=8.5)
     random = [cell.get("random") or {} for cell in cells if not cells_file.is_failed(cell)]
     chances = [cells_file.parse_number(r.get(metric)) for r in random]
     for chance in sorted({c for c in chances if math.isfinite(c)}):
         panel.axvline(chance, color=CHANCE_COLOR, ls="--", lw=1.2, label=once("random scorer"))
     panel.set_title(METRIC_TITLES[metric])
     panel.set_xlabel("higher is better")
-    # Room for the numbers at the right of the intervals.
-    low, high = panel.get_xlim()
-    end = high + 0.22 * (high - low)
-    panel.set_xticks([tick for tick in panel.get_xticks() if low <= tick <= min(end, 1.0)])
-    panel.set_xlim(max(low, 0.0), end)
+    scores = [row.scores[metric] for row in rows]
+    drawn = [v for score in scores for v in (score.value, *score.ci, *score.seed_values)]
+    set_score_limits(panel, [*drawn, *chances], "x")
     panel.grid(axis="x", alpha=0.3)
     panel.set_axisbelow(True)
 

@@ -7,7 +7,15 @@ from typing import Any
 from musrep_jax.evaluation.metrics import EvaluationError, expected_random_average_precision
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.figures import CHANCE_COLOR, Figure, add_title, canvas, make_white_outline
+from musrep_jax.reporting.drawing import (
+    CHANCE_COLOR,
+    Figure,
+    add_title,
+    canvas,
+    make_white_outline,
+    set_quantity_limits,
+    set_score_limits,
+)
 from musrep_jax.reporting.results import METRIC_TITLES
 
 
@@ -58,7 +66,21 @@ def draw_training_curves(
                     steps, values = zip(*points, strict=True)
                     draw = "steps-post" if field == "learning_rate" else "default"
                     look = {"color": colour, "marker": marker, "ms": 4, "drawstyle": draw}
+                    look["clip_on"] = field != "roc_auc"  # a marker at 1 is seen whole
                     panel.plot(steps, values, label=kind, **look)
+            drawn = [
+                float(row[field])
+                for row in rows
+                for kind, field in series
+                if row.get("kind") == kind and row.get(field) is not None
+            ]
+            if panel is panels[1]:
+                set_score_limits(panel, drawn)
+            else:
+                set_quantity_limits(panel, drawn)
+            if any(not math.isfinite(value) for value in drawn):
+                corner = {"ha": "right", "va": "top", "transform": panel.transAxes}
+                panel.text(0.99, 0.97, "not finite at some steps", **corner, **make_white_outline())
             if not panel.lines:
                 middle = {"ha": "center", "va": "center", "transform": panel.transAxes}
                 panel.text(0.5, 0.5, "not recorded", **middle, **make_white_outline())

@@ -7,7 +7,7 @@ from pathlib import Path
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.figures import (
+from musrep_jax.reporting.drawing import (
     CHANCE_COLOR,
     EXTRA_COLORS,
     MODE_STYLES,
@@ -15,6 +15,7 @@ from musrep_jax.reporting.figures import (
     add_title,
     canvas,
     save_figure,
+    set_score_limits,
 )
 from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
 
@@ -114,6 +115,7 @@ def draw_study(
                     marker=marker,
                     ls=style,
                     capsize=2,
+                    clip_on=False,
                     label=", ".join(p for p in parts if p not in common) or parts[0],
                 )
                 chances += [s.chance for s in found if math.isfinite(s.chance)]
@@ -122,6 +124,8 @@ def draw_study(
             panel.set_title(captions.wrap(names[target], 34))
             panel.set_xticks(range(len(values)), [cells_file.format_study_value(v) for v in values])
             panel.set_xlabel(setting)
+        drawn = [v for s in summaries for v in (s.value, s.chance, *s.ci)]
+        set_score_limits(panels[0], drawn)
         figure.supylabel(f"{METRIC_TITLES[metric]} on test tracks")
         handles = {}
         for panel in panels:

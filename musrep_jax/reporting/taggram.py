@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from musrep_jax.reporting.figures import Figure, add_title, canvas
+from musrep_jax.reporting import captions
+from musrep_jax.reporting.drawing import Figure, add_title, canvas
 
 NUM_LABELS = 30
 
@@ -23,13 +24,14 @@ def taggram(
     Args:
         spans: (chunks, 2), start and end in seconds; the last may overlap the one before, whose
             part is then drawn up to its own end.
-        scores: (chunks, labels), probabilities.
+        scores: (chunks, labels), probabilities; NaN where nothing can be judged, in silence.
         labels: names.
         title: of the recording.
         num_labels: that are shown at most, those with the greatest mean, in the model's order.
     """
     times, values = np.asarray(spans, np.float64), np.asarray(scores, np.float64)
-    shown = np.sort(np.argsort(-values.mean(axis=0), kind="stable")[:num_labels])
+    means = np.nan_to_num(values).mean(axis=0)
+    shown = np.sort(np.argsort(-means, kind="stable")[:num_labels])
     starts = np.maximum(times[:, 0], np.concatenate([[0.0], times[:-1, 1]]))
     edges = np.append(starts, times[-1, 1])
     width = min(16.0, 6.0 + 0.1 * len(times))
@@ -38,11 +40,15 @@ def taggram(
         mesh = axes.pcolormesh(
             edges, np.arange(len(shown) + 1), values[:, shown].T, cmap="cividis", vmin=0, vmax=1
         )
-        axes.set_yticks(np.arange(len(shown)) + 0.5, [labels[column] for column in shown])
+        axes.set_facecolor("#DDDDDD")
+        axes.set_yticks(
+            np.arange(len(shown)) + 0.5, [captions.shorten(labels[k], 32) for k in shown]
+        )
         axes.invert_yaxis()
         axes.set_xlabel("time in s")
         figure.colorbar(mesh, label="probability")
         left_out = len(labels) - len(shown)
         more = f"the {len(shown)} most probable of {len(labels)} labels" if left_out else ""
-        add_title(figure, title, more)
+        silence = "gray: silence, not judged" if np.isnan(values).any() else ""
+        add_title(figure, title, "; ".join(filter(None, (more, silence))))
     return figure

@@ -7,6 +7,7 @@
   const WIDTH = 340;
   const HEIGHT = 220;
   const EDGE = { left: 44, right: 10, top: 8, bottom: 34 };
+  const DODGE = 6; // distance of lines with intervals
   const SHAPES = ["circle", "square", "triangle", "diamond"];
 
   const draw = (name, attributes, ...children) => {
@@ -64,7 +65,7 @@
    * @param {object} chart `title`, `xLabel`, `yLabel`; `series`, each with `name`, `look` (class
    *   and shape number), `points` [x, y] or [x, y, low, high], and `isBare` for a line without
    *   dots; and where wanted `isLogX`, `isLogY`, `levels` (horizontal lines), `marks` (vertical
-   *   lines), `yRange`.
+   *   lines), `yRange` (the ends of the axis; null where the values decide).
    */
   window.makeChart = (chart) => {
     const series = chart.series
@@ -84,7 +85,7 @@
     }
     const points = series.flatMap((s) => s.points);
     const bounds = points.flatMap(([, ...ys]) => ys.filter((y) => y !== null));
-    const ys = [...bounds, ...(chart.levels || []), ...(chart.yRange || [])];
+    const ys = chart.yRange || [...bounds, ...(chart.levels || [])];
     const xs = [...points.map(([x]) => x), ...(chart.isLogX ? [] : chart.marks || [])];
     const logX = chart.isLogX && Math.min(...xs) > 0;
     const logY = chart.isLogY && Math.min(...ys) > 0 && Math.max(...ys) / Math.min(...ys) >= 10;
@@ -97,7 +98,7 @@
       return { place: (v) => Number(place(v).toFixed(1)), low, high };
     };
     const x = scale(xs, logX, EDGE.left, WIDTH - EDGE.right, logX ? 0.06 : 0.03);
-    const y = scale(ys, logY, HEIGHT - EDGE.bottom, EDGE.top, 0.06);
+    const y = scale(ys, logY, HEIGHT - EDGE.bottom, EDGE.top, chart.yRange ? 0 : 0.06);
 
     const words = series.map((s) => {
       const told = s.isBare && s.points.length > 2 ? [s.points[0], s.points.at(-1)] : s.points;
@@ -130,25 +131,22 @@
       x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y.place(level), y2: y.place(level) })));
     (chart.marks || []).forEach((mark) => svg.append(draw("line", { class: "mark",
       x1: x.place(mark), x2: x.place(mark), y1: EDGE.top, y2: HEIGHT - EDGE.bottom })));
-    series.forEach((s) => {
+    series.forEach((s, number) => {
       const group = draw("g", { class: s.look.name });
-      const path = (values) => values.map(([a, b]) => `${x.place(a)},${y.place(b)}`);
-      const hasBand = s.points.every(([, , low, high]) => low != null && high != null);
-      if (hasBand && s.points.length > 1) {
-        const upper = path(s.points.map(([a, , , high]) => [a, high]));
-        const lower = path(s.points.map(([a, , low]) => [a, low])).reverse();
-        group.append(draw("polygon", { class: "band", points: [...upper, ...lower].join(" ") }));
-      } else if (hasBand) {
-        const [[a, , low, high]] = s.points;
-        group.append(draw("line", { class: "whisker", x1: x.place(a), x2: x.place(a),
-          y1: y.place(low), y2: y.place(high) }));
-      }
-      group.append(draw("polyline", { class: "line", points: path(s.points).join(" ") }));
+      // Intervals side by side: several colors on each other are none.
+      const hasIntervals = series.some((other) => other.points.some(([, , low]) => low != null));
+      const shift = hasIntervals ? DODGE * (number - (series.length - 1) / 2) : 0;
+      const at = (a) => Number((x.place(a) + shift).toFixed(1));
+      s.points.filter(([, , low, high]) => low != null && high != null)
+        .forEach(([a, , low, high]) => group.append(draw("line", { class: "whisker", x1: at(a),
+          x2: at(a), y1: y.place(low), y2: y.place(high) })));
+      const path = s.points.map(([a, b]) => `${at(a)},${y.place(b)}`);
+      group.append(draw("polyline", { class: "line", points: path.join(" ") }));
       if (!s.isBare || s.points.length === 1) {
         s.points.forEach(([a, b, low, high]) => {
           const range = low == null ? "" : ` [${low.toFixed(3)}, ${high.toFixed(3)}]`;
           const title = `${s.name}: ${b.toPrecision(4)}${range} at ${short(a)}`;
-          group.append(marker(SHAPES[s.look.shape], x.place(a), y.place(b), title));
+          group.append(marker(SHAPES[s.look.shape], at(a), y.place(b), title));
         });
       }
       svg.append(group);

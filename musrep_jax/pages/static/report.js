@@ -71,18 +71,16 @@
     const show = () => {
       const found = data.learning.find((entry) =>
         entry.model === chosen.model && entry.metric === chosen.metric);
-      const all = found.panels.flatMap((panel) => panel.lines.flatMap((line) =>
-        line.points.flatMap(([, ...values]) => values.filter((value) => value !== null))));
       const lines = unique(found.panels.flatMap((panel) => panel.lines.map((line) => line.mode)));
       const names = Object.fromEntries(found.panels.flatMap((panel) =>
         panel.lines.map((line) => [line.mode, line.name])));
       place.replaceChildren(
         ...found.panels.map((panel) => window.makeChart({
           title: panel.title,
-          xLabel: "labelled training tracks",
+          xLabel: "labeled training tracks",
           yLabel: data.metrics[chosen.metric],
           isLogX: true,
-          yRange: [Math.min(...all), Math.max(...all)],
+          yRange: found.range,
           levels: panel.chance === null ? [] : [panel.chance],
           series: panel.lines.map((line) => ({
             name: line.name, look: LOOKS[line.mode] || OTHER, points: line.points,
@@ -117,9 +115,11 @@
     return make(
       "div", { className: "charts" },
       chart("Loss", [curve("training", LOOKS.train, cell.train, 1),
-        curve("validation", LOOKS.validation, cell.validation, 1)]),
-      chart("ROC-AUC on validation", [curve("validation", LOOKS.validation, cell.validation, 2)]),
-      chart("Learning rate", [curve("training", LOOKS.train, cell.train, 2)], { isLogY: true }),
+        curve("validation", LOOKS.validation, cell.validation, 1)], { yRange: cell.ranges.loss }),
+      chart("ROC-AUC on validation", [curve("validation", LOOKS.validation, cell.validation, 2)],
+        { yRange: cell.ranges.score }),
+      chart("Learning rate", [curve("training", LOOKS.train, cell.train, 2)],
+        { isLogY: true, yRange: cell.ranges.rate }),
       window.makeLegend([
         { name: "training", look: LOOKS.train, isBare: true },
         { name: "validation", look: LOOKS.validation },

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from musrep_jax.models import Tagger
-from musrep_jax.reporting.figures import save_figure
+from musrep_jax.reporting.drawing import save_figure
 from musrep_jax.reporting.filter_figures import draw_filters
 from musrep_jax.types import PyTree
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ml_collections
 
-from musrep_jax.reporting import captions, figures, run_figures, tables
+from musrep_jax.reporting import captions, drawing, figures, run_figures, tables
 from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.tasks.jobs import apply_display_names, title_of
@@ -71,7 +71,7 @@ def list_figures(result: Result, folder: Path) -> list[JobFigure]:
     title = title_of(apply_display_names(result))
 
     def save_labels(path: Path) -> None:
-        figures.save_figure(run_figures.draw_per_label_bars(result, title=title), path)
+        drawing.save_figure(run_figures.draw_per_label_bars(result, title=title), path)
 
     def save_filters(path: Path) -> None:
         save_filter_figure(filters, path, title)
