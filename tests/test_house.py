@@ -81,6 +81,7 @@ EXCEPTIONS = {
     "data/build/builder.py": {"tensorflow_datasets"},
     "data/corpora/builder.py": {"tensorflow_datasets"},
     "data/build/records.py": {"array_record", "tensorflow_datasets"},
+    "reporting/drawing.py": {"matplotlib"},
     "reporting/figures.py": {"matplotlib"},
     "runtime/compilation_cache.py": {"compression", "zstandard"},
     "inference/hub.py": {"huggingface_hub"},
