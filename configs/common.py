@@ -18,6 +18,7 @@ from musrep_jax.training.optim import OPTIMIZERS
 
 COMPACT = {
     "cnnsa": {"n_channels": 16, "num_samples": 64000},
+    "combined_encoders": {},
     "crnn": {"n_channels": 16, "num_samples": 128000},
     "fcn": {
         "n_channels": 16,
@@ -125,7 +126,9 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
             "evaluate_every_steps": config_dict.placeholder(int),  # this or epochs
             "evaluate_every_epochs": config_dict.placeholder(int),
             "patience": config_dict.placeholder(int),  # evaluations without gain; None is off
-            "loss": "binary_cross_entropy",  # cross_entropy when a track has exactly one label
+            "max_minutes": config_dict.placeholder(float),  # of training; None is no limit
+            # auto: cross_entropy if every track has exactly one label, else binary_cross_entropy
+            "loss": "auto",
             "select_by": "roc_auc",  # or pr_auc, loss, f1_samples (at evaluation.threshold)
             "reload_best_at_switch": True,
             "checkpoint": True,  # save a training when it is asked to stop and now and then

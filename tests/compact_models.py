@@ -18,6 +18,23 @@ BATCH = 3
 
 COMPACT: dict[str, dict[str, Any]] = {
     "cnnsa": {"num_samples": 16000, "n_channels": 4, "num_heads": 2},
+    "combined_encoders": {
+        "num_samples": 16000,
+        "encoders": (
+            ("log_mel_statistics", (("num_bands", 4),), ("embedding",)),
+            (
+                "musicnn",
+                (
+                    ("vertical_channels", 6),
+                    ("horizontal_channels", 3),
+                    ("backend_channels", 8),
+                    ("dense_width", 12),
+                ),
+                ("pooled", "embedding"),
+            ),
+        ),
+        "dropout_rate": 0.5,
+    },
     "crnn": {"num_samples": 50000, "n_channels": 4, "hidden_size": 6},
     "fcn": {
         "num_samples": 16000,

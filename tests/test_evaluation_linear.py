@@ -53,11 +53,32 @@ def test_the_best_by_the_score_is_chosen(examples):
     wanted = {"name": "ridge", "strength": 0.1}
     chosen = choose_linear(
         features, targets, weights,
-        lambda linear: float("nan") if linear.name == "logistic" else -abs(linear.strength - 0.1),
+        lambda linear: (
+            float("nan") if linear.name == "logistic" else -abs(linear.strength - 0.1), 0.0
+        ),
     )  # fmt: skip
     assert {"name": chosen.name, "strength": chosen.strength} == wanted
     # Of equals the first, which is the logistic regression with the strongest penalty.
-    assert choose_linear(features, targets, weights, lambda linear: 0.0).strength == 10.0
+    assert choose_linear(features, targets, weights, lambda linear: (0.0, 0.0)).strength == 10.0
+    # Between equal metrics the second number decides.
+    found = choose_linear(features, targets, weights, lambda x: (0.0, -abs(x.strength - 1e-3)))
+    assert found.strength == 1e-3
+
+
+def test_ridge_values_get_the_sharpness_that_the_loss_wants(examples):
+    features, logits, weights = examples
+    targets = np.eye(3)[logits.argmax(axis=1)]
+
+    def score(linear):
+        values = linear.logits(features)
+        values = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+        return float(linear.name == "ridge" and linear.strength == 0.01), (values * targets).mean()
+
+    chosen = choose_linear(features, targets, weights, score, is_exclusive=True)
+    (plain,) = fit_ridge(features, targets, weights, (0.01,))
+    np.testing.assert_allclose(chosen.weights / plain.weights, chosen.bias[0] / plain.bias[0])
+    assert score(chosen)[1] > score(plain)[1] + 0.05
+    assert (chosen.logits(features).argmax(axis=1) == plain.logits(features).argmax(axis=1)).all()
 
 
 def test_a_label_that_all_or_no_examples_have_stays_finite(examples):

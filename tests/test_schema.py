@@ -30,7 +30,7 @@ FREE_TEXT = {
 WORDS = {"no such word", "nan", "-1"}
 
 ZERO = {
-    "data.cache_megabytes", "data.num_workers", "data.seed", "distributed.process_id",
+    "data.cache_megabytes", "data.num_workers", "data.seed", "distributed.process_id", "minutes",
     "evaluation.num_bootstrap", "evaluation.threshold", "train.checkpoint_every_minutes",
     "train.shard_params_over", "model.f_min", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.momentum", "optimizer.step_decay", "optimizer.num_drops",
@@ -47,15 +47,17 @@ MILLIARD = {
 """Whole numbers that may be as large as that."""
 
 ONE_AND_A_HALF = {
-    "train.checkpoint_every_minutes", "train.max_seconds", "data.cache_megabytes",
+    "train.checkpoint_every_minutes", "train.max_seconds", "minutes",
+    "train.max_minutes", "data.cache_megabytes",
     "data.options.synthetic_cultures.seconds", "model.f_min", "model.f_max",
     "model.initial_quality", "optimizer.learning_rate", "optimizer.weight_decay",
     "optimizer.clip_norm", "optimizer.step_decay", "optimizer.sgd_weight_decay",
 }  # fmt: skip
 
 NOT_NONE = {
-    "recipe", "task", "seeds", "study", "source", "target", "num_train_tracks", "model.name",
-    "model.size", "optimizer.name", "train.batch_size", "train.loss", "train.select_by",
+    "recipe", "task", "seeds", "study", "candidates", "minutes", "source", "target",
+    "num_train_tracks", "model.name", "model.size", "optimizer.name", "train.batch_size",
+    "train.loss", "train.select_by",
     "train.reload_best_at_switch", "train.checkpoint", "train.checkpoint_every_minutes",
     "train.num_cpu_devices", "train.num_microbatches", "train.log_every_steps", "train.trace",
     "distributed.timeout_seconds", "evaluation.aggregate", "evaluation.tail",

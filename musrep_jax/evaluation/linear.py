@@ -4,6 +4,7 @@ They are what every trained model is held against, and what suits a frozen backb
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from musrep_jax.evaluation.metrics import FloatArray
 
 RIDGE_STRENGTHS = tuple(10.0**power for power in range(-3, 4))
 LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(-4, 2))
+SHARPNESS = tuple(2.0**power for power in range(6))
+"""Factors of the values of a ridge regression before a softmax."""
 _MAX_ITERATIONS = 200
 
 
@@ -38,6 +41,10 @@ class Linear:
             features: (examples, features).
         """
         return features @ self.weights + self.bias
+
+    def scale(self, factor: float) -> "Linear":
+        """Returns the classifier whose logits are `factor` times as large."""
+        return dataclasses.replace(self, weights=factor * self.weights, bias=factor * self.bias)
 
 
 def fit_ridge(
@@ -125,7 +132,7 @@ def choose_linear(
     features: FloatArray,
     targets: FloatArray,
     weights: FloatArray,
-    score: Callable[[Linear], float],
+    score: Callable[[Linear], tuple[float, float]],
     *,
     is_exclusive: bool = False,
 ) -> Linear:
@@ -135,13 +142,23 @@ def choose_linear(
         features: (examples, features), standardized.
         targets: (examples, classes), 0 to 1.
         weights: (examples,), how much each counts; they sum to 1.
-        score: of a classifier on validation data; the largest is the best, of equals the first: the
+        score: of a classifier on validation data: its metric, and what decides between equal
+            metrics, such as the negative loss. The largest is the best, of equals the first: the
             stronger penalty of a logistic regression. NaN beats nothing.
-        is_exclusive: whether each example is of exactly one class.
+        is_exclusive: whether each example is of exactly one class. The values of a ridge
+            regression, which lie around -1 and 1, are then multiplied by what makes the second
+            number of the score largest: for a softmax they are all nearly the same.
     """
-    candidates = [
-        *fit_logistic(features, targets, weights, is_exclusive=is_exclusive),
-        *fit_ridge(features, targets, weights),
-    ]
-    scores = [score(candidate) for candidate in candidates]
-    return candidates[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]
+    candidates = list(fit_logistic(features, targets, weights, is_exclusive=is_exclusive))
+    for ridge in fit_ridge(features, targets, weights):
+        if is_exclusive:
+            ridge = max(map(ridge.scale, SHARPNESS), key=lambda one: _rank(score(one))[1])
+        candidates.append(ridge)
+    scores = [_rank(score(candidate)) for candidate in candidates]
+    return candidates[max(range(len(scores)), key=scores.__getitem__)]
+
+
+def _rank(score: tuple[float, float]) -> tuple[float, float]:
+    """Returns a score in which NaN is the lowest."""
+    metric, other = (-math.inf if math.isnan(value) else value for value in score)
+    return metric, other

@@ -42,10 +42,12 @@ from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job, display_name
 from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.studies import parse_study, repeat_jobs
-from musrep_jax.tasks.task import Clock, Context, Outcome
+from musrep_jax.tasks.task import Clock, Context, Outcome, UnavailableError
 from musrep_jax.training.checkpoints import save_export
 from musrep_jax.training.loop import Interrupted
 
+UNAVAILABLE_FIELD = "is_unavailable"
+"""Of the result of a job that needs what cannot be had here."""
 EXIT_OK, EXIT_FAILED_CELLS, EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 129, 130, 143
 
 
@@ -98,7 +100,8 @@ def run_jobs(
 def describe_outcome(result: Mapping[str, Any]) -> str:
     """Returns one line on a job's result."""
     if result["error"] is not None:
-        return f"failed: {result['error']}"
+        kind = "not available" if result.get(UNAVAILABLE_FIELD) else "failed"
+        return f"{kind}: {result['error']}"
     parts = []
     for metric in result["metrics"]:
         value = parse_number(metric["value"])
@@ -150,6 +153,9 @@ class _ExperimentRunner:
             f"{len(ours) + len(sources) - len(todo)} done before; "
             f"{len(devices)} {devices[0].device_kind} device(s); writing to {self.folder.path}"
         )
+        for name, task in self.tasks.items():
+            if plan := task.describe_plan([job for job in todo if job.task == name], self.config):
+                say(plan)
         self._check_data([job for job in jobs if self.folder.is_done(job)], todo)
         started, code = time.perf_counter(), EXIT_OK
         painter = ThreadPoolExecutor(1, "figures")  # while the next job trains
@@ -159,7 +165,7 @@ class _ExperimentRunner:
                     # Another share may have run this job while we waited for it.
                     is_new = not self.folder.is_done(job)
                     result = self.run(job) if is_new else self.folder.result(job)
-                if result["error"] is not None:
+                if result["error"] is not None and not result.get(UNAVAILABLE_FIELD):
                     code = EXIT_FAILED_CELLS
                 elapsed = time.perf_counter() - started
                 left = format_seconds(elapsed / number * (len(todo) - number))
@@ -188,8 +194,10 @@ class _ExperimentRunner:
                 f"{self.folder.path}/cells/*/error.txt); the same command tries them again."
             )
         else:
+            missing = len(ours) - num_done
+            counted = f"{num_done} of {len(ours)} cells are done, the others not available here"
             say(
-                f"All {len(ours)} cells are done, in {took}. Results: "
+                f"{counted if missing else f'All {len(ours)} cells are done'}, in {took}. Results: "
                 f"{self.folder.path}/results.md, models: {self.folder.path}/exports"
             )
             results = self.folder.all_results()
@@ -291,6 +299,7 @@ class _ExperimentRunner:
             folder=self.folder.job_dir(job),
             open_dataset=functools.partial(self._open_dataset, clock, opened),
             find_export=functools.partial(self._find_export, job),
+            is_done=lambda key: self.folder.is_done(self.by_key[key]),
             clock=clock,
         )
         objective = task.prepare(job, context)
@@ -375,6 +384,8 @@ class _ExperimentRunner:
             ours = [job for job in jobs if job.task == name]
             for job, fields in task.compare(ours, self.folder, self.config).items():
                 self.folder.write_result(job, {**self.folder.result(job), **fields})
+            for export, job in task.choose(ours, self.folder, self.config).items():
+                self.folder.copy_export(job, export)
         results = self.folder.all_results()
         self.folder.write_results(results)
         check_results_agree(results, str(self.folder.path))
@@ -398,4 +409,5 @@ def failure(error: Exception, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "export": None,
         "error": message if known else f"{type(error).__name__}: {message}",
+        **({UNAVAILABLE_FIELD: True} if isinstance(error, UnavailableError) else {}),
     }

@@ -57,7 +57,11 @@ def fit_objective(
             )
         if distributed.is_first():
             log = stack.enter_context(MetricsLog(folder / "metrics.jsonl"))
-            progress = Progress(num_steps, label=job.describe())
+            progress = Progress(
+                num_steps,
+                label=job.describe(),
+                max_seconds=None if train.max_minutes is None else 60 * train.max_minutes,
+            )
             stack.callback(progress.close)
         fit = program.train(
             objective,
@@ -69,6 +73,7 @@ def fit_objective(
             num_microbatches=train.num_microbatches,
             reload_best_at_switch=train.reload_best_at_switch,
             patience=train.patience,
+            max_seconds=None if train.max_minutes is None else 60 * train.max_minutes,
             log_every=train.log_every_steps,
             log=log,
             progress=progress,

@@ -6,6 +6,7 @@ results.md         the tables
 metrics.jsonl      every logged step and validation of every job
 figures/           pictures
 exports/KEY/       the exported model of a job
+exports/best/      a copy of the one that was chosen on validation data, where there is a choice
 cells/KEY/         the job's own result, metric rows, arrays such as test scores, errors
 """
 
@@ -26,6 +27,7 @@ from musrep_jax.experiments.shares import JobShard
 from musrep_jax.runtime.files import write_json, write_text
 from musrep_jax.runtime.locks import Lock
 from musrep_jax.tasks.jobs import Job
+from musrep_jax.training.checkpoints import copy_export
 from musrep_jax.training.logs import make_run_record, read_rows
 
 FORMAT = 1
@@ -37,6 +39,7 @@ NON_IDENTITY_FIELDS = {
     "": (
         "source",
         "target",
+        "candidates",
         "seeds",
         "num_train_tracks",
         "cells",
@@ -196,6 +199,15 @@ class Workdir:
         result = self.result(job) or {}
         paths = result.get("exports") or {"": result.get("export")}
         return [self.path / path for path in paths.values() if path]
+
+    def copy_export(self, job: Job, name: str) -> Path:
+        """Returns the folder with a copy of a job's exported model; one that is there is replaced.
+
+        Args:
+            job: that is done.
+            name: of the folder in `exports/`.
+        """
+        return copy_export(self.export_dir(job), self.path / "exports" / name)
 
     def write_result(self, job: Job, result: Mapping[str, Any]) -> None:
         """Writes a job's result."""

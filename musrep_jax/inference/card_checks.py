@@ -87,6 +87,7 @@ OPTIONAL: dict[str, Rule] = {
     "data.fingerprint": _TEXT,
     "versions.packages": _OBJECT,
     "metrics.test": _OBJECT,
+    "metrics.validation": _OBJECT,
     "training.notes": Rule(
         "a list of texts",
         lambda x: isinstance(x, list) and all(isinstance(note, str) for note in x),

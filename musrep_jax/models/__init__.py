@@ -18,6 +18,7 @@ from musrep_jax.runtime.suggestions import suggest_name
 
 MODELS: dict[str, str] = {
     "cnnsa": "musrep_jax.models.cnnsa:CNNSA",
+    "combined_encoders": "musrep_jax.models.combined_encoders:CombinedEncoders",
     "crnn": "musrep_jax.models.crnn:CRNN",
     "fcn": "musrep_jax.models.fcn:FCN",
     "harmonic_cnn": "musrep_jax.models.harmonic_cnn:HarmonicCNN",

@@ -42,6 +42,9 @@ class Encoder(nn.Module):
     """Names of the modules and parameters of the output layer: what trains on a frozen backbone,
     which has none of it."""
 
+    FEATURES: ClassVar[tuple[str, ...]] = ("embedding",)
+    """Outputs that are features for another classifier where none are named."""
+
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(regular expression, replacement) pairs, applied in order, that turn the parameter names of
     the public PyTorch code into this module's paths; see `musrep_jax.weights.state_dicts`."""
@@ -114,9 +117,9 @@ class Encoder(nn.Module):
         return None
 
     def outputs(
-        self, inputs: Array, names: Sequence[str], *, pool: str | None = None
+        self, inputs: Array, names: Sequence[str], *, pool: str | None = None, train: bool = False
     ) -> dict[str, Array]:
-        """Returns outputs by name, as in evaluation; what is not asked for is not computed.
+        """Returns outputs by name; what is not asked for is not computed.
 
         Call it as `model.apply(variables, inputs, names, pool="mean", method="outputs")`.
 
@@ -126,6 +129,8 @@ class Encoder(nn.Module):
             pool: how outputs that have a time axis, their second, are pooled over it: "mean",
                 "max", "both" (mean, then maximum), or None. Those without one, and attention
                 weights, stay as they are; class tokens and padding are left out.
+            train: as of `__call__`; False is evaluation.
+            train: see `__call__`.
 
         Returns:
             Name -> float32 (batch, ...), in the order of the names.
@@ -135,12 +140,12 @@ class Encoder(nn.Module):
                 gives.
         """
         check_output_names(type(self).__name__, names, self.output_names())
-        features = self.features(inputs, train=False)
-        embedding, intermediates = self.embed(features, train=False, **self.embed_options(names))
+        features = self.features(inputs, train=train)
+        embedding, intermediates = self.embed(features, train=train, **self.embed_options(names))
         found = {}
         for name in names:
             if name == "logits":
-                value = self.classify(embedding, train=False)
+                value = self.classify(embedding, train=train)
             else:
                 value = embedding if name == "embedding" else intermediates[name]
             has_time = value.ndim > 2 and "attention" not in name

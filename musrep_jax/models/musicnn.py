@@ -64,6 +64,7 @@ class MusiCNN(SpectrogramTagger):
     backend_channels: int = 64
     dense_width: int = 200
 
+    FEATURES: ClassVar[tuple[str, ...]] = ("pooled",)
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"^layers\.(\d)\.", r"branch_\1."),
         (r"^dense2\.", "head."),

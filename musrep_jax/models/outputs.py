@@ -56,7 +56,9 @@ def pool_over_time(value: Array, pool: str | None, counts: Array | None = None) 
         return value
     if pool not in POOLS:
         raise OutputNameError(f"There is no pooling {pool!r}; choose {', '.join(POOLS)} or none.")
-    counts = jnp.ones((1, value.shape[1]), bool) if counts is None else counts
+    if counts is None:
+        whole = {"mean": value.mean(axis=1), "max": value.max(axis=1)}
+        return jnp.concatenate([whole[kind] for kind in whole if pool in (kind, "both")], axis=-1)
     counts = counts.reshape(*counts.shape, *(1,) * (value.ndim - 2))
     counts = jnp.broadcast_to(counts, value.shape)
     parts = []

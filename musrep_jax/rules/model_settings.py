@@ -1,10 +1,15 @@
 """What the settings of models may be, one rule per field; a model has some of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from musrep_jax.models import MODELS, AudioEncoder, model_class, model_settings
 from musrep_jax.models.frontends import HarmonicFilters
 from musrep_jax.models.harmonic_cnn import TASK_POOLS
 from musrep_jax.models.mert import LAYER_WORDS, NORM_POSITIONS
 from musrep_jax.models.mert_layers import FRONT_NORMS
 from musrep_jax.models.musicnn import ORIENTATIONS
+from musrep_jax.models.outputs import POOLS
 from musrep_jax.models.spectrogram_transformer import VARIANTS
 from musrep_jax.rules.kinds import Rule, choice, flag, numerals, real, sequence, whole
 
@@ -13,6 +18,40 @@ SIZE = whole(1, 65_536)
 
 RATE = real(0, 1, below=True)
 """Of dropout, and of moments that decay."""
+
+
+def _are_encoders(value: Any) -> bool:
+    """Returns whether a value is (name, settings, outputs) of one or several encoders of audio."""
+    return isinstance(value, tuple | list) and len(value) > 0 and all(map(_is_encoder, value))
+
+
+def _is_encoder(value: Any) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 3:
+        return False
+    name, settings, outputs = value
+    if not isinstance(name, str) or name not in MODELS or name == "combined_encoders":
+        return False
+    try:
+        given: Mapping[str, Any] = dict(settings)
+    except (TypeError, ValueError):
+        return False
+    known = model_settings(name)
+    return (
+        issubclass(model_class(name), AudioEncoder)
+        and all(_is_setting(known, key, setting) for key, setting in given.items())
+        and isinstance(outputs, tuple | list)
+        and len(outputs) > 0
+        and all(isinstance(output, str) for output in outputs)
+    )
+
+
+def _is_setting(known: Mapping[str, Any], key: Any, value: Any) -> bool:
+    if not isinstance(key, str) or key not in known:
+        return False
+    if value is None:
+        return known[key] is None
+    return key not in MODEL_FIELDS or MODEL_FIELDS[key].accepts(value)
+
 
 MODEL_FIELDS: dict[str, Rule] = {
     **dict.fromkeys(
@@ -42,6 +81,8 @@ MODEL_FIELDS: dict[str, Rule] = {
     "layer": numerals(0, 200, *LAYER_WORDS),
     "norm_epsilon": real(0, 1, above=True),
     "norm_position": choice(NORM_POSITIONS),
+    "encoders": Rule("the name, settings and outputs of one or several encoders", _are_encoders),
+    "pool": choice(POOLS),
     "max_tokens": whole(2, 1_000_000),
     "sample_rate": whole(1_000, 384_000),
     "num_samples": whole(1, 10**8),

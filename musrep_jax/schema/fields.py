@@ -25,9 +25,10 @@ from musrep_jax.rules.kinds import (
 )
 from musrep_jax.rules.model_settings import MODEL_FIELDS, RATE, SIZE
 from musrep_jax.tasks import TASKS
-from musrep_jax.tasks.binding import BATCH_NORM, LOSSES
+from musrep_jax.tasks.binding import AUTO, BATCH_NORM, LOSSES
 from musrep_jax.tasks.scoring import SELECTABLE
 from musrep_jax.tasks.settings import SIZES
+from musrep_jax.tasks.tagging.features import CANDIDATE_WORDS, are_candidates
 from musrep_jax.tasks.tagging.matrix import MODES
 from musrep_jax.training.descent import UNITS
 from musrep_jax.training.optim import OPTIMIZERS
@@ -73,6 +74,8 @@ FIELDS: dict[str, Rule] = {
     "study": any_text(),
     "source": any_text(),
     "target": list_of_text(),
+    "candidates": Rule(CANDIDATE_WORDS, are_candidates),
+    "minutes": real(0, 1e6),
     "num_train_tracks": numerals(1, MANY, "all"),
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},
     "model.name": names(MODEL_NAMES),
@@ -85,8 +88,9 @@ FIELDS: dict[str, Rule] = {
     "train.num_epochs": optional(whole(1, 10**6)),
     "train.evaluate_every_steps": optional(_COUNT),
     "train.evaluate_every_epochs": optional(whole(1, 10**6)),
+    "train.max_minutes": optional(real(0, 1e6, above=True)),
     "train.patience": optional(_COUNT),
-    "train.loss": choice(sorted(LOSSES)),
+    "train.loss": choice((AUTO, *sorted(LOSSES))),
     "train.select_by": choice(sorted(SELECTABLE)),
     "train.reload_best_at_switch": flag(),
     "train.checkpoint": flag(),

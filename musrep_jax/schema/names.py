@@ -9,7 +9,8 @@ from musrep_jax.config import ConfigError, split_list
 from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.settings import get_builder_name
-from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX
+from musrep_jax.tasks.tagging.features import parse_features
+from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX, TRAINED, split_features
 from musrep_jax.training.checkpoints import ExportError, read_card
 
 FOLDER_BUILDER = "audio_folder"
@@ -38,6 +39,10 @@ def check_names(config: ml_collections.ConfigDict) -> None:
         )
     for field, start in _starts_of(config):
         _check_export(field, start.removeprefix(EXPORT_PREFIX))
+    for name in split_features(config.get("candidates", "")):
+        for encoder in parse_features(name) if name not in TRAINED else ():
+            if encoder.place.startswith(EXPORT_PREFIX):
+                _check_export("candidates", encoder.place.removeprefix(EXPORT_PREFIX))
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
         if name.startswith(EXPORT_PREFIX):

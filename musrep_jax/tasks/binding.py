@@ -18,6 +18,8 @@ from musrep_jax.training.step import IsTrainable
 from musrep_jax.types import Array, LossFn, PyTree
 
 BATCH_NORM = ("frozen", "update")
+AUTO = "auto"
+"""The setting `train.loss` that is one of `LOSSES` as soon as the labels are known."""
 LOSSES = {"binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
 OUTPUT_OF_LOSS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 """Loss -> what turns logits into probabilities, see `evaluation.aggregation`."""

@@ -191,7 +191,7 @@ def slugify_name(name: str | Sequence[str]) -> str:
 
 def apply_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a result in which folders are named by their last part."""
-    names = {field: result.get(field) for field in ("source", "target")}
+    names = {field: result[field] for field in ("source", "target", "features") if field in result}
     return {**result, **{field: display_name(name) if name else name for field, name in
                          names.items()}}  # fmt: skip
 

@@ -16,11 +16,20 @@ from typing import Any, ClassVar, Protocol
 import ml_collections
 import numpy as np
 
+from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.settings import settings_of_job
 from musrep_jax.training.loop import FitResult
 from musrep_jax.training.objective import Objective
+
+
+class UnavailableError(ConfigError):
+    """What a job needs cannot be had here and now, such as a model to be fetched from a network.
+
+    That is recorded, the other jobs go on, and the run does not count as failed.
+    """
+
 
 Result = Mapping[str, Any]
 """The result of a job, as in `results.json`."""
@@ -147,6 +156,7 @@ class Context:
         folder: of the job, for its own files; it may not exist yet.
         open_dataset: opens a data set.
         find_export: key of a job in `Job.needs` -> folder of its exported model.
+        is_done: key of a job in `Job.needs` -> whether it is there; if not, `find_export` raises.
         clock: of the job; what it counts becomes `seconds` of the result.
     """
 
@@ -155,6 +165,7 @@ class Context:
     folder: Path
     open_dataset: OpenDataset
     find_export: Callable[[str], Path]
+    is_done: Callable[[str], bool]
     clock: Clock = dataclasses.field(default_factory=Clock)
 
 
@@ -287,6 +298,30 @@ class Task(abc.ABC):
             config: of the experiment.
         """
         return {}
+
+    def choose(
+        self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
+    ) -> dict[str, Job]:
+        """Returns jobs whose exported models are also kept under names of their own.
+
+        Args:
+            jobs: of this run.
+            records: results and arrays of all jobs.
+            config: of the experiment.
+
+        Returns:
+            Name of a folder in `exports/` -> job that is done.
+        """
+        return {}
+
+    def describe_plan(self, jobs: Sequence[Job], config: ml_collections.ConfigDict) -> str:
+        """Returns a sentence on what a run will do and how long, said before it; "" for none.
+
+        Args:
+            jobs: that are still to be done.
+            config: of the experiment.
+        """
+        return ""
 
     def list_figures(self, result: Result, folder: Path) -> list[JobFigure]:
         """Returns the figures of a finished job, beside its training curves.

@@ -107,6 +107,24 @@ def save_export(
     return path
 
 
+def copy_export(source: Path, target: Path) -> Path:
+    """Returns the directory of a copy of an exported model; an export that is there is replaced.
+
+    Args:
+        source: directory of the export.
+        target: of the copy; left as it is if it holds the same files.
+
+    Raises:
+        ExportError: when the path is taken by something else, or the disk is full.
+    """
+    target = target.absolute()
+    sums = [path / CHECKSUMS_FILE for path in (source, target)]
+    if not sums[1].is_file() or sums[0].read_bytes() != sums[1].read_bytes():
+        with write_folder_atomically(target, ExportError, _is_export) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+    return target
+
+
 def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     """Returns (variables, card) of an exported model, after checking every file.
 

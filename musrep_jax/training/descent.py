@@ -200,7 +200,10 @@ class SgdPlateau(Sgd, PlateauOptimizer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdamPlateau(Adam, PlateauOptimizer):
-    """Adam whose rate drops on plateaus."""
+    """Adam whose rate drops on plateaus: a training that ends when validation stops rising."""
+
+    drop_after: int = 4
+    num_drops: int = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -146,6 +146,7 @@ class Progress:
     Args:
         num_steps: steps in the whole training.
         label: what is trained, printed first.
+        max_seconds: time after which the training ends, if it has not before; None is no limit.
         stream: where to write.
         every_seconds: least time between lines when the stream is no terminal.
         clock: returns seconds; another one for tests.
@@ -156,12 +157,14 @@ class Progress:
         num_steps: int,
         *,
         label: str = "train",
+        max_seconds: float | None = None,
         stream: TextIO | None = None,
         every_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._num_steps = num_steps
         self._label = label
+        self._end = math.inf if max_seconds is None else clock() + max_seconds
         self._stream = sys.stderr if stream is None else stream
         self._every_seconds = every_seconds
         self._clock = clock
@@ -182,7 +185,9 @@ class Progress:
             return
         self._last_time = now
         rate = row["steps_per_second"]
-        left = format_seconds((self._num_steps - row["step"]) / rate) if rate > 0 else "?"
+        seconds = (self._num_steps - row["step"]) / rate if rate > 0 else math.inf
+        seconds = min(seconds, max(0.0, self._end - now))
+        left = format_seconds(seconds) if math.isfinite(seconds) else "?"
         line = (
             f"{self._label}: step {row['step']}/{self._num_steps}  loss {row['loss']:.4f}  "
             f"lr {row['learning_rate']:.2g}  {rate:.2f} steps/s  {left} left  "

@@ -46,6 +46,7 @@ class FitResult(NamedTuple):
         history: one row per evaluation: `step` and the metrics.
         seconds: wall time, over all parts of a resumed training.
         stopped_early: whether patience ended it.
+        ran_out_of_time: whether the time that it had ended it.
     """
 
     state: TrainState
@@ -55,6 +56,7 @@ class FitResult(NamedTuple):
     history: list[dict[str, float]]
     seconds: float
     stopped_early: bool
+    ran_out_of_time: bool = False
 
 
 class Interrupted(StopSignalReceived):
@@ -120,6 +122,7 @@ class _LoopState:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     stopped_early: bool = False
+    ran_out_of_time: bool = False
     num_drops: int = 0
     restart_step: int = 0
 
@@ -205,6 +208,7 @@ def fit(
     select_by: tuple[str, Direction],
     learning_rate: Callable[[int], float | Array] | None = None,
     patience: int | None = None,
+    max_seconds: float | None = None,
     reload_best_at: Sequence[int] = (),
     plateau: Plateau | None = None,
     mesh: Mesh | None = None,
@@ -241,6 +245,8 @@ def fit(
             one, then by the later step.
         learning_rate: `Optimizer.learning_rate`, for the log.
         patience: evaluations without improvement that end the training; None never ends it.
+        max_seconds: time after which the training ends, at the next evaluation; over all parts of a
+            resumed training. None is no limit.
         reload_best_at: steps, also evaluated, after which training continues from the best weights,
             such as `Optimizer.switch_steps`. Patience starts anew there.
         plateau: `Optimizer.plateau`: when the rate drops. Patience starts anew at each drop; after
@@ -291,9 +297,10 @@ def fit(
             memory.history,
             memory.seconds,
             memory.stopped_early,
+            memory.ran_out_of_time,
         )
 
-    if step >= num_steps or memory.stopped_early:
+    if step >= num_steps or memory.stopped_early or memory.ran_out_of_time:
         return result()
     start = time.perf_counter() - memory.seconds
     last_save = time.perf_counter()
@@ -360,7 +367,11 @@ def fit(
                         selecting, values[selecting], memory.best_step == step
                     )
                 memory.seconds = time.perf_counter() - start
-                is_last = step == num_steps or memory.stopped_early
+                memory.ran_out_of_time = distributed.broadcast_from_first(
+                    "the time is over",
+                    max_seconds is not None and memory.seconds >= max_seconds,
+                )
+                is_last = step == num_steps or memory.stopped_early or memory.ran_out_of_time
                 least = save_every_seconds * (FINAL_SAVE_INTERVAL_SHARE if is_last else 1)
                 is_late = time.perf_counter() - last_save >= least
                 if checkpointer is not None and distributed.broadcast_from_first(
@@ -369,7 +380,8 @@ def fit(
                     checkpointer.save(step, state, dataclasses.asdict(memory), best_state)
                     last_save = time.perf_counter()
                 meter.restart(feed.wait_seconds)
-            is_ending = is_stopping or step == num_steps or memory.stopped_early
+            is_over = memory.stopped_early or memory.ran_out_of_time
+            is_ending = is_stopping or step == num_steps or is_over
         stop.signal_number = distributed.agree_on_signal(stop.signal_number, is_sync_step=True)
     memory.seconds, saved = time.perf_counter() - start, ""
     try:

@@ -1,6 +1,7 @@
 """Initial variables of a training: fresh parameters, or the backbone of an exported model."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,88 @@ from flax import traverse_util
 
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Tracks
+from musrep_jax.inference.encoder import to_tuples
 from musrep_jax.models import Tagger
 from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.tasks import binding
+from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.tasks.settings import make_chunk_spec
+from musrep_jax.tasks.tagging.choice import find_best
+from musrep_jax.tasks.tagging.features import load_features
+from musrep_jax.tasks.tagging.matrix import BEST_START, EXPORT_PREFIX, LINEAR, SCRATCH
+from musrep_jax.tasks.task import Context, UnavailableError
 from musrep_jax.training import checkpoints, sharding
 from musrep_jax.types import PyTree, model_inputs
 
 STATISTICS = "input_statistics"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a job starts from.
+
+    Attributes:
+        make_variables: model and training tracks -> the variables.
+        name: of the features, where they are those of named encoders.
+        notes: sentences on the origin of the variables, for the card.
+    """
+
+    make_variables: Callable[[Tagger, Tracks], PyTree]
+    name: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_start(job: Job, context: Context) -> Start:
+    """Returns what a job starts from, opened.
+
+    The settings of the model are written into those of the job where its start brings them.
+
+    Args:
+        job: the job.
+        context: of the job.
+
+    Raises:
+        UnavailableError: if a pretrained model cannot be fetched.
+        ConfigError: if an export cannot be opened.
+    """
+    settings, source = context.settings, None
+    if job["mode"] == LINEAR:
+        features = load_features(job["source"])
+        _write_model_settings(settings, features.settings)
+        return Start(
+            lambda model, tracks: features.make_variables(model), job["source"], features.notes
+        )
+    if job["source"] == BEST_START:
+        variables, card = checkpoints.load_export(_find_best_start(job, context))
+        _write_model_settings(settings, card["model"]["settings"])
+        training = card["training"]
+        return Start(lambda model, tracks: variables, training["source"], tuple(training["notes"]))
+    start = settings.model.start if job["source"] is None else job["source"]
+    if job.needs:
+        source = context.find_export(job.needs[0])
+    elif start is not None:
+        source = Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
+    return Start(lambda model, tracks: initial_variables(model, settings, job.seed, tracks, source))
+
+
+def _find_best_start(job: Job, context: Context) -> Path:
+    """Returns the export of the linear model that is best on validation data."""
+    exports = [context.find_export(key) for key in job.needs if context.is_done(key)]
+    if not exports:
+        raise UnavailableError(
+            "There is no candidate with a pretrained encoder whose layers could be trained: see "
+            f"the others, name one in --config.candidates, or take {SCRATCH} there."
+        )
+    measured = [(path, checkpoints.read_card(path)["metrics"]["validation"]) for path in exports]
+    return find_best(measured, context.settings.train.select_by)
+
+
+def _write_model_settings(settings: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+    """Writes the settings of a model into those of a job."""
+    with settings.ignore_type():
+        for name, value in values.items():
+            settings.model[name] = to_tuples(value)
 
 
 def initial_variables(

@@ -1,5 +1,7 @@
 """The jobs of tagging: a matrix of sources, targets, models, modes, seeds and training sizes."""
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +11,17 @@ from musrep_jax.config import ConfigError, choose, split_list
 from musrep_jax.tasks.jobs import Job, check_jobs
 from musrep_jax.tasks.settings import parse_integers
 
-SCRATCH = "scratch"
-MODES = (SCRATCH, "output_layer", "all_layers")
+SCRATCH, ALL_LAYERS = "scratch", "all_layers"
+TRAINED = (SCRATCH, ALL_LAYERS)
+"""Candidates that are trained; the others are solved."""
+MODES = (SCRATCH, "output_layer", ALL_LAYERS)
+LINEAR = "linear"
+"""Mode of the jobs that solve a linear model above frozen features."""
 EXPORT_PREFIX = "export:"
+PRETRAINED_PREFIX = "pretrained:"
+COMBINED_MODEL = "combined_encoders"
+BEST_START = "best_start"
+"""Source of the job that trains all layers of the best candidate with a pretrained encoder."""
 BASELINE, BASELINE_MODEL = "baseline", "log_mel_statistics"
 """Mode and model of the jobs that every table has beside what is trained."""
 
@@ -44,10 +54,41 @@ def make_job(
         "seed": seed,
         "num_train_tracks": num_train_tracks,
     }
-    needs = ()
-    if source is not None and not source.startswith(EXPORT_PREFIX):
-        needs = (make_job(source, model, seed=seed, study=study).key,)
+    is_trained_before = source is not None and mode not in (LINEAR, BASELINE)
+    if is_trained_before and source.startswith(EXPORT_PREFIX):
+        is_trained_before = False
+    needs = (make_job(source, model, seed=seed, study=study).key,) if is_trained_before else ()
     return Job("tagging", fields, needs, study or {})
+
+
+def make_candidates(
+    names: Sequence[str], models: Sequence[str], target: str, seed: int, num_train_tracks: int
+) -> list[Job]:
+    """Returns the jobs of candidates, each after those that it starts from.
+
+    Args:
+        names: `scratch` for trainings from fresh weights, `all_layers` for the training of all
+            layers of the best start, anything else for a linear model above frozen features, see
+            `musrep_jax.tasks.tagging.features`.
+        models: those that are trained from scratch.
+        target: data set.
+        seed: see `make_job`.
+        num_train_tracks: see `make_job`.
+    """
+    common = dict(target=target, seed=seed, num_train_tracks=num_train_tracks)
+    linear = [
+        make_job(model=COMBINED_MODEL, mode=LINEAR, source=name, **common)
+        for name in names
+        if name not in (SCRATCH, ALL_LAYERS, BASELINE_MODEL)
+    ]
+    jobs = [make_job(model=BASELINE_MODEL, mode=BASELINE, **common)] * (BASELINE_MODEL in names)
+    jobs += linear
+    if ALL_LAYERS in names:
+        start = make_job(model=COMBINED_MODEL, mode=ALL_LAYERS, source=BEST_START, **common)
+        jobs.append(dataclasses.replace(start, needs=tuple(job.key for job in linear)))
+    if SCRATCH in names:
+        jobs += [make_job(model=model, **common) for model in models]
+    return jobs
 
 
 def plan_baselines(jobs: Sequence[Job]) -> list[Job]:
@@ -64,6 +105,25 @@ def plan_baselines(jobs: Sequence[Job]) -> list[Job]:
         for job in jobs
     ]  # fmt: skip
     return list(dict.fromkeys(made))
+
+
+def share_minutes(config: ml_collections.ConfigDict, job: Job) -> float | None:
+    """Returns the minutes that a job may train; None is no limit.
+
+    Args:
+        config: with `minutes`, which the trained candidates of one data set, size and seed share,
+            or without.
+        job: of the config.
+    """
+    if "minutes" not in config or job["mode"] not in TRAINED:
+        return None
+    alike = [
+        other
+        for other in jobs_of_config(config)
+        if other["mode"] in TRAINED
+        and all(other[field] == job[field] for field in ("target", "seed", "num_train_tracks"))
+    ]
+    return config.minutes / max(1, len(alike))
 
 
 def find_baseline(job: Job, jobs: Sequence[Job]) -> Job | None:
@@ -164,25 +224,46 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
     """Returns the jobs that a config asks for; lists are comma separated.
 
     Args:
-        config: with `source` and `target` (`configs/transfer.py`), or with `data.name` and
-            `data.path` for a training from scratch on one data set (`configs/tagging.py`).
+        config: with `source` and `target` (`configs/transfer.py`), or with the one data set of
+            `data.name` and `data.path`, and `candidates` (`configs/tagging.py`) or none, which is
+            a training from scratch.
 
     Raises:
         ConfigError: if a setting cannot be read, or nothing is left to do.
     """
+    models = split_list(config.model.name)
+    seeds = parse_integers(config.seeds, "seeds")
+    sizes = parse_integers(config.num_train_tracks, "num_train_tracks")
     if "target" in config:
-        sources, targets = split_list(config.source), split_list(config.target)
-        modes = split_list(config.transfer.modes)
+        jobs = plan_jobs(
+            sources=split_list(config.source),
+            targets=split_list(config.target),
+            models=models,
+            modes=split_list(config.transfer.modes),
+            seeds=seeds,
+            num_train_tracks=sizes,
+        )
     else:
         path = config.data.path
-        sources, modes = (), (SCRATCH,)
-        targets = (f"{config.data.name}:{path}" if path else config.data.name,)
-    jobs = plan_jobs(
-        sources=sources,
-        targets=targets,
-        models=split_list(config.model.name),
-        modes=modes,
-        seeds=parse_integers(config.seeds, "seeds"),
-        num_train_tracks=parse_integers(config.num_train_tracks, "num_train_tracks"),
-    )
-    return check_jobs([*jobs, *plan_baselines(jobs)]) if config.evaluation.baseline else jobs
+        target = f"{config.data.name}:{path}" if path else config.data.name
+        names = split_features(config.get("candidates", SCRATCH))
+        if not config.get("minutes", 1):
+            names = tuple(name for name in names if name not in TRAINED)
+        jobs = [
+            job
+            for seed in seeds
+            for size in sizes
+            for job in make_candidates(names, models, target, seed, size)
+        ]
+    return check_jobs([*plan_baselines(jobs), *jobs] if config.evaluation.baseline else jobs)
+
+
+def split_features(text: str) -> tuple[str, ...]:
+    """Returns the parts of a comma separated setting; commas in brackets separate outputs.
+
+    Example:
+        >>> split_features("a[x,y]+b, scratch")
+        ('a[x,y]+b', 'scratch')
+    """
+    parts = re.split(r",(?![^\[]*\])", text)
+    return tuple(part.strip() for part in parts if part.strip())

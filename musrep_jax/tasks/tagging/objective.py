@@ -1,6 +1,7 @@
 """The objective of a tagging job, and checks before anything runs."""
 
 import dataclasses
+from collections.abc import Callable
 
 import ml_collections
 import numpy as np
@@ -8,10 +9,13 @@ import numpy as np
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Dataset, Tracks
 from musrep_jax.models import Tagger
+from musrep_jax.tasks.binding import AUTO
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SplitScorer
+from musrep_jax.tasks.tagging.initial import Start
 from musrep_jax.tasks.tagging.matrix import SCRATCH
 from musrep_jax.training.objective import Objective
+from musrep_jax.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,14 +27,17 @@ class TaggingObjective(Objective):
         dataset: the target.
         train_tracks: those that are trained on.
         validation: scores the validation split.
-        cached: embeddings of the validation chunks when the backbone is frozen, else None.
+        embed: `(scorer, variables)` -> embeddings of all chunks of a split, kept on disk, when the
+            backbone is frozen, else None.
+        start: what it starts from.
     """
 
     model: Tagger
     dataset: Dataset
     train_tracks: Tracks
     validation: SplitScorer
-    cached: np.ndarray | None
+    embed: Callable[[SplitScorer, PyTree], np.ndarray] | None
+    start: Start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +72,29 @@ class Scheme:
             cache = settings.transfer.cache_embeddings and batch_norm == "frozen"
             trained = "cached" if cache else "head"
         return cls(trained, batch_norm)
+
+
+def has_one_label(tracks: Tracks) -> bool:
+    """Returns whether every track has exactly one of at least two labels.
+
+    Args:
+        tracks: of a split.
+    """
+    labels = tracks.label_matrix
+    return labels.shape[1] > 1 and bool((np.count_nonzero(labels, axis=1) == 1).all())
+
+
+def resolve_loss(settings: ml_collections.ConfigDict, dataset: Dataset) -> None:
+    """Writes the loss that `auto` stands for into the settings of a job.
+
+    Args:
+        settings: of the job; afterwards `train.loss` is "cross_entropy" if every training and
+            validation track has exactly one label, else "binary_cross_entropy".
+        dataset: the target.
+    """
+    if settings.train.loss == AUTO:
+        is_exclusive = all(has_one_label(dataset.tracks(name)) for name in ("train", "validation"))
+        settings.train.loss = "cross_entropy" if is_exclusive else "binary_cross_entropy"
 
 
 def check_one_label(tracks: Tracks, split: str) -> None:

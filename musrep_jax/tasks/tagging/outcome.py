@@ -15,6 +15,7 @@ from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.settings import model_deviations
+from musrep_jax.tasks.tagging.choice import rank_validation
 from musrep_jax.tasks.tagging.objective import TaggingObjective
 from musrep_jax.tasks.task import (
     Metric,
@@ -45,10 +46,10 @@ def make_model_card(
     report: TaggingReport,
     calibration: Mapping[str, Sequence[float]],
     label_groups: Mapping[str, Sequence[str]],
-    best_step: int,
+    fit: FitResult,
     settings: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
-    """Returns the outcome of a trained tagger.
+    """Returns the card of a trained tagger.
 
     Args:
         job: the job.
@@ -56,7 +57,7 @@ def make_model_card(
         report: on the test split.
         calibration: label -> slope and offset fitted on validation; empty for exclusive classes.
         label_groups: name -> labels of which a track has one at most.
-        best_step: updates made to the weights that are kept.
+        fit: what the loop returned.
         settings: of the job.
     """
     summary = report.to_dict()
@@ -73,10 +74,14 @@ def make_model_card(
             "mode": job["mode"],
             "seed": job.seed,
             "num_train_tracks": len(objective.train_tracks),
-            "best_step": best_step,
+            "best_step": fit.best_step,
             "loss": settings.train.loss,
+            "notes": list(objective.start.notes),
         },
-        metrics={"test": {name: summary[name] for name in fields}},
+        metrics={
+            "test": {name: summary[name] for name in fields},
+            "validation": to_json_safe(fit.best_metrics),
+        },
         versions=make_run_record(),
         aggregate=settings.evaluation.aggregate,
         output=binding.get_output_activation(settings.train.loss),
@@ -84,6 +89,24 @@ def make_model_card(
         calibration=calibration,
         label_groups=label_groups,
     )
+
+
+def is_still_rising(fit: FitResult, select_by: str) -> bool:
+    """Returns whether validation was still getting better when a training ended.
+
+    It was if neither patience nor a plateau ended it, the best evaluation is among the last fifth
+    of at least five, and these are better in the mean than the fifth before them.
+
+    Args:
+        fit: what the loop returned.
+        select_by: metric of the evaluations.
+    """
+    values = np.array([rank_validation(row, select_by)[0] for row in fit.history])
+    share = len(values) // 5
+    if fit.stopped_early or not share:
+        return False
+    last, before = values[-share:], values[-2 * share : -share]
+    return bool(last.max() > values[:-share].max() and last.mean() > before.mean())
 
 
 def describe_training(
@@ -101,6 +124,7 @@ def describe_training(
         {
             "is_synthetic": spec.is_synthetic,
             "loss": settings.train.loss,
+            "features": objective.start.name,
             "licence": spec.licence,
             "num_train_tracks_used": len(objective.train_tracks),
             "model_deviations": model_deviations(settings),
@@ -108,6 +132,7 @@ def describe_training(
             "best_step": fit.best_step,
             "num_steps": int(fit.state.step),
             "stopped_early": fit.stopped_early,
+            "is_still_rising": is_still_rising(fit, settings.train.select_by),
             "validation": fit.best_metrics,
             "validation_size": describe_validation(
                 objective.validation.tracks.label_matrix, objective.validation.tracks.groups

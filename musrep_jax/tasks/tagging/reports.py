@@ -1,15 +1,22 @@
 """Presents taggers: the tables, `results.md`, the figures."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
 
 from musrep_jax.reporting import captions, drawing, figures, run_figures, tables
+from musrep_jax.reporting.candidate_table import (
+    describe_choice,
+    describe_rising,
+    make_candidate_table,
+)
 from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.tasks.jobs import apply_display_names, title_of
 from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
+from musrep_jax.tasks.tagging.matrix import COMBINED_MODEL
 from musrep_jax.tasks.task import JobFigure, Result, Tables
 
 
@@ -22,10 +29,17 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
     """
     shown = [apply_display_names(result) for result in results]
     notes = notes_on(shown, config)
-    verdict = describe_verdict(shown)
+    if "candidates" in config:
+        table = functools.partial(
+            make_candidate_table, shown, select_by=config.train.select_by, notes=notes
+        )
+        verdict = describe_choice(shown)
+    else:
+        table = functools.partial(tables.make_results_table, shown, notes=notes)
+        verdict = [*describe_verdict(shown), *describe_rising(shown)]
     return Tables(
-        text="\n\n".join([*verdict, tables.make_results_table(shown, style="text", notes=notes)]),
-        markdown="\n\n".join([*verdict, tables.make_results_table(shown, notes=notes)]),
+        text="\n\n".join([*verdict, table(style="text")]),
+        markdown="\n\n".join([*verdict, table()]),
         sections=make_sections(shown),
     )
 
@@ -56,8 +70,9 @@ def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
     shown = [apply_display_names(result) for result in results]
     synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
     paths = save_study_figures(shown, folder, synthetic=synthetic)
-    if any(result["source"] for result in shown):
-        paths += figures.save_transfer_figures(shown, folder, synthetic=synthetic)
+    transfers = [result for result in shown if result["model"] != COMBINED_MODEL]
+    if any(result["source"] for result in transfers):
+        paths += figures.save_transfer_figures(transfers, folder, synthetic=synthetic)
     return paths
 
 
@@ -95,7 +110,7 @@ def notes_on(results: Sequence[Result], config: ml_collections.ConfigDict) -> li
     sizes = {
         f"{r['model']} with {', '.join(f'{k}={v}' for k, v in r['model_deviations'].items())}"
         for r in results
-        if r.get("model_deviations")
+        if r.get("model_deviations") and r["model"] != COMBINED_MODEL
     }
     if sizes:
         hint = ""

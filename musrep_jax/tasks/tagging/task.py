@@ -1,6 +1,7 @@
 """The task of tagging: jobs, training and test of one tagger, exported model."""
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from musrep_jax.evaluation.support import RESAMPLE_BY, choose_groups
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.models import model_class, model_settings
+from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.jobs import Job
@@ -31,16 +33,31 @@ from musrep_jax.tasks.settings import (
     model_deviations,
 )
 from musrep_jax.tasks.tagging import reports
-from musrep_jax.tasks.tagging.baseline import make_baseline_settings, solve_baseline
 from musrep_jax.tasks.tagging.cached import cached_batches
+from musrep_jax.tasks.tagging.choice import BEST_EXPORT, CHOSEN_FIELD, choose_jobs, find_best
 from musrep_jax.tasks.tagging.comparison import compare_on_same_tracks
 from musrep_jax.tasks.tagging.filters import FILTERS, record_filters
-from musrep_jax.tasks.tagging.initial import initial_variables
-from musrep_jax.tasks.tagging.matrix import BASELINE, EXPORT_PREFIX, SCRATCH, jobs_of_config
+from musrep_jax.tasks.tagging.initial import find_start
+from musrep_jax.tasks.tagging.linear import (
+    clear_model_settings,
+    embed_standardized,
+    make_baseline_settings,
+    solve_linear,
+)
+from musrep_jax.tasks.tagging.matrix import (
+    BASELINE,
+    BEST_START,
+    LINEAR,
+    SCRATCH,
+    TRAINED,
+    jobs_of_config,
+    share_minutes,
+)
 from musrep_jax.tasks.tagging.objective import (
     Scheme,
     TaggingObjective,
     check_one_label,
+    resolve_loss,
 )
 from musrep_jax.tasks.tagging.outcome import describe_training, list_metrics, make_model_card
 from musrep_jax.tasks.task import (
@@ -92,6 +109,13 @@ class TaggingTask(Task):
         settings = super().make_settings(config, job)
         if job["mode"] == BASELINE:
             return make_baseline_settings(settings, split_list(config.model.name))
+        if job["mode"] == LINEAR:
+            settings = clear_model_settings(settings)
+        if job["source"] == BEST_START:
+            settings = clear_model_settings(settings, is_solved=False)
+        if settings.train.max_minutes is None:
+            with settings.ignore_type():
+                settings.train.max_minutes = share_minutes(config, job)
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
         choose(settings.evaluation.resample, RESAMPLE_BY, "evaluation.resample")
         return settings
@@ -107,20 +131,17 @@ class TaggingTask(Task):
 
     def prepare(self, job: Job, context: Context) -> TaggingObjective:
         """See `Task.prepare`."""
-        settings, source = context.settings, None
-        start = settings.model.start if job["source"] is None else job["source"]
-        if job.needs:
-            source = context.find_export(job.needs[0])
-        elif start is not None:
-            source = Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
+        settings = context.settings
+        start = find_start(job, context)
         dataset = open_target(job, context)
+        resolve_loss(settings, dataset)
         model = build_model(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
         train_tracks = dataset.tracks("train")
         if job["num_train_tracks"]:
             train_tracks = train_tracks.subset(job["num_train_tracks"], seed=job.seed)
         train_tracks = train_tracks.capped(settings.train.max_seconds)
-        variables = initial_variables(model, settings, job.seed, train_tracks, source)
+        variables = start.make_variables(model, train_tracks)
         host_variables = jax.device_get(variables)
         validation = SplitScorer(
             model, dataset.tracks("validation"), settings, settings.evaluation.validation_num_chunks
@@ -129,16 +150,17 @@ class TaggingTask(Task):
             for tracks, split in ((train_tracks, "training"), (validation.tracks, "validation")):
                 check_one_label(tracks, split)
         scheme = Scheme.of(job, settings)
-        solve = None
-        if job["mode"] == BASELINE:
+        solve = embed = cached = None
+        if job["mode"] in (BASELINE, LINEAR):
+            embed = embed_standardized
             solve = functools.partial(
-                solve_baseline, model, host_variables, train_tracks, validation, settings
+                solve_linear, model, host_variables, train_tracks, validation, settings
             )
         if scheme.trained == "cached":
             batches = cached_batches(model, train_tracks, settings, variables, job.seed)
+            embed = embed_once
             cached = embed_once(validation, variables)
         else:
-            cached = None
 
             def batches(start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
                 return pipeline.train_batches(
@@ -153,7 +175,10 @@ class TaggingTask(Task):
                 )
 
         def evaluate(state: TrainState) -> Mapping[str, float]:
-            return validation.summary({"params": state.params, **state.model_state}, cached)
+            found = {"params": state.params, **state.model_state}
+            if solve is not None:
+                return validation.summary(found, embed_standardized(validation, found))
+            return validation.summary(found, cached)
 
         loss_fn, is_trainable = binding.make_loss(
             model, scheme.trained, scheme.batch_norm, settings.train.loss
@@ -170,7 +195,8 @@ class TaggingTask(Task):
             dataset=dataset,
             train_tracks=train_tracks,
             validation=validation,
-            cached=cached,
+            embed=embed,
+            start=start,
             solve=solve,
         )
 
@@ -193,10 +219,11 @@ class TaggingTask(Task):
         settings, model, dataset = context.settings, objective.model, objective.dataset
         best = sharding.to_host({"params": fit.best_state.params, **fit.best_state.model_state})
         test = SplitScorer(model, dataset.tracks("test"), settings, settings.evaluation.num_chunks)
-        labels, scores = test.tracks.label_matrix, test.scores(best)
+        embed = objective.embed or (lambda scorer, variables: None)
+        labels, scores = test.tracks.label_matrix, test.scores(best, embed(test, best))
         names = dataset.spec.label_names
         validation, truth = objective.validation, objective.validation.tracks.label_matrix
-        guesses = validation.scores(best, objective.cached)
+        guesses = validation.scores(best, embed(validation, best))
         fitted, calibration = None, {}
         if validation.output == "sigmoid":
             fitted = fit_calibration(truth, guesses)
@@ -218,9 +245,7 @@ class TaggingTask(Task):
                 profile = profile_scoring(test, best)
         known = np.concatenate([dataset.tracks("train").label_matrix, truth]) > 0
         label_groups = find_exclusive_groups(known, names)
-        card = make_model_card(
-            job, objective, report, calibration, label_groups, fit.best_step, settings
-        )
+        card = make_model_card(job, objective, report, calibration, label_groups, fit, settings)
         filters = record_filters(model, objective.variables, best)
         return Outcome(
             metrics=list_metrics(report),
@@ -244,10 +269,53 @@ class TaggingTask(Task):
     def compare(
         self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
     ) -> dict[Job, dict[str, Any]]:
-        """See `Task.compare`: transfers with training from scratch, and all with the baseline."""
-        return compare_on_same_tracks(
+        """See `Task.compare`: transfers with training from scratch, and all with the baseline.
+
+        Of candidates the results also say which one is chosen.
+        """
+        found = compare_on_same_tracks(
             jobs, records, config.evaluation.num_bootstrap, config.evaluation.resample
         )
+        if "candidates" in config:
+            chosen = choose_jobs(jobs, records, config.train.select_by)
+            for job in filter(records.is_done, jobs):
+                found.setdefault(job, {})[CHOSEN_FIELD] = job in chosen
+        return found
+
+    def describe_plan(self, jobs: Sequence[Job], config: ml_collections.ConfigDict) -> str:
+        """See `Task.describe_plan`: how many candidates are solved, and how long others train."""
+        trained = [job for job in jobs if job["mode"] in TRAINED]
+        if "candidates" not in config or not jobs:
+            return ""
+        solved = len(jobs) - len(trained)
+        plan = f"{solved} candidates are solved, which takes as long as hearing all tracks once"
+        if not trained:
+            return f"{plan}; none is trained."
+        total = 60 * sum(share_minutes(config, job) or 0 for job in trained)
+        return (
+            f"{plan}; {len(trained)} train until validation stops rising, for at most "
+            f"{format_seconds(total)} in all: --config.minutes=0 leaves them out."
+        )
+
+    def choose(
+        self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
+    ) -> dict[str, Job]:
+        """See `Task.choose`: `best`, of candidates, of those with the most training tracks."""
+        if "candidates" not in config:
+            return {}
+        chosen = [
+            job
+            for job in choose_jobs(jobs, records, config.train.select_by)
+            if (records.result(job) or {}).get("export")
+        ]
+        sizes = {job: job["num_train_tracks"] or math.inf for job in chosen}  # 0 is all
+        largest = [
+            (job, records.result(job)["validation"])
+            for job in chosen
+            if sizes[job] == max(sizes.values())
+        ]
+        best = find_best(largest, config.train.select_by)
+        return {} if best is None else {BEST_EXPORT: best}
 
     def list_figures(self, result: Result, folder: Path) -> list[JobFigure]:
         """See `Task.list_figures`."""
