@@ -116,6 +116,24 @@ def test_the_page_holds_the_numbers_of_the_run(workdir, page):
     assert cell["train"][0] == [1, 0.7, 0.001] and len(cell["validation"]) == 4
 
 
+def test_a_baseline_is_a_line_of_the_curves_and_no_model_of_the_matrix(workdir):
+    run = read_run(workdir)
+    scratch = [r for r in run.results.values() if r["mode"] == "scratch" and not r["error"]]
+    baselines = [{**r, "mode": "baseline", "model": "log_mel_statistics"} for r in scratch]
+    results = [*run.results.values(), *baselines]
+    curves = report_data.learning_curves(results, [])
+    assert {entry["model"] for entry in curves} == {"fcn"}
+    assert [line["mode"] for line in curves[0]["panels"][0]["lines"]][-1] == "baseline"
+    drawn = [
+        value for panel in curves[0]["panels"] for line in panel["lines"]
+        for _, *values in line["points"] for value in values
+    ]  # fmt: skip
+    low, high = curves[0]["range"]
+    assert low <= min(drawn) and max(drawn) <= high <= 1
+    blocks = report_tables.make_transfer_matrices(results, [])
+    assert blocks and not any("log_mel_statistics" in block for block in blocks)
+
+
 def test_curves_are_the_summaries_of_the_cells(workdir, page):
     results = list(read_run(workdir).results.values())
     expected = cells_file.summarize(results, "roc_auc")
@@ -331,6 +349,43 @@ def test_the_play_head_follows_and_keys_move_it(browser, heard, tmp_path):  # no
     value = tracks[0].taggram["probabilities"][0][1]
     assert f"{value:.2f}" in details.text
     assert browser.requests() == [file.as_uri()] and browser.console() == []
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_the_scores_without_scrolling_sideways(browser, page, width):  # noqa: F811
+    browser.open(page.as_uri(), width=width, height=700)
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    hidden = browser.run(
+        """
+        const cells = document.querySelectorAll(
+          "#cells td.number, #scratch td.number, #cell-details td.number, .matrix td");
+        const isSeen = ({ left, right }) => left >= 0 && right <= window.innerWidth;
+        return [[...cells].filter((cell) => cell.checkVisibility()).length,
+          [...cells].filter((cell) => cell.checkVisibility()
+            && !isSeen(cell.getBoundingClientRect())).map((cell) => cell.innerText)];
+        """
+    )
+    assert hidden[0] > 100 and hidden[1] == []
+    titles = browser.run("return [...document.querySelectorAll('#cells tbody tr:first-child td')]"
+                         ".map((cell) => getComputedStyle(cell, '::before').content)")  # fmt: skip
+    assert '"ROC-AUC"' in titles and '"PR-AUC"' in titles
+
+
+def test_a_long_table_says_how_many_rows_are_hidden(browser, tmp_path):  # noqa: F811
+    cells = [
+        write_cell(tmp_path, make_job("made/greek", "fcn", seed=seed), num_tracks=12, num_steps=1)
+        for seed in range(43)
+    ]
+    file = tmp_path / "long.html"
+    file.write_text(report.make_page(read_run(write_run(tmp_path, cells)), [], ""), "utf-8")
+    browser.open(file.as_uri())
+    status, shown = "#cells [role=status]", "#cells table"
+    assert browser.text(status) == "40 of 43 rows" and len(rows_of(browser, shown)) == 40
+    browser.run("document.querySelector('#cells th:nth-child(2) button').click()")
+    seeds = [row[1] for row in rows_of(browser, shown)]
+    assert seeds == [str(seed) for seed in range(42, 2, -1)]  # the first of the new order
+    browser.run("document.querySelector('#cells .controls button').click()")
+    assert browser.text(status) == "43 rows" and len(rows_of(browser, shown)) == 43
 
 
 @pytest.mark.parametrize("width", [360, 1200])

@@ -64,7 +64,6 @@ def table(
     rows: Iterable[Sequence[Any]],
     *,
     class_: str | None = None,
-    is_tall: bool = False,
 ) -> Markup:
     """Returns a table whose first column heads its rows.
 
@@ -74,7 +73,6 @@ def table(
             right.
         rows: cells from left to right: text, `Markup`, or `(shown, value to sort by)`.
         class_: of the table, "sortable" for one that JavaScript may sort and filter.
-        is_tall: whether it scrolls under its head when it is long.
     """
     kinds = [kind if kind == "number" else None for _, kind in heads]
     head = [
@@ -98,7 +96,7 @@ def table(
             element("tbody", lines),
             class_=class_,
         ),
-        class_="scroll tall" if is_tall else "scroll",
+        class_="scroll",
         role="region",
         aria_label=caption,
         tabindex="0",

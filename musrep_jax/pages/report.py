@@ -130,7 +130,7 @@ def _make_task_sections(results: Sequence[Mapping[str, Any]]) -> list[Section]:
         made = make_job_table([result for result in results if result["task"] == name])
         heads = [(c.title, "number" if c.is_number else "text") for c in made.columns]
         legend = [sentence for sentence in made.legend if not sentence.startswith("Failed")]
-        content = table(" ".join(legend), heads, made.rows, class_="sortable", is_tall=True)
+        content = table(" ".join(legend), heads, made.rows, class_="sortable")
         sections.append((f"task-{name}", f"All cells: {name}", content))
     return sections
 

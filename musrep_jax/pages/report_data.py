@@ -14,6 +14,7 @@ Result = Mapping[str, Any]
 
 MAX_POINTS = 150
 """Maximum points of a curve: more cannot be distinguished on a page, and make it large."""
+BASELINE_NAME = "log-mel statistics, linear"
 LABEL_FIELDS = ("positives", "roc_auc", "pr_auc", "random_pr_auc", "f1", "f1_fitted")
 
 
@@ -31,7 +32,8 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
         with less than two sizes.
     """
     found = []
-    results = cells_file.separate_variants(results)
+    baselines = [cell for cell in results if cell["mode"] == cells_file.BASELINE]
+    results = cells_file.separate_variants(cells_file.drop_baselines(results))
     for model in cells_file.ordered(results, "model"):
         cells = [cell for cell in results if cell["model"] == model]
         if len(captions.list_training_sizes(cells)) < 2:
@@ -40,7 +42,8 @@ def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list
         for metric in METRIC_TITLES:
             summaries = [
                 s
-                for s in cells_file.summarize(cells, metric).values()
+                for part in (cells, baselines)
+                for s in cells_file.summarize(part, metric).values()
                 if s.num_train_tracks_used
                 and math.isfinite(s.value)
                 and s.condition.target in targets
@@ -151,7 +154,7 @@ def _lines(summaries: Sequence[cells_file.Summary]) -> list[dict[str, Any]]:
     order = [*(mode for mode in MODES if mode in by_mode), *(m for m in by_mode if m not in MODES)]
     return [
         {
-            "name": mode.replace("_", " "),
+            "name": BASELINE_NAME if mode == cells_file.BASELINE else mode.replace("_", " "),
             "mode": mode.replace("_", "-"),
             "points": [
                 [s.num_train_tracks_used, *map(rounded, (s.value, *s.ci))]

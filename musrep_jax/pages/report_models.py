@@ -13,14 +13,19 @@ from musrep_jax.reporting.tables import EMPTY_CELL, format_number
 
 Result = Mapping[str, Any]
 
-CAPTION = (
+EXPLANATION = (
     "Means over seeds (\u00b1 standard deviation) with 95 % intervals over {over}; "
     "* worse than the best model (paired test, p < 0.05, all seeds agree), ** also after "
     "Holm's correction. FLOPs of one forward pass; tracks scored per second; seconds of training "
     "and test."
 )
-COSTS = ("Parameters", "FLOPs / chunk", "FLOPs / s of audio", "Tracks / s", "Seconds")
-COST_FIELDS = ("num_params", "flops_per_chunk", "flops_per_second", "tracks_per_second", "seconds")
+COSTS = {
+    "num_params": "Parameters",
+    "flops_per_chunk": "FLOPs / chunk",
+    "flops_per_second": "FLOPs / s of audio",
+    "tracks_per_second": "Tracks / s",
+    "seconds": "Seconds",
+}
 
 
 def make_model_tables(results: Sequence[Result], names: Mapping[str | None, str]) -> list[Markup]:
@@ -41,13 +46,17 @@ def make_model_tables(results: Sequence[Result], names: Mapping[str | None, str]
     for (target, size), cells in groups.items():
         if len(cells_file.ordered(cells, "model")) > 1:
             tracks = f"{size} training tracks" if size else "all training tracks"
-            found += [element("h3", f"{names[target]}, {tracks}"), _table(cells)]
-    return found
+            found.append(_table(cells, f"{names[target]}, {tracks}"))
+    if not found:
+        return []
+    over = captions.describe_resampled(scratch)
+    return [element("p", EXPLANATION.format(over=over), class_="small soft"), *found]
 
 
-def _table(cells: Sequence[Result]) -> Markup:
-    """Returns the table of the models of one data set."""
+def _table(cells: Sequence[Result], caption: str) -> Markup:
+    """Returns the table of the models of one data set, with the costs that were measured."""
     rows = make_model_rows(cells)
+    measured = [field for field in COSTS if any(math.isfinite(r.costs[field]) for r in rows)]
     bounds = {
         metric: [
             bound
@@ -57,34 +66,36 @@ def _table(cells: Sequence[Result]) -> Markup:
         ]
         for metric in METRIC_TITLES
     }
-    lines = [_line(row, bounds) for row in rows]
+    lines = [_line(row, bounds, measured) for row in rows]
     heads = [("Model", "text"), *((title, "number") for title in METRIC_TITLES.values())]
-    heads += [(title, "number") for title in COSTS]
-    caption = CAPTION.format(over=captions.describe_resampled(cells))
+    heads += [(COSTS[field], "number") for field in measured]
     return table(caption, heads, lines, class_="sortable")
 
 
-def _line(row: ModelRow, bounds: Mapping[str, Sequence[float]]) -> list[Any]:
+def _line(
+    row: ModelRow, bounds: Mapping[str, Sequence[float]], measured: Sequence[str]
+) -> list[Any]:
     """Returns the cells of one model."""
     if not row.num_seeds:
-        return [row.model, "failed", *[EMPTY_CELL] * (len(METRIC_TITLES) + len(COSTS) - 1)]
+        return [row.model, "failed", *[EMPTY_CELL] * (len(METRIC_TITLES) + len(measured) - 1)]
     line: list[Any] = [row.model]
     for metric in METRIC_TITLES:
         score = row.scores[metric]
         line.append((_score(score, bounds[metric]), score.value))
-    for text, field in zip(format_costs(row), COST_FIELDS, strict=True):
+    texts = dict(zip(COSTS, format_costs(row), strict=True))
+    for field in measured:
         cost = row.costs[field]
-        line.append((text, None if math.isnan(cost) else cost))
+        line.append((texts[field], None if math.isnan(cost) else cost))
     return line
 
 
 def _score(score: Score, bounds: Sequence[float]) -> Markup:
     """Returns a metric with its spread, its mark, and a figure of its interval."""
-    low, high = min(bounds), max(bounds)
+    low, high = captions.limit_scores(bounds)
     width = 72
 
     def x(value: float) -> str:
-        return f"{4 + (value - low) / ((high - low) or 1) * (width - 8):.1f}"
+        return f"{4 + (value - low) / (high - low) * (width - 8):.1f}"
 
     drawn = []
     if math.isfinite(score.ci[0]):

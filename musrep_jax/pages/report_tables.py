@@ -47,7 +47,7 @@ def make_transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) 
         synthetic: names of the data sets whose audio is generated.
     """
     blocks = []
-    results = cells_file.separate_variants(results)
+    results = cells_file.separate_variants(cells_file.drop_baselines(results))
     for model in cells_file.ordered(results, "model"):
         of_model = [cell for cell in results if cell["model"] == model]
         for metric in METRIC_TITLES:
@@ -119,7 +119,7 @@ def _panels(
                     "tr",
                     element("th", title, scope="row"),
                     fields,
-                    class_="baseline" if source is None else None,
+                    class_="from-scratch" if source is None else None,
                 )
             )
         tracks = "all training tracks" if math.isinf(size) else f"{int(size)} training tracks"
@@ -216,7 +216,7 @@ def make_differences_table(
     for title in METRIC_TITLES.values():
         heads += [(f"{title} \u2212 scratch [95 %]", "number"), ("p", "number")]
     caption = DIFFERENCES_CAPTION.format(over=captions.describe_resampled(compared))
-    return table(caption, heads, rows, class_="sortable", is_tall=True)
+    return table(caption, heads, rows, class_="sortable")
 
 
 def draw_interval(value: float, ci: tuple[float, float], limit: float) -> Markup | None:
@@ -308,7 +308,7 @@ def make_results_table(results: Sequence[Result], names: Mapping[str | None, str
     caption = CELLS.format(over=captions.describe_resampled(listed)) + (
         BEST_CAPTION if has_best else ""
     )
-    return table(caption, heads, rows, class_="sortable", is_tall=True)
+    return table(caption, heads, rows, class_="sortable")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -311,6 +311,8 @@ def describe_resampled(cells: Sequence[Cell]) -> str:
         return "test tracks"
     names = cells_file.make_display_names(list(groups))
     listed = "; ".join(f"{names[target]}: {text}" for target, text in groups.items())
+    if len(groups) > 1 and len(set(groups.values())) == 1:
+        listed = f"{next(iter(groups.values()))} in each data set"
     is_mixed = any(not cell.get("num_track_groups") for cell in good)
     rest = ", test tracks one by one elsewhere" if is_mixed else ""
     return f"whole groups of test tracks ({listed}){rest}"

@@ -8,6 +8,7 @@
     scratch: { name: "scratch", shape: 0 },
     "output-layer": { name: "output-layer", shape: 1 },
     "all-layers": { name: "all-layers", shape: 2 },
+    baseline: { name: "baseline", shape: 3 },
     train: { name: "train", shape: 0 },
     validation: { name: "validation", shape: 0 },
   };
@@ -161,7 +162,7 @@
       "table", { className: "sortable" }, make("caption", {}, "Labels with their support among the test tracks"),
       make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows),
     );
-    const region = make("div", { className: "scroll tall", tabIndex: 0 }, table);
+    const region = make("div", { className: "scroll", tabIndex: 0 }, table);
     region.setAttribute("role", "region");
     region.setAttribute("aria-label", "Labels of the cell");
     return [region, table];
