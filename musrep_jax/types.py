@@ -1,5 +1,6 @@
 """The few types that every room of the house shares: batches, model outputs, training state."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,24 @@ Metrics = Mapping[str, Array]
 LossFn = Callable[[PyTree, PyTree, Batch, Array], tuple[Array, tuple[PyTree, Metrics]]]
 """`(params, model_state, batch, key) -> (loss, (new_model_state, metrics))`. What differs between
 training schemes is this function and nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunking:
+    """How a recording is cut into chunks of one length.
+
+    Attributes:
+        length: of a chunk.
+        overlap: how much of a chunk the next one begins with.
+        margin: reflect padding at both ends of the recording.
+        keeps_rest: whether what is left at the end is heard, in a last chunk that ends where the
+            recording ends. A recording shorter than one chunk is always padded with silence.
+    """
+
+    length: int
+    overlap: int = 0
+    margin: int = 0
+    keeps_rest: bool = True
 
 
 @struct.dataclass

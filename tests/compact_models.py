@@ -69,6 +69,14 @@ COMPACT: dict[str, dict[str, Any]] = {
         "backend_channels": 10,
         "dense_width": 14,
     },
+    "musicnn_original": {
+        "num_samples": 12032,
+        "vertical_channels": 6,
+        "horizontal_lengths": (12, 6, 5),
+        "horizontal_channels": 3,
+        "backend_channels": 8,
+        "dense_width": 12,
+    },
     "sample_cnn": {"n_channels": 3},
     "sample_cnn_se": {"n_channels": 3},
     "self_attention": {"num_samples": 16000, "spec_channels": 1, "width": 16, "num_heads": 2},
@@ -90,6 +98,7 @@ COMPACT: dict[str, dict[str, Any]] = {
         "depth": 2,
     },
     "vgg_ish": {"num_samples": 33000, "n_channels": 5},
+    "vgg_original": {"num_samples": 33536, "n_channels": 5},
 }
 """Model -> deviations from its fields. A new model needs an entry here."""
 

@@ -21,7 +21,8 @@ ROOMS = {
     "store": {"runtime"},
     "rules": {"config", "models"},
     "inference": {
-        "types", "config", "runtime", "rules", "models", "training", "data", "evaluation", "store"
+        "types", "config", "runtime", "rules", "models", "training", "data", "evaluation", "store",
+        "weights",
     },
     "weights": {
         "types", "config", "runtime", "dsp", "kernels", "models", "rules", "training", "data",

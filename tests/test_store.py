@@ -22,6 +22,7 @@ from musrep_jax.store import (
     rank_by_vector,
 )
 from musrep_jax.store.search import top
+from musrep_jax.types import Chunking
 
 LABELS = ["ney", "voice", "female vocal", "-lo-fi"]
 ABOUT = {"model": "abc", "name": "a model", "labels": LABELS, "width": 3, "per_chunk": True}
@@ -288,9 +289,9 @@ def test_equal_scores_keep_their_order():
 @pytest.mark.parametrize("piece", [1, 3, 10, 64])
 def test_chunks_of_pieces_are_those_of_the_whole(total, piece):
     audio = RNG.standard_normal(total).astype(np.float32)
-    chunks, spans = cut(audio, 10, 0.0)
+    chunks, spans = cut(audio, Chunking(10), 0.0)
     pieces = (audio[start : start + piece] for start in range(0, total, piece))
-    found = list(chunk_blocks(pieces, 10))
+    found = list(chunk_blocks(pieces, Chunking(10)))
     assert np.array_equal(np.stack([chunk for chunk, _, _ in found]), chunks)
     assert [[start, end] for _, start, end in found] == spans.tolist()
     assert spans[-1, 1] == total

@@ -15,6 +15,7 @@ from musrep_jax.inference.tagger import AudioInputError, cut, make_card
 from musrep_jax.models import create_model
 from musrep_jax.tasks.binding import make_init
 from musrep_jax.training.checkpoints import ExportError, save_export
+from musrep_jax.types import Chunking
 
 RATE = 16000
 LABELS = ("ney", "oud", "Uşşak")
@@ -162,11 +163,11 @@ def test_a_flipped_bit_is_found(export, tmp_path):
 
 
 def test_cut_covers_everything_once_but_the_last_overlap():
-    chunks, spans = cut(np.arange(10.0), 4, 0.0)
+    chunks, spans = cut(np.arange(10.0), Chunking(4), 0.0)
     assert spans.tolist() == [[0, 4], [4, 8], [6, 10]]
     assert chunks[-1].tolist() == [6, 7, 8, 9]
-    chunks, spans = cut(np.arange(8.0), 4, 0.0)
+    chunks, spans = cut(np.arange(8.0), Chunking(4), 0.0)
     assert spans.tolist() == [[0, 4], [4, 8]]
-    chunks, spans = cut(np.ones(3), 4, -100.0)
+    chunks, spans = cut(np.ones(3), Chunking(4), -100.0)
     assert chunks.tolist() == [[1, 1, 1, -100]]
     assert spans.tolist() == [[0, 3]]

@@ -169,7 +169,8 @@ def describe_front_end(front_end: dict[str, Any] | None) -> str:
         return "waveform"
     window = f"window {front_end['n_fft']}, hop {front_end['hop_length']}"
     if front_end["kind"] == "log_mel":
-        bands = f"{front_end['n_mels']} {front_end['mel_scale'].upper()} mel bands"
+        scale = {"htk": "HTK", "slaney": "Slaney"}[front_end["mel_scale"]]
+        bands = f"{front_end['n_mels']} {scale} mel bands"
         return f"{bands} {front_end['f_min']:g}-{front_end['f_max']:g} Hz, {window}"
     harmonics = f"{front_end['num_harmonics']} harmonics of {front_end['num_bands']} bands"
     return f"{harmonics}, {window}"

@@ -14,6 +14,7 @@ from typing import Any
 from musrep_jax.data.dataset_files import read_report, read_spec
 from musrep_jax.data.input.tracks import Tracks, TrackStore
 from musrep_jax.data.specs import SPLITS, DatasetSpec
+from musrep_jax.runtime.places import default_data_dir as default_data_dir
 from musrep_jax.runtime.suggestions import suggest_name
 
 BUILDERS = "musrep_jax.tfds_builders"
@@ -140,14 +141,6 @@ class Dataset:
 
 def _hash_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()[:16]
-
-
-def default_data_dir() -> pathlib.Path:
-    """Returns where data sets are built: $MUSREP_DATA, else the user's cache directory."""
-    if os.environ.get("MUSREP_DATA"):
-        return pathlib.Path(os.environ["MUSREP_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
-    return pathlib.Path(cache).expanduser() / "musrep_jax"
 
 
 def load_builder_class(name: str) -> type:

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms in JAX: periodic Hann window, centered frames, HTK mel bands, decibels."""
+"""Log-mel spectrograms in JAX: periodic Hann window, mel bands, a logarithmic level."""
 
 import dataclasses
 import functools
@@ -12,16 +12,30 @@ from musrep_jax.types import Array
 
 DB_FLOOR_POWER = 1e-10  # 10 log10 of it is the floor of -100 dB
 
+CONVENTIONS = ("decibel", "musicnn")
+"""Mel scale, padding and level that belong together, see `LogMel`."""
+
+_MUSICNN_GAIN = 10000.0
+_SLANEY_LINEAR_HZ = 1000.0
+_SLANEY_HZ_PER_MEL = 200.0 / 3.0
+_SLANEY_LOG_STEP = np.log(6.4) / 27.0
+
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
     """The settings of a log-mel front end; they travel with every exported model.
 
-    The spectrum is a power spectrum without window normalization, frames are centered with reflect
-    padding, mel bands are triangles of unit peak on the HTK scale (no area normalization), and the
-    level is 10 log10(max(power, 1e-10)) with reference 1 and no clipping at a distance from the
-    maximum. Source: torchaudio's MelSpectrogram and AmplitudeToDB defaults, as the public taggers
-    use them; librosa gives the same with `htk=True, norm=None`.
+    The spectrum is a power spectrum without window normalization. The rest is one of two
+    conventions:
+
+    - "decibel": frames are centered with reflect padding, mel bands are triangles of unit peak on
+      the HTK scale (no area normalization), and the level is 10 log10(max(power, 1e-10)) with
+      reference 1 and no clipping at a distance from the maximum. Source: torchaudio's
+      MelSpectrogram and AmplitudeToDB defaults, as the public taggers use them; librosa gives the
+      same with `htk=True, norm=None`.
+    - "musicnn": frames lie inside the excerpt, without padding, mel bands are triangles of unit
+      area on Slaney's scale, and the level is log10(10000 power + 1) of the power rounded to
+      float16. Source: the public package musicnn, and librosa's defaults, which it uses.
 
     Attributes:
         sample_rate: in Hz.
@@ -30,6 +44,7 @@ class LogMel:
         n_mels: number of mel bands.
         f_min: lower edge of the first band, in Hz.
         f_max: upper edge of the last band, in Hz.
+        convention: one of `CONVENTIONS`.
     """
 
     sample_rate: int = 16000
@@ -38,18 +53,47 @@ class LogMel:
     n_mels: int = 128
     f_min: float = 0.0
     f_max: float = 8000.0
+    convention: str = "decibel"
+
+    def __post_init__(self) -> None:
+        """Checks the convention.
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        if self.convention not in CONVENTIONS:
+            raise ValueError(
+                f"A log-mel front end has no convention {self.convention!r}: choose one of "
+                f"{', '.join(CONVENTIONS)}."
+            )
+
+    @property
+    def is_centered(self) -> bool:
+        """Whether the first frame is centered on the first sample, with padding around."""
+        return self.convention == "decibel"
+
+    @property
+    def silence(self) -> float:
+        """The level of silence."""
+        return -100.0 if self.convention == "decibel" else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain data, with the conventions spelled out."""
-        return {
-            "kind": "log_mel",
-            **dataclasses.asdict(self),
-            "window": "hann_periodic",
-            "centre": "reflect",
-            "power": 2.0,
-            "mel_scale": "htk",
-            "mel_norm": None,
-            "decibel": {"reference": 1.0, "floor": -100.0, "top_db": None},
+        own = {k: v for k, v in dataclasses.asdict(self).items() if k != "convention"}
+        facts = {"kind": "log_mel", **own, "window": "hann_periodic", "power": 2.0}
+        if self.convention == "decibel":
+            return facts | {
+                "centre": "reflect",
+                "mel_scale": "htk",
+                "mel_norm": None,
+                "decibel": {"reference": 1.0, "floor": self.silence, "top_db": None},
+            }
+        return facts | {
+            "centre": None,
+            "mel_scale": "slaney",
+            "mel_norm": "slaney",
+            "power_dtype": "float16",
+            "level": "log10(10000 power + 1)",
         }
 
     def num_frames(self, num_samples: int) -> int:
@@ -59,17 +103,18 @@ class LogMel:
             >>> LogMel().num_frames(59049)
             231
         """
-        return 1 + num_samples // self.hop_length
+        inside = num_samples if self.is_centered else num_samples - self.n_fft
+        return 1 + inside // self.hop_length
 
 
 @functools.lru_cache(maxsize=32)
 def mel_filter_bank(settings: LogMel) -> np.ndarray:
     """Returns the mel filter bank.
 
-    Corner points are equally spaced on the HTK scale m = 2595 log10(1 + f / 700), and a filter
-    rises and falls linearly in Hz between its neighbors' centers. With 128 bands at 16 kHz and 512
-    points the first filter lies between two FFT bins and is zero; the published models were trained
-    with that.
+    Corner points are equally spaced on the mel scale: HTK's m = 2595 log10(1 + f / 700), or
+    Slaney's, which is linear up to 1000 Hz and logarithmic above. A filter rises and falls linearly
+    in Hz between its neighbors' centers. With 128 HTK bands at 16 kHz and 512 points the first
+    filter lies between two FFT bins and is zero; the published models were trained with that.
 
     Args:
         settings: front-end settings.
@@ -90,13 +135,43 @@ def mel_filter_bank(settings: LogMel) -> np.ndarray:
             f"Mel bands from {settings.f_min} to {settings.f_max} Hz do not fit a sample rate of "
             f"{settings.sample_rate} Hz: choose 0 <= f_min < f_max <= {settings.sample_rate / 2}."
         )
-    low, high = (2595.0 * np.log10(1.0 + f / 700.0) for f in (settings.f_min, settings.f_max))
-    corners = 700.0 * (10.0 ** (np.linspace(low, high, settings.n_mels + 2) / 2595.0) - 1.0)
+    to_mel, to_hz = _MEL_SCALES[settings.convention]
+    low, high = (to_mel(np.asarray(f)) for f in (settings.f_min, settings.f_max))
+    corners = to_hz(np.linspace(low, high, settings.n_mels + 2))
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]
     bins = np.linspace(0, settings.sample_rate / 2, settings.n_fft // 2 + 1)[:, None]
     rising = (bins - left) / (centre - left)
     falling = (right - bins) / (right - centre)
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    if settings.convention == "musicnn":
+        filters = filters * (2.0 / (right - left))
+    return filters.astype(np.float32)
+
+
+def _to_htk_mel(hertz: np.ndarray) -> np.ndarray:
+    return 2595.0 * np.log10(1.0 + hertz / 700.0)
+
+
+def _from_htk_mel(mel: np.ndarray) -> np.ndarray:
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
+def _to_slaney_mel(hertz: np.ndarray) -> np.ndarray:
+    above = np.log(np.maximum(hertz, _SLANEY_LINEAR_HZ) / _SLANEY_LINEAR_HZ) / _SLANEY_LOG_STEP
+    return np.minimum(hertz, _SLANEY_LINEAR_HZ) / _SLANEY_HZ_PER_MEL + above
+
+
+def _from_slaney_mel(mel: np.ndarray) -> np.ndarray:
+    corner = _SLANEY_LINEAR_HZ / _SLANEY_HZ_PER_MEL
+    above = np.exp(_SLANEY_LOG_STEP * np.maximum(mel - corner, 0.0))
+    return np.minimum(mel, corner) * _SLANEY_HZ_PER_MEL * above
+
+
+_MEL_SCALES = {
+    "decibel": (_to_htk_mel, _from_htk_mel),
+    "musicnn": (_to_slaney_mel, _from_slaney_mel),
+}
+"""Convention -> Hz to mel, mel to Hz."""
 
 
 def hann_window(length: int) -> np.ndarray:
@@ -105,31 +180,37 @@ def hann_window(length: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(2 * np.pi * n / length)).astype(np.float32)
 
 
-def frame(audio: Array, frame_length: int, hop_length: int) -> Array:
-    """Cuts centered, overlapping frames with reflect padding of half a frame at both ends.
+def frame(audio: Array, frame_length: int, hop_length: int, *, is_centered: bool = True) -> Array:
+    """Cuts overlapping frames; centered ones with reflect padding of half a frame at both ends.
 
     Args:
         audio: (batch, samples).
         frame_length: in samples.
         hop_length: in samples.
+        is_centered: whether the first frame is centered on the first sample; otherwise it begins
+            there, and nothing is padded.
 
     Returns:
-        (batch, 1 + samples // hop_length, frame_length).
+        (batch, frames, frame_length), 1 + samples // hop_length frames if they are centered.
 
     Raises:
-        ValueError: if the audio is too short to be reflected.
+        ValueError: if the audio is too short to be reflected, or for one frame.
     """
     half = frame_length // 2
     num_samples = audio.shape[-1]
-    if num_samples <= half:
+    fewest = half + 1 if is_centered else frame_length
+    if num_samples < fewest:
         raise ValueError(
             f"The waveform has {num_samples} samples; a spectrogram with frames of {frame_length} "
-            f"samples needs at least {half + 1}. Pad it with zeros or use longer excerpts."
+            f"samples needs at least {fewest}. Pad it with zeros or use longer excerpts."
         )
-    # What jnp.pad's mode "reflect" gives; older JAX has that for no batch of symbolic size.
-    left, right = audio[:, half:0:-1], audio[:, num_samples - half - 1 : num_samples - 1][:, ::-1]
-    padded = jnp.concatenate([left, audio, right], axis=1)
-    num_frames = 1 + num_samples // hop_length
+    padded = audio
+    if is_centered:
+        # What jnp.pad's mode "reflect" gives; older JAX has that for no batch of symbolic size.
+        left = audio[:, half:0:-1]
+        right = audio[:, num_samples - half - 1 : num_samples - 1][:, ::-1]
+        padded = jnp.concatenate([left, audio, right], axis=1)
+    num_frames = 1 + (padded.shape[-1] - frame_length) // hop_length
     if frame_length % hop_length == 0:
         # Overlapping frames are neighboring blocks side by side: slices instead of a gather.
         parts = frame_length // hop_length
@@ -142,25 +223,36 @@ def frame(audio: Array, frame_length: int, hop_length: int) -> Array:
     return padded[:, index]
 
 
-def power_spectrogram(audio: Array, n_fft: int, hop_length: int) -> Array:
+def power_spectrogram(
+    audio: Array, n_fft: int, hop_length: int, *, is_centered: bool = True
+) -> Array:
     """Returns the power spectrogram of a batch of waveforms.
 
     Args:
         audio: float32 (batch, samples).
         n_fft: window length and FFT size, in samples.
         hop_length: in samples.
+        is_centered: see `frame`.
 
     Returns:
         float32 (batch, frames, n_fft // 2 + 1).
     """
     window = hann_window(n_fft)[None, None]
-    spectrum = jnp.fft.rfft(frame(audio, n_fft, hop_length) * window, axis=-1)
+    frames = frame(audio, n_fft, hop_length, is_centered=is_centered)
+    spectrum = jnp.fft.rfft(frames * window, axis=-1)
     return spectrum.real**2 + spectrum.imag**2
 
 
 def to_decibel(power: Array) -> Array:
     """Returns 10 log10(max(power, 1e-10))."""
     return 10.0 * jnp.log10(jnp.maximum(power, DB_FLOOR_POWER))
+
+
+def to_musicnn_level(power: Array) -> Array:
+    """Returns log10(10000 power + 1) of the power rounded to float16, as float32."""
+    largest = float(jnp.finfo(jnp.float16).max)  # what is above it would become infinite
+    rounded = jnp.minimum(power, largest).astype(jnp.float16).astype(jnp.float32)
+    return jnp.log10(_MUSICNN_GAIN * rounded + 1.0)
 
 
 def log_mel_spectrogram(audio: Array, settings: LogMel) -> Array:
@@ -174,8 +266,13 @@ def log_mel_spectrogram(audio: Array, settings: LogMel) -> Array:
         settings: front-end settings.
 
     Returns:
-        float32 (batch, frames, n_mels), in dB, frames = 1 + samples // hop_length.
+        float32 (batch, frames, n_mels), on the level of the convention: dB, or log10.
     """
-    power = power_spectrogram(audio.astype(jnp.float32), settings.n_fft, settings.hop_length)
+    power = power_spectrogram(
+        audio.astype(jnp.float32),
+        settings.n_fft,
+        settings.hop_length,
+        is_centered=settings.is_centered,
+    )
     mel = jnp.matmul(power, mel_filter_bank(settings), precision=jax.lax.Precision.HIGHEST)
-    return to_decibel(mel)
+    return to_decibel(mel) if settings.convention == "decibel" else to_musicnn_level(mel)

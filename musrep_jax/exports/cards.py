@@ -63,6 +63,7 @@ def format_model_readme(card: Card, lines: Sequence[str] = ()) -> str:
         ("Use", _use(card, lines or make_usage_lines(card, "FOLDER"))),
         ("Data", _data(card)),
         ("Results", _results(card)),
+        ("Published elsewhere", _published(card)),
         ("Labels", _labels(card)),
         ("Input", _input(card)),
         ("Known limits", _bullets(list_known_limits(card))),
@@ -87,7 +88,7 @@ def list_known_limits(card: Card) -> list[str]:
             "about recordings of real music."
         )
     if not test:
-        limits.append("Nothing was measured: the card has no results.")
+        limits.append("Nothing was measured here: the card has no results of this project.")
     elif test.get("num_tracks", MIN_RELIABLE_TRACKS) < MIN_RELIABLE_TRACKS:
         limits.append(
             f"Only {test['num_tracks']} test tracks: the intervals are wide, and rare labels rest "
@@ -226,6 +227,24 @@ def _results(card: Card) -> str:
         tracks += f" in {test['num_track_groups']:,} groups, which are resampled as a whole"
     table = _table(("macro average", "value", "95 % interval"), rows)
     return f"{table}\n\nIntervals{tracks}."
+
+
+def _published(card: Card) -> str:
+    """Returns what the authors of imported weights say, apart from what was measured here."""
+    published = card.get("published")
+    if not published:
+        return ""
+    notes = _bullets(published.get("notes", ()))
+    use = "allows" if published["allows_commercial_use"] else "does not allow"
+    lines = [f"The license {use} commercial use.", notes]
+    if published["scores"]:
+        rows = [(METRICS.get(k, k), f"{v:.4f}") for k, v in published["scores"].items()]
+        lines.append(_table(("macro average, by the authors", "value"), rows))
+        lines.append(
+            f"Source: {published['scores_source']}. Nobody has repeated these numbers here, and "
+            "the authors' split and protocol apply."
+        )
+    return "\n\n".join(filter(None, lines))
 
 
 def _labels(card: Card) -> str:

@@ -37,6 +37,7 @@ FIXED_LENGTH: dict[str, str] = {
     "self_attention": "its positions are a table",
     "spectrogram_transformer": "its positions are a table",
     "tagging_transformer": "its positions are a table",
+    "vgg_original": "its pooling ends in exactly two cells",
 }
 """Model -> why its program reads chunks of one length."""
 

@@ -19,6 +19,10 @@ from musrep_jax.training.checkpoints import ExportError
 _OBJECT = Rule("an object", lambda value: isinstance(value, Mapping))
 _ANYTHING = Rule("anything", lambda value: True)
 _TEXT = Rule("text", lambda value: isinstance(value, str))
+_TEXTS = Rule(
+    "a list of texts",
+    lambda x: isinstance(x, list) and all(isinstance(text, str) for text in x),
+)
 _OBJECT_OR_NONE = Rule("an object or null", lambda x: x is None or isinstance(x, Mapping))
 
 
@@ -88,10 +92,15 @@ OPTIONAL: dict[str, Rule] = {
     "versions.packages": _OBJECT,
     "metrics.test": _OBJECT,
     "metrics.validation": _OBJECT,
-    "training.notes": Rule(
-        "a list of texts",
-        lambda x: isinstance(x, list) and all(isinstance(note, str) for note in x),
+    "training.notes": _TEXTS,
+    "published": _OBJECT,
+    "published.scores": Rule(
+        "an object of numbers",
+        lambda x: isinstance(x, Mapping) and all(_is_probability(score) for score in x.values()),
     ),
+    "published.scores_source": _TEXT,
+    "published.allows_commercial_use": Rule("true or false", lambda x: isinstance(x, bool)),
+    "published.notes": _TEXTS,
 }
 """The same for fields that older exports lack."""
 

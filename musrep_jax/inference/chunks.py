@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from musrep_jax.types import Chunking
+
 SILENT = "cannot be judged: it is silent from its start to its end (below -80 dBFS)."
 """What is said of a silent recording, after its name."""
 
@@ -89,47 +91,68 @@ def check_not_silent(silent: np.ndarray) -> None:
 
 
 def chunk_blocks(
-    blocks: Iterable[np.ndarray], length: int, silence: float = 0.0
+    blocks: Iterable[np.ndarray], chunking: Chunking, silence: float = 0.0
 ) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yields consecutive chunks of a stream of blocks; the last ends where the recording ends.
+    """Yields the chunks of a stream of blocks.
 
     Args:
         blocks: (samples,) or (frames, mels) each, of any lengths.
-        length: length of a chunk.
+        chunking: how they are cut. The spans of chunks that overlap follow one on another.
         silence: what a recording shorter than a chunk is padded with.
 
     Returns:
         An iterator of chunks (length, ...) with start and end of what is not padding; of nothing
         if there is nothing.
     """
+    length, step = chunking.length, chunking.length - chunking.overlap
     held, start, done = None, 0, 0  # the previous chunk is kept: the last one may overlap it
-    for block in blocks:
+    num_read, is_cut = 0, False
+    for block, num_new in _reflect_ends(blocks, chunking.margin):
+        num_read += num_new
         held = block if held is None else np.concatenate([held, block])
         while len(held) - done >= length:
-            yield held[done : done + length], start + done, start + done + length
-            done += length
+            first = start + done
+            yield held[done : done + length], first, min(first + step, num_read)
+            done, is_cut = done + step, True
         drop = max(0, done - length)
         held, start, done = held[drop:], start + drop, done - drop
     if held is None:
         return
-    total = start + len(held)
-    if total < length:
-        pad = [(0, length - total)] + [(0, 0)] * (held.ndim - 1)
-        yield np.pad(held, pad, constant_values=silence), 0, total
-    elif done < len(held):
-        yield held[-length:], total - length, total
+    if not is_cut:
+        pad = [(0, length - len(held))] + [(0, 0)] * (held.ndim - 1)
+        yield np.pad(held, pad, constant_values=silence), 0, num_read
+    elif chunking.keeps_rest and done < len(held):
+        yield held[-length:], num_read - length, num_read
 
 
-def cut(values: np.ndarray, length: int, silence: float) -> tuple[np.ndarray, np.ndarray]:
+def _reflect_ends(blocks: Iterable[np.ndarray], margin: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields blocks with reflect padding at both ends, and how much of each is not padding."""
+    if not margin:
+        yield from ((block, len(block)) for block in blocks)
+        return
+    tail, is_open = None, False  # what the end is reflected from, or the start not yet
+    for block in blocks:
+        tail = block if tail is None else np.concatenate([tail, block])
+        if len(tail) > margin:
+            new = tail if not is_open else block
+            yield (np.pad(new, (margin, 0), mode="reflect") if not is_open else new), len(new)
+            tail, is_open = tail[-margin - 1 :], True
+    if is_open:
+        yield tail[-2::-1], 0
+    elif tail is not None:
+        yield np.pad(tail, margin, mode="reflect"), len(tail)
+
+
+def cut(values: np.ndarray, chunking: Chunking, silence: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the chunks of a whole recording, as `chunk_blocks` does.
 
     Args:
         values: (samples,) or (frames, mels), not empty.
-        length: of a chunk.
+        chunking: how it is cut.
         silence: what a recording shorter than a chunk is padded with.
 
     Returns:
         float32 (chunks, length, ...) and the start and end of each in `values`, (chunks, 2).
     """
-    chunks, starts, ends = zip(*chunk_blocks([values], length, silence), strict=True)
+    chunks, starts, ends = zip(*chunk_blocks([values], chunking, silence), strict=True)
     return np.stack(chunks), np.stack([starts, ends], axis=1)

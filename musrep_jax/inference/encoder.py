@@ -27,7 +27,7 @@ from musrep_jax.models import (
 )
 from musrep_jax.models.outputs import check_output_names
 from musrep_jax.training.checkpoints import ExportError
-from musrep_jax.types import PyTree
+from musrep_jax.types import Chunking, PyTree
 
 BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
 _PREFETCH_BATCHES = 2
@@ -174,8 +174,13 @@ class LoadedEncoder:
         Raises:
             InputKindError: if the model reads no audio.
         """
+        return self.chunking.length
+
+    @property
+    def chunking(self) -> Chunking:
+        """How recordings are cut into chunks, in samples; of models that read audio."""
         self.check_input("audio")
-        return self.model.num_samples
+        return self.model.chunking
 
     def check_input(self, kind: str) -> None:
         """Raises if the model reads another kind of input.
@@ -254,7 +259,7 @@ class LoadedEncoder:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Returns spans in seconds, silence, logits and embeddings of the chunks."""
         waveform = prepare(audio, sample_rate, self.sample_rate)
-        chunks, spans = cut(waveform, self.num_samples, 0.0)
+        chunks, spans = cut(waveform, self.chunking, 0.0)
         logits, embeddings = self._apply(chunks)
         return spans / self.sample_rate, find_silent_chunks(chunks), logits, embeddings
 
@@ -336,7 +341,7 @@ class LoadedEncoder:
             OutputNameError: if the model has no output of that name.
         """
         waveform = prepare(audio, sample_rate, self.sample_rate)
-        chunks, spans = cut(waveform, self.num_samples, 0.0)
+        chunks, spans = cut(waveform, self.chunking, 0.0)
         return spans / self.sample_rate, self.chunk_outputs(chunks, names, pool=pool)
 
     def chunk_outputs(

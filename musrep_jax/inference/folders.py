@@ -33,6 +33,7 @@ class FileResult:
         logits: float32 (chunks, classes).
         embeddings: float32 (chunks, width).
         silent: (chunks,), whether a chunk is silent, so that it cannot be judged.
+        seconds: length of the recording.
     """
 
     path: str
@@ -42,16 +43,12 @@ class FileResult:
     logits: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
     embeddings: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
     silent: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+    seconds: float = 0.0
 
     @property
     def is_silent(self) -> bool:
         """Whether the whole file is silent, so that it cannot be judged."""
         return len(self.silent) > 0 and bool(self.silent.all())
-
-    @property
-    def seconds(self) -> float:
-        """Length of the recording."""
-        return float(self.spans[-1, 1]) if len(self.spans) else 0.0
 
 
 class _PendingFile:
@@ -63,6 +60,12 @@ class _PendingFile:
         self.silent: list[bool] = []
         self.outputs: list[tuple[np.ndarray, np.ndarray]] = []
         self.is_read = False
+        self.num_samples = 0
+
+    def count(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            self.num_samples += len(block)
+            yield block
 
     def is_done(self) -> bool:
         return self.is_read and (bool(self.heard.failure) or len(self.outputs) == len(self.spans))
@@ -71,6 +74,7 @@ class _PendingFile:
         if not self.heard.failure and self.outputs:
             self.heard.spans = np.array(self.spans) / sample_rate
             self.heard.silent = np.array(self.silent)
+            self.heard.seconds = self.num_samples / sample_rate
             logits, embeddings = zip(*self.outputs, strict=True)
             self.heard.logits, self.heard.embeddings = np.stack(logits), np.stack(embeddings)
             if not (np.isfinite(logits).all() and np.isfinite(embeddings).all()):
@@ -103,7 +107,8 @@ def listen(
             opened = _PendingFile(file)
             order.append(opened)
             try:
-                for chunk, start, end in chunk_blocks(file.blocks(), tagger.num_samples):
+                blocks = opened.count(file.blocks())
+                for chunk, start, end in chunk_blocks(blocks, tagger.chunking):
                     opened.spans.append((start, end))
                     opened.silent.append(is_silent(chunk))
                     owners.append(opened)

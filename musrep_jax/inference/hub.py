@@ -7,7 +7,7 @@ for a mirror.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ def check_repository_name(name: str) -> str:
     return name
 
 
-def pull(name: str) -> Path:
+def pull(name: str, files: Sequence[str] = FILES) -> Path:
     """Returns the folder of the cache that holds a model of the Hub, downloaded if it is not there.
 
     Args:
         name: "OWNER/NAME", or "OWNER/NAME@REVISION" for a branch, tag or commit.
+        files: that are fetched; what of them the repository lacks is left out.
 
     Raises:
         ExportError: if there is no such repository, it cannot be reached, or the package is
@@ -48,7 +49,7 @@ def pull(name: str) -> Path:
     with _translate_errors(f"hub:{name} cannot be downloaded"):
         return Path(
             _huggingface_hub().snapshot_download(
-                repository, revision=revision or None, allow_patterns=list(FILES)
+                repository, revision=revision or None, allow_patterns=list(files)
             )
         )
 

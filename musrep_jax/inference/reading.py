@@ -1,5 +1,6 @@
 """Reads models from export directories, safetensors folders and the Hub."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from musrep_jax.inference.layout import (
     find_hub_name,
 )
 from musrep_jax.runtime.integrity import CHECKSUMS_FILE, find_damage
+from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.training.checkpoints import (
     CARD_FILE,
     README_FILE,
@@ -24,6 +26,8 @@ from musrep_jax.training.checkpoints import (
     read_json_object,
 )
 from musrep_jax.types import PyTree
+from musrep_jax.weights.fetching import fetch
+from musrep_jax.weights.pretrained import PREFIX, PRETRAINED, find_pretrained
 
 _FORMAT_FIELDS = ("library_name", "safetensors_format")
 
@@ -33,17 +37,23 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
 
     Args:
         place: a directory that a training run or `musrep import-weights` wrote, one of the form
-            `safetensors`, or "hub:OWNER/NAME" or "hub:OWNER/NAME@REVISION" for one on the Hugging
-            Face Hub.
+            `safetensors`, "hub:OWNER/NAME" or "hub:OWNER/NAME@REVISION" for one on the Hugging Face
+            Hub, or the name of a pretrained model, as "musicnn-msd" or "pretrained:musicnn-msd";
+            without the prefix, a directory of that name comes first.
 
     Raises:
         ExportError: if it is missing, half-written, damaged, of a later format, or of a form that
             holds no parameters.
+        PretrainedError: if there is no pretrained model of that name, or its license was not
+            accepted.
+        DownloadError: if a pretrained model cannot be downloaded.
     """
     if name := find_hub_name(place):
         from musrep_jax.inference.hub import pull
 
         return read_safetensors_folder(pull(name))
+    if is_pretrained(place):
+        return read_pretrained(str(place))
     path = Path(place).expanduser().absolute()
     for file, package in PROGRAMS.items():
         if (path / file).is_file():
@@ -53,7 +63,41 @@ def read_model(place: str | Path) -> tuple[PyTree, dict[str, Any]]:
             )
     if (path / SAFETENSORS_FILE).is_file() and not (path / CARD_FILE).exists():
         return read_safetensors_folder(path)
+    if not path.exists() and len(Path(place).parts) == 1:
+        hint = suggest_name(str(place), PRETRAINED)
+        raise ExportError(
+            f"There is no exported model at {path}, and no pretrained model {str(place)!r}.{hint} "
+            "`musrep models --pretrained` lists those there are."
+        )
     return load_export(path)
+
+
+def is_pretrained(place: str | Path) -> bool:
+    """Returns whether a place names a pretrained model.
+
+    Args:
+        place: as `read_model` takes it.
+
+    Raises:
+        PretrainedError: if it begins with "pretrained:" and is none.
+    """
+    text = str(place)
+    if text.startswith(PREFIX):
+        return find_pretrained(text) is not None
+    return text in PRETRAINED and not Path(text).exists()
+
+
+def read_pretrained(name: str) -> tuple[PyTree, dict[str, Any]]:
+    """Returns (variables, card) of a pretrained model; a damaged copy in the cache is replaced.
+
+    Args:
+        name: a key of `PRETRAINED`, perhaps with its prefix.
+    """
+    try:
+        return load_export(fetch(name))
+    except ExportError as error:
+        print(f"{error} Converting {name} again.", file=sys.stderr, flush=True)
+        return load_export(fetch(name, is_fresh=True))
 
 
 def read_safetensors_folder(path: Path) -> tuple[PyTree, dict[str, Any]]:

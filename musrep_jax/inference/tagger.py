@@ -15,10 +15,7 @@ from musrep_jax.inference.encoder import BackboneError as BackboneError
 from musrep_jax.inference.encoder import LoadedEncoder, check_card, check_variables
 from musrep_jax.inference.reading import read_model
 from musrep_jax.models import Tagger
-from musrep_jax.types import PyTree
-
-_SILENT_DB = -100.0
-"""The floor of a log-mel spectrogram: what the front ends make of digital silence."""
+from musrep_jax.types import Chunking, PyTree
 
 
 def load_tagger(path: str | Path) -> "LoadedTagger":
@@ -125,10 +122,11 @@ class LoadedTagger(LoadedEncoder):
         """Returns the probability of every label for a whole recording.
 
         The recording is resampled to the model's rate, cut into consecutive chunks of which the
-        last ends with the recording, and the chunks' probabilities (or logits, as the card says)
-        are averaged. A recording shorter than a chunk is padded with silence. The probabilities of
-        a model of exclusive classes, `output` "softmax", sum to 1. Silence has no tags: whatever a
-        network gives for it says nothing about music.
+        last ends with the recording (or, as the model's `chunking` says, before it), and the
+        chunks' probabilities (or logits, as the card says) are averaged. A recording shorter than a
+        chunk is padded with silence. The probabilities of a model of exclusive classes, `output`
+        "softmax", sum to 1. Silence has no tags: whatever a network gives for it says nothing about
+        music.
 
         Args:
             audio: (samples,), mono, float in [-1, 1].
@@ -198,9 +196,10 @@ class LoadedTagger(LoadedEncoder):
                 f"The spectrogram has shape {values.shape}; expected finite values of shape "
                 f"(frames, {own['n_mels']})."
             )
-        check_not_silent(values.max(axis=1) <= _SILENT_DB)
-        length = 1 + self.model.num_samples // own["hop_length"]
-        chunks, _ = cut(values, length, _SILENT_DB)
+        settings = self.model.log_mel
+        check_not_silent(values.max(axis=1) <= settings.silence)
+        length, keeps_rest = settings.num_frames(self.num_samples), self.chunking.keeps_rest
+        chunks, _ = cut(values, Chunking(length, keeps_rest=keeps_rest), settings.silence)
         logits, _ = self._apply(chunks)
         return self._join(logits)
 

@@ -26,6 +26,7 @@ MODELS: dict[str, str] = {
     "mert": "musrep_jax.models.mert:MERT",
     "musicnn": "musrep_jax.models.musicnn:MusiCNN",
     "musicnn_big": "musrep_jax.models.musicnn:MusiCNNBig",
+    "musicnn_original": "musrep_jax.models.musicnn_original:MusiCNNOriginal",
     "sample_cnn": "musrep_jax.models.sample_cnn:SampleCNN",
     "sample_cnn_se": "musrep_jax.models.sample_cnn:SampleCNNSE",
     "self_attention": "musrep_jax.models.self_attention:SelfAttentionTagger",
@@ -34,6 +35,7 @@ MODELS: dict[str, str] = {
     "spectrogram_transformer": "musrep_jax.models.spectrogram_transformer:SpectrogramTransformer",
     "tagging_transformer": "musrep_jax.models.tagging_transformer:TaggingTransformer",
     "vgg_ish": "musrep_jax.models.short_chunk_cnn:VGGish",
+    "vgg_original": "musrep_jax.models.musicnn_original:VGGOriginal",
 }
 """Name -> "module:Class". The class's fields are the model's settings."""
 

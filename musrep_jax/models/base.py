@@ -16,7 +16,7 @@ import numpy as np
 from musrep_jax.dsp.spectrogram import LogMel, log_mel_spectrogram
 from musrep_jax.models.layers import Dense
 from musrep_jax.models.outputs import check_output_names, pool_over_time
-from musrep_jax.types import Array, ModelOutput
+from musrep_jax.types import Array, Chunking, ModelOutput
 
 NO_TOKEN = -1
 """In a batch of token ids: the text has ended before."""
@@ -216,6 +216,11 @@ class AudioEncoder(Encoder):
         """One chunk of a waveform: float32 (num_samples,)."""
         return jax.ShapeDtypeStruct((self.num_samples,), jnp.float32)
 
+    @property
+    def chunking(self) -> Chunking:
+        """How a recording is cut into what the model reads at once, in samples."""
+        return Chunking(self.num_samples)
+
 
 class Tagger(AudioEncoder):
     """An encoder of audio with an output layer: base of all taggers.
@@ -351,6 +356,19 @@ class SpectrogramTagger(Tagger):
         return self.log_mel.to_dict()
 
     @property
+    def chunking(self) -> Chunking:
+        """How a recording is cut into chunks.
+
+        Frames that lie inside the chunk are those of the whole recording, with reflect padding at
+        its ends, cut without overlap; a rest at the end that is shorter than a chunk is left out,
+        as the package musicnn does.
+        """
+        if self.log_mel.is_centered:
+            return super().chunking
+        overlap, margin = self.n_fft - self.hop_length, self.n_fft // 2
+        return Chunking(self.num_samples, overlap, margin, keeps_rest=False)
+
+    @property
     def min_frames(self) -> int:
         """Fewest spectrogram frames that the architecture can read."""
         return self.MIN_FRAMES
@@ -362,7 +380,7 @@ class SpectrogramTagger(Tagger):
             inputs: float32 (batch, samples) or (batch, frames, mels).
 
         Returns:
-            float32 (batch, frames, mels), in dB.
+            float32 (batch, frames, mels), on the level of the front end, such as dB.
 
         Raises:
             InputError: if the shape fits neither.
@@ -379,7 +397,8 @@ class SpectrogramTagger(Tagger):
                 )
             log_mel = inputs.astype(jnp.float32)
         else:
-            check_waveform(inputs, self.sample_rate, self.n_fft // 2 + 1)
+            fewest = self.n_fft // 2 + 1 if self.log_mel.is_centered else self.n_fft
+            check_waveform(inputs, self.sample_rate, fewest)
             log_mel = log_mel_spectrogram(inputs, self.log_mel)
         if log_mel.shape[1] < self.min_frames:
             seconds = (self.min_frames - 1) * self.hop_length / self.sample_rate

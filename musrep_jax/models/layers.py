@@ -202,9 +202,13 @@ class BatchNorm(nn.Module):
     PyTorch and unlike `flax.linen.BatchNorm`. Batch statistics are used, and the running ones
     updated, in training and only when the collection `batch_stats` is mutable: that is how
     statistics are frozen while the rest of the network trains.
+
+    Attributes:
+        epsilon: added to the variance.
     """
 
-    @nn.compact
+    epsilon: float = BATCH_NORM_EPSILON
+
     def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
         """Returns the normalized input; see the class for when statistics are updated.
 
@@ -214,6 +218,32 @@ class BatchNorm(nn.Module):
             mask: (batch,) 1 for an example that counts in the statistics and 0 for padding; None
                 counts every example.
         """
+        multiplier, shift = self.affine(x, train=train, mask=mask)
+        x32 = x.astype(jnp.float32)
+        return (x32 * per_channel(multiplier, x32) + per_channel(shift, x32)).astype(x.dtype)
+
+    def of_max(self, x: Array, axis: int, *, train: bool) -> Array:
+        """Returns the maximum of the normalized input over an axis.
+
+        The maximum is taken before the affine function (where that falls, the minimum): the large
+        array is read once, and the gradient finds the place of the maximum, which it may miss where
+        XLA rounds the same sum in two ways.
+
+        Args:
+            x: (batch, ..., channels).
+            axis: neither the first nor the last.
+            train: as in `__call__`.
+        """
+        multiplier, shift = self.affine(x, train=train)
+        highest, lowest = (f(axis=axis).astype(jnp.float32) for f in (x.max, x.min))
+        chosen = jnp.where(per_channel(multiplier, highest) >= 0, highest, lowest)
+        return (chosen * per_channel(multiplier, chosen) + per_channel(shift, chosen)).astype(
+            x.dtype
+        )
+
+    @nn.compact
+    def affine(self, x: Array, *, train: bool, mask: Array | None = None) -> tuple[Array, Array]:
+        """Returns what the input is multiplied by and what is added, (channels,) each."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -229,9 +259,8 @@ class BatchNorm(nn.Module):
                 running_var.value = momentum * running_var.value + (1 - momentum) * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        multiplier = jax.lax.rsqrt(var + BATCH_NORM_EPSILON) * scale
-        shift = bias - mean * multiplier
-        return (x32 * per_channel(multiplier, x32) + per_channel(shift, x32)).astype(x.dtype)
+        multiplier = jax.lax.rsqrt(var + self.epsilon) * scale
+        return multiplier, bias - mean * multiplier
 
 
 def _moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array | int]:
@@ -269,7 +298,7 @@ def mask_padding(mask: Array | None) -> Iterator[None]:
         options: Mapping[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+        if isinstance(context.module, BatchNorm) and context.method_name == "affine":
             options = {**options, "mask": mask}
         return call(*arguments, **options)
 

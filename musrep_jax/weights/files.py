@@ -1,4 +1,4 @@
-"""Weight files of PyTorch and lists of labels, read without executing anything that is in them."""
+"""Weight files and lists of labels, read without executing anything that is in them."""
 
 import hashlib
 import json
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.runtime.names import normalize_name
+from musrep_jax.weights.errors import WeightFileError as WeightFileError
 from musrep_jax.weights.state_dicts import strip_prefixes
+from musrep_jax.weights.tensorflow_bundle import INDEX_SUFFIX, read_bundle
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -48,16 +50,12 @@ _BROKEN = (
 )
 
 
-class WeightFileError(ValueError):
-    """A file of weights or labels cannot be read; the message says why and what to do."""
-
-
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a weight file, without wrappers, prefixes and teachers.
 
     Args:
-        path: a PyTorch file (`.pth`, `.pt`, `.ckpt`, `.bin`; zip or the older format), or a
-            `.safetensors` file.
+        path: a PyTorch file (`.pth`, `.pt`, `.ckpt`, `.bin`; zip or the older format), a
+            `.safetensors` file, or the `.index` of a TensorFlow checkpoint.
 
     Returns:
         Key -> array in PyTorch's layout; floating-point arrays are float32.
@@ -75,8 +73,10 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         arrays = _read_safetensors(path)
     elif suffix in TORCH_SUFFIXES:
         arrays = _read_torch(path)
+    elif path.name.endswith(INDEX_SUFFIX):
+        arrays = read_bundle(path)
     else:
-        allowed = ", ".join((*TORCH_SUFFIXES, SAFETENSORS_SUFFIX))
+        allowed = ", ".join((*TORCH_SUFFIXES, SAFETENSORS_SUFFIX, INDEX_SUFFIX))
         raise WeightFileError(f"{path} is not a weight file by its name; allowed: {allowed}.")
     cleaned: dict[str, np.ndarray] = {}
     for name, value in arrays.items():

@@ -1,4 +1,4 @@
-"""Published PyTorch weights become an exported model, as a training run writes it."""
+"""Published weights become an exported model, which is opened and tried on a test tone."""
 
 import dataclasses
 import shlex
@@ -9,50 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from musrep_jax.config import ConfigError, choose
-from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.evaluation.aggregation import OUTPUTS
-from musrep_jax.exports.cards import format_model_readme, make_usage_lines
+from musrep_jax.exports.cards import make_usage_lines
 from musrep_jax.inference.card import to_tuples
-from musrep_jax.inference.tagger import LoadedTagger, load_tagger, make_card
-from musrep_jax.models import ALIASES, create_model, model_settings
-from musrep_jax.models.spectrogram_transformer import set_input_statistics
-from musrep_jax.training.checkpoints import save_export
-from musrep_jax.training.logs import make_run_record
-from musrep_jax.weights.checks import (
-    ImportWeightsError,
-    check_finite,
-    check_front_end,
-    check_labels,
-    find_head,
-    find_matching_models,
-    is_image_transformer,
-    left_out,
-)
-from musrep_jax.weights.files import read_state_dict, sha256_of
-from musrep_jax.weights.hub_directory import read_hub_directory
-from musrep_jax.weights.model_fields import infer_settings
-from musrep_jax.weights.state_dicts import WeightsError, convert_state_dict
+from musrep_jax.inference.tagger import LoadedTagger, load_tagger
+from musrep_jax.models import model_settings
+from musrep_jax.weights.checks import ImportWeightsError
+from musrep_jax.weights.conversion import convert_weights
 
-SPATIAL = ("frequency_time", "time_frequency")
-AGGREGATES = ("probability", "logit")
-AUDIOSET_CLASSES = 527
 TONE_HZ = 440.0
-
-AUDIOSET_NOTE = (
-    "527 output units are AudioSet's classes: the published model was trained on Kaldi filter "
-    "banks (25 ms windows, 10 ms steps), and this front end computes others, so take these weights "
-    "as a start for training, not as a finished tagger."
-)
-IMAGE_NOTE = (
-    "these are weights of an image transformer: a start for training; what they say about sound "
-    "before that means little."
-)
-STATISTICS_NOTE = (
-    "the file has no input statistics, so the input is not normalized: state mean and standard "
-    "deviation of the training data in dB (--input-mean, --input-std); transfer takes those of its "
-    "target."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +99,7 @@ def import_weights(
     output: str = "sigmoid",
     input_statistics: tuple[float, float] | None = None,
 ) -> ImportedModel:
-    """Turns a PyTorch checkpoint into an exported model, opens it and tags a test tone.
+    """Turns a checkpoint into an exported model, opens it and tags a test tone.
 
     Without labels the output layer is left out: the export is a backbone, which embeds recordings
     and starts trainings (`--config.source=export:DIR`), and refuses to tag.
@@ -168,96 +132,29 @@ def import_weights(
         ExportError: if `out` is something else, or the disk is full.
         ConfigError: if a word is none of those allowed, or name or license are empty.
     """
-    notes: list[str] = []
-    if Path(weights).is_dir():
-        directory = read_hub_directory(weights)
-        weights, notes = directory.weights, list(directory.notes)
-        if model is not None and ALIASES.get(model, model) != directory.model:
-            raise ConfigError(
-                f"The model is {model!r}, and {weights.parent} holds {directory.model!r}: leave "
-                "the model out."
-            )
-        model, settings = directory.model, {**directory.settings, **(settings or {})}
-    if model is None:
-        raise ConfigError(
-            f"The model of {weights} is not said: a file of weights alone does not say it."
-        )
-    known = ALIASES.get(model, model)
-    choose(spatial, SPATIAL, "spatial")
-    choose(aggregate, AGGREGATES, "aggregate")
-    choose(output, OUTPUTS, "output")
-    for field, text in (("name", name), ("licence", licence)):
-        if not text.strip():
-            raise ConfigError(f"The {field} is empty: an export says where its weights come from.")
-    given = dict(settings or {})
-    create_model(known, 1, given)
-    arrays = read_state_dict(weights)
-    inferred = infer_settings(known, arrays, given)
-    chosen = {**inferred, **given}
-    head_key, num_classes = find_head(arrays, create_model(known, 1, chosen))
-    is_image_model = is_image_transformer(arrays, head_key)
-    check_labels(labels, head_key, num_classes, Path(weights), is_image_model=is_image_model)
-    tagger = create_model(known, num_classes or len(labels or ()) or 1, chosen)
-    check_front_end(arrays, tagger)
-    check_finite(arrays, Path(weights))
-    try:
-        variables = convert_state_dict(
-            arrays, tagger, spatial=spatial, keep_head=labels is not None
-        )
-    except WeightsError as error:
-        fitting = " or ".join(find_matching_models(arrays, known, spatial))
-        hint = f" They fit the model {fitting}." if fitting else ""
-        raise WeightsError(f"{error}{hint}") from error
-    if labels is None:
-        tagger = create_model(known, 0, chosen)
-        params = {k: v for k, v in variables["params"].items() if not tagger.is_head_path((k,))}
-        variables = {**variables, "params": params}
-    if "input_statistics" in variables:
-        if input_statistics is not None:
-            variables = set_input_statistics(variables, *input_statistics)
-        notes += [IMAGE_NOTE] if is_image_model else []
-        notes += [AUDIOSET_NOTE] if num_classes == AUDIOSET_CLASSES else []
-        notes += [STATISTICS_NOTE] if input_statistics is None else []
-    elif input_statistics is not None:
-        raise ImportWeightsError(
-            f"The model {model!r} does not normalize its input by the data's mean and deviation: "
-            "leave the input statistics out."
-        )
-    training = {
-        "imported_from": Path(weights).name,
-        "sha256": sha256_of(weights),
-        "spatial": spatial,
-        "notes": notes,
-    }
-    card = make_card(
-        tagger,
-        name=known,
-        data=DatasetSpec(
-            name=name,
-            label_names=tuple(labels or ()),
-            sample_rate=tagger.sample_rate,
-            stored_form="encoded",
-            split_sizes={},
-            licence=licence,
-            citation=citation,
-            description=f"Weights imported from {Path(weights).name}; not trained here.",
-        ),
-        training=training,
-        metrics={},
-        versions=make_run_record(),
+    converted = convert_weights(
+        weights,
+        out,
+        model=model,
+        name=name,
+        licence=licence,
+        labels=labels,
+        citation=citation,
+        settings=settings,
+        spatial=spatial,
         aggregate=aggregate,
         output=output,
+        input_statistics=input_statistics,
     )
-    path = save_export(out, variables, card, format_model_readme(card))
-    opened = load_tagger(path)
+    opened = load_tagger(converted.path)
     tone, embedding_width = tag_test_tone(opened)
     return ImportedModel(
-        path=path,
+        path=converted.path,
         card=opened.card,
         num_params=sum(int(np.size(leaf)) for leaf in jax.tree.leaves(opened.variables["params"])),
-        inferred=inferred,
-        left_out=left_out(arrays, tagger, keeps_head=labels is not None),
-        notes=tuple(notes),
+        inferred=converted.inferred,
+        left_out=converted.left_out,
+        notes=converted.notes,
         tone=tone,
         embedding_width=embedding_width,
     )

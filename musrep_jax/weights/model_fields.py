@@ -35,6 +35,12 @@ SIZES: dict[str, tuple[tuple[str, str, int], ...]] = {
         ("backend_channels", r"layer1\.conv\.weight", 0),
         ("dense_width", r"dense1\.weight", 0),
     ),
+    "musicnn_original": (
+        ("vertical_channels", r"conv2d\.weight", 0),
+        ("horizontal_channels", r"conv2d_2\.weight", 0),
+        ("backend_channels", r"conv2d_5\.weight", 0),
+        ("dense_width", r"dense\.weight", 0),
+    ),
     "sample_cnn": (("n_channels", r"layer1\.conv\.weight", 0),),
     "sample_cnn_se": (("n_channels", r"layer1\.conv_1\.weight", 0),),
     "self_attention": (
@@ -50,6 +56,7 @@ SIZES: dict[str, tuple[tuple[str, str, int], ...]] = {
         ("width", r"frontend\.fc\.weight", 0),
     ),
     "vgg_ish": (("n_channels", r"layer1\.conv\.weight", 0),),
+    "vgg_original": (("n_channels", r"1CNN\.weight", 0),),
 }
 SIZES["musicnn_big"] = SIZES["musicnn"]
 """Model -> (setting, key of the public code's state dictionary, axis that has that length)."""

@@ -1,0 +1,361 @@
+"""Pretrained models by name: the table, the cache, and what the models say."""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+
+import hash_weights
+import numpy as np
+import pytest
+from local_server import LocalServer, ServedFile
+from parity_files import load_arrays, load_clip, load_manifest
+from published_weights import random_state_dict
+
+import musrep_jax
+from musrep_jax.data.download.files import DownloadError
+from musrep_jax.inference.chunks import chunk_blocks, cut
+from musrep_jax.models import create_model, model_settings
+from musrep_jax.training.checkpoints import ExportError
+from musrep_jax.types import Chunking
+from musrep_jax.weights import fetching
+from musrep_jax.weights.fetching import download, fetch, get_cache_dir, sha256_of
+from musrep_jax.weights.pretrained import (
+    PRETRAINED,
+    HubRepository,
+    PretrainedError,
+    PretrainedModel,
+    WebFile,
+    WheelFile,
+)
+
+SETTINGS = {"n_channels": 2, "num_samples": 33000}
+LABELS = ("raga", "makam", "rebetiko")
+
+
+# The four models of the package musicnn, with their real weights.
+
+
+@pytest.fixture(scope="module")
+def real_cache(tmp_path_factory):
+    """A cache with the package, which is downloaded once and kept in the user's own."""
+    try:
+        wheel = download_wheel("musicnn-msd")
+    except DownloadError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"the package musicnn cannot be downloaded here: {error}")
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "pretrained/downloads").mkdir(parents=True)
+    shutil.copy(wheel, folder / "pretrained/downloads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUSREP_DATA", str(folder))
+        yield folder
+
+
+def download_wheel(name):
+    source = PRETRAINED[name].source
+    return fetching._download_wheel(source, get_cache_dir() / "downloads")
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("musicnn-msd", "MSD_musicnn"),
+        ("musicnn-mtt", "MTT_musicnn"),
+        ("vgg-msd", "MSD_vgg"),
+        ("vgg-mtt", "MTT_vgg"),
+    ],
+)
+def test_probabilities_are_those_of_tensorflow(real_cache, name, reference):
+    """Nine patches of 187 frames, one after the other, of 29 seconds; the rest is left out."""
+    expected = load_arrays("tensorflow_musicnn")
+    tagger = musrep_jax.load_tagger(name)
+    times, scores = tagger.predict_over_time(load_clip(), 16000)
+    np.testing.assert_allclose(scores, expected[f"{reference}/probs"], atol=2e-5)
+    assert times[:, 0] == pytest.approx(np.arange(9) * 187 * 256 / 16000)
+    assert times[1:, 0] == pytest.approx(times[:-1, 1])
+    assert tagger.labels == PRETRAINED[name].labels
+    if name != "musicnn-msd":
+        return
+    model, chunk = tagger.model, cut(load_clip(), tagger.chunking, 0.0)[0][:1]
+    log_mel = model.apply(tagger.variables, chunk, method="spectrogram")[0, :16]
+    # A power that rounds to the next float16 differs in its last digit.
+    np.testing.assert_allclose(log_mel, expected["log_mel_frames_0_16"], atol=5e-4)
+    _, embeddings = tagger.embed_over_time(load_clip(), 16000)
+    np.testing.assert_allclose(embeddings, expected["MSD_musicnn/penultimate"], atol=2e-3)
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 8, 9, 20, 37, 38, 39, 70, 71])
+def test_chunks_are_those_of_the_padded_whole(total):
+    """Against NumPy: reflect padding at both ends, chunks that overlap, no rest; in any pieces."""
+    chunking = Chunking(10, overlap=4, margin=3, keeps_rest=False)
+    audio = np.random.default_rng(0).standard_normal(total).astype(np.float32)
+    padded = np.pad(audio, 3, mode="reflect")
+    starts = range(0, len(padded) - 9, 6)
+    expected = [padded[start : start + 10] for start in starts]
+    if not expected:
+        expected = [np.pad(padded, (0, 10 - len(padded)))]
+    for piece in (1, 3, 64):
+        pieces = (audio[start : start + piece] for start in range(0, total, piece))
+        found = list(chunk_blocks(pieces, chunking))
+        np.testing.assert_array_equal([chunk for chunk, _, _ in found], expected)
+        ends = [min(start + 6, total) for start in starts] or [total]
+        assert [(a, b) for _, a, b in found] == list(zip(starts or [0], ends, strict=True))
+
+
+# The table.
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_every_row_of_the_table_says_what_a_user_needs(name):
+    entry = PRETRAINED[name]
+    assert entry.licence
+    assert entry.trained_on
+    assert entry.citation.endswith(".")
+    assert len(set(entry.labels)) == len(entry.labels)
+    assert bool(entry.scores) == bool(entry.scores_source)
+    assert all(0 < score < 1 for score in entry.scores.values())
+    assert entry.allows_commercial_use == ("-NC" not in entry.licence)
+    assert set(entry.settings) <= set(model_settings(entry.model))
+    if isinstance(entry.source, HubRepository):
+        assert len(entry.source.revision) == 40 or "No revision" in " ".join(entry.notes)
+        return
+    source = entry.source.wheel if isinstance(entry.source, WheelFile) else entry.source
+    if not (source.size and len(source.sha256) == 64):
+        assert "never tried" in " ".join(entry.notes)
+
+
+def test_labels_stand_in_the_published_order(shared_dir):
+    from musrep_jax.weights import label_lists
+
+    for file, labels in (
+        ("mtat", label_lists.MAGNATAGATUNE),
+        ("msd", label_lists.MILLION_SONG),
+        ("jamendo", label_lists.MTG_JAMENDO),
+    ):
+        assert json.loads((shared_dir / f"parity/tags_{file}.json").read_text()) == list(labels)
+
+
+def test_a_name_that_is_nearly_one_gets_a_suggestion():
+    with pytest.raises(PretrainedError, match="Did you mean 'musicnn-msd'"):
+        musrep_jax.load_tagger("pretrained:musicn-msd")
+    with pytest.raises(ExportError, match=r"no exported model at .*Did you mean 'musicnn-msd'"):
+        musrep_jax.load_tagger("musicn-msd")
+
+
+# Fetching, with a small model on a server of this machine.
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MUSREP_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "pretrained"
+
+
+@pytest.fixture(scope="module")
+def content():
+    numpy = pytest.importorskip("safetensors.numpy")
+    arrays = random_state_dict(create_model("short_chunk_cnn", len(LABELS), SETTINGS))
+    return numpy.save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+
+
+@pytest.fixture
+def served(content, cache, monkeypatch):
+    """The small model stands in the table as "small", and is served."""
+    server = LocalServer()
+    server.table["/small"] = ServedFile(content)
+    entry = PretrainedModel(
+        model="short_chunk_cnn",
+        settings={"num_samples": 33000},
+        source=WebFile(
+            f"{server.url}/small",
+            "small.safetensors",
+            len(content),
+            hashlib.sha256(content).hexdigest(),
+        ),
+        licence="CC-BY-NC-4.0",
+        allows_commercial_use=True,
+        trained_on="somewhere",
+        labels=LABELS,
+        scores={"roc_auc": 0.75},
+        scores_source="a paper",
+        citation="Somebody, 2020.",
+    )
+    monkeypatch.setitem(PRETRAINED, "small", entry)
+    yield server
+    server.close()
+
+
+def change(monkeypatch, **changed):
+    monkeypatch.setitem(PRETRAINED, "small", dataclasses.replace(PRETRAINED["small"], **changed))
+
+
+def test_a_model_is_fetched_once_and_says_what_others_published(served, cache, capsys):
+    tagger = musrep_jax.load_tagger("small")
+    assert tagger.labels == LABELS
+    assert tagger.card["published"]["scores"] == {"roc_auc": 0.75}
+    assert tagger.card["metrics"] == {}
+    assert tagger.card["training"]["sha256"] == PRETRAINED["small"].source.sha256
+    assert tagger.card["training"]["address"] == f"{served.url}/small"
+    readme = (cache / "small/README.md").read_text(encoding="utf-8")
+    assert "## Published elsewhere" in readme
+    assert "a paper" in readme
+    assert "Nothing was measured" in readme
+    told = capsys.readouterr().err
+    assert "fetching small (0.0 MB, trained on somewhere; license CC-BY-NC-4.0)" in told
+    assert musrep_jax.load_encoder("pretrained:small").fingerprint == tagger.fingerprint
+    assert capsys.readouterr().err == ""
+    assert len(served.asked("/small")) == 1
+
+
+def test_a_folder_of_that_name_comes_first(served, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    with pytest.raises(ExportError, match="not a complete export"):
+        musrep_jax.load_tagger("small")
+
+
+def test_a_download_resumes_and_a_wrong_one_is_refused(served, content, cache, monkeypatch):
+    served.table["/small"].break_after.append(len(content) // 2)
+    assert (fetch("small") / "tagger.json").is_file()
+    assert [request.get("Range") for request in served.asked("/small")][1] is not None
+    shutil.rmtree(cache)
+    wrong = bytes([content[0] ^ 1]) + content[1:]
+    served.table["/small"].content = wrong
+    with pytest.raises(DownloadError, match=r"sha256 is .* instead of .* By hand: .*small\.safe"):
+        fetch("small")
+    assert not (cache / "small").exists()
+
+
+def test_a_file_that_was_got_by_hand_is_taken_if_it_is_the_right_one(served, content, cache):
+    served.table.clear()
+    kept = cache / "downloads/small.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content[:-1])
+    with pytest.raises(DownloadError, match=r"is not the file it should be: it has .*move it away"):
+        fetch("small")
+    kept.write_bytes(content)
+    assert fetch("small") == cache / "small"
+    assert served.requests == []
+
+
+def test_without_network_a_sentence_says_what_to_do(served, content, cache, monkeypatch):
+    source = dataclasses.replace(PRETRAINED["small"].source, url="http://127.0.0.1:9/small")
+    change(monkeypatch, source=source)
+    with pytest.raises(DownloadError) as error:
+        fetch("small")
+    text = str(error.value)
+    assert f"It is published at {source.url}. Save it as {cache}/downloads/small" in text
+    assert f"{len(content)} bytes, sha256 {source.sha256}" in text
+
+
+def test_a_license_is_accepted_once(served, cache, monkeypatch):
+    change(monkeypatch, allows_commercial_use=False)
+    with pytest.raises(PretrainedError, match=r"no commercial use.*pull small --accept-licence"):
+        musrep_jax.load_tagger("small")
+    assert served.requests == []
+    fetch("small", accept_licence=True)
+    shutil.rmtree(cache / "small")
+    assert fetch("small") == cache / "small"
+
+
+def test_a_damaged_copy_is_made_again(served, cache, capsys):
+    path = fetch("small")
+    largest = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-5])
+    assert musrep_jax.load_tagger("small").labels == LABELS
+    assert "Converting small again." in capsys.readouterr().err
+    assert len(served.asked("/small")) == 1
+
+
+def test_two_at_once_fetch_one(served, cache):
+    served.table["/small"].seconds_per_kilobyte = 0.01
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(fetch("small"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [cache / "small"] * 2
+    assert len(served.asked("/small")) == 1
+
+
+def test_a_cache_that_is_read_only(served, cache, monkeypatch):
+    path = fetch("small")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(cache))
+
+    monkeypatch.setattr(fetching, "Lock", refuse)
+    assert fetch("small") == path
+    with pytest.raises(PretrainedError, match=r"cannot be written to .*MUSREP_DATA"):
+        fetch("small", is_fresh=True)
+
+
+def test_pip_fetches_packages_and_its_reason_is_told(cache, monkeypatch, tmp_path):
+    asked = []
+
+    def run(words, **_):
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 1, "", "WARNING: x\nERROR: No network.\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    entry = PRETRAINED["vgg-mtt"]
+    with pytest.raises(DownloadError) as error:
+        download("vgg-mtt", entry, tmp_path)
+    assert "pip cannot fetch musicnn 0.1.0 (No network). By hand: It is published at" in str(
+        error.value
+    )
+    assert f"Save it as {cache}/downloads/{entry.source.wheel.name} (29292476 bytes" in str(
+        error.value
+    )
+    assert "--only-binary=:all:" in asked[0]  # nothing of a package is executed
+    assert asked[0][-1] == "musicnn==0.1.0"
+
+
+def test_encoders_of_the_hub_come_by_its_own_package(cache, tmp_path, monkeypatch):
+    """A small one, as the Hub's package leaves it; then nothing comes, and it is got by hand."""
+    manifest, asked = load_manifest("mert_small_base"), []
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(manifest["config"]))
+    numpy = pytest.importorskip("safetensors.numpy")
+    numpy.save_file(hash_weights.hash_state_dict(manifest["keys"]), folder / "model.safetensors")
+
+    def pull(name, files):
+        asked.append((name, files))
+        return folder
+
+    monkeypatch.setattr(fetching, "pull", pull)
+    with pytest.raises(PretrainedError, match=r"378\.0 MB.*no commercial use"):
+        fetch("mert-v1-95m")
+    assert not asked
+    path = fetch("mert-v1-95m", accept_licence=True)
+    revision = PRETRAINED["mert-v1-95m"].source.revision
+    assert asked[0][0] == f"m-a-p/MERT-v1-95M@{revision}"
+    assert {"config.json", "pytorch_model.bin", "model.safetensors"} < {*asked[0][1]}
+    encoder = musrep_jax.load_encoder("mert-v1-95m")
+    assert encoder.card["data"]["licence"] == "CC-BY-NC-4.0"
+    assert not encoder.card["published"]["allows_commercial_use"]
+
+    def refuse(name, files):
+        raise ExportError(f"hub:{name} cannot be downloaded: no network.")
+
+    monkeypatch.setattr(fetching, "pull", refuse)
+    shutil.rmtree(path)
+    by_hand = cache / "downloads/mert-v1-95m"
+    with pytest.raises(DownloadError, match=rf"no network\. By hand: .* into {by_hand}\."):
+        fetch("mert-v1-95m")
+    shutil.copytree(folder, by_hand)
+    assert fetch("mert-v1-95m") == path
+
+
+def test_the_sum_of_a_file(tmp_path):
+    """Source: FIPS 180-2, appendix B.1."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
