@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -63,6 +64,20 @@ def test_messages_come_whole_whatever_is_printed(worker):
             answer = worker.receive()
             same = np.array_equal(answer, value) if value is large else repr(answer) == repr(value)
             assert same
+
+
+class UnpicklingThread:
+    """Unpickled it is the system's number of the thread that does it."""
+
+    def __reduce__(self):
+        return threading.get_native_id, ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="numbers the main thread as the process")
+def test_requests_are_unpickled_where_they_are_handled(worker):
+    """The modules that a request needs are imported then, and never by two threads at once."""
+    worker.send(("repeat", UnpicklingThread()))
+    assert worker.receive() == worker._process.pid
 
 
 @pytest.mark.parametrize(("code", "said"), [(3, "exit code 3"), (-9, "SIGKILL")])

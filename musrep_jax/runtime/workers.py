@@ -80,7 +80,7 @@ class Worker:
             WorkerDiedError: if the worker has exited without one.
         """
         try:
-            return _read(self._process.stdout)
+            return pickle.loads(_read_bytes(self._process.stdout))
         except (EOFError, OSError) as error:
             raise self._make_death() from error
 
@@ -109,12 +109,12 @@ def serve(handle: Callable[[Any, Callable[[Any], None]], None]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, target = sys.stdin.buffer.raw, os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # the output of libraries must not mix with answers
-    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
 
     def receive() -> None:
         while True:
             try:
-                requests.put(_read(source))
+                requests.put(_read_bytes(source))
             except (EOFError, OSError):
                 os._exit(0)
 
@@ -126,7 +126,9 @@ def serve(handle: Callable[[Any, Callable[[Any], None]], None]) -> NoReturn:
 
     threading.Thread(target=receive, daemon=True).start()
     while True:
-        handle(requests.get(), send)
+        # Unpickled here: two threads that import at once get in each other's way (a library may
+        # replace `__import__` while it is being imported).
+        handle(pickle.loads(requests.get()), send)
 
 
 def _write(file: Any, message: Any) -> None:
@@ -137,9 +139,10 @@ def _write(file: Any, message: Any) -> None:
             left = left[file.write(left) :]
 
 
-def _read(file: Any) -> Any:
+def _read_bytes(file: Any) -> bytearray:
+    """Returns the next message, still pickled."""
     (length,) = _LENGTH.unpack(_read_exactly(file, _LENGTH.size))
-    return pickle.loads(_read_exactly(file, length))
+    return _read_exactly(file, length)
 
 
 def _read_exactly(file: Any, length: int) -> bytearray:
