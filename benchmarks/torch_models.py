@@ -36,6 +36,7 @@ from benchmarks.torch_layers import (
     Waveform,
     dense_head,
 )
+from benchmarks.torch_mert import mert
 from musrep_jax.models.base import Tagger
 from musrep_jax.models.self_attention import sinusoidal_positions
 from musrep_jax.models.token_tagger import constant_class_token
@@ -209,6 +210,7 @@ TORCH_MODELS: dict[str, Callable[..., nn.Module]] = {
     "crnn": CRNN,
     "fcn": fcn,
     "harmonic_cnn": harmonic_cnn,
+    "mert": mert,
     "musicnn": MusiCNN,
     "musicnn_big": MusiCNN,
     "sample_cnn": sample_cnn,

@@ -1,8 +1,7 @@
-"""Writes docs/command_line.md from the code: `python docs/generate.py`.
+"""Writes docs/command_line.md and docs/published.md from the code: `python docs/generate.py`.
 
-The page is committed, so that it can be read where the code is, and a test compares it with what
-this writes. It is read from the functions of the table of commands and does not depend on the
-versions of libraries.
+The pages are committed, so that they can be read where the code is, and a test compares them with
+what this writes. They do not depend on the versions of libraries.
 """
 
 import inspect
@@ -95,7 +94,37 @@ def describe_parameter(info: Any, default: Any) -> str:
     return " ".join(parts)
 
 
-PAGES = {"command_line.md": write_command_line}
+def write_published() -> str:
+    """Returns the page of published results."""
+    from musrep_jax.reporting.published import DIFFERENCES, format_published
+
+    differences = "\n".join(f"- {sentence}" for sentence in DIFFERENCES)
+    return f"""{NOTE}
+# Published results
+
+The table to beat on the six corpora. `musrep compare WORKDIR --published` prints the results of a
+run among those of the same corpora. This project has no results of its own on them yet.
+
+`scratch`: trained on the corpus itself. `output_layer` and `all_layers`: a model trained on the
+corpus in the column Source first, the best of five. `probe`: a classifier on a frozen pretrained
+encoder. Models have the names they have here; `spectrogram_transformer` is AST.
+
+Sources: Papaioannou, Benetos, Potamianos, "From West to East", ISMIR 2023, by the evaluation files
+of its public code (pxaris/ccml); the model card of CultureMERT-95M for the probes of MERT-v1-95M,
+CultureMERT-95M and CultureMERT-TA-95M. The data is one table,
+`musrep_jax/reporting/published.py`.
+
+## What differs in protocol
+
+{differences}
+
+## The table
+
+{format_published()}
+"""
+
+
+PAGES = {"command_line.md": write_command_line, "published.md": write_published}
 """File in docs/ -> the function that writes its text."""
 
 

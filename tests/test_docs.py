@@ -344,8 +344,8 @@ def load_generator():
     return module
 
 
-def test_command_line_page_is_current():
-    name = "command_line.md"
+@pytest.mark.parametrize("name", ["command_line.md", "published.md"])
+def test_generated_pages_are_current(name):
     stands = (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
     written = load_generator().PAGES[name]()
     assert stands == written, f"docs/{name} is not of today's code: run python docs/generate.py"

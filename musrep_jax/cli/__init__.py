@@ -20,6 +20,7 @@ from musrep_jax.cli.download import download
 from musrep_jax.cli.embed import embed
 from musrep_jax.cli.export import export
 from musrep_jax.cli.import_weights import import_weights
+from musrep_jax.cli.merge import merge
 from musrep_jax.cli.models import models
 from musrep_jax.cli.report import report
 from musrep_jax.cli.search import search
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "export": export,
     "import-weights": import_weights,
+    "merge": merge,
     "models": models,
     "report": report,
     "search": search,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from musrep_jax.cli.common import Json, print_json, say
+from musrep_jax.cli.published import print_published
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,15 @@ def compare(
         Path,
         typer.Argument(help="The baseline: a workdir, a cell or an export."),
     ],
-    others: Annotated[list[Path], typer.Argument(help="Workdirs, cells or exports.")],
+    others: Annotated[list[Path] | None, typer.Argument(help="Workdirs, cells or exports.")] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="Print the results of one workdir or results.json among the published ones of "
+            "the same corpora.",
+        ),
+    ] = False,
     per_label: Annotated[
         bool, typer.Option("--per-label", help="Also print the differences per label.")
     ] = False,
@@ -43,10 +52,20 @@ def compare(
     test); p-values are also corrected for the number of comparisons (Holm). Where a data set has
     groups, such as performers or recordings, whole groups are swapped, unless --by tracks. Systems
     that were tested on different tracks are refused.
+
+    With --published there is one argument, and nothing is tested: see docs/published.md.
     """
-    from musrep_jax.config import choose
+    from musrep_jax.config import ConfigError, choose
     from musrep_jax.evaluation.support import RESAMPLE_BY
 
+    if bool(others) == published:
+        raise ConfigError(
+            "Name what the baseline is compared with: other workdirs, cells or exports, or "
+            "--published alone."
+        )
+    if published or not others:
+        print_published(baseline, as_json=json)
+        return
     choose(by, RESAMPLE_BY, "--by")
     pairs, left_out = find_pairs(baseline, others)
     for sentence in left_out:
