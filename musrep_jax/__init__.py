@@ -27,3 +27,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(tagger, name)
     raise AttributeError(f"module 'musrep_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, also those that are imported on first use."""
+    return sorted({*globals(), *__all__})

@@ -20,6 +20,7 @@ from musrep_jax.runtime.signals import exit_code, raise_on_signals
 from musrep_jax.schema.checks import check_config, check_jobs
 from musrep_jax.schema.names import check_names
 from musrep_jax.training.logs import tolerate_output_errors
+from musrep_jax.usage import is_help, make_usage
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -45,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     try:
+        if is_help(argv[1:]):
+            print(make_usage(argv))
+            return 0
         with raise_on_signals(), distributed.leaving():
             config, workdir = parse_command_line(argv)
             check_config(config)

@@ -8,8 +8,9 @@ import pytest
 
 from musrep_jax.evaluation import aggregation, tagging
 from musrep_jax.evaluation.metrics import EvaluationError
-from musrep_jax.reporting import captions, tables
+from musrep_jax.reporting import captions, layout, tables
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.runtime.terminal import measure_display_width
 
 
 def make_problem(seed=0, num_tracks=60, num_classes=6):
@@ -107,14 +108,59 @@ def test_results_table_shows_means_over_seeds():
 
 
 def test_text_tables_line_up_for_wide_letters():
-    columns = [tables.Column("name"), tables.Column("n", is_number=True)]
+    columns = [layout.Column("name"), layout.Column("n", is_number=True)]
     rows = [["Uşşak", "1"], ["三味線", "22"], ["e\u0301", "333"]]
-    for style in tables.STYLES:
-        lines = tables.format_table(columns, rows, style).splitlines()
-        assert len({tables.measure_display_width(line) for line in lines}) == 1, style
+    for style in layout.STYLES:
+        lines = layout.format_table(columns, rows, style).splitlines()
+        assert len({measure_display_width(line) for line in lines}) == 1, style
     with pytest.raises(EvaluationError, match="'html' is not known"):
-        tables.format_table(columns, rows, "html")
+        layout.format_table(columns, rows, "html")
     assert tables.make_results_table([]) == "There are no results yet."
+
+
+def test_a_text_is_no_wider_than_asked_for():
+    columns = [
+        layout.Column("Model"), layout.Column("Tracks", True), layout.Column("AUC [95 %]"),
+        layout.Column("Chance", is_optional=True),
+    ]  # fmt: skip
+    rows = [["short_chunk_resnet", "112", "0.834 [0.774, 0.881] *", "0.5"], ["fcn", "9", "-", "-"]]
+    assert layout.format_table(columns, rows, "text", 60).splitlines()[2:] == [
+        "short_chunk_resnet     112  0.834 [0.774, 0.881] *  0.5",
+        "fcn                      9  -                       -",
+    ]
+    assert layout.format_table(columns, rows, "text", 46).splitlines() == [
+        "Model         Tracks  AUC [95 %]        Chance",
+        "------------  ------  ----------------  ------",
+        "short_chunk_     112  0.834             0.5",
+        "resnet                [0.774, 0.881] *",
+        "fcn                9  -                 -",
+    ]
+    assert layout.format_table(columns, rows, "text", 34).splitlines()[-1] == (
+        "Not shown, too wide: Chance."
+    )
+    assert layout.format_table(columns, rows, "markdown", 34) == layout.format_table(columns, rows)
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_results_fit_a_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    modes = ("scratch", "all_layers", "output_layer")
+    cells = [
+        make_cell(
+            None if mode == "scratch" else "synthetic_cultures/western",
+            f"synthetic_cultures/{target}",
+            mode,
+            p_value=0.01,
+        )
+        for target in ("hindustani", "carnatic")
+        for mode in modes
+    ]
+    text = tables.make_results_table(cells, style="text")
+    table = text[: text.index("Brackets")].splitlines()
+    assert max(map(len, table)) <= width
+    assert all(line.count("ROC-AUC") for line in table[:1])
+    whole = tables.make_results_table(cells)
+    assert "Random ROC / PR" in whole and "Not shown" not in whole
 
 
 def test_per_label_table_and_summary_show_support_and_reasons():

@@ -9,6 +9,7 @@ import sys
 ROOMS = {
     "types": set(),
     "config": {"runtime"},
+    "usage": {"config"},
     "runtime": {"config"},
     "dsp": {"types"},
     "kernels": {"types"},

@@ -38,18 +38,38 @@ class Terminal(io.StringIO):
 ROW = {"loss": 0.25, "learning_rate": 1e-4, "steps_per_second": 2.0, "data_wait": 0.125}
 
 
-def test_progress_rewrites_one_line_on_a_terminal():
+def show(label, width, monkeypatch):
+    """Returns what a terminal of a width was sent for two updates and a note."""
+    monkeypatch.setenv("COLUMNS", str(width))
     stream = Terminal()
-    progress = logs.Progress(100, label="makam", stream=stream)
+    progress = logs.Progress(100, label=label, stream=stream)
     progress.update({**ROW, "step": 10})
     progress.record_validation("roc_auc", 0.9, True)
     progress.update({**ROW, "step": 20})
     progress.note("resumed")
     progress.close()
-    first, second = stream.getvalue().split("\r")[1:]
-    assert first.startswith("makam: step 10/100  loss 0.2500  lr 0.0001  2.00 steps/s  45s left")
-    assert second.splitlines()[0].endswith("12% waiting for data  roc_auc 0.9000 (best)")
-    assert second.splitlines()[1] == "makam: resumed"
+    return stream.getvalue()
+
+
+def test_progress_rewrites_one_line_on_a_terminal(monkeypatch):
+    first, second, wiped, note = show("makam", 200, monkeypatch).split("\r")[1:]
+    assert first == (
+        "makam: step 10/100  45s left  loss 0.2500  2.00 steps/s  lr 0.0001  12% waiting for data"
+    )
+    assert second.startswith("makam: step 20/100  40s left  loss 0.2500  roc_auc 0.9000 (best)  ")
+    assert not wiped.strip() and len(wiped) == len(second)
+    assert note == "makam: resumed\n"
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_progress_is_never_wider_than_the_terminal(width, monkeypatch):
+    label = "synthetic_cultures/western -> lyra, short_chunk_resnet, seed 0"
+    lines = show(label, width, monkeypatch).split("\r")[1:3]
+    assert all(
+        len(line) < width and f"{step}/100" in line
+        for step, line in zip((10, 20), lines, strict=True)
+    )
+    assert lines[0].startswith("…" if width < 80 else "synthetic_cultures/western -> lyra, short")
 
 
 @pytest.mark.parametrize("reason", ["nobody reads the pipe", "the disk is full"])

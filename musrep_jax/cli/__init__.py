@@ -7,7 +7,7 @@ import what they need when they run, so that help and shell completion respond i
 """
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -53,7 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """Name -> function; its parameters are the command's options, its docstring is the help."""
 
 PASSTHROUGH_COMMANDS = {"train"}
-"""Commands that forward unknown options as words."""
+"""Commands that forward unknown options as words, `--help` too: it may be about a config."""
 
 
 def make_app() -> typer.Typer:
@@ -67,7 +67,9 @@ def make_app() -> typer.Typer:
     )
     app.callback()(start)
     for name, function in COMMANDS.items():
-        settings = {"ignore_unknown_options": name in PASSTHROUGH_COMMANDS}
+        settings: dict[str, Any] = {}
+        if name in PASSTHROUGH_COMMANDS:
+            settings = {"ignore_unknown_options": True, "help_option_names": []}
         app.command(name, cls=Command, context_settings=settings)(function)
     return app
 

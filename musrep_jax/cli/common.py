@@ -64,7 +64,22 @@ def format_json(value: Any, **options: Any) -> str:
 
 
 class CommandGroup(TyperGroup):
-    """Runs a command; reports input errors as one sentence on standard error, no traceback."""
+    """Runs a command; reports input errors as one sentence on standard error, no traceback.
+
+    The list of commands has the whole first sentence of each.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the list of commands.
+
+        Args:
+            ctx: the context of the command line.
+            formatter: takes the text.
+        """
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, c.get_short_help_str(limit=1000)) for name, c in commands if c is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         """Returns what the command returns.

@@ -355,7 +355,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
         has_labels: whether the tables of labels are printed too.
     """
     from musrep_jax.evaluation.comparison import MIN_EXAMPLES
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     columns = [Column(title, True) for title in ("Baseline", "System", "Difference [95 %]",
                                                  "p", "p (Holm)")]  # fmt: skip
@@ -405,7 +405,8 @@ def _describe_tracks(entry: Mapping[str, Any]) -> str:
 
 def _format_columns(entry: Mapping[str, Any]) -> list[str]:
     """Returns the columns of one difference."""
-    from musrep_jax.reporting.tables import EMPTY_CELL, format_number, format_reason
+    from musrep_jax.reporting.layout import EMPTY_CELL
+    from musrep_jax.reporting.tables import format_number, format_reason
 
     low, high = entry["ci"]
     bounds = format_reason(entry["reason"]) if low is None else f" [{low:+.3f}, {high:+.3f}]"

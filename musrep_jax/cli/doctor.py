@@ -186,7 +186,7 @@ def format_diagnosis(found: "Diagnosis") -> str:
     """Returns a table of the findings, examples and a summary, formatted for a terminal."""
     from musrep_jax.data.doctor.findings import FAULTS, NOTES
     from musrep_jax.data.doctor.quarantine import escape_path
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     summary = found.summary()
     hours = f"{summary['hours']:.2f} h" if summary["hours"] >= 1 else (

@@ -147,7 +147,7 @@ def describe(state: "FileState") -> dict[str, Any]:
 
 def format_files(folder: Path, states: "Sequence[FileState]") -> str:
     """Returns the table of the files and the notes about those that are not ready."""
-    from musrep_jax.reporting.tables import EMPTY_CELL, Column, format_table
+    from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table
 
     rows = []
     for state in states:
@@ -215,7 +215,7 @@ def summarize_recordings(state: "DunyaState") -> dict[str, Any]:
 
 def format_recordings(state: "DunyaState") -> str:
     """Returns a table of which recordings are present."""
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     facts = {
         "wanted": state.wanted,

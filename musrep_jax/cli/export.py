@@ -81,7 +81,7 @@ def describe_exported(exported: "ExportResult", address: str | None = None) -> s
         address: URL of the commit on the Hub, if it was pushed.
     """
     from musrep_jax.exports.writing import NUM_TEST_CHUNKS
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     rows = [["size", f"{exported.num_bytes / 1e6:,.1f} MB"]]
     rows += [

@@ -115,7 +115,7 @@ def import_weights(
 
 def describe_imported(imported: "ImportedModel") -> str:
     """Returns a summary and usage lines for a terminal."""
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     card = imported.card
     names = list(card["labels"])

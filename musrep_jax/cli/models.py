@@ -20,7 +20,7 @@ def models(
 ) -> None:
     """List the models with parameters, input length, sample rate and front end."""
     from musrep_jax.models import MODELS, model_settings
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     if name is not None:
         settings = model_settings(name)

@@ -157,7 +157,7 @@ def print_tracks(found: list[dict[str, Any]], columns: list[str]) -> None:
         found: from `describe`, with `tags` where there are further columns.
         columns: labels whose probability is shown.
     """
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     titles = [Column("score", True), *(Column(name, True) for name in columns)]
     rows = [

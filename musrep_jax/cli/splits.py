@@ -137,7 +137,7 @@ def format_card(card: Mapping[str, Any], others: Sequence[str]) -> str:
 
 def format_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the table of sizes."""
-    from musrep_jax.reporting.tables import EMPTY_CELL, Column, format_table
+    from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table
 
     def show(value: float | None, form: str) -> str:
         return EMPTY_CELL if value is None else format(value, form)
@@ -183,7 +183,7 @@ def format_leakage(card: Mapping[str, Any]) -> str:
 
 def format_positives(positives: Mapping[str, Mapping[str, int]]) -> str:
     """Returns the table of labels in their order, with the number of tracks that have each."""
-    from musrep_jax.reporting.tables import Column, format_table
+    from musrep_jax.reporting.layout import Column, format_table
 
     parts = list(positives)
     names = list(next(iter(positives.values())))

@@ -24,6 +24,7 @@ def complete(start: str) -> list[str]:
 
 
 def train(
+    ctx: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -40,17 +41,23 @@ def train(
     a file instead. All other options are those of main.py: --workdir=DIR sets the output folder (by
     default runs/NAME), --config.FIELD=VALUE sets a field, --cells=3/16 runs a share,
     --merge=DIR1,DIR2 merges shares. After any interruption, the same command resumes.
+
+    musrep train NAME --help tells what a config runs, and all its fields.
     """
     from musrep_jax.command_line import get_default_workdir, main
     from musrep_jax.config import parse_command_line
+    from musrep_jax.usage import is_help
 
+    if words and is_help(words) and len(words) == 1:
+        typer.echo(ctx.get_help())
+        return
     argv = ["musrep train", *(words or [])]
     if words and not words[0].startswith("-"):
         argv[1] = f"--config={words[0]}"
     # With JSON output, progress messages must not mix with the result.
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         code = main(argv)
-    if json and code != EXIT_USAGE:
+    if json and code != EXIT_USAGE and not is_help(argv):
         _, workdir = parse_command_line(argv)
         print_json(summarize(Path(workdir or get_default_workdir(argv))) | {"exit_code": code})
     raise typer.Exit(code)

@@ -7,9 +7,10 @@ from typing import Any
 from musrep_jax.pages.markup import Markup, element, table
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.layout import EMPTY_CELL
 from musrep_jax.reporting.model_table import ModelRow, Score, format_costs, make_model_rows
 from musrep_jax.reporting.results import METRIC_TITLES
-from musrep_jax.reporting.tables import EMPTY_CELL, format_number
+from musrep_jax.reporting.tables import format_number
 
 Result = Mapping[str, Any]
 

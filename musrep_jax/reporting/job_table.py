@@ -5,14 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musrep_jax.reporting import results as cells_file
-from musrep_jax.reporting.tables import (
-    EMPTY_CELL,
-    Column,
-    format_setting,
-    format_table,
-    format_value,
-    join_paragraphs,
-)
+from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
+from musrep_jax.reporting.tables import format_setting, format_value
+from musrep_jax.runtime.terminal import get_width
 
 ALWAYS_SHOWN = ("target", "model")
 
@@ -87,7 +82,7 @@ def format_job_table(results: Sequence[Mapping[str, Any]], *, style: str = "mark
     if not results:
         return "There are no results yet."
     table = make_job_table(results)
-    text = format_table(table.columns, table.rows, style)
+    text = format_table(table.columns, table.rows, style, get_width())
     return join_paragraphs([text, "", *table.legend], style)
 
 

@@ -14,15 +14,10 @@ import numpy as np
 from musrep_jax.evaluation.comparison import apply_holm_correction
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import METRIC_TITLES, SIGNIFICANCE, Cell
-from musrep_jax.reporting.tables import (
-    EMPTY_CELL,
-    Column,
-    format_number,
-    format_table,
-    format_value,
-    join_paragraphs,
-)
+from musrep_jax.reporting.tables import format_number, format_value
+from musrep_jax.runtime.terminal import get_width
 
 RANDOM_SCORER = "random scorer"
 COSTS = ("num_params", "flops_per_chunk", "flops_per_second", "tracks_per_second", "seconds")
@@ -152,12 +147,17 @@ def format_comparison_table(
         Column("Model"),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
         Column("Parameters", is_number=True),
-        Column("FLOPs / chunk", is_number=True),
-        Column("FLOPs / s of audio", is_number=True),
+        Column("FLOPs / chunk", is_number=True, is_optional=True),
+        Column("FLOPs / s of audio", is_number=True, is_optional=True),
         Column("Tracks / s", is_number=True),
         Column("Seconds", is_number=True),
     ]
-    text = [format_table(columns, lines, style), "", *_legend(rows, cells, has_seeds), *notes]
+    text = [
+        format_table(columns, lines, style, get_width()),
+        "",
+        *_legend(rows, cells, has_seeds),
+        *notes,
+    ]
     text += [f"Failed ({number}) {sentence}" for number, sentence in enumerate(errors, start=1)]
     return join_paragraphs(text, style)
 

@@ -1,69 +1,15 @@
 """Tables of results as Markdown for files and as aligned text for terminals."""
 
-import dataclasses
 import math
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.evaluation.support import REASON_TEXTS
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
-
-STYLES = ("markdown", "text")
-EMPTY_CELL = "-"
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Attributes:
-        title: of the header row.
-        is_number: aligned to the right.
-    """
-
-    title: str
-    is_number: bool = False
-
-
-def format_table(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], style: str = "markdown"
-) -> str:
-    """Returns a table whose columns line up also in the source.
-
-    Args:
-        columns: from left to right.
-        rows: one text per column.
-        style: `markdown` or `text`.
-
-    Returns:
-        Lines without a final line break.
-
-    Raises:
-        EvaluationError: when the style is not known.
-    """
-    if style not in STYLES:
-        raise EvaluationError(f"table style {style!r} is not known; choose {' or '.join(STYLES)}.")
-    is_markdown = style == "markdown"
-    clean: Callable[[str], str] = _escape if is_markdown else _one_line
-    grid = [[clean(text) for text in row] for row in [[c.title for c in columns], *rows]]
-    widths = [max(3, *(measure_display_width(row[i]) for row in grid)) for i in range(len(columns))]
-    lines = []
-    for row in grid:
-        padded = [
-            _pad(text, width, column.is_number)
-            for text, width, column in zip(row, widths, columns, strict=True)
-        ]
-        lines.append(f"| {' | '.join(padded)} |" if is_markdown else "  ".join(padded).rstrip())
-    rule = [
-        "-" * (width - 1) + (":" if column.is_number and is_markdown else "-")
-        for width, column in zip(widths, columns, strict=True)
-    ]
-    lines.insert(1, f"| {' | '.join(rule)} |" if is_markdown else "  ".join(rule))
-    return "\n".join(lines)
+from musrep_jax.runtime.terminal import get_width
 
 
 def make_results_table(
@@ -120,10 +66,14 @@ def make_results_table(
         *(Column(title, is_number=True) for title in settings.values()),
         *([Column("Seed", is_number=True)] if has_seeds else []),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
-        *(Column(f"{title} - scratch [95 %]") for title in METRIC_TITLES.values()),
-        Column("Random ROC / PR"),
+        *(
+            Column(f"{title} - scratch [95 %]", is_optional=index > 0)
+            for index, title in enumerate(METRIC_TITLES.values())
+        ),
+        Column("Random ROC / PR", is_optional=True),
     ]
-    text = [format_table(columns, rows, style), "", *_legend(listed, has_seeds, notes)]
+    table = format_table(columns, rows, style, get_width())
+    text = [table, "", *_legend(listed, has_seeds, notes)]
     text += [f"Failed ({number}) {sentence}" for number, sentence in enumerate(errors, start=1)]
     return join_paragraphs(text, style)
 
@@ -220,24 +170,6 @@ def format_report_summary(report: Mapping[str, Any]) -> str:
     for name, reason in (report.get("skip_reasons") or {}).items():
         lines.append(f"left out: {name} ({reason})")
     return "\n".join(lines)
-
-
-def measure_display_width(text: str) -> int:
-    """Returns the width of a text in terminal columns.
-
-    >>> measure_display_width("Uşşak"), measure_display_width("三味線")
-    (5, 6)
-
-    Args:
-        text: one line.
-
-    Returns:
-        Wide characters count two, combining marks none.
-    """
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
 
 
 def _format_condition(
@@ -338,19 +270,6 @@ def _legend(listed: Sequence[Cell], has_seeds: bool, notes: Sequence[str]) -> li
     return [*lines, *notes]
 
 
-def join_paragraphs(lines: Sequence[str], style: str) -> str:
-    """Returns table and sentences; in Markdown every sentence is a list item.
-
-    Args:
-        lines: the table, an empty line, the sentences.
-        style: `markdown` or `text`.
-    """
-    if style == "text":
-        return "\n".join(lines)
-    head, blank, *sentences = lines
-    return "\n".join([head, blank, *(f"- {_escape(sentence)}" for sentence in sentences)])
-
-
 def format_number(value: float | None) -> str:
     """Returns a number with three decimals, a dash for None and NaN.
 
@@ -358,22 +277,3 @@ def format_number(value: float | None) -> str:
         value: a number or None.
     """
     return EMPTY_CELL if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _one_line(text: str) -> str:
-    """Returns a text without line breaks and other control characters."""
-    return " ".join(text.split())
-
-
-def _escape(text: str) -> str:
-    """Returns a text that Markdown shows as it is within a table cell."""
-    plain = _one_line(text).replace("\\", "\\\\")
-    for sign in "|*<":
-        plain = plain.replace(sign, f"\\{sign}")
-    return plain
-
-
-def _pad(text: str, width: int, is_number: bool) -> str:
-    """Returns a text filled up with spaces to a display width."""
-    space = " " * (width - measure_display_width(text))
-    return space + text if is_number else text + space

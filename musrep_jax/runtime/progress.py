@@ -1,9 +1,10 @@
 """Progress display of a transfer."""
 
-import shutil
 import sys
 import time
 from typing import TextIO
+
+from musrep_jax.runtime.terminal import RewrittenLine
 
 _MEGABYTE = 1e6
 _TERMINAL_INTERVAL_SECONDS, _LOG_INTERVAL_SECONDS = 0.2, 30.0
@@ -42,10 +43,9 @@ class Progress:
         self._unit = unit
         self._scale, self._digits = (_MEGABYTE, 1) if unit == "MB" else (1.0, 0)
         self._stream = sys.stderr if stream is None else stream
-        self._is_terminal = self._stream.isatty()
+        self._line = RewrittenLine(self._stream) if self._stream.isatty() else None
         self._start = self._last = time.monotonic()
         self._initial_count: int | None = None
-        self._width = 0
 
     def __call__(self, have: int, total: int | None, note: str = "") -> None:
         """Updates the count so far, the total, and an additional text."""
@@ -53,9 +53,7 @@ class Progress:
         self._initial_count = have if self._initial_count is None else self._initial_count
         if now - self._start < _INITIAL_DELAY_SECONDS:
             return
-        if now - self._last < (
-            _TERMINAL_INTERVAL_SECONDS if self._is_terminal else _LOG_INTERVAL_SECONDS
-        ):
+        if now - self._last < (_TERMINAL_INTERVAL_SECONDS if self._line else _LOG_INTERVAL_SECONDS):
             return
         self._last = now
         rate = (have - self._initial_count) / (now - self._start)
@@ -67,21 +65,16 @@ class Progress:
         if total and rate > 0:
             line += f", {format_seconds((total - have) / rate)} left"
         line += f", {note}" if note else ""
-        if self._is_terminal:
-            # A line that wraps would stand there again with every update.
-            line = line[: shutil.get_terminal_size().columns - 1]
-            self._stream.write("\r" + line.ljust(self._width))
-            self._width = len(line)
+        if self._line:
+            self._line.show([line])
         else:
             self._stream.write(line + "\n")
-        self._stream.flush()
+            self._stream.flush()
 
     def _show(self, count: int) -> str:
         return f"{count / self._scale:,.{self._digits}f}"
 
     def close(self) -> None:
-        """Ends the line that is being rewritten, if there is one."""
-        if self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._width = 0
+        """Wipes the line that is being rewritten, if there is one."""
+        if self._line:
+            self._line.close()

@@ -21,6 +21,7 @@ import jax
 from musrep_jax.runtime.closing import Closing
 from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.progress import format_seconds
+from musrep_jax.runtime.terminal import RewrittenLine
 
 _CLOSED_READER_ERRNOS = (errno.EPIPE, errno.EIO)
 """Errors of a write when the reader of a pipe has exited, or the terminal was closed."""
@@ -169,9 +170,8 @@ class Progress:
         self._every_seconds = every_seconds
         self._clock = clock
         self._last_time = -math.inf
-        self._width = 0
-        self._validation = ""
-        self._is_terminal = self._stream.isatty()
+        self._validation: list[str] = []
+        self._line = RewrittenLine(self._stream) if self._stream.isatty() else None
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Shows a row of `fit`: step, loss, learning rate, steps/s, time left, wait for data.
@@ -181,28 +181,31 @@ class Progress:
         """
         now = self._clock()
         is_last = row["step"] >= self._num_steps
-        if not (self._is_terminal or is_last or now - self._last_time >= self._every_seconds):
+        if not (self._line or is_last or now - self._last_time >= self._every_seconds):
             return
         self._last_time = now
         rate = row["steps_per_second"]
         seconds = (self._num_steps - row["step"]) / rate if rate > 0 else math.inf
         seconds = min(seconds, max(0.0, self._end - now))
         left = format_seconds(seconds) if math.isfinite(seconds) else "?"
-        line = (
-            f"{self._label}: step {row['step']}/{self._num_steps}  loss {row['loss']:.4f}  "
-            f"lr {row['learning_rate']:.2g}  {rate:.2f} steps/s  {left} left  "
-            f"{100 * row['data_wait']:.0f}% waiting for data{self._validation}"
-        )
-        if self._is_terminal:
-            self._stream.write("\r" + line.ljust(self._width))
-            self._width = len(line)
+        parts = [
+            f"step {row['step']}/{self._num_steps}",
+            f"{left} left",
+            f"loss {row['loss']:.4f}",
+            *self._validation,
+            f"{rate:.2f} steps/s",
+            f"lr {row['learning_rate']:.2g}",
+            f"{100 * row['data_wait']:.0f}% waiting for data",
+        ]
+        if self._line:
+            self._line.show(parts, label=self._label)
         else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._stream.write(f"{self._label}: {'  '.join(parts)}\n")
+            self._stream.flush()
 
     def record_validation(self, metric: str, value: float, is_best: bool) -> None:
         """Stores a validation value for the next lines."""
-        self._validation = f"  {metric} {value:.4f}{' (best)' if is_best else ''}"
+        self._validation = [f"{metric} {value:.4f}{' (best)' if is_best else ''}"]
 
     def note(self, text: str) -> None:
         """Writes a permanent line."""
@@ -211,11 +214,9 @@ class Progress:
         self._stream.flush()
 
     def close(self) -> None:
-        """Ends the line that is being rewritten, if there is one."""
-        if self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._width = 0
+        """Wipes the line that is being rewritten, if there is one."""
+        if self._line:
+            self._line.close()
 
 
 class _FaultTolerantStream:
