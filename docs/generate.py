@@ -10,6 +10,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by `python docs/generate.py`; change the code and run it again. -->"
 
@@ -50,6 +52,8 @@ def describe_command(name: str, function: Callable[..., None]) -> str:
     hints = typing.get_type_hints(function, include_extras=True)
     words, rows = [f"musrep {name}"], []
     for parameter in inspect.signature(function).parameters.values():
+        if hints[parameter.name] is typer.Context:  # no word of the command line
+            continue
         kind, info = typing.get_args(hints[parameter.name])[:2]
         is_required = parameter.default is parameter.empty
         is_argument = type(info).__name__ == "ArgumentInfo"

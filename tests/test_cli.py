@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from published_weights import one_line
 
+import musrep_jax
 from musrep_jax import __version__
 from musrep_jax.cli import COMMANDS
 from musrep_jax.cli.common import describe_front_end
+from musrep_jax.command_line import main
+from musrep_jax.config import list_configs
 from musrep_jax.models import MODELS, create_model
 
 NEEDED = ["import-weights", "--model", "fcn", "--weights", "absent.pth", "--name", "x",
@@ -45,16 +49,48 @@ def test_help_and_completion_need_no_jax(repository):
     assert run_apart(repository, code=code).stdout.strip() == "[]"
 
 
-def test_shell_completion(repository):
-    code = "import sys; from musrep_jax.cli import run; sys.argv[0] = 'musrep'; run()"
-    done = run_apart(
-        repository,
-        code=code,
-        _MUSREP_COMPLETE="complete_bash",
-        COMP_WORDS="musrep im",
-        COMP_CWORD="1",
-    )
-    assert done.stdout.split() == ["import-weights"], done.stderr
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        (["im"], ["import-weights"]),
+        (["models", "sample"], ["sample_cnn", "sample_cnn_se"]),
+        (["train", "ta"], ["tagging"]),
+        (["doctor", "ly"], ["lyra"]),
+        (["export", "model", "--format", "on"], ["onnx"]),
+    ],
+)
+def test_shell_completion(run, monkeypatch, words, completions):
+    monkeypatch.setenv("_MUSREP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["musrep", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert run().stdout.split() == completions
+
+
+def test_help_of_an_experiment(run, capsys):
+    """`main.py --help` lists the configs; with a config, what it runs and all its fields."""
+    assert main(["main.py", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Usage: python main.py --config=NAME[:ARGUMENT]")
+    assert all(f"\n  {name} " in told for name in list_configs())
+    assert max(map(len, told.splitlines())) <= 105
+    assert main(["main.py", "--help", "--config=tagging", "--config.train.num_steps=7"]) == 0
+    told = capsys.readouterr().out
+    assert "labels.tsv" in told
+    assert re.search(r"^  train\.num_steps +7$", told, re.MULTILINE)
+    assert main(["main.py", "--help", "--config=tagin"]) == 2
+    assert "Did you mean 'tagging'?" in capsys.readouterr().err
+    ours = run("train", "tagging", "--help")
+    assert ours.exit_code == 0 and re.search(r"^  train\.num_steps ", ours.stdout, re.MULTILINE)
+
+
+def test_summaries_of_commands_are_whole(run):
+    commands = run("--help").stdout.partition("Commands:")[2]
+    assert "..." not in commands
+    assert " ".join(commands.split()).count("and write a page: half a minute.") == 1
+
+
+def test_the_package_shows_what_it_offers():
+    assert {"load_tagger", "load_encoder"} <= set(dir(musrep_jax))
 
 
 def test_the_table_of_models(run, repository, monkeypatch):
@@ -133,4 +169,4 @@ def test_a_full_disk_is_a_failure_and_not_a_wrong_command(run, monkeypatch):
     monkeypatch.setattr("musrep_jax.models.model_settings", fail)
     result = run("models", "fcn")
     assert result.exit_code == 1
-    assert result.stderr == "error: /disk/file: No space left on device.\n"
+    assert result.stderr.startswith("error: No room left on the disk (/disk/file); free some space")

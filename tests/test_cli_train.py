@@ -85,7 +85,10 @@ def test_stopped_before_the_first_result(run, here, monkeypatch):
     ("words", "sentence"),
     [
         ([], "No config was given"),
-        (["transfr"], "Did you mean 'transfer'? Allowed: compare, harmonic, tagging, transfer."),
+        (
+            ["transfr"],
+            "Did you mean 'transfer'? Allowed: compare, demo, harmonic, tagging, transfer.",
+        ),
         (["tagging:smoke", "--config.seed=3"], "no field 'seed'. Did you mean 'seeds'?"),
         (["tagging:smoke", "more"], "Unexpected argument 'more'"),
         (["tagging", "--json", "--workdr=x"], "workdr"),

@@ -51,6 +51,7 @@ LIGHT = {"jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "absl"}
 OUTSIDE = {
     "types": LIGHT,
     "config": LIGHT,
+    "usage": set(),
     "runtime": {"jax", "numpy", "filelock"},
     "dsp": LIGHT,
     "kernels": LIGHT,

@@ -61,6 +61,14 @@ def test_predicts_every_label_in_order_and_repeats_bit_for_bit(tagger):
     assert np.array_equal(tagger.embed(audio, RATE), tagger.embed(audio, RATE))
 
 
+def test_a_tagger_prints_as_one_line(tagger):
+    told = repr(tagger)
+    assert told.startswith(f"<LoadedTagger: {tagger.card['model']['name']}, ")
+    assert (
+        f"{len(tagger.labels)} labels, {tagger.num_samples} samples at " in told and len(told) < 100
+    )
+
+
 def test_chunks_equal_the_model_called_by_hand(tagger):
     audio = tone(2.5)
     times, probabilities = tagger.predict_over_time(audio, RATE)

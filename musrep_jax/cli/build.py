@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import Json, print_json
+from musrep_jax.cli.common import Json, complete, list_data_sets, print_json
 
 
 def build(
     name: Annotated[
-        str, typer.Argument(help="NAME, NAME/CONFIG, or audio_folder:FOLDER, as in configs.")
+        str,
+        typer.Argument(
+            help="NAME, NAME/CONFIG, or audio_folder:FOLDER, as in configs.",
+            autocompletion=complete(list_data_sets),
+        ),
     ],
     folder: Annotated[
         Path | None,

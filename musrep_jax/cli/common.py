@@ -3,6 +3,7 @@
 import json
 import sys
 import webbrowser
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,33 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+
+
+def complete(list_names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Returns a function that completes a word of the command line from a list of names.
+
+    Args:
+        list_names: called when a word is completed; what it needs it may import then.
+    """
+
+    def choose(incomplete: str) -> list[str]:
+        return [name for name in list_names() if name.startswith(incomplete)]
+
+    return choose
+
+
+def list_models() -> Iterable[str]:
+    """Returns the names of the architectures."""
+    from musrep_jax.models import MODELS
+
+    return MODELS
+
+
+def list_data_sets() -> Iterable[str]:
+    """Returns the names of the data sets."""
+    from musrep_jax.data.datasets import DATASETS
+
+    return DATASETS
 
 
 class Command(TyperCommand):

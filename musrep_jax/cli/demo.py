@@ -1,12 +1,14 @@
 """`musrep demo`: trains a small tagger, tags a new recording with it and writes a page."""
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musrep_jax.cli.common import EXIT_FAILED, OpenPage, open_in_browser, say
+from musrep_jax.cli.common import EXIT_FAILED, Json, OpenPage, open_in_browser, print_json, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,7 @@ def demo(
         Path, typer.Option(help="Folder for data, models, results and the page.")
     ] = Path("runs/demo"),
     open_page: OpenPage = False,
+    json: Json = False,
 ) -> None:
     """Train a small tagger, tag a new recording with it, and write a page: half a minute.
 
@@ -27,9 +30,14 @@ def demo(
     a linear model on log-mel statistics stands beside the trained one, and the better of the two on
     validation tags the recording, which is by a performer that neither has heard.
     """
-    page = write_demo(workdir, ["--config=demo"])
-    say("The page with scores, labels, and the recording to listen to:")
-    typer.echo(str(page))
+    # With JSON output, what the training prints must not mix with the result.
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        page = write_demo(workdir, ["--config=demo"])
+    if json:
+        print_json({"workdir": str(workdir.absolute()), "page": str(page.absolute())})
+    else:
+        say("The page with scores, labels, and the recording to listen to:")
+        typer.echo(str(page))
     if open_page:
         open_in_browser(page)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
+from musrep_jax.cli.common import EXIT_FAILED, Json, complete, list_data_sets, print_json, say
 
 if TYPE_CHECKING:
     from musrep_jax.data.doctor.diagnosis import Diagnosis, ExpectedFile
@@ -17,7 +17,12 @@ NUM_EXAMPLES, NUM_MISSING_EXAMPLES, MAX_LISTED_COUNTS = 3, 20, 6
 
 def doctor(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|FOLDER", help="A corpus, or a folder of recordings.")
+        str,
+        typer.Argument(
+            metavar="NAME|FOLDER",
+            help="A corpus, or a folder of recordings.",
+            autocompletion=complete(list_data_sets),
+        ),
     ],
     data_dir: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
+from musrep_jax.cli.common import EXIT_FAILED, Json, complete, list_data_sets, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def download(
-    name: Annotated[str, typer.Argument(help="The corpus.")],
+    name: Annotated[
+        str, typer.Argument(help="The corpus.", autocompletion=complete(list_data_sets))
+    ],
     folder: Annotated[
         Path | None,
         typer.Option(help="Folder of its files; by default DATA_DIR/corpora/NAME."),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musrep_jax.cli.common import Json, print_json, say
+from musrep_jax.cli.common import Json, complete, print_json, say
 from musrep_jax.exports import ALIASES, FORMATS
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ def export(
         Path, typer.Argument(help="An exported model: the folder with tagger.json or config.json.")
     ],
     form: Annotated[
-        str, typer.Option("--format", help=f"One of {', '.join([*FORMATS, *ALIASES])}.")
+        str,
+        typer.Option(
+            "--format",
+            help=f"One of {', '.join([*FORMATS, *ALIASES])}.",
+            autocompletion=complete(lambda: [*FORMATS, *ALIASES]),
+        ),
     ] = "safetensors",
     out: Annotated[
         Path | None, typer.Option(help="Output folder; by default MODEL-FORMAT.")

@@ -6,12 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import Json, describe_front_end, print_json
+from musrep_jax.cli.common import Json, complete, describe_front_end, list_models, print_json
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A model: print its settings and their defaults.")
+        str | None,
+        typer.Argument(
+            help="A model: print its settings and their defaults.",
+            autocompletion=complete(list_models),
+        ),
     ] = None,
     num_classes: Annotated[
         int, typer.Option(min=1, help="Number of output units for the parameter counts.")

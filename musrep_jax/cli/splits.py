@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import Json, print_json, say
+from musrep_jax.cli.common import Json, complete, list_data_sets, print_json, say
 
 if TYPE_CHECKING:
     from musrep_jax.data.corpora.builder import CorpusBuilder
@@ -17,7 +17,11 @@ NUM_EXAMPLES = 3
 def splits(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME[/LABELS-SPLIT]", help="A corpus; its first split if none."),
+        typer.Argument(
+            metavar="NAME[/LABELS-SPLIT]",
+            help="A corpus; its first split if none.",
+            autocompletion=complete(list_data_sets),
+        ),
     ],
     folder: Annotated[
         Path | None,

@@ -3,12 +3,13 @@
 import contextlib
 import json as json_module
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import EXIT_USAGE, Json, print_json
+from musrep_jax.cli.common import EXIT_USAGE, Json, complete, print_json
 
 SUMMARY_FIELDS = (
     "source", "target", "model", "mode", "seed", "num_train_tracks", "roc_auc", "roc_auc_ci",
@@ -16,11 +17,11 @@ SUMMARY_FIELDS = (
 )  # fmt: skip
 
 
-def complete(start: str) -> list[str]:
-    """Returns the names of the package's configs with a prefix, for shell completion."""
-    from musrep_jax.config import list_configs
+def list_configs() -> Iterable[str]:
+    """Returns the names of the package's configs."""
+    from musrep_jax import config
 
-    return [name for name in list_configs() if name.startswith(start)]
+    return config.list_configs()
 
 
 def train(
@@ -30,7 +31,7 @@ def train(
         typer.Argument(
             metavar="[NAME[:ARGUMENT]] [--config.FIELD=VALUE]...",
             help="A config of the package, and settings.",
-            autocompletion=complete,
+            autocompletion=complete(list_configs),
         ),
     ] = None,
     json: Json = False,

@@ -133,7 +133,7 @@ def check_variables(model: Encoder, variables: PyTree, path: str | Path, has_hea
         ) from error
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LoadedEncoder:
     """A model with its parameters, for embeddings. A `LoadedTagger` also has labels.
 
@@ -146,6 +146,13 @@ class LoadedEncoder:
     model: Encoder
     variables: PyTree
     card: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Returns a line: kind, architecture, labels, what it reads."""
+        facts = [self.card["model"]["name"], *([f"{len(self.labels)} labels"] * self.has_head)]
+        if self.model.INPUT == "audio":
+            facts.append(f"{self.num_samples} samples at {self.sample_rate} Hz")
+        return f"<{type(self).__name__}: {', '.join(facts)}>"
 
     @property
     def labels(self) -> tuple[str, ...]:

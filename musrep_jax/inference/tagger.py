@@ -87,7 +87,7 @@ def build_tagger(variables: PyTree, card: Mapping[str, Any], path: str | Path) -
     return loaded
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LoadedTagger(LoadedEncoder):
     """A tagger with its parameters and labels.
 
