@@ -240,4 +240,4 @@ def test_tables_say_what_was_resampled_and_what_rests_on_little():
     change = {"difference": 0.1, "ci": [None, None], "p_value": None, "reason": "too_few_groups"}
     carried = {**lyra, "source": "west", "mode": "all_layers",
                "versus_scratch": {"roc_auc": change, "pr_auc": change}}  # fmt: skip
-    assert "+0.100 (too few groups)" in tables.make_results_table([lyra, carried], style="text")
+    assert "+0.100 (too few groups)" in tables.make_results_table([lyra, carried])

@@ -6,27 +6,20 @@ import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 
 from musrep_jax.config import fingerprint
-from musrep_jax.inference.card import CARD_FORMATS, to_tuples
-from musrep_jax.inference.card_checks import check_fields
 from musrep_jax.inference.chunks import check_not_silent, cut, find_silent_chunks, prepare
+from musrep_jax.inference.opening import embed_whole
 from musrep_jax.models import (
     NO_TOKEN,
     Encoder,
-    create_encoder,
-    create_model,
-    is_tagger,
 )
 from musrep_jax.models.outputs import check_output_names
-from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import Chunking, PyTree
 
 BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
@@ -43,94 +36,6 @@ class InputKindError(ValueError):
 
 class BackboneError(ValueError):
     """Tags were requested from a model that has no output layer."""
-
-
-def check_card(card: Mapping[str, Any], path: str | Path) -> Encoder:
-    """Returns the model that a card describes, after checking that the card matches it.
-
-    Args:
-        card: as `make_card` makes it.
-        path: its origin, for messages.
-
-    Raises:
-        ExportError: if the card is inconsistent, or incompatible with this version.
-    """
-    if card.get("card_format") not in CARD_FORMATS:
-        version: Any = card
-        for key in ("versions", "packages", "musrep_jax"):
-            version = version.get(key) if isinstance(version, Mapping) else None
-        by = f" of musrep_jax {version}" if version else ""
-        known = " and ".join(map(str, CARD_FORMATS))
-        raise ExportError(
-            f"{path} has card format {card.get('card_format')!r}{by}; this version of musrep_jax "
-            f"reads {known}: open it with the version that wrote it, or a newer one."
-        )
-    check_fields(card, path)
-    name = card["model"]["name"]
-    settings = {key: to_tuples(value) for key, value in card["model"]["settings"].items()}
-    if is_tagger(name):
-        model: Encoder = create_model(name, len(card["labels"]), settings)
-    else:
-        model = create_encoder(name, settings)
-        if card["labels"]:
-            raise ExportError(
-                f"{path} lists labels, and its model {name!r} is an encoder without output layer: "
-                "export the model again."
-            )
-    if card.get("reads", "audio") != model.INPUT:
-        raise ExportError(
-            f"The card of {path} says that the model reads {card.get('reads', 'audio')}, and the "
-            f"model {name!r} of this version reads {model.INPUT}: export the model again."
-        )
-    try:
-        front_end = None if model.front_end is None else dict(model.front_end)
-    except (ValueError, ArithmeticError) as error:
-        raise ExportError(
-            f"The settings of the model in the card of {path} do not fit together: {error}"
-        ) from error
-    rate = getattr(model, "sample_rate", None)
-    found = fingerprint({"front_end": front_end, "sample_rate": rate})
-    if found != card["front_end_id"] or front_end != card["front_end"]:
-        raise ExportError(
-            f"The front end written in {path} is not the one its model settings give (the card "
-            "was edited, or another version computes it differently): export the model again."
-        )
-    for field in ("sample_rate", "num_samples"):
-        own = getattr(model, field, None)
-        if card[field] != own:
-            raise ExportError(
-                f"{field} is {card[field]} in the card of {path}, and the model's settings give "
-                f"{own}: export the model again."
-            )
-    return model
-
-
-def check_variables(model: Encoder, variables: PyTree, path: str | Path, has_head: bool) -> None:
-    """Raises unless variables fit a model, by shapes alone, without computing anything.
-
-    Args:
-        model: unbound.
-        variables: nested dict of arrays.
-        path: their origin, for messages.
-        has_head: whether the output layer is computed too.
-
-    Raises:
-        ExportError: if the model cannot be built, or an array is missing or has another shape.
-    """
-
-    def compute(variables: PyTree, inputs: jax.Array) -> Any:
-        if has_head:
-            return model.apply(variables, inputs, train=False)
-        return model.apply(variables, inputs, method=_embed)
-
-    try:
-        jax.eval_shape(compute, variables, model.batch_shape(1))
-    except (ValueError, TypeError, ArithmeticError, LookupError, FlaxError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ExportError(
-            f"The arrays of {path} are not those of the model in its card ({reason}): the card was "
-            "edited, or another version made it; export the model again."
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -281,7 +186,7 @@ class LoadedEncoder:
             (batch, classes), where an encoder has no classes, and (batch, width).
         """
         if not self.has_head:
-            embedding = self.model.apply(variables, inputs, method=_embed)
+            embedding = self.model.apply(variables, inputs, method=embed_whole)
             return jnp.zeros((inputs.shape[0], 0)), embedding
         output = self.model.apply(variables, inputs, train=False)
         return output.logits, output.embedding
@@ -418,8 +323,3 @@ def _compile(forward: Callable[[PyTree, jax.Array], Any]) -> Any:
 
     # Products of whole batches may round the last rows differently.
     return jax.jit(one_by_one)
-
-
-def _embed(model: Encoder, inputs: jax.Array) -> jax.Array:
-    """Returns the embedding without asking for the output layer's parameters."""
-    return model.embed(model.features(inputs, train=False), train=False)[0]

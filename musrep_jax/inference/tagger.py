@@ -12,7 +12,8 @@ from musrep_jax.evaluation.calibration import calibrate
 from musrep_jax.inference.card import make_card as make_card
 from musrep_jax.inference.chunks import AudioInputError, check_not_silent, cut
 from musrep_jax.inference.encoder import BackboneError as BackboneError
-from musrep_jax.inference.encoder import LoadedEncoder, check_card, check_variables
+from musrep_jax.inference.encoder import LoadedEncoder
+from musrep_jax.inference.opening import check_card, check_variables
 from musrep_jax.inference.reading import read_model
 from musrep_jax.models import Tagger
 from musrep_jax.types import Chunking, PyTree
