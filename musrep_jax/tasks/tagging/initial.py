@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Tracks
-from musrep_jax.inference.encoder import to_tuples
+from musrep_jax.inference.card import to_tuples
 from musrep_jax.models import Tagger
 from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.tasks import binding
