@@ -55,7 +55,7 @@ ONE_AND_A_HALF = {
 }  # fmt: skip
 
 NOT_NONE = {
-    "recipe", "task", "seeds", "study", "candidates", "minutes", "source", "target",
+    "recipe", "task", "seeds", "study", "candidates", "source", "target",
     "num_train_tracks", "model.name", "model.size", "optimizer.name", "train.batch_size",
     "train.loss", "train.select_by",
     "train.reload_best_at_switch", "train.checkpoint", "train.checkpoint_every_minutes",

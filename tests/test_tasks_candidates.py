@@ -50,9 +50,9 @@ def run(root, encoder):
     return main([
         "main.py", "--config=tagging:smoke", f"--config.data.path={make_folder(root / 'music')}",
         f"--config.data.data_dir={root / 'data'}", f"--workdir={root / 'w'}",
-        "--config.evaluation.baseline=true", "--config.model.name=fcn",
+        "--config.evaluation.baseline=true",
         f"--config.candidates=export:{encoder},log_mel_statistics+export:{encoder}[layer_2],"
-        "pretrained:far-away,all_layers,scratch",
+        "pretrained:far-away,all_layers",
     ])  # fmt: skip
 
 
@@ -139,8 +139,10 @@ def test_jobs_of_candidates():
     assert [job["mode"] for job in jobs] == ["baseline", "linear", "all_layers", "scratch"]
     assert jobs[1]["source"] == "pretrained:a+pretrained:b[x,y]"
     assert jobs[2].needs == (jobs[1].key,)
-    minutes = [share_minutes(config, job) for job in jobs]
-    assert minutes == [None, None, config.minutes / 2, config.minutes / 2]
+    assert [share_minutes(config, job, 300) for job in jobs] == [None, None, 0.5, 0.5]
+    assert share_minutes(config, jobs[3], 10**6) == 2.5
+    config.minutes = 8.0
+    assert share_minutes(config, jobs[3], 300) == 4.0
     config.minutes = 0.0
     assert [job["mode"] for job in jobs_of_config(config)] == ["baseline", "linear"]
 

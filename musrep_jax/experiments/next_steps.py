@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from musrep_jax.reporting.results import BASELINE, is_failed, parse_number
+from musrep_jax.reporting.results import BASELINE, CHOSEN_EXPORT, is_failed, parse_number
 
 
 def list_next_steps(
@@ -23,7 +23,8 @@ def list_next_steps(
     steps = [(f"musrep report {quote(workdir)} --open", "all of this as one page, with audio")]
     best = choose_best_export(results)
     if best is not None:
-        model = quote(workdir / best["export"])
+        kept = workdir / "exports" / CHOSEN_EXPORT
+        model = quote(kept if kept.is_dir() else workdir / best["export"])
         steps.append((f"musrep tag {model} song.mp3", "tags by the best model of validation"))
     own = "your folder with a labels.tsv"
     trained = choose_best_export([r for r in results if r.get("mode") != BASELINE])

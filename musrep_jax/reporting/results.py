@@ -19,6 +19,8 @@ from musrep_jax.evaluation.comparison import apply_holm_correction
 Cell = Mapping[str, Any]
 
 SCRATCH, BASELINE = "scratch", "baseline"
+CHOSEN_EXPORT = "best"
+"""Folder in `exports/` with the model that was chosen on validation data."""
 MODES = (SCRATCH, "output_layer", "all_layers")
 METRIC_TITLES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 SIGNIFICANCE = 0.05

@@ -75,7 +75,7 @@ FIELDS: dict[str, Rule] = {
     "source": any_text(),
     "target": list_of_text(),
     "candidates": Rule(CANDIDATE_WORDS, are_candidates),
-    "minutes": real(0, 1e6),
+    "minutes": optional(real(0, 1e6)),
     "num_train_tracks": numerals(1, MANY, "all"),
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},
     "model.name": names(MODEL_NAMES),

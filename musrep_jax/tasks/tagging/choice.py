@@ -8,8 +8,6 @@ from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SELECTABLE
 from musrep_jax.tasks.task import Records
 
-BEST_EXPORT = "best"
-"""Name of the folder in `exports/` with the chosen model."""
 CHOSEN_FIELD = "is_chosen"
 GROUPED_BY = ("target", "num_train_tracks", "seed")
 """Fields of jobs that are candidates for the same thing."""

@@ -14,6 +14,8 @@ from musrep_jax.tasks.settings import parse_integers
 SCRATCH, ALL_LAYERS = "scratch", "all_layers"
 TRAINED = (SCRATCH, ALL_LAYERS)
 """Candidates that are trained; the others are solved."""
+SECONDS_PER_TRACK, MAX_MINUTES = 0.2, 5.0
+"""Time that is given to all trained candidates together where none is said."""
 MODES = (SCRATCH, "output_layer", ALL_LAYERS)
 LINEAR = "linear"
 """Mode of the jobs that solve a linear model above frozen features."""
@@ -107,23 +109,27 @@ def plan_baselines(jobs: Sequence[Job]) -> list[Job]:
     return list(dict.fromkeys(made))
 
 
-def share_minutes(config: ml_collections.ConfigDict, job: Job) -> float | None:
+def share_minutes(config: ml_collections.ConfigDict, job: Job, num_tracks: int) -> float | None:
     """Returns the minutes that a job may train; None is no limit.
 
     Args:
         config: with `minutes`, which the trained candidates of one data set, size and seed share,
             or without.
         job: of the config.
+        num_tracks: training tracks, by which time is given where `minutes` is None.
     """
     if "minutes" not in config or job["mode"] not in TRAINED:
         return None
+    minutes = config.minutes
+    if minutes is None:
+        minutes = min(MAX_MINUTES, num_tracks * SECONDS_PER_TRACK / 60)
     alike = [
         other
         for other in jobs_of_config(config)
         if other["mode"] in TRAINED
         and all(other[field] == job[field] for field in ("target", "seed", "num_train_tracks"))
     ]
-    return config.minutes / max(1, len(alike))
+    return minutes / max(1, len(alike))
 
 
 def find_baseline(job: Job, jobs: Sequence[Job]) -> Job | None:
@@ -247,7 +253,7 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
         path = config.data.path
         target = f"{config.data.name}:{path}" if path else config.data.name
         names = split_features(config.get("candidates", SCRATCH))
-        if not config.get("minutes", 1):
+        if config.get("minutes") == 0:
             names = tuple(name for name in names if name not in TRAINED)
         jobs = [
             job

@@ -20,6 +20,7 @@ from musrep_jax.evaluation.support import RESAMPLE_BY, choose_groups
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.models import model_class, model_settings
+from musrep_jax.reporting.results import CHOSEN_EXPORT
 from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.embedding_cache import embed_once
@@ -34,7 +35,7 @@ from musrep_jax.tasks.settings import (
 )
 from musrep_jax.tasks.tagging import reports
 from musrep_jax.tasks.tagging.cached import cached_batches
-from musrep_jax.tasks.tagging.choice import BEST_EXPORT, CHOSEN_FIELD, choose_jobs, find_best
+from musrep_jax.tasks.tagging.choice import CHOSEN_FIELD, choose_jobs, find_best
 from musrep_jax.tasks.tagging.comparison import compare_on_same_tracks
 from musrep_jax.tasks.tagging.filters import FILTERS, record_filters
 from musrep_jax.tasks.tagging.initial import find_start
@@ -48,7 +49,9 @@ from musrep_jax.tasks.tagging.matrix import (
     BASELINE,
     BEST_START,
     LINEAR,
+    MAX_MINUTES,
     SCRATCH,
+    SECONDS_PER_TRACK,
     TRAINED,
     jobs_of_config,
     share_minutes,
@@ -113,9 +116,6 @@ class TaggingTask(Task):
             settings = clear_model_settings(settings)
         if job["source"] == BEST_START:
             settings = clear_model_settings(settings, is_solved=False)
-        if settings.train.max_minutes is None:
-            with settings.ignore_type():
-                settings.train.max_minutes = share_minutes(config, job)
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
         choose(settings.evaluation.resample, RESAMPLE_BY, "evaluation.resample")
         return settings
@@ -141,6 +141,10 @@ class TaggingTask(Task):
         if job["num_train_tracks"]:
             train_tracks = train_tracks.subset(job["num_train_tracks"], seed=job.seed)
         train_tracks = train_tracks.capped(settings.train.max_seconds)
+        if settings.train.max_minutes is None:
+            minutes = share_minutes(context.config, job, len(train_tracks))
+            with settings.ignore_type():
+                settings.train.max_minutes = minutes
         variables = start.make_variables(model, train_tracks)
         host_variables = jax.device_get(variables)
         validation = SplitScorer(
@@ -291,10 +295,14 @@ class TaggingTask(Task):
         plan = f"{solved} candidates are solved, which takes as long as hearing all tracks once"
         if not trained:
             return f"{plan}; none is trained."
-        total = 60 * sum(share_minutes(config, job) or 0 for job in trained)
+        limit = (
+            f"{SECONDS_PER_TRACK} s per training track and at most {MAX_MINUTES:g} min"
+            if config.minutes is None
+            else f"at most {format_seconds(60 * config.minutes)}"
+        )
         return (
-            f"{plan}; {len(trained)} train until validation stops rising, for at most "
-            f"{format_seconds(total)} in all: --config.minutes=0 leaves them out."
+            f"{plan}; {len(trained)} train until validation stops rising, {limit} together: "
+            "--config.minutes=0 leaves them out."
         )
 
     def choose(
@@ -315,7 +323,7 @@ class TaggingTask(Task):
             if sizes[job] == max(sizes.values())
         ]
         best = find_best(largest, config.train.select_by)
-        return {} if best is None else {BEST_EXPORT: best}
+        return {} if best is None else {CHOSEN_EXPORT: best}
 
     def list_figures(self, result: Result, folder: Path) -> list[JobFigure]:
         """See `Task.list_figures`."""
