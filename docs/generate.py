@@ -1,16 +1,23 @@
-"""Writes docs/command_line.md and docs/published.md from the code: `python docs/generate.py`.
+"""Writes what pages have from elsewhere: `python docs/generate.py`.
 
-The pages are committed, so that they can be read where the code is, and a test compares them with
-what this writes. They do not depend on the versions of libraries.
+docs/command_line.md and docs/published.md come from the code, and do not depend on the versions of
+libraries; measured numbers come from the files that `docs/measured.py` writes. Pages are committed,
+so that they can be read where the code is, and tests compare them with what this writes.
 """
 
 import inspect
 import pathlib
+import sys
 import typing
 from collections.abc import Callable
 from typing import Any
 
 import typer
+
+# So that it runs from anywhere, also where a test loads it.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import measured
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 NOTE = "<!-- Written by `python docs/generate.py`; change the code and run it again. -->"
@@ -136,6 +143,8 @@ def main() -> None:
     """Writes the pages."""
     for name, write in PAGES.items():
         (REPOSITORY / "docs" / name).write_text(write(), encoding="utf-8")
+    for page in measured.list_pages():
+        page.write_text(measured.fill(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

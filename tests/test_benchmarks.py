@@ -4,8 +4,9 @@ import json
 import math
 
 import pytest
+from made_runs import write_transfer
 
-from benchmarks import memory, saves, scaling, startup, transfer_vs_torch
+from benchmarks import first_run, memory, saves, scaling, startup, transfer_vs_torch
 
 
 def test_exponents_are_slopes_of_logarithms():
@@ -89,3 +90,21 @@ def test_the_second_start_is_shorter():
     runs = startup.main(smoke)
     first, second = (run.wall[startup.FIRST_STEP] for run in runs.values())
     assert 0 < second < first
+
+
+def test_the_first_run_is_counted_and_its_rows_are_those_of_the_table(tmp_path, capsys):
+    """Of eight transfers the four of all layers have p = .2 / 1.4^8 = .014, the others .46."""
+    write_transfer(tmp_path / "run")
+    first_run.main([str(tmp_path / "run")])
+    (what, *facts), (header, *rows) = (
+        [line.strip("| ").split(" | ") for line in table.splitlines() if "---" not in line]
+        for table in capsys.readouterr().out.split("\n\n")
+    )
+    assert what == ["what", "number"]
+    assert dict(facts) | {"test tracks": "60"} == {
+        "transfers": "8", "better than scratch": "4", "worse than scratch": "0", "undecided": "4",
+        "better than the baseline": "0", "test tracks": "60", "performers": "0",
+    }  # fmt: skip
+    assert header[:3] == ["Source", "Mode", "Train tracks"] and len(rows) == 6
+    assert [row[1] for row in rows] == 2 * ["scratch", "output_layer", "all_layers"]
+    assert rows[2][4] == "+0.120 [+0.090, +0.150] \\*"
