@@ -91,6 +91,7 @@ def export(folder, tmp_path_factory):
     told = json.loads(result.stdout)
     assert (told["num_params"], told["embedding_width"]) == (84672, 48)
     assert told["notes"] == [NO_PREPROCESSOR_NOTE]
+    assert told["inferred"]["depth"] == 3 and "num_samples" not in told["inferred"]
     return out
 
 

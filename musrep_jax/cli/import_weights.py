@@ -124,7 +124,7 @@ def describe_imported(imported: "ImportedModel") -> str:
     seconds = card["num_samples"] / card["sample_rate"]
     rows = [
         ["model", card["model"]["name"]],
-        ["read off the weights", ", ".join(f"{k} {v}" for k, v in imported.inferred.items()) or
+        ["read off the files", ", ".join(f"{k} {v}" for k, v in imported.inferred.items()) or
          "nothing beside the defaults"],
         ["parameters", f"{imported.num_params:,}"],
         ["labels", listed],

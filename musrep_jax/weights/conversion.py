@@ -10,7 +10,7 @@ from musrep_jax.data.specs import DatasetSpec
 from musrep_jax.evaluation.aggregation import OUTPUTS
 from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.inference.card import make_card
-from musrep_jax.models import ALIASES, create_model
+from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.training.checkpoints import save_export
 from musrep_jax.training.logs import make_run_record
@@ -55,7 +55,7 @@ class Conversion:
 
     Attributes:
         path: of the export.
-        inferred: settings that were read off the weights.
+        inferred: settings that were read off the weights, or stated beside them.
         left_out: keys of the file that the model has no use for, without counters and front-end
             constants.
         notes: sentences that a user of the model should know.
@@ -107,6 +107,7 @@ def convert_weights(
         ValueError: as `import_weights` does.
     """
     notes: list[str] = []
+    stated: Mapping[str, Any] = {}
     if Path(weights).is_dir():
         directory = read_hub_directory(weights)
         weights, notes = directory.weights, list(directory.notes)
@@ -115,7 +116,7 @@ def convert_weights(
                 f"The model is {model!r}, and {weights.parent} holds {directory.model!r}: leave "
                 "the model out."
             )
-        model, settings = directory.model, {**directory.settings, **(settings or {})}
+        model, stated = directory.model, directory.settings
     if model is None:
         raise ConfigError(
             f"The model of {weights} is not said: a file of weights alone does not say it."
@@ -130,7 +131,11 @@ def convert_weights(
     given = dict(settings or {})
     create_model(known, 1, given)
     arrays = read_state_dict(weights)
-    inferred = infer_settings(known, arrays, given)
+    defaults = model_settings(known)
+    inferred = {
+        **{k: v for k, v in stated.items() if k not in given and v != defaults[k]},
+        **infer_settings(known, arrays, {**stated, **given}),
+    }
     chosen = {**inferred, **given}
     head_key, num_classes = find_head(arrays, create_model(known, 1, chosen))
     is_image_model = is_image_transformer(arrays, head_key)
