@@ -21,8 +21,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config = tagging.get_config(arg)
     config.data.name = "synthetic_cultures/western"
     config.evaluation.baseline = True
+    config.candidates = "scratch"  # nothing is downloaded
     if arg == "":
         config.model.update(n_mels=48, n_fft=1024, hop_length=512)
+        config.optimizer.name = "adam"
         config.train.update(num_steps=150, evaluate_every_steps=50)
         config.data.options.synthetic_cultures = ConfigDict({"num_tracks": 192, "seconds": 4.0})
     return config
