@@ -548,6 +548,44 @@ def test_a_format_that_the_browser_cannot_play_is_dropped(page, music):
     assert abs(page.run("return document.getElementById('audio').duration") - 4.2) < 0.01
 
 
+def test_several_recordings_have_a_list_with_a_result_or_an_error_each(page, music, tmp_path):
+    (tmp_path / "page.mp3").write_bytes(b"<html>not music</html>" * 20)
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000 * 3), 16000)
+    files = [music / "b.flac", tmp_path / "page.mp3", tmp_path / "silence.wav", music / "d.mp3"]
+    page.driver.find_element(By.ID, "file").send_keys("\n".join(map(str, files)))
+    page.wait("document.getElementById('list-count').textContent.startsWith('4 of 4 done')")
+    page.wait("document.getElementById('work').hidden")
+    assert page.text("#list-count") == "4 of 4 done, 1 of them cannot be used"
+    rows = page.driver.find_elements(By.CSS_SELECTOR, "#list li")
+    words = [row.text.replace("\n", " ") for row in rows]
+    assert [row.get_attribute("class") for row in rows] == ["done", "failed", "done", "done"]
+    assert words[0].startswith("b.flac ") and re.search(r"\w+ 0\.\d\d, ", words[0])
+    assert "page.mp3 cannot be read: " in words[1]
+    assert words[2] == "silence.wav silent, cannot be judged"
+    assert page.text("#name") == "b.flac"  # the first is shown at once
+    page.click(rows[3].find_element(By.TAG_NAME, "button"))
+    assert page.text("#name") == "d.mp3"
+    assert rows[3].find_element(By.TAG_NAME, "button").get_attribute("aria-current") == "true"
+    # The silent one has neither tags nor a map, and says why.
+    page.click(rows[2].find_element(By.TAG_NAME, "button"))
+    assert page.text("#silence").startswith("Cannot be judged: the recording is silent")
+    for place in ("tags-table", "over-time", "meaning"):
+        assert not page.driver.find_element(By.ID, place).is_displayed()
+    results = page.run(
+        "const kept = []; const make = URL.createObjectURL;"
+        "URL.createObjectURL = (blob) => { kept.push(blob); return make(blob); };"
+        "document.getElementById('save-all').click(); URL.createObjectURL = make;"
+        "return kept[0].text();"
+    )
+    names = [result["name"] for result in json.loads(results)["results"]]
+    assert names == ["b.flac", "silence.wav", "d.mp3"]
+    page.open(page.run("return location.href"), width=320, height=700)
+    page.wait("document.body.dataset.ready")
+    page.driver.find_element(By.ID, "file").send_keys("\n".join(map(str, files[:2])))
+    page.wait("document.getElementById('list-count').textContent.startsWith('2 of 2 done')")
+    assert page.run("return document.documentElement.scrollWidth") <= 320
+
+
 def test_problems_in_the_page_and_a_narrow_dark_one(page, port, music, tmp_path):
     (tmp_path / "page.mp3").write_bytes(b"<html>not music</html>" * 20)
     (tmp_path / "big.wav").write_bytes(bytes(MAX_BYTES + 1))

@@ -64,6 +64,7 @@ MAX_UPLOADS = 64
 _MAX_DIGITS = 18
 _MAX_NEAREST = 100
 _STATIC = {
+    "recordings.js": "text/javascript",
     "serve.js": "text/javascript",
     "taggram.js": "text/javascript",
     "serve.css": "text/css",

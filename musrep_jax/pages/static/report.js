@@ -159,7 +159,8 @@
       ...[random, f1, f1Fitted].map((value) => number(value, digits(value))),
     ));
     const table = make(
-      "table", { className: "sortable" }, make("caption", {}, "Labels with their support among the test tracks"),
+      "table", { className: "sortable" },
+      make("caption", {}, "Labels with their support among the test tracks"),
       make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows),
     );
     const region = make("div", { className: "scroll", tabIndex: 0 }, table);

@@ -1,14 +1,14 @@
 "use strict";
 
-/* The local page of a model: takes one recording, asks /api/tag, shows what it answers. */
+/* The local page of a model: takes recordings, asks /api/tag, shows what it answers. */
 
 {
   const NUM_SHOWN = 10;
   const NUM_SAID = 3;
   const $ = (id) => document.getElementById(id);
   let model = null;
-  let result = null; // what was answered last
-  let request = null; // the AbortController of what is being asked
+  let result = null; // what is shown
+  let queue = null; // of recordings, see recordings.js
 
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -125,6 +125,8 @@
 
   const showSilence = () => {
     $("silence").hidden = !result.is_silent;
+    $("over-time").hidden = result.is_silent || !model.labels.length;
+    $("meaning").hidden = result.is_silent;
     $("tags-table").hidden = result.is_silent;
     if (result.is_silent) $("more").hidden = true;
   };
@@ -241,7 +243,8 @@
       window.drawTaggram($("taggram"), {
         labels: model.labels,
         times: result.chunks.map((chunk) => [chunk.start, chunk.end]),
-        probabilities: result.chunks.map((chunk) => model.labels.map((name) => chunk.tags[name] ?? 0)),
+        probabilities: result.chunks.map((chunk) =>
+          (chunk.is_silent ? null : model.labels.map((name) => chunk.tags[name]))),
         thresholds: model.thresholds,
         chosen: result.chunks.map((chunk) => chunk.chosen.map((name) => model.labels.indexOf(name))),
       }, $("audio"));
@@ -249,35 +252,27 @@
     showSilence();
     if (model.store) showSimilar();
     $("drop").classList.add("is-small");
-    say(`Done: ${summarise()}.`, false);
   };
 
-  /* What a screen reader is told at once. */
-  const summarise = () => {
-    if (result.is_silent) return `${result.name} is silent and cannot be judged`;
-    const best = [...model.labels].sort((a, b) => result.tags[b] - result.tags[a]);
+  /* A result in a few words: for the list, and for screen readers. */
+  const summarize = (found) => {
+    if (found.is_silent) return "silent, cannot be judged";
+    const best = [...model.labels].sort((a, b) => found.tags[b] - found.tags[a]);
     if (best.length) {
-      return `${result.name} is ${best.slice(0, NUM_SAID)
-        .map((label) => `${label} ${result.tags[label].toFixed(2)}`).join(", ")}`;
+      return best.slice(0, NUM_SAID).map((label) =>
+        `${label} ${found.tags[label].toFixed(2)}`).join(", ");
     }
-    return `the nearest of ${result.name} is ${result.similar[0]?.name || "nothing"}`;
+    return `nearest to ${found.similar[0]?.name || "nothing"}`;
   };
 
   // Asking
 
-  const listen = async (file) => {
-    request?.abort();
-    $("problem").replaceChildren();
-    $("audio").pause();
-    $("other").pause();
+  const listen = async (file, signal) => {
     if (file.size > model.max_upload_bytes) {
-      showProblem(`${file.name} has ${megabytes(file.size)}; this page takes `
+      throw new Error(`${file.name} has ${megabytes(file.size)}; this page takes `
         + `${megabytes(model.max_upload_bytes)}: send a shorter part of it, or start the page with a`
         + " larger --max-upload-mb.");
-      return;
     }
-    const mine = new AbortController();
-    request = mine;
     const start = performance.now();
     const tick = () => {
       const seconds = (performance.now() - start) / 1000;
@@ -285,44 +280,63 @@
     };
     const timer = setInterval(tick, 1000);
     tick();
-    $("work").hidden = false;
-    $("result").setAttribute("aria-busy", "true");
-    say(`Listening to ${file.name}.`);
     try {
       const address = `/api/tag?name=${encodeURIComponent(file.name)}`;
-      const answer = await ask(address, { method: "POST", body: file, signal: mine.signal });
-      const answered = await answer.json();
-      if (request !== mine) return;
-      result = answered;
-      showResult(file);
-    } catch (error) {
-      if (request !== mine) return;
-      if (error.name === "AbortError") say("Stopped.");
-      else showProblem(error.message);
+      const answer = await ask(address, { method: "POST", body: file, signal });
+      return await answer.json();
     } finally {
       clearInterval(timer);
-      if (request === mine) {
-        $("work").hidden = true;
-        $("result").setAttribute("aria-busy", "false");
-        request = null;
-      }
     }
   };
+
+  const makeQueue = () => window.makeQueue({
+    panel: $("list-panel"),
+    list: $("list"),
+    count: $("list-count"),
+    listen,
+    summarize,
+    show: (file, answered) => {
+      result = answered;
+      $("result").setAttribute("aria-busy", "false");
+      showResult(file);
+    },
+    onStart: (file, isFirst) => {
+      $("work").hidden = false;
+      $("result").setAttribute("aria-busy", String(isFirst));
+      say(`Listening to ${file.name}.`);
+    },
+    onEnd: (entries) => {
+      $("work").hidden = true;
+      $("result").setAttribute("aria-busy", "false");
+      const failed = entries.filter(({ state }) => state === "failed");
+      const done = entries.filter(({ state }) => state === "done");
+      if (entries.length === 1 && failed.length) showProblem(failed[0].error);
+      else if (entries.some(({ state }) => state === "stopped")) say("Stopped.");
+      else if (entries.length === 1) {
+        const [{ result: found }] = done;
+        say(`Done: ${found.name} is ${summarize(found)}.`, false);
+      } else {
+        say(`Done: ${done.length} recordings`
+          + (failed.length ? `; ${failed.length} cannot be used, see the list.` : "."));
+      }
+    },
+  });
 
   const take = (files, entries = []) => {
-    if (entries.some((entry) => entry && entry.isDirectory)) {
-      showProblem("That is a folder: drop one recording; musrep tag takes whole folders.");
-    } else if (files.length > 1) {
-      showProblem(`Those are ${files.length} files: drop one recording at a time.`);
-    } else if (files.length) {
-      listen(files[0]);
-    }
+    if (!files.length) return;
+    $("problem").replaceChildren();
+    $("audio").pause();
+    $("other").pause();
+    queue.add([...files].map((file, place) => (entries[place]?.isDirectory
+      ? Object.assign(new Error(`${file.name} is a folder: drop the recordings in it; musrep tag `
+        + "takes whole folders."), { file })
+      : file)));
   };
 
-  const save = () => {
-    const text = JSON.stringify({ model, result }, null, 1);
+  const save = (found, name) => {
+    const text = JSON.stringify({ model, ...found }, null, 1);
     const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    make("a", { href: address, download: `${result.name}.tags.json` }).click();
+    make("a", { href: address, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   };
 
@@ -334,17 +348,20 @@
       return;
     }
     showModel();
+    queue = makeQueue();
     $("file").addEventListener("change", () => {
       take($("file").files);
       $("file").value = ""; // so that the same file can be chosen again
     });
     $("stop").addEventListener("click", () => {
-      request?.abort();
+      queue.stop();
       $("file").focus();
     });
     $("more").addEventListener("click",
       () => showTags($("more").getAttribute("aria-expanded") === "false"));
-    $("save").addEventListener("click", save);
+    $("save").addEventListener("click", () => save({ result }, `${result.name}.tags.json`));
+    $("save-all").addEventListener("click",
+      () => save({ results: queue.results() }, "recordings.tags.json"));
     const [audio, other] = [$("audio"), $("other")];
     audio.addEventListener("play", () => other.pause());
     other.addEventListener("play", () => audio.pause());

@@ -29,7 +29,7 @@
   /* Rows in the order of the map: labels that hold, that pass their threshold, then by their mean. */
   const ranked = ({ labels, probabilities, thresholds, chosen, truth }) => {
     const rows = labels.map((label, column) => {
-      const values = probabilities.map((row) => row[column]);
+      const values = probabilities.filter(Boolean).map((row) => row[column]);
       const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
       const threshold = thresholds && label in thresholds ? thresholds[label] : null;
       const isTagged = chosen.some((columns) => columns.includes(column));
@@ -53,9 +53,16 @@
     const style = getComputedStyle(canvas);
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
+    context.fillStyle = style.getPropertyValue("--rule");
+    spans.forEach(([start, end], time) => { // silence, a line through the middle of each row
+      if (data.probabilities[time]) return;
+      rows.forEach((_, index) => context.fillRect((start / duration) * width,
+        (index + 0.5) * ROW_HEIGHT - 1, ((end - start) / duration) * width, 2));
+    });
     context.fillStyle = style.getPropertyValue("--heat");
     rows.forEach((row, index) => {
       spans.forEach(([start, end], time) => {
+        if (!data.probabilities[time]) return;
         const value = data.probabilities[time][row.column];
         const left = (start / duration) * width;
         const right = (end / duration) * width;
@@ -100,10 +107,10 @@
     const body = data.times.map(([start, end], time) => make(
       "tr", {}, make("th", { scope: "row" }, `${clock(start)} to ${clock(end)}`),
       ...rows.map((row) => make(
-        "td", { className: "number" }, data.probabilities[time][row.column].toFixed(2))),
+        "td", { className: "number" }, data.probabilities[time]?.[row.column].toFixed(2) ?? "silence")),
     ));
     return make(
-      "table", {}, make("caption", {}, "Probability of every label over time"),
+      "table", {}, make("caption", {}, `Probability of every label over time, ${data.times.length} rows`),
       make("thead", {}, head), make("tbody", {}, ...body),
     );
   };
@@ -113,8 +120,8 @@
    *
    * @param {HTMLElement} container Takes the map; has the look of theme.css.
    * @param {object} data `labels`: names; `times`: [start, end] of every chunk in seconds;
-   *   `probabilities`: for every chunk, one number per label; `thresholds`: label -> probability
-   *   above which it may be a tag, or null; `chosen`: for every chunk, the columns that are tags;
+   *   `probabilities`: for every chunk, one number per label, or null in silence; `thresholds`:
+   *   label -> probability above which it may be a tag, or null; `chosen`: for every chunk, the columns that are tags;
    *   `truth`, if known: labels that hold.
    * @param {HTMLMediaElement|null} audioElement Followed by the play head, and moved by a click or
    *   by the keys on the map: arrows a chunk, Page Up and Down five, Home, End, Space plays.
@@ -155,6 +162,7 @@
       const time = chunkAt(seconds);
       if (time < 0) return clock(seconds);
       const values = data.probabilities[time];
+      if (!values) return `${clock(seconds)}: silence, not judged`;
       const strongest = [...rows].sort((a, b) => values[b.column] - values[a.column]);
       const named = strongest.slice(0, NUM_NAMED)
         .map((row) => `${row.label} ${values[row.column].toFixed(2)}`);
@@ -245,6 +253,7 @@
     const below = make(
       "div", { className: "taggram-below" }, now,
       ...makeScale(rows.some((row) => row.threshold !== null)),
+      ...(data.probabilities.every(Boolean) ? [] : [make("span", {}, "gray line: silence, not judged")]),
       ...(data.truth ? [make("span", {}, "\u2713 label of the data set")] : []));
     if (rows.length > shown.length) {
       const few = shown;
