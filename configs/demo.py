@@ -24,6 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.candidates = "scratch"  # nothing is downloaded
     if arg == "":
         config.model.update(n_mels=48, n_fft=1024, hop_length=512)
+        config.minutes = 2.0  # 150 steps take a quarter of a minute
         config.optimizer.name = "adam"
         config.train.update(num_steps=150, evaluate_every_steps=50)
         config.data.options.synthetic_cultures = ConfigDict({"num_tracks": 192, "seconds": 4.0})

@@ -5,18 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import BASELINE, METRIC_TITLES, SCRATCH, SIGNIFICANCE, Cell
-from musrep_jax.reporting.tables import (
-    EMPTY_CELL,
-    Column,
-    format_number,
-    format_reason,
-    format_setting,
-    format_table,
-    format_value,
-    join_paragraphs,
-)
+from musrep_jax.reporting.tables import format_number, format_reason, format_setting, format_value
 from musrep_jax.runtime.progress import format_seconds
+from musrep_jax.runtime.terminal import get_width
 
 CHOSEN_MARK = "> "
 """Before the name of the chosen candidate."""
@@ -85,7 +78,7 @@ def make_candidate_table(
         *[Column("Seed", is_number=True)] * has_seeds,
         Column(f"Validation {METRIC_TITLES.get(select_by, select_by)}", is_number=True),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
-        Column("Balanced accuracy [95 %]"),
+        Column("Balanced accuracy [95 %]", is_optional=True),
         Column("ROC-AUC - baseline [95 %]"),
         Column("Time", is_number=True),
     ]
@@ -94,7 +87,7 @@ def make_candidate_table(
         f"{CHOSEN_MARK.strip()} is chosen on validation data, and kept as exports/best; all other "
         "numbers are of the test tracks.",
     ]
-    text = [format_table(columns, rows, style), "", *legend, *notes, *sentences]
+    text = [format_table(columns, rows, style, get_width()), "", *legend, *notes, *sentences]
     return join_paragraphs(text, style)
 
 

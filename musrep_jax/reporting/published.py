@@ -8,7 +8,9 @@ model card of CultureMERT-95M (Kanatas et al., ISMIR 2025) for the probes of MER
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from musrep_jax.reporting.tables import EMPTY_CELL, Column, format_number, format_table
+from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table
+from musrep_jax.reporting.tables import format_number
+from musrep_jax.runtime.terminal import get_width
 
 
 class PublishedResult(NamedTuple):
@@ -214,7 +216,7 @@ def format_comparison(rows: Sequence[Mapping[str, Any]], style: str = "text") ->
         ]
         for row in rows
     ]
-    return format_table(_COLUMNS, cells, style)
+    return format_table(_COLUMNS, cells, style, get_width())
 
 
 def format_published() -> str:

@@ -292,16 +292,16 @@ class TaggingTask(Task):
         if "candidates" not in config or not jobs:
             return ""
         solved = len(jobs) - len(trained)
-        plan = f"{solved} candidates are solved, which takes as long as hearing all tracks once"
+        plan = f"Candidates: {solved} solved, which takes as long as reading all tracks once"
         if not trained:
-            return f"{plan}; none is trained."
+            return f"{plan}, none trained."
         limit = (
             f"{SECONDS_PER_TRACK} s per training track and at most {MAX_MINUTES:g} min"
             if config.minutes is None
             else f"at most {format_seconds(60 * config.minutes)}"
         )
         return (
-            f"{plan}; {len(trained)} train until validation stops rising, {limit} together: "
+            f"{plan}, {len(trained)} trained until validation stops rising, {limit} together; "
             "--config.minutes=0 leaves them out."
         )
 
