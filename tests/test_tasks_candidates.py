@@ -216,7 +216,8 @@ def test_the_verdict_of_a_choice():
         )
 
 
-def test_the_table_of_candidates():
+def test_the_table_of_candidates(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     cells = [
         make_cell("scratch", versus=(0.1, 0.2)),
         make_cell("linear", "pretrained:m", error="no network", is_unavailable=True),
