@@ -10,8 +10,8 @@ others better?", ISMIR 2023; public code pxaris/ccml.
 Lists are comma separated: `--config.source=A,B --config.target=C,D --config.model.name=X,Y
 --config.transfer.modes=... --config.seeds=0,1,2 --config.num_train_tracks=10,40,all` make the
 matrix. A data set is `builder/config` or `audio_folder:FOLDER`; a source may also be
-`export:DIRECTORY`, a model that was exported or imported. `--config.model.size=full` takes the
-published widths instead of the compact ones.
+`export:DIRECTORY`, a model that was exported or imported. A comma in a path has a backslash before
+it. `--config.model.size=full` takes the published widths instead of the compact ones.
 
 The default uses generated audio and compact models, so that it finishes within minutes on two CPU
 cores: its numbers say nothing about real music cultures.

@@ -56,6 +56,8 @@ def describe_command(name: str, function: Callable[..., None]) -> str:
         name: of the command.
         function: whose parameters are its arguments and options.
     """
+    from musrep_jax.cli.examples import EXAMPLES
+
     hints = typing.get_type_hints(function, include_extras=True)
     words, rows = [f"musrep {name}"], []
     for parameter in inspect.signature(function).parameters.values():
@@ -73,6 +75,7 @@ def describe_command(name: str, function: Callable[..., None]) -> str:
     text = inspect.cleandoc(function.__doc__ or "")
     return "\n".join([
         f"## musrep {name}", "", "```text", usage, "```", "", text, "",
+        "```sh", *EXAMPLES[name], "```", "",
         "| argument or option | what |", "|---|---|", *rows, "",
     ])  # fmt: skip
 

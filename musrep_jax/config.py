@@ -7,7 +7,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -40,13 +40,32 @@ def choose(name: str, allowed: Sequence[str], where: str) -> str:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """Returns the parts of a comma separated setting, without blanks.
+    r"""Returns the parts of a comma separated setting, without blanks.
 
     Example:
         >>> split_list("western, makam,")
         ('western', 'makam')
+        >>> split_list(r"audio_folder:ney\, oud,makam")
+        ('audio_folder:ney, oud', 'makam')
+
+    Args:
+        text: a comma within a part has a backslash before it.
     """
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
+    return tuple(part for part in parts if part)
+
+
+def join_list(parts: Iterable[str]) -> str:
+    r"""Returns parts as one setting, which `split_list` takes apart again.
+
+    Example:
+        >>> join_list(["ney, oud", "makam"])
+        'ney\\, oud,makam'
+
+    Args:
+        parts: not empty.
+    """
+    return ",".join(part.replace(",", "\\,") for part in parts)
 
 
 def expand_home(path: str) -> str:
@@ -206,7 +225,7 @@ def parse_command_line(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, 
     with config.unlocked():
         config.overrides = ml_collections.ConfigDict(overrides)
         config.cells = cells.value
-        config.merge = ",".join(expand_home(part) for part in split_list(merge.value))
+        config.merge = join_list(map(expand_home, split_list(merge.value)))
     return config, expand_home(workdir.value)
 
 

@@ -3,16 +3,19 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+import typer
 from published_weights import one_line
 
 import musrep_jax
 from musrep_jax import __version__
-from musrep_jax.cli import COMMANDS
+from musrep_jax.cli import COMMANDS, PASSTHROUGH_COMMANDS, app
 from musrep_jax.cli.common import describe_front_end
+from musrep_jax.cli.examples import EXAMPLES
 from musrep_jax.command_line import main
 from musrep_jax.config import list_configs
 from musrep_jax.models import MODELS, create_model
@@ -42,6 +45,25 @@ def test_version_and_help(run):
         own = run(name, "--help")
         assert own.exit_code == 0
         assert "--json" in own.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_examples_that_parse(run, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(name, "--help").stdout
+    if name not in PASSTHROUGH_COMMANDS:  # whose help says more than the library's
+        assert max(map(len, shown.splitlines())) <= 80
+        assert not re.search(r"<\w+( range)?>", shown)
+        assert "{" not in shown
+    command = typer.main.get_command(app).commands[name]
+    examples = "\n".join(EXAMPLES[name]).replace("\\\n", " ").splitlines()
+    for example in examples:
+        program, word, *words = shlex.split(example, comments=True)
+        assert (program, word) == ("musrep", name)
+        if ">" in words:
+            words = words[: words.index(">")]
+        command.make_context(name, words)
+        assert example.split()[-1] in shown
 
 
 def test_help_and_completion_need_no_jax(repository):

@@ -12,6 +12,7 @@ from musrep_jax.rules.model_settings import MODEL_FIELDS
 from musrep_jax.schema.checks import check_config, check_jobs
 from musrep_jax.schema.fields import BY_NAME, FIELDS
 from musrep_jax.schema.names import check_names
+from musrep_jax.tasks.tagging.matrix import jobs_of_config
 
 ARGUMENTS = ("", ":smoke")
 FURTHER = ("transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published")
@@ -272,3 +273,20 @@ def test_a_folder_and_labels_that_it_does_not_have(tmp_path):
         check_names(parse(*good, "--config.data.labels=stroke_*"))
     with pytest.raises(ConfigError, match="only audio_folder has a folder of your own"):
         check_names(parse(*good, "--config.data.name=fma"))
+
+
+def test_a_comma_in_the_path_of_a_data_set(tmp_path):
+    for name in ("ney", "oud, saz"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "labels.tsv").write_text("path\tlabels\na.wav\tx\n", encoding="utf-8")
+        (tmp_path / name / "a.wav").write_bytes(b"")
+    start = ("transfer:smoke", f"--config.target=audio_folder:{tmp_path / 'ney'}")
+    escaped = f"audio_folder:{tmp_path / 'oud'}\\, saz"
+    config = parse(*start, f"--config.source={escaped},audio_folder:{tmp_path / 'ney'}")
+    check_names(config)
+    assert {job["source"] for job in jobs_of_config(config)} >= {
+        f"audio_folder:{tmp_path}/oud, saz"
+    }
+    with pytest.raises(ConfigError) as refused:
+        check_names(parse(*start, f"--config.source=audio_folder:{tmp_path / 'oud, saz'}"))
+    assert str(refused.value).endswith(f"has a backslash before it: '{escaped}'.")

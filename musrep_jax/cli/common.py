@@ -11,11 +11,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from musrep_jax import __version__
+from musrep_jax.cli.examples import EXAMPLES
 from musrep_jax.runtime.heap import retain_freed_memory
 from musrep_jax.runtime.integrity import is_disk_full
 from musrep_jax.runtime.signals import exit_code
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+_KINDS = {"int": "N", "float": "X", "path": "PATH"}
+"""Type of an option's value, as the library names it -> what stands for it in the help."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
@@ -49,7 +52,59 @@ def list_data_sets() -> Iterable[str]:
 
 
 class Command(TyperCommand):
-    """A command whose paths may begin with `~`, which shells leave as it is in `--out=~/x`."""
+    """A command with examples in its help, whose words are named as in docs/command_line.md.
+
+    Paths may begin with `~`, which shells leave as it is in `--out=~/x`.
+    """
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Returns the words of the usage line, arguments first.
+
+        Args:
+            ctx: the context of the command line.
+        """
+        words = [(_name_argument(param), param) for param in _list_arguments(self)]
+        shown = [word if p.required or word[0] == "[" else f"[{word}]" for word, p in words]
+        required = [
+            f"{param.opts[-1]} {param.metavar or _name_kind(param, ctx)}"
+            for param in self.params
+            if param.param_type_name == "option" and param.required
+        ]
+        return [*shown, *required, "[OPTIONS]"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the tables of arguments and options.
+
+        Args:
+            ctx: the context of the command line.
+            formatter: takes the text.
+        """
+        rows = []
+        for param in _list_arguments(self):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                rows.append((_name_argument(param), record[1].removesuffix("[required]").rstrip()))
+        if rows:
+            with formatter.section("Arguments"):
+                formatter.write_dl(rows)
+        options = [param for param in self.get_params(ctx) if param.param_type_name == "option"]
+        for param in options:
+            if param.metavar is None and not (param.is_flag or param.count):
+                param.metavar = _name_kind(param, ctx)
+        records = (param.get_help_record(ctx) for param in options)
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records if record is not None])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples.
+
+        Args:
+            ctx: the context of the command line.
+            formatter: takes the text.
+        """
+        with formatter.section("Examples"):
+            for example in EXAMPLES.get(self.name or "", ()):
+                formatter.write(f"  {example}\n")
 
     def invoke(self, ctx: Any) -> Any:
         """Returns what the command returns.
@@ -59,6 +114,23 @@ class Command(TyperCommand):
         """
         ctx.params = {name: _expand_paths(value) for name, value in ctx.params.items()}
         return super().invoke(ctx)
+
+
+def _list_arguments(command: TyperCommand) -> list[Any]:
+    return [param for param in command.params if param.param_type_name == "argument"]
+
+
+def _name_argument(param: Any) -> str:
+    """Returns an argument as it stands in the usage."""
+    word = param.metavar or param.name.upper()
+    return word if param.nargs == 1 or word.endswith("...") else f"{word}..."
+
+
+def _name_kind(param: Any, ctx: Any) -> str:
+    """Returns what stands for the value of an option: N, X, PATH or TEXT."""
+    shown = param.get_help_record(ctx)[0].lower().split()  # such as --workers <int range>
+    kind = " ".join(word for word in shown if not word.startswith("-"))
+    return next((sign for word, sign in _KINDS.items() if word in kind), "TEXT")
 
 
 def _expand_paths(value: Any) -> Any:

@@ -28,7 +28,7 @@ def report(
     """Write a page about a run: transfer matrix, curves, labels, and test tracks to listen to.
 
     The page is a single file that needs no server: numbers, figures, scripts and audio are
-        embedded. Unfinished runs and runs with failed cells are reported as they are.
+    embedded. Unfinished runs and runs with failed cells are reported as they are.
     """
     from musrep_jax.experiments.reading import read_run
     from musrep_jax.pages.report import describe_cell, make_page

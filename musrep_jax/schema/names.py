@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ml_collections
 
-from musrep_jax.config import ConfigError, split_list
+from musrep_jax.config import ConfigError, expand_home, join_list, split_list
 from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.settings import get_builder_name
@@ -46,7 +46,8 @@ def check_names(config: ml_collections.ConfigDict) -> None:
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
         if name.startswith(EXPORT_PREFIX):
-            _check_export(field, name.removeprefix(EXPORT_PREFIX))
+            hint = _explain_comma(config.get(field, ""), name)
+            _check_export(field, name.removeprefix(EXPORT_PREFIX), hint)
         else:
             _check_dataset(config, field, name)
     has_folder = any(get_builder_name(name) == FOLDER_BUILDER for _, name in used)
@@ -101,14 +102,29 @@ def _check_dataset(config: ml_collections.ConfigDict, field: str, name: str) -> 
     try:
         make_builder(name, data_dir=data.data_dir, seed=data.seed, **options)
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{field} names {name!r}: {error}") from error
+        raise ConfigError(
+            f"{field} names {name!r}: {error}{_explain_comma(config.get(field, ''), name)}"
+        ) from error
 
 
-def _check_export(field: str, path: str) -> None:
+def _explain_comma(listed: str, name: str) -> str:
+    """Returns how a comma is written, if a name that is not there is the start of a path."""
+    parts = split_list(listed)
+    rest = parts[parts.index(name) :] if name in parts else ()
+    for stop in range(2, len(rest) + 1):
+        for comma in (",", ", "):
+            whole = comma.join(rest[:stop])
+            path = whole.removeprefix(f"{FOLDER_BUILDER}:").removeprefix(EXPORT_PREFIX)
+            if Path(expand_home(path)).is_dir():
+                return f" A comma in a path has a backslash before it: '{join_list([whole])}'."
+    return ""
+
+
+def _check_export(field: str, path: str, hint: str = "") -> None:
     try:
         read_card(Path(path).expanduser())
     except ExportError as error:
-        raise ConfigError(f"{field} names {EXPORT_PREFIX}{path}: {error}") from error
+        raise ConfigError(f"{field} names {EXPORT_PREFIX}{path}: {error}{hint}") from error
 
 
 def _first_that_exists(path: str) -> Path:
