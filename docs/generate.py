@@ -75,7 +75,7 @@ def describe_command(name: str, function: Callable[..., None]) -> str:
     text = inspect.cleandoc(function.__doc__ or "")
     return "\n".join([
         f"## musrep {name}", "", "```text", usage, "```", "", text, "",
-        "```sh", *EXAMPLES[name], "```", "",
+        "```text", *EXAMPLES[name], "```", "",
         "| argument or option | what |", "|---|---|", *rows, "",
     ])  # fmt: skip
 

@@ -276,17 +276,16 @@ def test_a_folder_and_labels_that_it_does_not_have(tmp_path):
 
 
 def test_a_comma_in_the_path_of_a_data_set(tmp_path):
+    kept = tmp_path / "kept"
     for name in ("ney", "oud, saz"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "labels.tsv").write_text("path\tlabels\na.wav\tx\n", encoding="utf-8")
-        (tmp_path / name / "a.wav").write_bytes(b"")
-    start = ("transfer:smoke", f"--config.target=audio_folder:{tmp_path / 'ney'}")
-    escaped = f"audio_folder:{tmp_path / 'oud'}\\, saz"
-    config = parse(*start, f"--config.source={escaped},audio_folder:{tmp_path / 'ney'}")
+        (kept / name).mkdir(parents=True)
+        (kept / name / "labels.tsv").write_text("path\tlabels\na.wav\tx\n", encoding="utf-8")
+        (kept / name / "a.wav").write_bytes(b"")
+    start = ("transfer:smoke", f"--config.target=audio_folder:{kept}/ney")
+    escaped = f"audio_folder:{kept}/oud\\, saz"
+    config = parse(*start, f"--config.source={escaped},audio_folder:{kept}/ney")
     check_names(config)
-    assert {job["source"] for job in jobs_of_config(config)} >= {
-        f"audio_folder:{tmp_path}/oud, saz"
-    }
+    assert f"audio_folder:{kept}/oud, saz" in {job["source"] for job in jobs_of_config(config)}
     with pytest.raises(ConfigError) as refused:
-        check_names(parse(*start, f"--config.source=audio_folder:{tmp_path / 'oud, saz'}"))
+        check_names(parse(*start, f"--config.source=audio_folder:{kept}/oud, saz"))
     assert str(refused.value).endswith(f"has a backslash before it: '{escaped}'.")

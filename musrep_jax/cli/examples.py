@@ -13,7 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("musrep demo --open",),
     "doctor": (
         "musrep doctor recordings",
-        "musrep doctor lyra --no-quarantine --json > faults.json",
+        "musrep doctor lyra --no-quarantine --json",
     ),
     "download": (
         "musrep download lyra --check",
