@@ -73,6 +73,18 @@ def test_published_sizes():
         assert model.output_names()[:3] == ("embedding", "feature_map", "layer_0")
 
 
+def test_the_opponent_in_the_benchmark_is_the_same_architecture():
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_mert import PlainHubert, WeightedLayers
+
+    model = create_model("mert", NUM_CLASSES, COMPACT["mert"])
+    opponent = WeightedLayers(PlainHubert(model), model.depth + 1, model.width, NUM_CLASSES)
+    count = sum(leaf.size for leaf in jax.tree.leaves(draw_variables(model)["params"]))
+    assert sum(weights.numel() for weights in opponent.parameters()) == count
+    with torch.no_grad():
+        assert opponent(torch.zeros(2, model.num_samples)).shape == (2, NUM_CLASSES)
+
+
 def embed(variables, audio, **settings):
     """Returns a backbone's embedding and, of the same input, the mean over time of each layer."""
     model = create_encoder("mert", COMPACT["mert"] | settings)
