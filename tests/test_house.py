@@ -35,7 +35,7 @@ ROOMS = {
     },
     "tasks": {
         "types", "config", "runtime", "kernels", "models", "losses", "training", "data",
-        "evaluation", "reporting", "inference", "exports",
+        "evaluation", "reporting", "inference", "exports", "weights",
     },
     "experiments": {
         "types", "config", "runtime", "training", "data", "evaluation", "reporting", "tasks"

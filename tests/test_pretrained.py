@@ -12,14 +12,19 @@ import threading
 import hash_weights
 import numpy as np
 import pytest
+import soundfile
 from local_server import LocalServer, ServedFile
 from parity_files import load_arrays, load_clip, load_manifest
 from published_weights import random_state_dict
 
 import musrep_jax
+from musrep_jax.cli.model_choice import split_words
+from musrep_jax.config import ConfigError
 from musrep_jax.data.download.files import DownloadError
 from musrep_jax.inference.chunks import chunk_blocks, cut
 from musrep_jax.models import create_model, model_settings
+from musrep_jax.tasks.tagging.initial import _find_export
+from musrep_jax.tasks.tagging.matrix import plan_jobs
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import Chunking
 from musrep_jax.weights import fetching
@@ -359,3 +364,115 @@ def test_the_sum_of_a_file(tmp_path):
     """Source: FIPS 180-2, appendix B.1."""
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+# Commands.
+
+
+@pytest.fixture
+def default(served, monkeypatch):
+    """The small model is the default."""
+    monkeypatch.setattr("musrep_jax.weights.pretrained.DEFAULT_MODEL", "small")
+
+
+@pytest.fixture
+def song(tmp_path):
+    path = tmp_path / "song.wav"
+    time = np.arange(3 * 33000) / 16000
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 300 * time * time), 16000)
+    return path
+
+
+def test_a_song_without_a_model_gets_the_tags_of_the_default_over_time(default, song, run):
+    first = run("tag", song)
+    assert first.exit_code == 0, first.stderr
+    assert first.stderr.startswith("fetching small (0.0 MB, trained on somewhere; license")
+    lines = first.stdout.splitlines()
+    assert lines[0].startswith(f"{song}\t")
+    assert [line.partition("\t")[0] for line in lines[1:]] == [
+        "  0.0-2.1 s", "  2.1-4.1 s", "  4.1-6.2 s"
+    ]  # fmt: skip
+    again = run("tag", song, "--whole")
+    assert again.stdout.splitlines() == lines[:1]
+    assert "no model is named: small (0.0 MB" in again.stderr
+    named = run("tag", "small", song)
+    assert named.stdout == again.stdout
+    assert "no model is named" not in named.stderr
+
+
+def test_a_store_remembers_a_pretrained_model_by_name(default, song, run, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    assert run("embed", song, "--store", store).exit_code == 0
+    about = json.loads(run("embed", "small", song, "--store", store, "--json").stdout)
+    assert (about["known"], about["added"]) == (1, 0)
+    other = song.with_name("other.wav")
+    soundfile.write(other, soundfile.read(song)[0][:40000], 16000)
+    monkeypatch.chdir(tmp_path / "data")
+    found = json.loads(run("similar", store, other, "--json").stdout)
+    assert found["tracks"][0]["path"] == str(song)
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        (["song.mp3"], None),
+        (["small", "song.mp3"], "small"),
+        (["pretrained:small", "song.mp3"], "pretrained:small"),
+        (["hub:a/b", "song.mp3"], "hub:a/b"),
+        (["absent", "song.mp3"], "absent"),
+        (["song.mp3", "absent"], None),
+        (["export", "song.mp3"], "export"),
+        (["music", "song.mp3"], None),
+    ],
+)
+def test_which_word_is_the_model(served, tmp_path, monkeypatch, words, model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "song.mp3").touch()
+    (tmp_path / "music").mkdir()
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/tagger.json").touch()
+    found, places = split_words(words)
+    assert found == model
+    assert [str(place) for place in places] == words[model is not None :]
+
+
+def test_a_model_without_a_recording_is_a_wrong_command(served, run):
+    told = run("tag", "small")
+    assert told.exit_code == 2
+    assert "small is a model, and no recording is named after it" in told.stderr
+
+
+def test_the_table_is_listed_and_a_model_is_pulled(served, run, cache):
+    listed = json.loads(run("models", "--pretrained", "--json").stdout)
+    assert [about["name"] for about in listed] == list(PRETRAINED)
+    assert [about["name"] for about in listed if about["is_default"]] == ["musicnn-msd"]
+    text = run("models", "--pretrained").stdout
+    assert "CC-BY-NC-4.0" in text
+    assert "0.750" in next(line for line in text.splitlines() if line.startswith("small"))
+    assert "raga, makam, rebetiko" in run("models", "small").stdout
+    pulled = run("pull", "small")
+    assert pulled.exit_code == 0
+    assert f"small is in {cache / 'small'}" in pulled.stdout
+    assert 'musrep_jax.load_tagger("small")' in pulled.stdout
+    wrong = run("pull", "smal")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'small'" in wrong.stderr
+
+
+def test_a_pretrained_model_is_a_source(served):
+    (job,) = plan_jobs(
+        sources=["pretrained:small"], targets=["x"], models=["short_chunk_cnn"],
+        modes=["all_layers"], seeds=[0],
+    )  # fmt: skip
+    assert not job.needs
+    assert _find_export("pretrained:small") == fetch("small")
+    with pytest.raises(ConfigError, match=r"pretrained:smal cannot be opened: .*Did you mean"):
+        _find_export("pretrained:smal")
+
+
+def test_one_call_tags_a_file(default, song):
+    tags = musrep_jax.tag(song, "small")
+    assert set(tags) == set(LABELS)
+    assert list(tags.values()) == sorted(tags.values(), reverse=True)
+    audio, rate = soundfile.read(song, dtype="float32")
+    assert tags == pytest.approx(musrep_jax.load_tagger("small").predict(audio, rate), abs=1e-6)

@@ -22,6 +22,7 @@ from musrep_jax.cli.export import export
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.merge import merge
 from musrep_jax.cli.models import models
+from musrep_jax.cli.pull import pull
 from musrep_jax.cli.report import report
 from musrep_jax.cli.search import search
 from musrep_jax.cli.serve import serve
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-weights": import_weights,
     "merge": merge,
     "models": models,
+    "pull": pull,
     "report": report,
     "search": search,
     "serve": serve,

@@ -44,6 +44,13 @@ def list_models() -> Iterable[str]:
     return MODELS
 
 
+def list_pretrained() -> Iterable[str]:
+    """Returns the names of the pretrained models."""
+    from musrep_jax.weights.pretrained import PRETRAINED
+
+    return PRETRAINED
+
+
 def list_data_sets() -> Iterable[str]:
     """Returns the names of the data sets."""
     from musrep_jax.data.datasets import DATASETS

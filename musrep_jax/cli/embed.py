@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from musrep_jax.cli.common import EXIT_FAILED, Json, print_json, say
+from musrep_jax.cli.model_choice import ModelOrRecordings, split_words, take_default
 
 if TYPE_CHECKING:
     from musrep_jax.inference.folders import Tally
 
-Model = Annotated[str, typer.Argument(help="An exported model: its folder, or hub:OWNER/NAME.")]
-Recordings = Annotated[
-    list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Recordings, or folders of them.")
-]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes that decode; by default one per core.")
 ]
@@ -21,8 +18,7 @@ FAILED_FILE = "failed.tsv"
 
 
 def embed(
-    model: Model,
-    places: Recordings,
+    words: ModelOrRecordings,
     store: Annotated[Path, typer.Option(help="Folder of the store; created if missing.")],
     per_chunk: Annotated[
         bool, typer.Option("--per-chunk", help="Also store every chunk with its time span.")
@@ -43,7 +39,9 @@ def embed(
     from musrep_jax.runtime.progress import Progress
     from musrep_jax.store import StoreWriter
 
+    named, places = split_words(words)
     paths = find_recordings(places)
+    model = take_default(named)
     tagger = load_encoder(model)
     tagger.check_input("audio")
     about = describe_model(tagger, model) | {"per_chunk": per_chunk}

@@ -19,7 +19,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep download lyra --check",
         "musrep download magnatagatune --delete-archives",
     ),
-    "embed": ("musrep embed runs/own/exports/NAME recordings --store library",),
+    "embed": (
+        "musrep embed recordings --store library",
+        "musrep embed runs/own/exports/NAME recordings --store library",
+    ),
     "export": (
         "musrep export runs/own/exports/NAME --format onnx",
         "musrep export runs/own/exports/NAME --push OWNER/NAME --private",
@@ -34,7 +37,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep merge models/a models/b --out models/mean",
         "musrep merge models/a models/b --base models/start --out models/sum",
     ),
-    "models": ("musrep models", "musrep models musicnn"),
+    "models": ("musrep models", "musrep models musicnn", "musrep models --pretrained"),
+    "pull": (
+        "musrep pull musicnn-msd",
+        "musrep pull culturemert-95m --accept-license",
+    ),
     "report": ("musrep report runs/transfer --open",),
     "search": ('musrep search library "ney, -voice" -k 5',),
     "serve": ("musrep serve runs/own/exports/NAME --store library --open",),
@@ -44,6 +51,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep splits magnatagatune --no-audio --out splits",
     ),
     "tag": (
+        "musrep tag song.mp3",
         "musrep tag runs/own/exports/NAME song.mp3 --over-time",
         "musrep tag runs/own/exports/NAME recordings --out tags.tsv",
     ),

@@ -2,11 +2,14 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import Json, complete, describe_front_end, list_models, print_json
+from musrep_jax.cli.common import Json, complete, describe_front_end, list_models, print_json, say
+
+if TYPE_CHECKING:
+    from musrep_jax.weights.pretrained import PretrainedModel
 
 
 def models(
@@ -20,12 +23,24 @@ def models(
     num_classes: Annotated[
         int, typer.Option(min=1, help="Number of output units for the parameter counts.")
     ] = 50,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="List what others trained, ready by name.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List the models with parameters, input length, sample rate and front end."""
+    """List the models with parameters, input length, sample rate and front end.
+
+    With --pretrained, those that others trained on real music: their license, size, data and
+    published scores. With a name of that table, everything about it.
+    """
     from musrep_jax.models import MODELS, model_settings
     from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.weights.pretrained import PREFIX, PRETRAINED, find_pretrained
 
+    if pretrained or (name or "").startswith(PREFIX) or (name not in MODELS and name in PRETRAINED):
+        chosen = PRETRAINED if name is None else {name: find_pretrained(name)}
+        print_pretrained({key.removeprefix(PREFIX): entry for key, entry in chosen.items()}, json)
+        return
     if name is not None:
         settings = model_settings(name)
         if json:
@@ -57,6 +72,74 @@ def models(
         for model in found
     ]
     typer.echo(format_table(columns, rows, style="text"))
+
+
+def print_pretrained(entries: "Mapping[str, PretrainedModel]", is_json: bool) -> None:
+    """Prints pretrained models: a line for each of several, everything about a single one.
+
+    Args:
+        entries: name -> model.
+        is_json: whether as JSON.
+    """
+    from musrep_jax.exports.cards import METRICS
+    from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.weights.fetching import get_export_dir
+    from musrep_jax.weights.pretrained import DEFAULT_MODEL
+
+    def size_of(entry: "PretrainedModel") -> str:
+        return "unknown" if entry.size is None else f"{entry.size / 1e6:,.1f} MB"
+
+    facts = {
+        name: {
+            "name": name,
+            "model": entry.model,
+            "licence": entry.licence,
+            "allows_commercial_use": entry.allows_commercial_use,
+            "trained_on": entry.trained_on,
+            "size": entry.size,
+            "address": entry.address,
+            "scores": dict(entry.scores),
+            "scores_source": entry.scores_source,
+            "labels": list(entry.labels),
+            "citation": entry.citation,
+            "notes": list(entry.notes),
+            "is_default": name == DEFAULT_MODEL,
+            "export": str(path) if (path := get_export_dir(name)).is_dir() else None,
+        }
+        for name, entry in entries.items()
+    }
+    if is_json:
+        print_json(list(facts.values()))
+        return
+    if len(entries) == 1:
+        ((name, about),) = facts.items()
+        scores = ", ".join(f"{METRICS[key]} {value:.4f}" for key, value in about["scores"].items())
+        shown = about | {"size": size_of(entries[name]), "scores": scores or "none"}
+        rows = [
+            [key.replace("_", " "), ", ".join(map(str, v)) if isinstance(v, list) else str(v)]
+            for key, v in shown.items()
+        ]
+        typer.echo(format_table([Column("pretrained"), Column("")], rows, style="text"))
+        return
+    columns = [Column("name"), Column("model"), Column("license"), Column("commercial use"),
+               Column("size", True), Column("labels", True), Column("trained on"),
+               Column("ROC-AUC", True), Column("PR-AUC", True), Column("here")]  # fmt: skip
+    rows = [
+        [
+            name + (" (default)" if about["is_default"] else ""),
+            entries[name].model,
+            entries[name].licence,
+            "yes" if entries[name].allows_commercial_use else "no",
+            size_of(entries[name]),
+            str(len(entries[name].labels) or ""),
+            entries[name].trained_on,
+            *(f"{s[k]:.3f}" if k in (s := about["scores"]) else "" for k in ("roc_auc", "pr_auc")),
+            "yes" if about["export"] else "",
+        ]
+        for name, about in facts.items()
+    ]
+    typer.echo(format_table(columns, rows, style="text"))
+    say("Scores are those that the authors published. `musrep pull NAME` fetches one.")
 
 
 def describe_input(model: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from musrep_jax.cli.common import EXIT_USAGE, format_json, say
-from musrep_jax.cli.embed import Model
+from musrep_jax.cli.model_choice import OptionalModel, take_default
 
 _MEGABYTE = 1_000_000
 
 
 def serve(
-    model: Model,
+    model: OptionalModel = None,
     store: Annotated[
         Path | None,
         typer.Option(help="Store that musrep embed made with this model; shows nearest tracks."),
@@ -54,9 +54,10 @@ def serve(
 
     with raise_on_signals(), server.bind(host, port) as bound, temporary_folder() as folder:
         opened = None if store is None else Store(store)
-        say(f"loading {model}")
+        place = take_default(model)
+        say(f"loading {place}")
         with raise_on_signals_while_loading():
-            service = TaggingService(load_tagger(model), opened, 60 * max_minutes)
+            service = TaggingService(load_tagger(place), opened, 60 * max_minutes)
             service.warm_up()
         page = server.Page(service, folder, int(max_upload_mb * _MEGABYTE), host)
         address = server.get_page_url(bound)

@@ -119,11 +119,12 @@ def embed_query(store: "Store", query: str, model: str | None) -> Any:
     from musrep_jax.data.audio.reading import AudioError
     from musrep_jax.inference.folders import SILENT, run_files
     from musrep_jax.inference.layout import find_hub_name
+    from musrep_jax.inference.reading import is_pretrained
     from musrep_jax.inference.tagger import load_encoder
     from musrep_jax.store import StoreError
 
     place = model or store.about["export"]
-    if not (find_hub_name(place) or Path(place).exists()):
+    if not (find_hub_name(place) or is_pretrained(place) or Path(place).exists()):
         raise StoreError(f"the model of {store.path} is not in {place}: say where with --model.")
     tagger = load_encoder(place)
     if tagger.fingerprint != store.about["model"]:

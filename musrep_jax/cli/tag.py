@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from musrep_jax.cli.common import EXIT_FAILED, EXIT_USAGE, Json, format_json, say
-from musrep_jax.cli.embed import FailureTable, Model, Recordings, Workers
+from musrep_jax.cli.embed import FailureTable, Workers
+from musrep_jax.cli.model_choice import ModelOrRecordings, split_words, take_default
 
 if TYPE_CHECKING:
     from musrep_jax.inference.folders import FileResult
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
 
 
 def tag(
-    model: Model,
-    places: Recordings,
+    words: ModelOrRecordings,
     top: Annotated[int, typer.Option(min=1, help="Number of tags to show per recording.")] = 5,
     over_time: Annotated[
-        bool, typer.Option("--over-time", help="Show the tags of every chunk, with its times.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--over-time/--whole",
+            help="Show the tags of every chunk, with its times; without a model and for one "
+            "recording that is the default.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -49,10 +55,14 @@ def tag(
     from musrep_jax.inference.tagger import BackboneError, load_tagger
     from musrep_jax.runtime.progress import Progress
 
+    model, places = split_words(words)
     paths = find_recordings(places)
+    if over_time is None:
+        over_time = model is None and len(paths) == 1 and not (json or out or png)
     if png is not None and len(paths) != 1:
         say(f"error: --png draws one recording, and {len(paths)} were given.")
         raise typer.Exit(EXIT_USAGE)
+    model = take_default(model)
     tagger = load_tagger(model)
     if not tagger.has_head:
         raise BackboneError(

@@ -1,6 +1,7 @@
 """Runs a tagger on many files: decoded ahead, packed into full batches, in the given order."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import threading
@@ -18,8 +19,10 @@ from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.inference.chunks import SILENT, AudioInputError, chunk_blocks
 from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.layout import find_hub_name
-from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.inference.reading import is_pretrained
+from musrep_jax.inference.tagger import LoadedTagger, load_tagger
 from musrep_jax.store import FileIdentity, StoreWriter, identify_file
+from musrep_jax.weights.pretrained import DEFAULT_MODEL, PREFIX
 
 
 @dataclasses.dataclass
@@ -169,6 +172,39 @@ def run_files(
         files.close()
 
 
+def tag(path: str | os.PathLike, model: str | os.PathLike = DEFAULT_MODEL) -> dict[str, float]:
+    """Returns the tags of a recording, most probable first, in one call: `tag("song.mp3")`.
+
+    The model is opened once for all calls of a program. `load_tagger` and `run_files` do more.
+
+    Args:
+        path: of a recording in any format.
+        model: as `load_tagger` takes it; the default is fetched at the first call and kept.
+
+    Returns:
+        Label -> probability, calibrated if the model is.
+
+    Raises:
+        AudioError: if the recording cannot be read, or is silent.
+        BackboneError: if the model has no labels.
+        ExportError: if it cannot be opened.
+    """
+    tagger = _open_once(str(model))
+    tagger.check_head()
+    (heard,) = run_files(tagger, [os.fspath(path)], 1)
+    failure = heard.failure or (SILENT if heard.is_silent else "")
+    if failure:
+        raise AudioError(os.fspath(path), failure)
+    scores = tagger.calibrate(tagger.join(heard.logits)).tolist()
+    pairs = zip(tagger.labels, scores, strict=True)
+    return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+@functools.lru_cache(maxsize=2)
+def _open_once(model: str) -> LoadedTagger:
+    return load_tagger(model)
+
+
 def find_recordings(places: Iterable[str | os.PathLike]) -> list[str]:
     """Returns the absolute paths of files and of the audio files below folders, each once.
 
@@ -220,7 +256,9 @@ def describe_model(tagger: LoadedEncoder, export: str | os.PathLike) -> dict[str
         export: its location, as `load_encoder` takes it.
     """
     card, place = tagger.card, str(export)
-    if not find_hub_name(place):
+    if is_pretrained(place):
+        place = f"{PREFIX}{place.removeprefix(PREFIX)}"
+    elif not find_hub_name(place):
         place = os.path.abspath(place)
     return {
         "model": tagger.fingerprint,

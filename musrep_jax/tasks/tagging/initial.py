@@ -22,10 +22,17 @@ from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.tasks.settings import make_chunk_spec
 from musrep_jax.tasks.tagging.choice import find_best
 from musrep_jax.tasks.tagging.features import load_features
-from musrep_jax.tasks.tagging.matrix import BEST_START, EXPORT_PREFIX, LINEAR, SCRATCH
+from musrep_jax.tasks.tagging.matrix import (
+    BEST_START,
+    EXPORT_PREFIX,
+    LINEAR,
+    PRETRAINED_PREFIX,
+    SCRATCH,
+)
 from musrep_jax.tasks.task import Context, UnavailableError
 from musrep_jax.training import checkpoints, sharding
 from musrep_jax.types import PyTree, model_inputs
+from musrep_jax.weights.fetching import fetch
 
 STATISTICS = "input_statistics"
 
@@ -74,8 +81,18 @@ def find_start(job: Job, context: Context) -> Start:
     if job.needs:
         source = context.find_export(job.needs[0])
     elif start is not None:
-        source = Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
+        source = _find_export(start)
     return Start(lambda model, tracks: initial_variables(model, settings, job.seed, tracks, source))
+
+
+def _find_export(start: str) -> Path:
+    """Returns the folder of an export, or of a pretrained model, which is fetched if need be."""
+    if not start.startswith(PRETRAINED_PREFIX):
+        return Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
+    try:
+        return fetch(start)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{start} cannot be opened: {error}") from error
 
 
 def _find_best_start(job: Job, context: Context) -> Path:
@@ -140,6 +157,12 @@ def check_source(
     model: Tagger, settings: ml_collections.ConfigDict, card: Mapping[str, Any], path: Path
 ) -> None:
     """Raises when an exported model cannot be carried over to this one, naming what differs."""
+    name = card["model"]["name"]
+    if name != settings.model.name:
+        raise ConfigError(
+            f"The source {path} is the model {name!r}, the target's is {settings.model.name!r}: "
+            f"say --config.model.name={name}, with --config.model.size=full for a published one."
+        )
     ours, theirs = model.front_end, card["front_end"]
     if ours is not None and theirs is not None:
         wrong = [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]

@@ -21,6 +21,8 @@ LINEAR = "linear"
 """Mode of the jobs that solve a linear model above frozen features."""
 EXPORT_PREFIX = "export:"
 PRETRAINED_PREFIX = "pretrained:"
+READY_PREFIXES = (EXPORT_PREFIX, PRETRAINED_PREFIX)
+"""Of sources that no job has to train."""
 COMBINED_MODEL = "combined_encoders"
 BEST_START = "best_start"
 """Source of the job that trains all layers of the best candidate with a pretrained encoder."""
@@ -43,7 +45,8 @@ def make_job(
         target: data set that is trained and tested on.
         model: model name.
         mode: one of `MODES`.
-        source: data set the parameters come from, or `export:DIRECTORY`, or None for scratch.
+        source: data set the parameters come from, `export:DIRECTORY`, `pretrained:NAME`, or None
+            for scratch.
         seed: of the initial values, the order of the data and the crops.
         num_train_tracks: labeled tracks of the target used for training; 0 is all of them.
         study: see `Job.study`.
@@ -57,7 +60,7 @@ def make_job(
         "num_train_tracks": num_train_tracks,
     }
     is_trained_before = source is not None and mode not in (LINEAR, BASELINE)
-    if is_trained_before and source.startswith(EXPORT_PREFIX):
+    if is_trained_before and source.startswith(READY_PREFIXES):
         is_trained_before = False
     needs = (make_job(source, model, seed=seed, study=study).key,) if is_trained_before else ()
     return Job("tagging", fields, needs, study or {})
@@ -183,7 +186,7 @@ def plan_jobs(
     (a target that is also a source) appear once.
 
     Args:
-        sources: data set names, or `export:DIRECTORY`.
+        sources: data set names, `export:DIRECTORY`, or `pretrained:NAME`.
         targets: data set names.
         models: model names.
         modes: of `MODES`.
@@ -206,7 +209,7 @@ def plan_jobs(
                 jobs += [
                     make_job(source, model, seed=seed)
                     for source in sources
-                    if not source.startswith(EXPORT_PREFIX)
+                    if not source.startswith(READY_PREFIXES)
                 ]
             for target in targets:
                 for size in num_train_tracks:
