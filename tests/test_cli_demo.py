@@ -30,7 +30,7 @@ def test_the_demo_trains_tags_and_writes_a_page(tmp_path, capsys):
     labels = made_with.rpartition(": ")[2]
     text = html.unescape(page.read_text(encoding="utf-8"))
     assert "new_recording.wav" in text and f"Labels in the data set: {labels}." in text
-    export = f"'{tmp_path}/my demo/{best['export']}'"
+    export = f"'{tmp_path}/my demo/exports/best'"
     assert f"  musrep tag {export} song.mp3   # tags by the best model of validation" in out.err
 
 

@@ -586,6 +586,23 @@ def test_several_recordings_have_a_list_with_a_result_or_an_error_each(page, mus
     assert page.run("return document.documentElement.scrollWidth") <= 320
 
 
+def test_silence_within_a_recording_is_no_probability(page, music, tmp_path):
+    sound, rate = soundfile.read(music / "b.flac")
+    mono = sound if sound.ndim == 1 else sound[:, 0]
+    soundfile.write(tmp_path / "half.wav", np.concatenate([np.zeros(rate * 3), mono]), rate)
+    choose(page, tmp_path / "half.wav")
+    slider = page.driver.find_element(By.CSS_SELECTOR, "#taggram [role=slider]")
+    assert slider.get_attribute("aria-valuetext") == "0:00: silence, not judged"
+    slider.send_keys(Keys.END)
+    assert re.search(r": \w+ 0\.\d\d, ", slider.get_attribute("aria-valuetext"))
+    assert "gray line: silence, not judged" in page.text("#taggram")
+    page.run("document.querySelector('#taggram details').open = true")
+    page.wait("document.querySelector('#taggram table')")
+    rows = page.run("return [...document.querySelectorAll('#taggram tbody tr')]"
+                    ".map((row) => row.cells[1].textContent)")  # fmt: skip
+    assert rows[0] == "silence" and re.fullmatch(r"\d\.\d\d", rows[-1])
+
+
 def test_problems_in_the_page_and_a_narrow_dark_one(page, port, music, tmp_path):
     (tmp_path / "page.mp3").write_bytes(b"<html>not music</html>" * 20)
     (tmp_path / "big.wav").write_bytes(bytes(MAX_BYTES + 1))

@@ -311,6 +311,11 @@ def test_filter_figure_holds_the_triangles(mode, num_axes):
     np.testing.assert_allclose(last.lines[0].get_xdata(), expected)
     text = figure.axes[4].texts[0].get_text()
     assert ("Q: 1 → 2" in text) == (mode != "fixed")
+    one = {name: np.asarray(values)[:1] for name, values in before.items()}
+    alone = filter_figures.draw_filters(one, one, title="t", mode=mode, bin_hz=31.25)
+    assert len(alone.axes) == num_axes - 3 and all(a.get_ylim() == (0, 1) for a in alone.axes[:1])
+    if mode == "full":  # nothing moved: a line, and not a zoom
+        assert alone.axes[2].get_ylim() == (-50, 50)
 
 
 def test_tracks_with_several_labels_are_refused_for_exclusive_classes(data_dir, tmp_path, capsys):

@@ -26,7 +26,8 @@ NUM_SHOWN_BANDS = 4
 CENTS_PER_OCTAVE = 1200
 FREQUENCY_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 SYMBOLS = {"quality": "Q", "alpha": "alpha", "beta": "beta (Hz)"}
-MIN_SHIFT_CENTS = 1.0
+MIN_SHIFT_CENTS = 50.0
+"""A quarter tone: shifts that nobody hears look like none."""
 
 
 def draw_filters(
@@ -56,15 +57,18 @@ def draw_filters(
     old = {name: np.asarray(values, np.float64) for name, values in before.items()}
     new = {name: np.asarray(values, np.float64) for name, values in after.items()}
     num_bands, num_harmonics = new["centres"].shape
-    rows = np.linspace(0, num_bands - 1, NUM_SHOWN_BANDS + 1).round().astype(int)[1:]
+    rows = np.unique(np.linspace(0, num_bands - 1, NUM_SHOWN_BANDS + 1).round().astype(int)[1:])
     with canvas(11.0, 7.6) as figure:
-        grid = figure.add_gridspec(len(rows), 2)
+        sides = figure.add_gridspec(1, 2)
+        left = sides[0].subgridspec(len(rows), 1)
+        right = sides[1].subgridspec(2 if mode == "full" else 1, 1)
         for place, band in enumerate(rows):
-            panel = figure.add_subplot(grid[place, 0])
+            panel = figure.add_subplot(left[place])
             for harmonic in range(num_harmonics):
                 colour = HARMONIC_COLORS[harmonic % len(HARMONIC_COLORS)]
                 corners = _triangle(new, band, harmonic)
-                panel.plot(corners, (0, 1, 0), color=colour, lw=1.6, label=f"{harmonic + 1}")
+                panel.plot(corners, (0, 1, 0), color=colour, lw=1.6, label=f"{harmonic + 1}",
+                           clip_on=False)  # fmt: skip
                 panel.fill(corners, (0, 1, 0), color=colour, alpha=0.15, lw=0)
                 label = "before learning" if harmonic == 0 else None
                 if mode != "fixed":
@@ -72,7 +76,7 @@ def draw_filters(
                         _triangle(old, band, harmonic), (0, 1, 0), label=label, **BEFORE_STYLE
                     )
             panel.set_title(f"band {band + 1} of {num_bands}", loc="left", fontsize=9, pad=3)
-            panel.set_ylim(0, 1.08)
+            panel.set_ylim(0, 1)
             panel.set_yticks((0, 1))
             panel.set_ylabel("weight")
         panel.set_xlabel("frequency (Hz)")
@@ -85,11 +89,9 @@ def draw_filters(
             ncols=len(order),
             columnspacing=1.2,
         )
-        has_shifts = mode == "full"
-        end = len(rows) // 2 if has_shifts else len(rows)
-        _draw_bandwidths(figure.add_subplot(grid[:end, 1]), old, new, mode, bin_hz)
-        if has_shifts:
-            _draw_shifts(figure.add_subplot(grid[end:, 1]), old, new)
+        _draw_bandwidths(figure.add_subplot(right[0]), old, new, mode, bin_hz)
+        if mode == "full":
+            _draw_shifts(figure.add_subplot(right[1]), old, new)
         add_title(figure, f"Harmonic filters: {title}", "")
     return figure
 
@@ -155,5 +157,7 @@ def _plain_ticks(axis: Any, values: FloatArray) -> None:
     """Puts round numbers of Hz at a logarithmic axis."""
     low, high = float(np.min(values)), float(np.max(values))
     axis.set_ticks([tick for tick in FREQUENCY_TICKS if 0.7 * low <= tick <= 1.3 * high])
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(
+        lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    )
     axis.set_minor_formatter(lambda value, _: "")
