@@ -97,6 +97,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             "--config.train.evaluate_every_steps=2",
             "--config.evaluation.num_bootstrap=20",
         ]
+    settings.flags.append("--config.evaluation.baseline=False")  # which PyTorch's side has not
     return settings
 
 

@@ -492,26 +492,50 @@ def test_linked_subfolders_are_seen_without_circles(tmp_path):
     ]
 
 
-def test_rows_outside_the_folder_are_told_and_not_used(folder, tmp_path, run, capsys):
-    for name in ("private.wav", "take 12.wav"):
-        _write_audio(tmp_path / name, 50)
-    (folder / "link.wav").symlink_to(tmp_path / "take 12.wav")
-    outside = ["../private.wav", str(tmp_path / "private.wav"), str(folder / "take 00.wav")]
-    outside += ["x/../../take 12.wav"]
+def test_rows_outside_the_folder_are_told(folder, tmp_path, run, capsys):
+    for index, name in enumerate(("above.wav", "linked.wav", "absolute.wav")):
+        _write_audio(tmp_path / name, 50 + index)
+    (folder / "link.wav").symlink_to(tmp_path / "linked.wav")
+    inside = str(folder / "take 11.wav")
+    _edit(folder, "take 11.wav", inside)
+    outside = ["x/../../above.wav", str(tmp_path / "absolute.wav"), "link.wav"]
     with open(folder / "labels.tsv", "a", encoding="utf-8") as table:
-        for index, path in enumerate([*outside[:3], outside[3], "link.wav"]):
+        for index, path in enumerate(outside):
             table.write(f"{path}\tvoice\tartist {20 + index}\n")
     dataset = _open(folder, tmp_path)
     names = {name for split in dataset.spec.split_sizes for name in dataset.tracks(split)}
-    assert len(names) == 13 and "link.wav" in names and not names & set(outside)
-    refused = {row["path"]: row["reason"] for row in dataset.report["refused"]}
-    assert len(refused) == 4
-    assert all("lies outside the folder" in reason for reason in refused.values())
-    assert any("behind links: 1 (link.wav)" in note for note in dataset.report["notes"])
+    assert len(names) == 15 and inside in names
+    (note,) = [note for note in dataset.report["notes"] if "outside the folder" in note]
+    assert "by their paths or behind links: 3 (../above.wav, " in note and "link.wav" in note
     capsys.readouterr()  # what the build printed
     told = run("doctor", folder, "--data-dir", tmp_path / "data", "--json")
-    assert told.exit_code == 1
-    found = json.loads(told.stdout)["findings"]
-    assert [row["path"] for row in found if row["kind"] == "linked"] == ["link.wav"]
-    assert len([row for row in found if row["kind"] == "outside"]) == 4
-    assert {row["kind"] for row in found} == {"linked", "outside"}
+    assert told.exit_code == 0
+    found = {row["path"]: row for row in json.loads(told.stdout)["findings"]}
+    assert set(found) == {"../above.wav", "../absolute.wav", "link.wav"}
+    assert {row["kind"] for row in found.values()} == {"outside"}
+    assert found["link.wav"]["reason"] == f"it is {tmp_path / 'linked.wav'}."
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-8"])
+def test_a_table_with_nul_characters_is_told(folder, encoding):
+    _edit(folder, "Ney é", "Ney")
+    _edit(folder, "take 03", "take\0 03")
+    table = folder / "labels.tsv"
+    table.write_bytes(table.read_text("utf-8").encode(encoding))
+    with pytest.raises(ValueError, match=r"labels.tsv holds NUL characters, .* save it as UTF-8"):
+        read_label_table(folder)
+
+
+def test_a_table_that_is_no_file_is_told(folder):
+    (folder / "labels.tsv").unlink()
+    (folder / "labels.tsv").mkdir()
+    with pytest.raises(ValueError, match=r"labels.tsv is no file, but a folder, a pipe or a link"):
+        read_label_table(folder)
+
+
+def test_a_name_that_is_too_long_for_the_system_stops_no_build(folder, tmp_path):
+    name = "ş" * 200 + ".wav"
+    _edit(folder, "take 03.wav", name)
+    dataset = _open(folder, tmp_path)
+    assert sum(dataset.spec.split_sizes.values()) == 11
+    assert [row["path"] for row in dataset.report["refused"]] == [name]

@@ -1,5 +1,6 @@
 """Audio at its limits: hours of it, none of it, nothing but silence, and decoders that chatter."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -172,3 +173,35 @@ def test_headers_of_any_bytes_raise_nothing(tmp_path):
             damaged[where] = rng.integers(0, 256, len(where))
             found = read_container(damaged[: rng.integers(1, len(damaged))].tobytes())
             assert found.format or found.junk == 0
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU", "W64", "CAF"])
+def test_a_header_that_promises_less_than_there_is_is_told(kind, tmp_path):
+    """The same file with two lengths: what stands behind the audio without a name is audio too."""
+    path, short = tmp_path / "a", tmp_path / "short"
+    noise = 0.3 * np.random.default_rng(0).standard_normal(32000)
+    soundfile.write(path, noise, RATE, format=kind, subtype="PCM_16")
+    soundfile.write(short, noise[:500], RATE, format=kind, subtype="PCM_16")
+    assert len(read_audio(path)[0]) == 32000
+    path.write_bytes(short.read_bytes() + path.read_bytes()[-60000:])
+    with pytest.raises(AudioError, match=r"promises 1000 bytes of audio, and 60\d+ more"):
+        read_audio(path)
+    for tail in (b"LIST" + bytes([4, 0, 0, 0]) + b"INFO", b"TAG" + bytes(125), bytes(9000)):
+        path.write_bytes(short.read_bytes() + tail)
+        num_read = len(read_audio(path)[0])
+        # Of a Wave64 file libsndfile 1.2.2 reads on where its last chunk should end.
+        assert num_read == 500 or (kind == "W64" and num_read > 500)
+
+
+def test_what_is_no_file_is_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zeros.wav").symlink_to("/dev/zero")
+    (tmp_path / "circle.wav").symlink_to("circle.wav")
+    (tmp_path / "folder.wav").mkdir()
+    for name, sentence in (
+        ("pipe.wav", "no file, but a pipe or device"), ("zeros.wav", "no file, but a pipe"),
+        ("circle.wav", "a link that leads to no file"), ("folder.wav", "it is a folder"),
+        ("gone.wav", "there is no such file"), ("n" * 300 + ".wav", "there is no such file"),
+    ):  # fmt: skip
+        with pytest.raises(AudioError, match=f"cannot be read: .*{sentence}"):
+            read_audio(tmp_path / name)

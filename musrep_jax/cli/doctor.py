@@ -164,7 +164,7 @@ def list_table_files(folder: Path) -> "list[ExpectedFile]":
     import os
 
     from musrep_jax.data.doctor.diagnosis import ExpectedFile
-    from musrep_jax.runtime.names import find_path, leads_outside
+    from musrep_jax.runtime.names import find_path
     from musrep_jax.tfds_builders.audio_folder.label_table import (
         TABLE_NAME,
         TableError,
@@ -178,13 +178,11 @@ def list_table_files(folder: Path) -> "list[ExpectedFile]":
     except TableError as error:
         say(f"No build can use the table, and it is not compared with the files: {error}")
         return []
-
-    def place(path: str) -> str:
-        if leads_outside(path):
-            return path
-        return Path(os.path.relpath(find_path(folder, path), folder)).as_posix()
-
-    return [ExpectedFile(place(row.path), labels=row.labels, split=row.split or "") for row in rows]
+    places = (Path(os.path.relpath(find_path(folder, row.path), folder)) for row in rows)
+    return [
+        ExpectedFile(place.as_posix(), labels=row.labels, split=row.split or "")
+        for place, row in zip(places, rows, strict=True)
+    ]
 
 
 def format_diagnosis(found: "Diagnosis") -> str:

@@ -85,13 +85,13 @@ def find_path(folder: pathlib.Path, path: str) -> pathlib.Path:
     if path.isascii():
         return folder / path
     for form in list_forms(path):
-        if (folder / form).exists():
+        if os.path.exists(folder / form):
             return folder / form
     found = folder  # Forms may be mixed, for example if a folder was renamed on another system.
     for part in pathlib.PurePosixPath(path).parts:
-        if not (found / part).exists():
+        if not os.path.exists(found / part):
             wanted = unicodedata.normalize("NFC", part)
-            names = os.listdir(found) if found.is_dir() else ()
+            names = os.listdir(found) if os.path.isdir(found) else ()
             alike = [name for name in names if unicodedata.normalize("NFC", name) == wanted]
             if not alike:
                 return folder / path

@@ -29,13 +29,13 @@ from musrep_jax.tfds_builders.audio_folder.label_table import (
     read_label_table,
 )
 
-from musrep_jax.data.audio.audio_files import OUTSIDE, is_linked_outside
+from musrep_jax.data.audio.audio_files import lies_outside
 from musrep_jax.data.audio.reading import AudioError, measure_length, open_audio, read_audio
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.data.splits import content_hash, find_leakage, merge_groups, missing_labels
-from musrep_jax.runtime.names import find_path, leads_outside, normalize_name, split_labels
+from musrep_jax.runtime.names import find_path, normalize_name, split_labels
 
 _NUM_DECODERS = 2
 _PROBE_FRAMES = 1024
@@ -178,7 +178,7 @@ class Builder(TrackBuilder):
         files = []
         for row in self.rows:
             path = find_path(self.folder, row.path)
-            if path.is_file():
+            if os.path.isfile(path):
                 stat = path.stat()
                 files.append([row.path, stat.st_size, stat.st_mtime_ns])
         table = (self.folder / TABLE_NAME).read_bytes()
@@ -206,7 +206,7 @@ class Builder(TrackBuilder):
         formats: dict[str, list[tuple[pathlib.Path, int]]] = {}
         for row in self.rows:
             path = find_path(self.folder, row.path)
-            if path.is_file():
+            if os.path.isfile(path):
                 found = formats.setdefault(path.suffix.lower(), [])
                 found.append((path, path.stat().st_size))
         seconds = 0.0
@@ -258,14 +258,13 @@ class Builder(TrackBuilder):
         )
         missing = missing_labels(matrix, self.label_names, splits)
         notes += describe_splits(leakage, missing, matrix, self.label_names, splits)
-        linked = [
-            row.path for row in rows
-            if is_linked_outside(self.folder, find_path(self.folder, row.path))
-        ]  # fmt: skip
-        if linked:
+        outside = [
+            row.path for row in rows if lies_outside(self.folder, find_path(self.folder, row.path))
+        ]
+        if outside:
             notes.append(
-                f"listed files that lie outside the folder, behind links: {len(linked)} "
-                f"({abbreviate_names(linked)})."
+                f"listed files outside the folder, by their paths or behind links: {len(outside)} "
+                f"({abbreviate_names(outside)})."
             )
         unlisted = find_unlisted_files(self.folder, self.rows)
         if unlisted:
@@ -281,8 +280,6 @@ class Builder(TrackBuilder):
         """Returns the hash of a file's content, or why it cannot be opened."""
         if row.path in self._quarantined:
             return RefusedTrack(row.path, self._quarantined[row.path])
-        if leads_outside(row.path):
-            return RefusedTrack(row.path, OUTSIDE)
         path = find_path(self.folder, row.path)
         try:
             audio, _ = read_audio(path, name=row.path, num_frames=_PROBE_FRAMES)

@@ -107,6 +107,11 @@ def _parse(table: pathlib.Path) -> tuple[list[Row], bool]:
         raise TableError(
             f"{table} is not UTF-8 text (byte {error.start}); save it as UTF-8, tab separated."
         ) from error
+    if "\0" in text:
+        raise TableError(
+            f"{table} holds NUL characters, as UTF-16 has and no name; save it as UTF-8, tab "
+            "separated."
+        )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
     try:
         # strict: a stray quotation mark would else swallow the lines that follow it.
@@ -193,6 +198,8 @@ def _check_splits(table: pathlib.Path, rows: Sequence[Row]) -> None:
 
 
 def _format_missing_table_hint(folder: pathlib.Path) -> str:
+    if os.path.lexists(folder / TABLE_NAME):
+        return f"{folder / TABLE_NAME} is no file, but a folder, a pipe or a link to none."
     others = sorted(path.name for path in folder.iterdir() if path.name.startswith("labels."))
     if others:
         return f"{folder} has {others[0]} but no {TABLE_NAME}: save it under that name, with tabs."

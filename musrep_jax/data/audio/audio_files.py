@@ -12,8 +12,6 @@ SYSTEM_FOLDERS = frozenset(
     {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
 )
 """Where systems keep what was thrown away or is theirs; hidden folders begin with a dot."""
-OUTSIDE = "lies outside the folder: paths of a table are relative to its folder and stay below it."
-"""Why a listed file that `leads_outside` tells of is refused."""
 
 
 def walk_audio_files(
@@ -53,12 +51,12 @@ def walk_audio_files(
                 yield _relative(entry.path, root)
 
 
-def is_linked_outside(folder: str | os.PathLike, path: str | os.PathLike) -> bool:
-    """Returns whether a file below a folder lies elsewhere, behind a link.
+def lies_outside(folder: str | os.PathLike, path: str | os.PathLike) -> bool:
+    """Returns whether a listed file lies outside a folder, by its path or behind a link.
 
     Args:
-        folder: that a list belongs to.
-        path: of the file, below the folder.
+        folder: that the list belongs to.
+        path: of the file.
     """
     root, real = os.path.realpath(folder), os.path.realpath(path)
     return not real.startswith(root.rstrip(os.sep) + os.sep)

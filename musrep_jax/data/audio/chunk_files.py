@@ -12,6 +12,8 @@ _UNKNOWN_SIZE = 0x7FFFF000
 """A data size from here on stands for "not known" (ffmpeg and sox write such into pipes)."""
 _SIZE_TOLERANCE_BYTES = 64
 """Headers that count themselves in are common; what they promise too much is no loss."""
+_FOREIGN_BYTES, _FOREIGN_SHARE = 4096, 0.05
+"""Of what may follow the audio without a name: less is no part of a recording."""
 _EVEN_CODECS = (1, 3, 6, 7)
 """PCM, floating point, A-law and mu-law: every second has as many bytes as the header says."""
 _EXTENSIBLE = 0xFFFE
@@ -38,9 +40,10 @@ def read_riff(data: bytes, start: int) -> Container:
             per_second = _read_byte_rate(data, body, size, order)
         elif name == b"data":
             if long_size is not None and size == 0xFFFFFFFF:
-                return make_sized_container("wav", long_size, len(data) - body, per_second)
-            size = size if size < _UNKNOWN_SIZE else 0
-            return make_sized_container("wav", size, len(data) - body, per_second)
+                size = long_size
+            elif size >= _UNKNOWN_SIZE:
+                size = 0
+            return make_sized_container("wav", size, data, body, per_second)
         position = body + size + size % 2
     return Container("wav", truncation="it ends before its audio data begin")
 
@@ -67,7 +70,7 @@ def read_w64(data: bytes, start: int) -> Container:
             per_second = _read_byte_rate(data, position + 24, size - 24, "<")
         elif name == b"data":
             known = size - 24 if size < 1 << 62 else 0
-            return make_sized_container("w64", known, len(data) - position - 24, per_second)
+            return make_sized_container("w64", known, data, position + 24, per_second)
         position += size + -size % 8
     return Container("w64", truncation="it ends before its audio data begin")
 
@@ -75,7 +78,7 @@ def read_w64(data: bytes, start: int) -> Container:
 def read_aiff(data: bytes, start: int) -> Container:
     """Reads the chunks of an AIFF or AIFF-C file; see `read_riff`."""
     position, frames, rate = start + 12, 0, 0.0
-    there = size = None
+    place = size = None
     while position + 8 <= len(data):
         name = bytes(data[position : position + 4])
         (length,) = struct.unpack_from(">I", data, position + 4)
@@ -84,11 +87,12 @@ def read_aiff(data: bytes, start: int) -> Container:
             (frames,) = struct.unpack_from(">I", data, body + 2)
             rate = _parse_extended_float(data[body + 8 : body + 18])
         elif name == b"SSND" and length < _UNKNOWN_SIZE:
-            there, size = max(0, len(data) - body - 8), length - 8
+            place, size = body + 8, length - 8
         position = body + length + length % 2
     if size is None:
         return Container("aiff", truncation="it ends before its audio data begin")
-    return make_sized_container("aiff", size, there, size * rate / frames if frames and rate else 0)
+    per_second = size * rate / frames if frames and rate else 0
+    return make_sized_container("aiff", size, data, place, per_second)
 
 
 def read_caf(data: bytes, start: int) -> Container:
@@ -105,8 +109,7 @@ def read_caf(data: bytes, start: int) -> Container:
             (valid_frames,) = struct.unpack_from(">q", data, body + 8)
         elif name == b"data":
             per_second = rate * bytes_per_packet / frames_per_packet if frames_per_packet else 0
-            there = len(data) - body - 4
-            found = make_sized_container("caf", max(0, size - 4), there, per_second)
+            found = make_sized_container("caf", max(0, size - 4), data, body + 4, per_second)
         if size < 0:
             break  # to the end of the file, as in a recording that was not finished
         position = body + size
@@ -130,22 +133,31 @@ def read_au(data: bytes, start: int) -> Container:
     offset, size, encoding, rate, channels = struct.unpack_from(">5I", data, start + 4)
     width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0)
     size = size if size < _UNKNOWN_SIZE else 0
-    return make_sized_container("au", size, len(data) - start - offset, width * rate * channels)
+    return make_sized_container("au", size, data, start + offset, width * rate * channels)
 
 
-def make_sized_container(name: str, size: int, there: int, per_second: float) -> Container:
+def make_sized_container(
+    name: str, size: int, data: bytes, place: int, per_second: float
+) -> Container:
     """Returns the facts of a container that states the size of its data.
 
     Args:
         name: of the format.
         size: stated, in bytes; 0 states nothing.
-        there: bytes from the begin of the data to the end of the file.
+        data: the file's content.
+        place: where its audio begins.
         per_second: bytes; 0 where they differ from second to second.
     """
-    there = max(0, there)
+    there = max(0, len(data) - place)
     if not size:
         return Container(name)
-    missing = size - there
+    missing, end = size - there, place + size + size % 2
+    if -missing > max(_FOREIGN_BYTES, _FOREIGN_SHARE * size):
+        following = bytes(data[end : end + 4])
+        is_named = all(0x20 <= byte < 0x7F for byte in following)  # another chunk, or a tag
+        if not is_named and any(data[end : end + _FOREIGN_BYTES]):
+            corruption = f"its header promises {size} bytes of audio, and {-missing} more follow"
+            return Container(name, corruption=corruption)
     truncation = f"{missing} of its {size} bytes of audio are missing" if missing > 0 else ""
     if not per_second:
         return Container(name, truncation=truncation if missing > _SIZE_TOLERANCE_BYTES else "")

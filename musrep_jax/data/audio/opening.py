@@ -90,9 +90,8 @@ def _content(source: pathlib.Path | bytes, name: str) -> Iterator[Any]:
             raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
         yield source
         return
-    if not source.is_file():
-        reason = "it is a folder" if source.is_dir() else "there is no such file"
-        raise AudioError(name, f"cannot be read: {reason}.")
+    if not os.path.isfile(source):  # which raises nothing, however long a name is
+        raise AudioError(name, f"cannot be read: {_describe_what_is_no_file(source)}.")
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(source, "rb"))
@@ -102,6 +101,16 @@ def _content(source: pathlib.Path | bytes, name: str) -> Iterator[Any]:
             raise AudioError(name, "cannot be read: the file is empty (0 bytes).")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+
+
+def _describe_what_is_no_file(source: pathlib.Path) -> str:
+    if os.path.isdir(source):
+        return "it is a folder"
+    if os.path.exists(source):
+        return "it is no file, but a pipe or device"
+    if os.path.islink(source):
+        return "it is a link that leads to no file"
+    return "there is no such file"
 
 
 def _open_with_libsndfile(

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 import pathlib
 import shlex
 from collections import Counter
@@ -304,7 +305,7 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         """Returns about how large the built data set will be; None where lengths are unknown."""
         if self.stored_form == "encoded":
             paths = (self.folder / track.path for track in self.tracks)
-            return sum(path.stat().st_size for path in paths if path.is_file())
+            return sum(path.stat().st_size for path in paths if os.path.isfile(path))
         seconds = [track.seconds or self.MAX_SECONDS for track in self.tracks]
         if any(length is None for length in seconds):
             return None
@@ -348,7 +349,9 @@ class CorpusBuilder(CorpusFiles, TrackBuilder):
         return notes
 
     def _check_files_exist(self) -> None:
-        missing = [t.path for t in self.tracks if not find_path(self.folder, t.path).is_file()]
+        missing = [
+            t.path for t in self.tracks if not os.path.isfile(find_path(self.folder, t.path))
+        ]
         if len(missing) > _MAX_MISSING_SHARE * len(self.tracks):
             raise BuildError(
                 f"{len(missing)} of the {len(self.tracks)} files of {self.NAME} are not in "

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from musrep_jax.data.audio.audio_files import OUTSIDE
 from musrep_jax.data.audio.log_mel import FRONT_END, log_mel
 from musrep_jax.data.audio.reading import AudioError, read_audio
 from musrep_jax.data.build.builder import RefusedTrack, TrackRecord
@@ -95,7 +94,9 @@ class CorpusLoader:
         if track.path in self.refused:
             return RefusedTrack(track.path, self.refused[track.path])
         if leads_outside(track.path):
-            return RefusedTrack(track.path, OUTSIDE)
+            return RefusedTrack(
+                track.path, "leads out of the corpus' folder, as no file of it does."
+            )
         path = find_path(self.folder, track.path)
         try:
             audio, num_samples, seconds = (

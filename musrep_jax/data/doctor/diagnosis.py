@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from musrep_jax.data.audio.audio_files import OUTSIDE, is_linked_outside, walk_audio_files
+from musrep_jax.data.audio.audio_files import lies_outside, walk_audio_files
 from musrep_jax.data.doctor.findings import (
     FAULTS,
     NOTES,
@@ -35,7 +35,6 @@ from musrep_jax.data.doctor.quarantine import (
     write_quarantine,
 )
 from musrep_jax.runtime.files import write_text
-from musrep_jax.runtime.names import leads_outside
 
 _MEASUREMENT_VERSION = 3
 """Version of the measurements in `Facts`: a new one invalidates stored measurements."""
@@ -253,12 +252,9 @@ def _stat_files(
     findings, present = [], {}
     for entry in wanted:
         path = folder / entry.path
-        if leads_outside(entry.path):
-            findings.append(fault(entry.path, "outside", f"it {OUTSIDE}"))
-            continue
-        if entry.labels is not None and is_linked_outside(folder, path) and path.exists():
+        if entry.labels is not None and lies_outside(folder, path) and os.path.exists(path):
             place = escape_path(os.path.realpath(path))
-            findings.append(note(entry.path, "linked", f"it is {place}."))
+            findings.append(note(entry.path, "outside", f"it is {place}."))
         if not _is_utf8(entry.path):
             shown = f"it is shown as {escape_path(entry.path)}"
             findings.append(note(entry.path, "name", f"{shown}."))

@@ -28,7 +28,6 @@ from musrep_jax.data.doctor.quarantine import escape_path
 
 FAULTS = {
     "missing": "listed by the corpus or the table, but not there",
-    "outside": "listed, and not below the folder",
     "dangling": "links to nothing",
     "unreadable": "may not be read",
     "empty": "0 bytes",
@@ -41,9 +40,8 @@ FAULTS = {
     "constant": "a constant value (DC) and nothing else",
     "known_bad": "known to be bad",
 }
-"""Kind -> what it means. All but `UNLISTED` go into the quarantine list."""
-UNLISTED = ("missing", "outside")
-"""A list would keep a file out that arrives later; one outside the folder is refused anyway."""
+"""Kind -> what it means. All but `missing` go into the quarantine list: it would keep a file out
+that arrives later."""
 NOTES = {
     "not_decoded": "needs the ffmpeg program to be decoded",
     "duplicate": "the same audio as another file",
@@ -51,7 +49,7 @@ NOTES = {
     "leak": "the same audio as a file of another split",
     "wrong_extension": "another format than its name says",
     "name": "its name is not UTF-8, so that no table can list it",
-    "linked": "listed, and outside the folder behind a link",
+    "outside": "listed, and outside the folder, by its path or behind a link",
     "junk": "foreign bytes before the audio",
     "no_header": "variable bit rate without a header: players guess its length",
     "length": "its length is told differently",
@@ -97,7 +95,7 @@ class Finding:
     @property
     def is_listed(self) -> bool:
         """Whether it goes into the quarantine list."""
-        return self.is_fault and self.kind not in UNLISTED
+        return self.is_fault and self.kind != "missing"
 
 
 def fault(path: str, kind: str, reason: str) -> Finding:
