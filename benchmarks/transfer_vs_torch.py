@@ -4,16 +4,16 @@
     python benchmarks/transfer_vs_torch.py --targets makam --train-tracks all      # about 6
     python benchmarks/transfer_vs_torch.py --quick               # does it run at all
 
-The experiment is that of `configs/transfer.py`, whole: 25 cells. Both sides start from the same
-folders of mp3 files with labels and splits, and do the same: train on the source, then on every
-target, at 10 and at all labeled tracks, from scratch, with the output layer and with all layers of
-the source's model trained; validate, keep the best weights, test by chunks. Architecture, batch
-size, steps, rates, validations and chunks are those of the config.
+The experiment is that of `configs/transfer.py:full` with 100 steps, whole: 25 cells. Both sides
+start from the same folders of mp3 files with labels and splits, and do the same: train on the
+source, then on every target, at 10 and at all labeled tracks, from scratch, with the output layer
+and with all layers of the source's model trained; validate, keep the best weights, test by chunks.
+Architecture, batch size, rates, validations and chunks are those of the config.
 
-- ours: `python main.py --config=configs/transfer.py --config.source=... --config.target=...` as a
-  user runs it, in a process of its own: start-up, building the data sets, compilation, exports,
-  bootstrap intervals, tables and figures included. The first run has no compiled programs yet
-  ("cold"), the later ones find them ("warm"); data sets are built anew in every run.
+- ours: `python main.py --config=configs/transfer.py:full --config.source=... --config.target=...`
+  as a user runs it, in a process of its own: start-up, building the data sets, compilation,
+  exports, bootstrap intervals, tables and figures included. The first run has no compiled programs
+  yet ("cold"), the later ones find them ("warm"); data sets are built anew in every run.
 - torch: `benchmarks/torch_transfer.py`, whose head says what it does. What the originals do not
   need, the import of JAX by our test bench, is not counted.
 
@@ -305,7 +305,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             f"audio_folder:{write_folder(name, tracks, settings)}" for name in names
         )
         flags = [
-            f"--config={REPOSITORY / 'configs/transfer.py'}",
+            f"--config={REPOSITORY / 'configs/transfer.py'}:full",
+            *(
+                f"--config.for_mode.{mode}.train.{field}"
+                for mode in ("scratch", "all_layers")
+                for field in ("num_steps=100", "evaluate_every_steps=20")
+            ),
             f"--config.source={source}",
             f"--config.target={','.join(targets)}",
             f"--config.num_train_tracks={settings.train_tracks}",

@@ -129,7 +129,7 @@ print(f"{result['num_tracks']} test recordings, {result['num_labels']} labels")
 import soundfile
 from musrep_jax.tfds_builders.synthetic_cultures.synthesis import make_corpus
 
-corpus = make_corpus("makam", num_tracks=24 if IS_REDUCED else 192, seconds=4 if IS_REDUCED else 8)
+corpus = make_corpus("makam", **({"num_tracks": 24, "seconds": 4} if IS_REDUCED else {}))
 folder = pathlib.Path("runs/recordings")
 folder.mkdir(exist_ok=True)
 labels_of = {}

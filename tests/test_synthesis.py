@@ -317,13 +317,13 @@ def test_label_names_follow_the_rule_and_the_manner_of_the_real_sets(corpus):
     counts = collections.Counter(label for labels in training for label in labels)
     order = sorted(counts, key=lambda label: (-counts[label], label))
     assert corpus.label_names == tuple(order[: corpus.tradition.num_labels])
-    assert 14 <= len(corpus.label_names) <= 20
+    assert 14 <= len(corpus.label_names) <= 22
     prefixes = {
         "western": set(),
         "greek": {"instruments", "genres", "place"},
-        "makam": {"makam", "usul", "instrument"},
-        "hindustani": {"raga", "tala", "instrument", "form"},
-        "carnatic": {"raga", "tala", "instrument", "form"},
+        "makam": {"makam", "usul", "instrument", "tempo"},
+        "hindustani": {"raga", "tala", "instrument", "form", "laya"},
+        "carnatic": {"raga", "tala", "instrument", "form", "kala"},
     }[corpus.tradition.name]
     found = {label.split("--")[0] for label in corpus.label_names if "--" in label}
     assert found == prefixes
@@ -336,7 +336,7 @@ def test_performers_are_in_one_split_only(corpus):
     for track in corpus.tracks:
         splits[track.group].add(track.split)
     assert all(len(where) == 1 for where in splits.values())
-    assert len(splits) == 48
+    assert len(splits) == len(corpus.tracks) / 4
     shares = [len(corpus.of_split(s)) / len(corpus.tracks) for s in ("train", "validation", "test")]
     np.testing.assert_allclose(shares, [0.58, 0.17, 0.25], atol=0.03)
 
@@ -344,7 +344,7 @@ def test_performers_are_in_one_split_only(corpus):
 def test_some_tracks_have_no_label(corpus):
     for split in ("train", "test"):
         unlabelled = [track for track in corpus.of_split(split) if not track.labels]
-        assert 1 <= len(unlabelled) <= 6
+        assert 1 <= len(unlabelled) <= 0.04 * len(corpus.of_split(split))
         assert all(track.is_rare for track in unlabelled)
     assert all(not track.labels for track in corpus.tracks if track.is_rare)
 

@@ -123,8 +123,8 @@ def test_report_lists_positives_and_unscored_labels(data_dir):
     assert any("instrument--Clarinet" in note for note in report["notes"])
     # At full size, planned but not built.
     facts = Builder(data_dir=data_dir, config="makam").extra_report_fields()
-    assert facts["unlabelled"] == {"train": 4, "validation": 1, "test": 2}
-    assert facts["positives"]["train"]["instrument--Clarinet"] == 15
+    assert facts["unlabelled"] == {"train": 12, "validation": 3, "test": 5}
+    assert facts["positives"]["train"]["instrument--Clarinet"] == 45
 
 
 def test_the_readme_names_every_label_and_option(repository):

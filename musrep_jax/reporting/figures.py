@@ -205,7 +205,10 @@ def learning_curves(
         for panel in panels[: len(pairs)]:
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+        num_entries = 2 if num_columns == 1 else 4  # of a row that is as wide as the figure
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=num_entries
+        )
         note = captions.make_data_note(list(names), synthetic)
         add_title(figure, f"Learning curves, {METRIC_TITLES[metric]}: {model}", note)
     return figure

@@ -9,7 +9,6 @@ from typing import Any
 import tensorflow_datasets as tfds
 from musrep_jax.tfds_builders.synthetic_cultures.synthesis import (
     FRONT_END,
-    NUM_TRACKS,
     TRACK_SECONDS,
     TRADITIONS,
     SyntheticCorpus,
@@ -46,7 +45,7 @@ class Builder(TrackBuilder):
         config: str | tfds.core.BuilderConfig | None = None,
         sample_rate: int | None = None,
         seed: int | None = None,
-        num_tracks: int = NUM_TRACKS,
+        num_tracks: int | None = None,
         seconds: float = TRACK_SECONDS,
     ) -> None:
         """Describes the data set; nothing is built yet.
@@ -57,22 +56,24 @@ class Builder(TrackBuilder):
             sample_rate: in Hz; None for 16000. Every tradition can be generated at any rate except
                 `greek`, which is delivered as log-mel spectrograms of 16 kHz audio.
             seed: of everything random.
-            num_tracks: at least three; few make a tiny data set for tests. Another number or length
-                than the default is built into a directory of its own.
+            num_tracks: at least three; few make a tiny data set for tests. None for the tradition's
+                own number. Another number or length is built into a directory of its own.
             seconds: mean length of a track, at least 1.
 
         Raises:
             ValueError: if there is no such config, `greek` is asked at another rate, or the data
                 set would be too small.
         """
-        self.num_tracks = int(num_tracks)
+        self._asked_tracks = num_tracks
         self.seconds = float(seconds)
         super().__init__(data_dir=data_dir, config=config, sample_rate=sample_rate, seed=seed)
 
     def _select_config(self, config: str | tfds.core.BuilderConfig | None) -> Any:
         """Returns the config that names the directory of these settings."""
         variant = super()._select_config(config)
-        if (self.num_tracks, self.seconds) == (NUM_TRACKS, TRACK_SECONDS):
+        usual, asked = TRADITIONS[self.config_name].num_tracks, self._asked_tracks
+        self.num_tracks = usual if asked is None else int(asked)
+        if (self.num_tracks, self.seconds) == (usual, TRACK_SECONDS):
             return variant
         name = variant if isinstance(variant, str) else variant.name
         size = f"{self.num_tracks}tracks-{round(1000 * self.seconds)}ms"

@@ -1,7 +1,6 @@
 """The project's own synthesis of five music traditions: generated audio with exact labels."""
 
 from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tracks import (
-    NUM_TRACKS,
     SAMPLE_RATE,
     TRACK_SECONDS,
     SyntheticCorpus,
@@ -16,7 +15,6 @@ from musrep_jax.data.audio.log_mel import FRONT_END, log_mel
 
 __all__ = [
     "FRONT_END",
-    "NUM_TRACKS",
     "SAMPLE_RATE",
     "TRACK_SECONDS",
     "TRADITIONS",

@@ -97,6 +97,7 @@ class Tradition:
         plan: makes a track's plan from (chosen values, whether the track is a rare one, the track's
             random generator).
         num_labels: size of the vocabulary.
+        num_tracks: in all splits together, unless another number is asked for.
         stored_form: `pcm16` or `log_mel`.
     """
 
@@ -105,6 +106,7 @@ class Tradition:
     choices: Mapping[str, tuple[Option, ...]]
     plan: PlanFunction
     num_labels: int
+    num_tracks: int = 576
     stored_form: str = "pcm16"
 
 
@@ -124,3 +126,23 @@ def draw_pulse(metre: Metre, rng: np.random.Generator) -> float:
     """Returns a pulse length in seconds inside the metre's range, uniform in its logarithm."""
     low, high = np.log(metre.pulse_seconds)
     return float(np.exp(rng.uniform(low, high)))
+
+
+def name_tempo(
+    pulse_seconds: float, *, slow: tuple[str, float], fast: tuple[str, float]
+) -> set[str]:
+    """Returns the label of a tempo that is slow or fast, nothing for what lies between.
+
+    Args:
+        pulse_seconds: length of a pulse.
+        slow: label, and length above which a pulse is slow, in seconds.
+        fast: label, and length below which a pulse is fast, in seconds.
+
+    Example:
+        >>> name_tempo(0.5, slow=("laya--Vilambit", 0.42), fast=("laya--Drut", 0.28))
+        {'laya--Vilambit'}
+    """
+    (slow_label, longest), (fast_label, shortest) = slow, fast
+    if pulse_seconds > longest:
+        return {slow_label}
+    return {fast_label} if pulse_seconds < shortest else set()

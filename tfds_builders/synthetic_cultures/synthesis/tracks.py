@@ -23,8 +23,7 @@ from musrep_jax.tfds_builders.synthetic_cultures.synthesis.traditions import TRA
 
 from musrep_jax.data.specs import SPLITS
 
-NUM_TRACKS = 192
-NUM_PERFORMERS = 48
+MIN_PERFORMERS, TRACKS_OF_PERFORMER = 48, 4
 TRACK_SECONDS = 8.0
 SAMPLE_RATE = 16000
 PERFORMER_SHARES = {"train": 7, "validation": 2, "test": 3}
@@ -216,7 +215,7 @@ def make_corpus(
     name: str,
     *,
     seed: int = 0,
-    num_tracks: int = NUM_TRACKS,
+    num_tracks: int | None = None,
     seconds: float = TRACK_SECONDS,
     sample_rate: int = SAMPLE_RATE,
 ) -> SyntheticCorpus:
@@ -225,7 +224,8 @@ def make_corpus(
     Args:
         name: a key of `TRADITIONS`.
         seed: of everything random.
-        num_tracks: at least three; the vocabulary's promises hold from about 100 on.
+        num_tracks: at least three; the vocabulary's promises hold from about 100 on. None for the
+            tradition's own number.
         seconds: mean length of a track, at least 1.
         sample_rate: in Hz.
 
@@ -240,7 +240,8 @@ def make_corpus(
     if seconds < 1.0:
         raise ValueError(f"tracks of {seconds} s are too short for music; use at least 1 s")
     tradition = TRADITIONS[name]
-    num_performers = min(NUM_PERFORMERS, num_tracks)
+    num_tracks = tradition.num_tracks if num_tracks is None else num_tracks
+    num_performers = min(num_tracks, max(MIN_PERFORMERS, num_tracks // TRACKS_OF_PERFORMER))
     splits = assign_splits(num_performers, _generator(seed, name, "splits", 0))
     performers = [
         make_performer(number, _generator(seed, name, "performer", number))

@@ -14,6 +14,7 @@ from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import (
     TrackPlan,
     Tradition,
     draw_pulse,
+    name_tempo,
     pick,
 )
 from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import make_metre
@@ -115,12 +116,17 @@ def make_plan(choices: Mapping[str, str], is_rare: bool, rng: np.random.Generato
     if metre is not None:
         labels.add(f"tala--{tala}")
     base = 130.8 if parts[0].sound == "male voice" else 196.0 if lead == "Voice" else 146.8
+    pulse_seconds = draw_pulse(metre, rng) if metre else 0.5
+    if metre is not None and not is_rare:
+        labels |= name_tempo(
+            pulse_seconds, slow=("kala--vilamba", 0.42), fast=("kala--druta", 0.24)
+        )
     return TrackPlan(
         labels=tuple(sorted(labels)),
         mode=MODES[raga],
         metre=metre,
-        pulse_seconds=draw_pulse(metre, rng) if metre else 0.5,
-        tonic_hz=float(base * 2.0 ** (rng.integers(-1, 2) / 12.0)),
+        pulse_seconds=pulse_seconds,
+        tonic_hz=float(base * 2.0 ** rng.uniform(-0.5, 0.5)),  # the soloist's own
         parts=tuple(parts),
         ornaments=Ornaments(
             glide_seconds=(0.05, 0.14),
@@ -181,5 +187,5 @@ TRADITION = Tradition(
         ),
     },
     plan=make_plan,
-    num_labels=19,
+    num_labels=21,
 )

@@ -189,7 +189,7 @@ def make_plan(choices: Mapping[str, str], is_rare: bool, rng: np.random.Generato
         mode=mode,
         metre=metre,
         pulse_seconds=draw_pulse(metre, rng),
-        tonic_hz=float(220.0 * 2.0 ** (rng.choice([-2, 0, 2, 5]) / 12.0)),
+        tonic_hz=float(220.0 * 2.0 ** (rng.integers(-6, 6) / 12.0)),
         parts=tuple(parts),
         ornaments=Ornaments(
             glide_seconds=(0.05, 0.16), glide_share=region.glide, turn_share=0.35, vibrato=0.8

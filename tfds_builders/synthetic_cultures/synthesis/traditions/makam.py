@@ -14,11 +14,13 @@ from musrep_jax.tfds_builders.synthetic_cultures.synthesis.plans import (
     TrackPlan,
     Tradition,
     draw_pulse,
+    name_tempo,
     pick,
 )
 from musrep_jax.tfds_builders.synthetic_cultures.synthesis.rhythm import make_metre
 from musrep_jax.tfds_builders.synthetic_cultures.synthesis.tunings import (
     HOLDRIAN_COMMA_CENTS,
+    HOLDRIAN_COMMAS,
     Mode,
     comma_cents,
 )
@@ -106,14 +108,17 @@ def make_plan(choices: Mapping[str, str], is_rare: bool, rng: np.random.Generato
         if choices["drum"] != "none":
             parts.append(Part(choices["drum"], "drums", 0.85))
             labels.add(f"instrument--{'Kudüm' if choices['drum'] == 'kudum' else 'Percussion'}")
-    # The written pitch sounds at one of several transpositions (ahenk).
-    ahenk = pick(rng, {0: 0.7, -22: 0.15, 9: 0.15})
+    # The written pitch sounds at one of twelve transpositions, called ahenk.
+    ahenk = round(rng.integers(-6, 6) * HOLDRIAN_COMMAS / 12)
     cents = HOLDRIAN_COMMA_CENTS * (TONIC_COMMAS[makam] + ahenk)
+    pulse_seconds = draw_pulse(metre, rng) if metre else 0.4
+    if metre is not None and not is_rare:
+        labels |= name_tempo(pulse_seconds, slow=("tempo--Ağır", 0.28), fast=("tempo--Yürük", 0.16))
     return TrackPlan(
         labels=tuple(sorted(labels)),
         mode=MODES[makam],
         metre=metre,
-        pulse_seconds=draw_pulse(metre, rng) if metre else 0.4,
+        pulse_seconds=pulse_seconds,
         tonic_hz=float(196.0 * 2.0 ** (cents / 1200.0)),
         parts=tuple(parts),
         ornaments=Ornaments(glide_seconds=(0.05, 0.18), glide_share=0.35, turn_share=0.3),
@@ -161,5 +166,5 @@ TRADITION = Tradition(
         ),
     },
     plan=make_plan,
-    num_labels=20,
+    num_labels=22,
 )

@@ -36,8 +36,8 @@ METRES = {
 }
 ACCENTS = {"4/4": (0, 2, 4, 6), "4/4 machine": (0, 2, 4, 6), "3/4": (0, 2, 4)}
 BEATS_PER_MINUTE = {"slow": (56.0, 78.0), "medium": (88.0, 114.0), "fast": (128.0, 168.0)}
-KEYS = (-2, 0, 3, 5)
-"""Tonics G, A, C and D, in semitones above A: keys that lie well on a guitar."""
+KEYS = range(-6, 6)
+"""All twelve tonics, in semitones above A: a mode is a pattern of steps, in whatever key."""
 LEVELS_DB = {"quiet": (-36.0, -29.0), "normal": (-25.0, -19.0), "loud": (-16.0, -12.0)}
 
 LEADS = {
@@ -141,4 +141,5 @@ TRADITION = Tradition(
     },
     plan=make_plan,
     num_labels=20,
+    num_tracks=768,  # as everywhere, most of the labeled recordings are Western
 )
