@@ -12,7 +12,10 @@ from musrep_jax.inference.tagger import build_tagger, load_tagger
 from musrep_jax.runtime.integrity import write_checksums
 from musrep_jax.training.checkpoints import CARD_FILE, README_FILE, ExportError, save_export
 
-EDITS = (None, 0, -1, 1.5, float("nan"), 10**30, "", "x", "\ud800", True, [], {}, [0], {"x": 0})
+EDITS = (
+    None, 0, -1, 1.5, float("nan"), 10**30, 10**400, "", "x", "\ud800", True, [], {}, [0], {"x": 0},
+)  # fmt: skip
+"""10**400: a whole number that no float can hold."""
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,7 @@ def test_a_card_that_is_none_is_named(export, text):
         (("thresholds",), {"ney": 1.5}, "thresholds of 'ney' is 1.5; it must be a number from 0"),
         (("thresholds",), {"neey": 0.5}, "thresholds has 'neey', which is no label"),
         (("calibration",), {"ney": [1]}, "a pair of finite numbers"),
+        (("calibration",), {"ney": [1, 10**400]}, "a pair of finite numbers"),
         (("label_groups",), {"inst": "ney"}, "label_groups is .*an object of lists of labels"),
         (("label_groups",), {"inst": ["neey"]}, "label_groups.inst has 'neey', which is no label"),
         (("label_groups",), {"a": ["ney"], "b": ["ney"]}, "'ney' in two groups; one is allowed"),

@@ -17,8 +17,8 @@ from musrep_jax.tasks.tagging.matrix import jobs_of_config
 ARGUMENTS = ("", ":smoke")
 FURTHER = ("transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published")
 BAD_VALUES = (
-    0, -1, math.nan, math.inf, -math.inf, 10**9, 1e9, 1.5, "no such word", "", " ", "nan", "-1",
-    True, None, (), [], {}, (0,), (math.nan,), ("x",), object(),
+    0, -1, math.nan, math.inf, -math.inf, 10**9, 1e9, 10**400, 1.5, "no such word", "", " ", "nan",
+    "-1", True, None, (), [], {}, (0,), (math.nan,), ("x",), object(),
 )  # fmt: skip
 
 FREE_TEXT = {

@@ -16,6 +16,7 @@ from musrep_jax.rules.kinds import Rule, is_whole, judge, optional, real, whole
 from musrep_jax.rules.model_settings import MODEL_FIELDS
 from musrep_jax.training.checkpoints import ExportError
 
+_FINITE = real(-math.inf, math.inf)
 _OBJECT = Rule("an object", lambda value: isinstance(value, Mapping))
 _ANYTHING = Rule("anything", lambda value: True)
 _TEXT = Rule("text", lambda value: isinstance(value, str))
@@ -47,7 +48,7 @@ def _is_probability(value: Any) -> bool:
 def _is_pair(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) == 2
-        and all(type(x) in (int, float) and math.isfinite(x) for x in value)
+        and all(map(_FINITE.accepts, value))
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Kinds of rules: what a value may be, as a test and in words."""
 
 import dataclasses
-import math
+import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -70,7 +70,8 @@ def real(low: float, high: float, *, above: bool = False, below: bool = False) -
     """
 
     def accepts(value: Any) -> bool:
-        if type(value) not in (int, float) or not math.isfinite(value):
+        # Not math.isfinite: it raises of a whole number that no float can hold.
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
             return False
         return (low < value if above else low <= value) and (
             value < high if below else value <= high
