@@ -141,7 +141,31 @@ def test_a_text_is_no_wider_than_asked_for():
     assert layout.format_table(columns, rows, "markdown", 34) == layout.format_table(columns, rows)
 
 
-@pytest.mark.parametrize("width", [100, 120])
+def test_what_is_empty_leaves_a_narrow_table_first_and_brackets_break_last():
+    columns = [
+        layout.Column("Source"), layout.Column("Target"), layout.Column("AUC [95 %]"),
+        layout.Column("Chance", is_optional=True),
+    ]  # fmt: skip
+    rows = [["-", "makam", "0.834 [0.774, 0.881] *", "0.5"]]
+    assert layout.format_table(columns, rows, "text", 32).splitlines() == [
+        "Target  AUC [95 %]        Chance",
+        "------  ----------------  ------",
+        "makam   0.834             0.5",
+        "        [0.774, 0.881] *",
+        "Not shown, too wide: Source.",
+    ]
+    assert layout.format_table(columns, rows, "text", 17).splitlines() == [
+        "Target  AUC",
+        "        [95 %]",
+        "------  ---------",
+        "makam   0.834",
+        "        [0.774,",
+        "        0.881] *",
+        "Not shown, too wide: Source; Chance.",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
 def test_results_fit_a_terminal(width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     modes = ("scratch", "all_layers", "output_layer")
@@ -157,7 +181,7 @@ def test_results_fit_a_terminal(width, monkeypatch):
     ]
     text = tables.make_results_table(cells, style="text")
     table = text[: text.index("Brackets")].splitlines()
-    assert max(map(len, table)) <= width
+    assert max(map(len, table[:-1])) <= width  # the last line names the columns left out
     assert all(line.count("ROC-AUC") for line in table[:1])
     whole = tables.make_results_table(cells)
     assert "Random ROC / PR" in whole and "Not shown" not in whole

@@ -356,6 +356,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
     """
     from musrep_jax.evaluation.comparison import MIN_EXAMPLES
     from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.runtime.terminal import get_width
 
     columns = [Column(title, True) for title in ("Baseline", "System", "Difference [95 %]",
                                                  "p", "p (Holm)")]  # fmt: skip
@@ -364,7 +365,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
         typer.echo(f"system    {entry['system']}")
         typer.echo(f"{_describe_tracks(entry)}\n")
         rows = [[title, *_format_columns(entry[metric])] for metric, title in METRICS.items()]
-        typer.echo(format_table([Column("Metric"), *columns], rows, "text"))
+        typer.echo(format_table([Column("Metric"), *columns], rows, "text", get_width()))
         if has_labels:
             for metric, title in METRICS.items():
                 labels = sorted(
@@ -376,7 +377,7 @@ def print_comparisons(compared: Sequence[Mapping[str, Any]], has_labels: bool) -
                     for name, label in labels
                 ]
                 heads = [Column(f"{title} of"), Column("Positives", True), *columns]
-                typer.echo(f"\n{format_table(heads, rows, 'text')}")
+                typer.echo(f"\n{format_table(heads, rows, 'text', get_width())}")
     typer.echo(
         "\nDifference: system minus baseline, with its 95 % interval for other test tracks. p: of "
         "no difference\n(paired permutation test); Holm: corrected for "

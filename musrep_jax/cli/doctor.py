@@ -190,6 +190,7 @@ def format_diagnosis(found: "Diagnosis") -> str:
     from musrep_jax.data.doctor.findings import FAULTS, NOTES
     from musrep_jax.data.doctor.quarantine import escape_path
     from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.runtime.terminal import get_width
 
     summary = found.summary()
     hours = f"{summary['hours']:.2f} h" if summary["hours"] >= 1 else (
@@ -216,7 +217,7 @@ def format_diagnosis(found: "Diagnosis") -> str:
         if (members := kinds.get(kind))
     ]
     columns = [Column("kind"), Column("severity"), Column("files", True), Column("meaning")]
-    lines += ["", format_table(columns, rows, style="text")]
+    lines += ["", format_table(columns, rows, "text", get_width())]
     for kind, members in kinds.items():
         lines += ["", f"{kind}:"]
         shown = NUM_MISSING_EXAMPLES if kind == "missing" else NUM_EXAMPLES

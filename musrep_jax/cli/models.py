@@ -16,7 +16,7 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A model: print its settings and their defaults.",
+            help="An architecture or a pretrained model: print all about it.",
             autocompletion=complete(list_models),
         ),
     ] = None,
@@ -28,13 +28,16 @@ def models(
     ] = False,
     json: Json = False,
 ) -> None:
-    """List the models with parameters, input length, sample rate and front end.
+    """List the architectures that can be trained, or with --pretrained the trained models.
 
-    With --pretrained, those that others trained on real music: their license, size, data and
-    published scores. With a name of that table, everything about it.
+    Architectures have no weights: parameters, input length, sample rate and front end of each;
+    with a name, its settings. Trained models are those that others trained on real music: their
+    license, size, data and published scores; with a name, everything about one. Your own trained
+    models are in WORKDIR/exports.
     """
     from musrep_jax.models import MODELS, model_settings
     from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.runtime.terminal import get_width
     from musrep_jax.weights.pretrained import PREFIX, PRETRAINED, find_pretrained
 
     if pretrained or (name or "").startswith(PREFIX) or (name not in MODELS and name in PRETRAINED):
@@ -47,7 +50,8 @@ def models(
             print_json(settings)
         else:
             rows = [[key, str(value)] for key, value in settings.items()]
-            typer.echo(format_table([Column("setting"), Column("default")], rows, style="text"))
+            heads = [Column("setting"), Column("default")]
+            typer.echo(format_table(heads, rows, "text", get_width()))
         return
     found = [describe_model(key, num_classes) for key in MODELS]
     if json:
@@ -71,7 +75,7 @@ def models(
         ]
         for model in found
     ]
-    typer.echo(format_table(columns, rows, style="text"))
+    typer.echo(format_table(columns, rows, "text", get_width()))
 
 
 def print_pretrained(entries: "Mapping[str, PretrainedModel]", is_json: bool) -> None:

@@ -142,6 +142,7 @@ def format_card(card: Mapping[str, Any], others: Sequence[str]) -> str:
 def format_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the table of sizes."""
     from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table
+    from musrep_jax.runtime.terminal import get_width
 
     def show(value: float | None, form: str) -> str:
         return EMPTY_CELL if value is None else format(value, form)
@@ -159,7 +160,7 @@ def format_parts(parts: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for name, part in parts.items()
     ]
-    return format_table(columns, rows, style="text")
+    return format_table(columns, rows, "text", get_width())
 
 
 def format_leakage(card: Mapping[str, Any]) -> str:
@@ -188,6 +189,7 @@ def format_leakage(card: Mapping[str, Any]) -> str:
 def format_positives(positives: Mapping[str, Mapping[str, int]]) -> str:
     """Returns the table of labels in their order, with the number of tracks that have each."""
     from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.runtime.terminal import get_width
 
     parts = list(positives)
     names = list(next(iter(positives.values())))
@@ -196,4 +198,4 @@ def format_positives(positives: Mapping[str, Mapping[str, int]]) -> str:
         for index, name in enumerate(names)
     ]
     columns = [Column("", True), Column("label"), *(Column(part, True) for part in parts)]
-    return format_table(columns, rows, style="text")
+    return format_table(columns, rows, "text", get_width())

@@ -10,6 +10,9 @@ from musrep_jax.runtime.terminal import measure_display_width
 
 STYLES = ("markdown", "text")
 EMPTY_CELL = "-"
+_WHOLE_BRACKETS = re.compile(r"( ?)(\[[^\]]*\](?: \*+)?|\([^)]*\)|[^ _]*_+|[^ _]+)")
+_WORDS = re.compile(r"( ?)(\[[^\],]*\]|[^ _]*_+|[^ _]+)")
+"""Separators and parts of a text, between which it may be broken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,9 @@ def format_table(
         rows: one text per column.
         style: `markdown` or `text`.
         width: of a text, in terminal columns: wider cells are broken at spaces and after
-            underscores, and optional columns are left out from the right as long as that is not
-            enough. None for a table as wide as it is.
+            underscores. As long as that is not enough, empty columns and then optional ones are
+            left out from the right, and at last brackets are broken too. None for a table as wide
+            as it is.
 
     Returns:
         Lines without a final line break; the last one names the columns that were left out.
@@ -57,25 +61,26 @@ def format_table(
     shown = list(range(len(columns)))
     left_out: list[str] = []
     widths = [max(3, *(measure_display_width(row[i]) for row in grid)) for i in shown]
+    parts = _WHOLE_BRACKETS
     if not is_markdown and width is not None:
-        least = [
-            max(3, *(measure_display_width(w) for row in grid for _, w in _split(row[i])))
-            for i in shown
-        ]
-        while _total([least[i] for i in shown]) > width:
-            optional = [i for i in shown if columns[i].is_optional]
-            if not optional:
-                break
-            shown.remove(optional[-1])
-            left_out.insert(0, columns[optional[-1]].title)
+        least = _measure_parts(grid, parts)
+        empty = [i for i in shown if rows and all(row[i] == EMPTY_CELL for row in grid[1:])]
+        optional = [i for i in shown if columns[i].is_optional and i not in empty]
+        leaving = [*optional, *empty]
+        while leaving and _total([least[i] for i in shown]) > width:
+            shown.remove(leaving.pop())
+        left_out = [column.title for i, column in enumerate(columns) if i not in shown]
+        if _total([least[i] for i in shown]) > width:
+            parts = _WORDS
+            least = _measure_parts(grid, parts)
         widths = _shrink([widths[i] for i in shown], [least[i] for i in shown], width)
     lines = []
     for row in grid:
-        broken = [_break(row[i], size) for i, size in zip(shown, widths, strict=True)]
-        for parts in itertools.zip_longest(*broken, fillvalue=""):
+        broken = [_break(row[i], size, parts) for i, size in zip(shown, widths, strict=True)]
+        for texts in itertools.zip_longest(*broken, fillvalue=""):
             padded = [
                 _pad(text, size, columns[i].is_number)
-                for text, size, i in zip(parts, widths, shown, strict=True)
+                for text, size, i in zip(texts, widths, shown, strict=True)
             ]
             lines.append(f"| {' | '.join(padded)} |" if is_markdown else "  ".join(padded).rstrip())
         if row is grid[0]:
@@ -104,22 +109,26 @@ def _shrink(widths: list[int], least: Sequence[int], width: int) -> list[int]:
     return widths
 
 
-def _split(text: str) -> list[tuple[str, str]]:
-    """Returns the parts of a text between which it may be broken, each after its separator.
+def _measure_parts(grid: Sequence[Sequence[str]], parts: re.Pattern[str]) -> list[int]:
+    """Returns the width of the widest part of every column, which the column cannot go below."""
+    return [
+        max(3, *(measure_display_width(part) for text in column for _, part in parts.findall(text)))
+        for column in zip(*grid, strict=True)
+    ]
 
-    >>> _split("0.5 [0.4, 0.6] *"), _split("vgg_ish")
-    ([('', '0.5'), (' ', '[0.4, 0.6]'), (' ', '*')], [('', 'vgg_'), ('', 'ish')])
+
+def _break(text: str, width: int, parts: re.Pattern[str]) -> list[str]:
+    """Returns the lines of a text in a column; a part that is wider stays whole.
+
+    >>> _break("0.5 [0.4, 0.6] *", 13, _WHOLE_BRACKETS), _break("vgg_ish", 4, _WHOLE_BRACKETS)
+    (['0.5', '[0.4, 0.6] *'], ['vgg_', 'ish'])
+    >>> _break("0.5 [0.4, 0.6] *", 6, _WORDS)
+    ['0.5', '[0.4,', '0.6] *']
     """
-    found = re.finditer(r"( ?)(\[[^\]]*\](?: \*+)?|\([^)]*\)|[^ _]*_+|[^ _]+)", text)
-    return [(match[1], match[2]) for match in found]
-
-
-def _break(text: str, width: int) -> list[str]:
-    """Returns the lines of a text in a column; a part that is wider stays whole."""
     if measure_display_width(text) <= width:
         return [text]
     lines = [""]
-    for separator, part in _split(text):
+    for separator, part in parts.findall(text):
         longer = lines[-1] + separator + part if lines[-1] else part
         if lines[-1] and measure_display_width(longer) > width:
             lines.append(part)

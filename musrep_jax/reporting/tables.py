@@ -115,11 +115,11 @@ def make_per_label_table(
         Column("Label"),
         Column(f"Positives of {report['num_tracks']}", is_number=True),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
-        Column("Random PR-AUC", is_number=True),
-        Column("F1", is_number=True),
-        Column("F1, fitted threshold", is_number=True),
+        Column("Random PR-AUC", is_number=True, is_optional=True),
+        Column("F1", is_number=True, is_optional=True),
+        Column("F1, fitted threshold", is_number=True, is_optional=True),
     ]
-    return format_table(columns, rows, style)
+    return format_table(columns, rows, style, get_width())
 
 
 def format_report_summary(report: Mapping[str, Any]) -> str:

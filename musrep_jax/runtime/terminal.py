@@ -79,13 +79,16 @@ class RewrittenLine:
 
         Args:
             parts: most important first; those at the end are left out where the terminal is narrow.
-            label: before them; loses its beginning where it does not fit beside the first part.
+            label: before them; loses its beginning where it does not fit beside the first part, or
+                where it would take more than half of the line from the others.
         """
         # A line that wraps, or fills the last column, would stand there again with every update.
         room = max(get_width() - 1, 1)
         line = cut(parts[0], room)
         if label:
-            line = cut_start(f"{label}: ", room - measure_display_width(line)) + line
+            wanted = measure_display_width("  ".join(parts))
+            most = max(room - wanted, min(room // 2, room - measure_display_width(line)))
+            line = cut_start(f"{label}: ", most) + line
         for part in parts[1:]:
             if measure_display_width(f"{line}  {part}") > room:
                 break
