@@ -87,6 +87,7 @@ def print_pretrained(entries: "Mapping[str, PretrainedModel]", is_json: bool) ->
     """
     from musrep_jax.exports.cards import METRICS
     from musrep_jax.reporting.layout import Column, format_table
+    from musrep_jax.runtime.terminal import get_width
     from musrep_jax.weights.fetching import get_export_dir
     from musrep_jax.weights.pretrained import DEFAULT_MODEL
 
@@ -123,11 +124,20 @@ def print_pretrained(entries: "Mapping[str, PretrainedModel]", is_json: bool) ->
             [key.replace("_", " "), ", ".join(map(str, v)) if isinstance(v, list) else str(v)]
             for key, v in shown.items()
         ]
-        typer.echo(format_table([Column("pretrained"), Column("")], rows, style="text"))
+        typer.echo(format_table([Column("pretrained"), Column("")], rows, "text", get_width()))
         return
-    columns = [Column("name"), Column("model"), Column("license"), Column("commercial use"),
-               Column("size", True), Column("labels", True), Column("trained on"),
-               Column("ROC-AUC", True), Column("PR-AUC", True), Column("here")]  # fmt: skip
+    columns = [
+        Column("name"),
+        Column("model", is_optional=True),
+        Column("license"),
+        Column("commercial use", is_optional=True),
+        Column("size", True),
+        Column("labels", True, is_optional=True),
+        Column("trained on"),
+        Column("ROC-AUC", True),
+        Column("PR-AUC", True),
+        Column("here"),
+    ]
     rows = [
         [
             name + (" (default)" if about["is_default"] else ""),
@@ -142,7 +152,7 @@ def print_pretrained(entries: "Mapping[str, PretrainedModel]", is_json: bool) ->
         ]
         for name, about in facts.items()
     ]
-    typer.echo(format_table(columns, rows, style="text"))
+    typer.echo(format_table(columns, rows, "text", get_width()))
     say("Scores are those that the authors published. `musrep pull NAME` fetches one.")
 
 
