@@ -1,6 +1,6 @@
-"""Metrics, intervals, reports, tables and figures of taggers and of transfer experiments.
+"""Metrics, intervals, decisions and reports of taggers and of transfer experiments.
 
-Everything here is numpy on the host; `figures` alone imports matplotlib and is not imported here.
+Everything here is numpy on the host.
 """
 
 from musrep_jax.evaluation.aggregation import aggregate_tracks
