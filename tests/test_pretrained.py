@@ -5,11 +5,13 @@ import errno
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import threading
 
 import hash_weights
+import ml_collections
 import numpy as np
 import pytest
 import soundfile
@@ -23,7 +25,7 @@ from musrep_jax.config import ConfigError
 from musrep_jax.data.download.files import DownloadError
 from musrep_jax.inference.chunks import chunk_blocks, cut
 from musrep_jax.models import create_model, model_settings
-from musrep_jax.tasks.tagging.initial import _find_export
+from musrep_jax.tasks.tagging.initial import _find_export, check_source
 from musrep_jax.tasks.tagging.matrix import plan_jobs
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import Chunking
@@ -476,3 +478,15 @@ def test_one_call_tags_a_file(default, song):
     assert list(tags.values()) == sorted(tags.values(), reverse=True)
     audio, rate = soundfile.read(song, dtype="float32")
     assert tags == pytest.approx(musrep_jax.load_tagger("small").predict(audio, rate), abs=1e-6)
+
+
+def test_a_source_that_is_another_model_is_named(served):
+    card = {"model": {"name": "musicnn_original"}, "front_end": None}
+    settings = ml_collections.ConfigDict({"model": {"name": "short_chunk_cnn"}})
+    model = create_model("short_chunk_cnn", 3, SETTINGS)
+    with pytest.raises(ConfigError, match=r"say --config\.model\.name=musicnn_original"):
+        check_source(model, settings, card, pathlib.Path("x"))
+    for name, own in (("musicnn_big", "musicnn"), ("ast", "spectrogram_transformer")):
+        own = create_model(own, 3)
+        card = {"model": {"name": name}, "front_end": own.front_end}
+        check_source(own, settings, card, pathlib.Path("x"))

@@ -14,7 +14,7 @@ from flax import traverse_util
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Tracks
 from musrep_jax.inference.card import to_tuples
-from musrep_jax.models import Tagger
+from musrep_jax.models import ALIASES, MODELS, Tagger, model_class
 from musrep_jax.models.spectrogram_transformer import set_input_statistics
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
@@ -158,7 +158,8 @@ def check_source(
 ) -> None:
     """Raises when an exported model cannot be carried over to this one, naming what differs."""
     name = card["model"]["name"]
-    if name != settings.model.name:
+    kind = model_class(name) if name in {*MODELS, *ALIASES} else Tagger
+    if not (isinstance(model, kind) or issubclass(kind, type(model))):
         raise ConfigError(
             f"The source {path} is the model {name!r}, the target's is {settings.model.name!r}: "
             f"say --config.model.name={name}, with --config.model.size=full for a published one."
