@@ -45,7 +45,7 @@ from musrep_jax.experiments.presentation import write_report
 from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.models import create_model
 from musrep_jax.tasks import binding
-from musrep_jax.tasks.jobs import apply_display_names
+from musrep_jax.tasks.jobs import strip_result_folders
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.tasks.settings import make_chunk_spec, settings_of_job
 from musrep_jax.tasks.tagging.matrix import make_job
@@ -208,7 +208,7 @@ def make_table_stages(size: Size, folder: pathlib.Path, num_bootstrap: int) -> S
         }
         workdir.write_arrays(job, {"scores": arrays})
         workdir.write_results(workdir.all_results())
-        shown = [apply_display_names(one) for one in workdir.all_results()]
+        shown = [strip_result_folders(one) for one in workdir.all_results()]
         write_report(workdir, [Tables("", "", make_sections(shown))])
 
     return {"metrics": metrics, "splits": splits, "subset": subset, "results": results}

@@ -4,7 +4,7 @@ import pytest
 
 from musrep_jax.config import ConfigError
 from musrep_jax.experiments.shares import JobShard
-from musrep_jax.tasks.jobs import display_name
+from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.settings import parse_integers
 from musrep_jax.tasks.tagging.matrix import MODES, make_job, plan_jobs
 
@@ -48,7 +48,7 @@ def test_keys_are_file_names_and_differ():
     keys = [job.key for job in jobs]
     assert len(set(keys)) == len(keys)
     assert all("/" not in key and ":" not in key and " " not in key for key in keys)
-    assert display_name("audio_folder:/a b/çalgı/") == "audio_folder:çalgı"
+    assert strip_parents("audio_folder:/a b/çalgı/") == "audio_folder:çalgı"
 
 
 def test_folders_that_would_be_written_under_one_name_are_refused():

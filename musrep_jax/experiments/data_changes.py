@@ -6,7 +6,7 @@ from typing import Any
 
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Dataset
-from musrep_jax.tasks.jobs import display_name, key_of_result
+from musrep_jax.tasks.jobs import key_of_result, strip_parents
 
 DATA_FIELD = "data"
 """Field of a result: the data sets that its job opened, see `describe_data`."""
@@ -73,7 +73,7 @@ def check_results_agree(results: Iterable[Mapping[str, Any]], place: str) -> Non
             if changed:
                 raise ConfigError(
                     f"{place} holds results of two states of the data set "
-                    f"{display_name(entry['name'])} ({', '.join(changed)} differ), such as {key} "
+                    f"{strip_parents(entry['name'])} ({', '.join(changed)} differ), such as {key} "
                     f"and {key_of_result(result)}: remove the folders cells/KEY of one state, and "
                     "run the same command again."
                 )
@@ -102,7 +102,7 @@ def describe_change(
             ]
             shown = ", ".join(made[:_MAX_LISTED]) + (", ..." if len(made) > _MAX_LISTED else "")
             return (
-                f"The data set {display_name(entry['name'])} has changed ({', '.join(changed)}) "
+                f"The data set {strip_parents(entry['name'])} has changed ({', '.join(changed)}) "
                 f"since {len(made)} finished cells in {place} were made from it ({shown}): give "
                 "another --workdir, bring the data back to what they were, or remove the folders "
                 "cells/KEY of these cells to have them done again."
@@ -126,7 +126,7 @@ def check_same_data(one: Mapping[str, Any], other: Mapping[str, Any], which: str
     theirs, sentences = list_opened([other]), []
     for key, entry in list_opened([one]).items():
         changed = list_changes(entry, theirs[key]) if key in theirs else []
-        name = display_name(entry["name"])
+        name = strip_parents(entry["name"])
         if "audio of test" in changed:
             raise ConfigError(
                 f"{which} were tested on different audio of the same tracks: the data set {name} "

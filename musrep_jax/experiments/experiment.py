@@ -39,7 +39,7 @@ from musrep_jax.runtime.files import to_json_safe, write_text
 from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
-from musrep_jax.tasks.jobs import Job, display_name
+from musrep_jax.tasks.jobs import Job, strip_parents
 from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.studies import parse_study, repeat_jobs
 from musrep_jax.tasks.task import Clock, Context, Outcome, UnavailableError
@@ -224,12 +224,12 @@ class _ExperimentRunner:
                     present[key] = describe_data(dataset, name, rate, options)
                 else:
                     say(
-                        f"The data set {display_name(name)} has changed since the finished cells "
+                        f"The data set {strip_parents(name)} has changed since the finished cells "
                         "were made from it: they are of its earlier state."
                     )
             except (ValueError, OSError) as error:
                 # Who has finished results may have put the data away; jobs to come will fail.
-                say(f"{display_name(name)} cannot be compared with what it was: {error}")
+                say(f"{strip_parents(name)} cannot be compared with what it was: {error}")
         change = describe_change(results, present, str(self.folder.path))
         if change and todo:
             raise ConfigError(change)
@@ -359,7 +359,7 @@ class _ExperimentRunner:
         self, job: Job, outcome: Outcome, seconds: float, opened: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
         """Writes what a training left in memory; returns its result."""
-        made_from = [{**entry, "name": display_name(entry["name"])} for entry in opened]
+        made_from = [{**entry, "name": strip_parents(entry["name"])} for entry in opened]
         exports = {}
         for name, export in outcome.exports.items():
             path = self.folder.export_dir(job, name)

@@ -9,7 +9,7 @@ from musrep_jax.experiments.workdir import Workdir
 from musrep_jax.reporting import drawing, run_figures
 from musrep_jax.reporting.job_table import format_job_table
 from musrep_jax.runtime.files import write_text
-from musrep_jax.tasks.jobs import Job, apply_display_names, title_of
+from musrep_jax.tasks.jobs import Job, strip_result_folders, title_of
 from musrep_jax.tasks.task import JobFigure, Result, Tables, Task
 from musrep_jax.training.logs import read_rows
 
@@ -67,7 +67,7 @@ def make_plain_tables(results: Sequence[Result]) -> Tables:
     Args:
         results: of jobs of one task.
     """
-    shown = [apply_display_names(result) for result in results]
+    shown = [strip_result_folders(result) for result in results]
     return Tables(format_job_table(shown, style="text"), format_job_table(shown))
 
 
@@ -121,7 +121,7 @@ def make_training_figure(result: Result, log: Path) -> JobFigure:
         rows = read_rows(log) if log.exists() else []
         if not rows:
             return
-        title = title_of(apply_display_names(result))
+        title = title_of(strip_result_folders(result))
         logged = {name for row in rows if row.get("kind") == "validation" for name in row}
         names = [m["name"] for m in result.get("metrics", ()) if m["name"] in logged]
         score = {"score": names[0]} if names else {}

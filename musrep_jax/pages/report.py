@@ -27,7 +27,7 @@ from musrep_jax.reporting.captions import describe_resampled
 from musrep_jax.reporting.job_table import make_job_table
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.reporting.verdict import describe_verdict
-from musrep_jax.tasks.jobs import apply_display_names, title_of
+from musrep_jax.tasks.jobs import strip_result_folders, title_of
 from musrep_jax.tasks.tagging.reports import notes_on
 from musrep_jax.training.checkpoints import CARD_FILE
 from musrep_jax.training.logs import strip_folders
@@ -49,7 +49,7 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
         played: test tracks to listen to.
         listening: which cell is heard, or a sentence on why there is nothing to hear.
     """
-    everything = {name: apply_display_names(result) for name, result in run.results.items()}
+    everything = {name: strip_result_folders(result) for name, result in run.results.items()}
     shown = {name: result for name, result in everything.items() if _is_of_tagger(result)}
     others = [result for result in everything.values() if not _is_of_tagger(result)]
     finished = {name: r for name, r in shown.items() if not cells_file.is_failed(r)}
@@ -142,7 +142,7 @@ def describe_cell(run: Run, name: str) -> str:
         run: the workdir.
         name: of the cell.
     """
-    return title_of(apply_display_names(run.results[name]))
+    return title_of(strip_result_folders(run.results[name]))
 
 
 def strip_local_paths(text: str) -> str:

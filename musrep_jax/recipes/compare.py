@@ -19,7 +19,7 @@ from musrep_jax.reporting.model_table import best_model, format_comparison_table
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.runtime.files import to_json_safe
-from musrep_jax.tasks.jobs import Job, apply_display_names, display_name, key_of_result
+from musrep_jax.tasks.jobs import Job, key_of_result, strip_parents, strip_result_folders
 from musrep_jax.tasks.tagging.matrix import BASELINE_MODEL
 from musrep_jax.tasks.tagging.reports import make_sections, notes_on
 from musrep_jax.tasks.tagging.task import TaggingTask
@@ -77,7 +77,7 @@ def present_comparison(
     compared = [result | differences.get(key_of_result(result), {}) for result in compared]
     others = [r for r in results if r["target"] != target or r["num_train_tracks"] != size]
     folder.write_results([*compared, *others])
-    shown = cells_file.separate_variants([apply_display_names(result) for result in compared])
+    shown = cells_file.separate_variants([strip_result_folders(result) for result in compared])
     notes = [*notes_on(shown, config), *([] if is_complete else [OTHER_TRACKS])]
     names = cells_file.ordered(shown, "model")
     listed = [*split_list(config.model.name), BASELINE_MODEL]
@@ -86,7 +86,7 @@ def present_comparison(
         style: format_comparison_table(shown, models=order, style=style, notes=notes)
         for style in ("text", "markdown")
     }
-    title = f"{display_name(target)}{f', {size} training tracks' if size else ''}"
+    title = f"{strip_parents(target)}{f', {size} training tracks' if size else ''}"
     if any(result.get("is_synthetic") for result in shown):
         title += " (synthetic data)"
     verdict = describe_verdict(shown)

@@ -81,8 +81,8 @@ class Job:
     def describe(self) -> str:
         """Returns a readable name, e.g. `western -> makam, vgg_ish, all layers, seed 0`."""
         get = self.get
-        start = f"{display_name(get('source'))} -> " if get("source") else ""
-        parts = [start + display_name(get("target") or self.task)]
+        start = f"{strip_parents(get('source'))} -> " if get("source") else ""
+        parts = [start + strip_parents(get("target") or self.task)]
         parts += [get("model")] if get("model") else []
         parts += [get("mode").replace("_", " ")] if get("mode") else []
         parts += [f"{get('num_train_tracks')} training tracks"] if get("num_train_tracks") else []
@@ -166,14 +166,21 @@ def shorten_settings(study: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def display_name(name: str | Sequence[str]) -> str:
-    """Returns a data set's name as shown to people: folders by their last part.
+def strip_parents(name: str | Sequence[str]) -> str:
+    """Returns a data set's name with its folder by the last part only.
+
+    Keys and results hold it, which travel to other machines. Tables and axes have shorter names,
+    see `results.make_display_names`.
+
+    Example:
+        >>> strip_parents("audio_folder:/data/ney/")
+        'audio_folder:ney'
 
     Args:
         name: as in configs; of several data sets, their names.
     """
     if not isinstance(name, str):
-        return " + ".join(map(display_name, name))
+        return " + ".join(map(strip_parents, name))
     builder, colon, path = name.partition(":")
     return f"{builder}:{path.rstrip('/').rsplit('/', 1)[-1]}" if colon else name
 
@@ -186,13 +193,17 @@ def slugify_name(name: str | Sequence[str]) -> str:
     """
     if not isinstance(name, str):
         return "+".join(map(slugify_name, name))
-    return re.sub(r"[^\w.]+", "_", display_name(name)).strip("_")
+    return re.sub(r"[^\w.]+", "_", strip_parents(name)).strip("_")
 
 
-def apply_display_names(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a result in which folders are named by their last part."""
+def strip_result_folders(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a result in which folders are named by their last part.
+
+    Args:
+        result: of a job.
+    """
     names = {field: result[field] for field in ("source", "target", "features") if field in result}
-    return {**result, **{field: display_name(name) if name else name for field, name in
+    return {**result, **{field: strip_parents(name) if name else name for field, name in
                          names.items()}}  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.models import AudioEncoder, Encoder, model_settings
 from musrep_jax.models.combined_encoders import CombinedEncoders, Part, name_part
 from musrep_jax.models.outputs import check_output_names
-from musrep_jax.tasks.jobs import display_name
+from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.tagging.matrix import (
     BASELINE_MODEL,
     EXPORT_PREFIX,
@@ -172,7 +172,7 @@ def load_features(text: str) -> Features:
         for key, values in shared.items():
             values.add(getattr(loaded.model, key))
         licence = loaded.card["data"]["licence"]
-        notes.append(f"Holds the encoder {display_name(name.place)}, licence: {licence}.")
+        notes.append(f"Holds the encoder {strip_parents(name.place)}, licence: {licence}.")
         for part, variables in _list_parts(loaded, name):
             encoders.append(part)
             parts.append(variables)

@@ -14,7 +14,7 @@ from musrep_jax.reporting.candidate_table import (
 )
 from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.reporting.verdict import describe_verdict
-from musrep_jax.tasks.jobs import apply_display_names, title_of
+from musrep_jax.tasks.jobs import strip_result_folders, title_of
 from musrep_jax.tasks.tagging.filters import FILTERS, save_filter_figure
 from musrep_jax.tasks.tagging.matrix import COMBINED_MODEL
 from musrep_jax.tasks.task import JobFigure, Result, Tables
@@ -27,7 +27,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
         results: of all jobs.
         config: of the experiment.
     """
-    shown = [apply_display_names(result) for result in results]
+    shown = [strip_result_folders(result) for result in results]
     notes = notes_on(shown, config)
     if "candidates" in config:
         table = functools.partial(
@@ -67,7 +67,7 @@ def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
         results: of all jobs.
         folder: of the figures.
     """
-    shown = [apply_display_names(result) for result in results]
+    shown = [strip_result_folders(result) for result in results]
     synthetic = sorted({r["target"] for r in shown if r.get("is_synthetic")})
     paths = save_study_figures(shown, folder, synthetic=synthetic)
     transfers = [result for result in shown if result["model"] != COMBINED_MODEL]
@@ -83,7 +83,7 @@ def list_figures(result: Result, folder: Path) -> list[JobFigure]:
         result: of the job.
         folder: of the job.
     """
-    title = title_of(apply_display_names(result))
+    title = title_of(strip_result_folders(result))
 
     def save_labels(path: Path) -> None:
         drawing.save_figure(run_figures.draw_per_label_bars(result, title=title), path)
