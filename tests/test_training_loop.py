@@ -157,6 +157,16 @@ def test_patience_ends_the_training():
     assert result.best_step == 20  # the later of equals, which is no improvement
 
 
+def test_time_ends_the_training_with_an_evaluation(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
+    result = run(lambda state: {"roc_auc": 0.5}, num_steps=1000, eval_every=900, max_seconds=40)
+    (row,) = result.history
+    assert result.ran_out_of_time and not result.stopped_early
+    assert row["step"] == int(result.state.step) < 41
+    assert not run(lambda state: {"roc_auc": 0.5}, max_seconds=10**9).ran_out_of_time
+
+
 def test_best_weights_and_statistics_are_reloaded_at_a_switch():
     evaluate = Script(0.5, 0.9, 0.6, 0.4, 0.3)
     seen = {}

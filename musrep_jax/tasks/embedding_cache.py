@@ -21,6 +21,7 @@ from flax import traverse_util
 from musrep_jax.models import Tagger
 from musrep_jax.runtime import distributed
 from musrep_jax.runtime.files import replace_file
+from musrep_jax.runtime.progress import Progress
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.types import PyTree
 
@@ -56,7 +57,9 @@ def embed_once(scorer: SplitScorer, variables: PyTree) -> np.ndarray:
     if len(missing):
         part = copy.copy(scorer)
         part.table = scorer.table[missing]
-        computed = part.embeddings(variables)
+        progress = Progress(f"embedding {store.spec.name}, {store.split}", unit="chunks")
+        computed = part.embeddings(variables, progress)
+        progress.close()
         found[missing] = len(places) + np.arange(len(missing))
         places = np.concatenate([places, chunks[missing]])
         kept = np.concatenate([kept, computed]) if len(kept) else computed

@@ -75,6 +75,7 @@ class SplitScorer:
         names: Sequence[str] = ("logits", "embedding"),
         reduce: Callable[[Array], Array] | None = None,
         pool: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, np.ndarray]:
         """Returns outputs of the model for every chunk, all in one pass over the split.
 
@@ -87,6 +88,7 @@ class SplitScorer:
             reduce: applied to every output on the device, (batch, ...) -> (batch, ...), so that
                 only what is kept leaves it.
             pool: over time, "mean", "max" or "both", see `Encoder.outputs`.
+            progress: is called with the chunks that are on their way, and all.
 
         Returns:
             Name -> (chunks, ...), in the order of `table`.
@@ -97,22 +99,32 @@ class SplitScorer:
         forward = binding.make_forward(self.model, tuple(names), reduce, pool)
         variables = sharding.replicate(variables, self.mesh)
         size, found = self.settings.evaluation.batch_size, []
+        count = len(self.table)
         for batch in self.batches():
             found.append(forward(variables, model_inputs(batch)))
             if len(found) > _BATCHES_IN_FLIGHT:
                 jax.block_until_ready(found[-1 - _BATCHES_IN_FLIGHT])
+            if progress is not None:
+                progress(min(size * len(found), count), count)
         # A batch that the devices do not divide was padded at its end.
-        found, count = sharding.to_host(found), len(self.table)
+        found = sharding.to_host(found)
         return {
             name: np.concatenate([part[name][:size] for part in found])[:count] for name in names
         }
 
-    def embeddings(self, variables: PyTree) -> np.ndarray:
-        """Returns what a frozen backbone gives the output layer, float32 (chunks, width)."""
+    def embeddings(
+        self, variables: PyTree, progress: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
+        """Returns what a frozen backbone gives the output layer, float32 (chunks, width).
+
+        Args:
+            variables: of the model.
+            progress: see `outputs`.
+        """
         name = self.model.frozen_output
-        if name == "embedding":
-            return self.outputs(variables)[name]  # the program that `scores` has compiled
-        return self.outputs(variables, (name,))[name]
+        if name == "embedding":  # by the program that `scores` has compiled
+            return self.outputs(variables, progress=progress)[name]
+        return self.outputs(variables, (name,), progress=progress)[name]
 
     def scores(self, variables: PyTree, embeddings: np.ndarray | None = None) -> np.ndarray:
         """Returns the probabilities of every track.

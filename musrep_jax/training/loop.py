@@ -179,6 +179,13 @@ def _next_batch(feed: Prefetch, running: Metrics | None, stop: StopRequest) -> B
         return None
 
 
+def _agree_that_time_is_over(is_over: bool, is_sync_step: bool) -> bool:
+    """Returns whether the time is over; several processes ask the first one at a sync step."""
+    if not distributed.is_active():
+        return is_over
+    return is_sync_step and distributed.broadcast_from_first("the time is over", is_over)
+
+
 def _copy(tree: PyTree) -> PyTree:
     """Returns the tree in memory of its own, which no train step gives away."""
     return jax.tree.map(jnp.copy, tree)
@@ -245,8 +252,8 @@ def fit(
             one, then by the later step.
         learning_rate: `Optimizer.learning_rate`, for the log.
         patience: evaluations without improvement that end the training; None never ends it.
-        max_seconds: time after which the training ends, at the next evaluation; over all parts of a
-            resumed training. None is no limit.
+        max_seconds: time after which the training is evaluated and ends; over all parts of a
+            resumed training, without compilation. None is no limit.
         reload_best_at: steps, also evaluated, after which training continues from the best weights,
             such as `Optimizer.switch_steps`. Patience starts anew there.
         plateau: `Optimizer.plateau`: when the rate drops. Patience starts anew at each drop; after
@@ -302,7 +309,7 @@ def fit(
 
     if step >= num_steps or memory.stopped_early or memory.ran_out_of_time:
         return result()
-    start = time.perf_counter() - memory.seconds
+    start = time_start = time.perf_counter() - memory.seconds
     last_save = time.perf_counter()
     metrics: Metrics | None = None
     rate = learning_rate if plateau is None else functools.partial(_plateau_rate, plateau, memory)
@@ -324,10 +331,16 @@ def fit(
             meter.add(step, metrics)
             if is_first:  # it compiles, which says nothing about speed
                 jax.block_until_ready(metrics)
+                time_start = time.perf_counter() - memory.seconds
                 meter.restart(feed.wait_seconds)
             step_trace.record_step(metrics)
 
             is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
+            memory.ran_out_of_time = max_seconds is not None and _agree_that_time_is_over(
+                time.perf_counter() - time_start >= max_seconds,
+                is_evaluated or step % log_every == 0,
+            )
+            is_evaluated = is_evaluated or memory.ran_out_of_time
             is_sync_step = is_evaluated or step % log_every == 0
             is_stopping = distributed.agree_on_signal(stop.signal_number, is_sync_step) is not None
             if is_stopping or is_sync_step:
@@ -367,10 +380,6 @@ def fit(
                         selecting, values[selecting], memory.best_step == step
                     )
                 memory.seconds = time.perf_counter() - start
-                memory.ran_out_of_time = distributed.broadcast_from_first(
-                    "the time is over",
-                    max_seconds is not None and memory.seconds >= max_seconds,
-                )
                 is_last = step == num_steps or memory.stopped_early or memory.ran_out_of_time
                 least = save_every_seconds * (FINAL_SAVE_INTERVAL_SHARE if is_last else 1)
                 is_late = time.perf_counter() - last_save >= least
