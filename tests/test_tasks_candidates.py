@@ -13,6 +13,7 @@ from musrep_jax.command_line import main
 from musrep_jax.config import ConfigError, parse_command_line
 from musrep_jax.data import open_dataset
 from musrep_jax.reporting.candidate_table import describe_choice, make_candidate_table
+from musrep_jax.schema.names import check_names
 from musrep_jax.tasks.tagging import features
 from musrep_jax.tasks.tagging.choice import find_best
 from musrep_jax.tasks.tagging.features import load_features, parse_features
@@ -35,7 +36,7 @@ def workdir(tmp_path_factory, encoder):
     root = tmp_path_factory.mktemp("candidates")
 
     def load(place):
-        if place == "far-away":
+        if place == "pretrained:vgg-mtt":
             raise OSError("there is no network")
         return musrep_jax.load_encoder(place)
 
@@ -52,7 +53,7 @@ def run(root, encoder):
         f"--config.data.data_dir={root / 'data'}", f"--workdir={root / 'w'}",
         "--config.evaluation.baseline=true",
         f"--config.candidates=export:{encoder},log_mel_statistics+export:{encoder}[layer_2],"
-        "pretrained:far-away,all_layers",
+        "pretrained:vgg-mtt,all_layers",
     ])  # fmt: skip
 
 
@@ -74,8 +75,8 @@ def test_the_best_on_validation_is_chosen_and_kept(workdir, cells):
 
 
 def test_what_cannot_be_fetched_is_said_and_left_out(workdir, cells):
-    cell = cells["linear", "pretrained:far-away"]
-    assert cell["is_unavailable"] and "far-away cannot be opened: there is" in cell["error"]
+    cell = cells["linear", "pretrained:vgg-mtt"]
+    assert cell["is_unavailable"] and "vgg-mtt cannot be opened: there is" in cell["error"]
     lines = (workdir / "results.md").read_text().splitlines()
     assert lines[2].startswith("Chosen on validation data: ")
     assert any(" not available |" in line for line in lines)
@@ -155,6 +156,15 @@ def test_names_of_features():
     for wrong in ("vgg_ish", "export:a[", "export:a]b", "+", ""):
         with pytest.raises(ConfigError, match="The features"):
             parse_features(wrong)
+
+
+def test_wrong_names_are_one_sentence_before_anything_runs():
+    for words, message in {
+        "pretrained:musicn-msd": r"candidates names pretrained:musicn-msd.*musicnn-msd",
+        "export:nowhere": r"candidates names export:nowhere: There is no exported model at",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            check_names(read_config(f"--config.candidates={words}"))
 
 
 def test_encoders_that_cannot_stand_side_by_side_are_refused(encoder, tmp_path):

@@ -115,6 +115,7 @@ class MusiCNNOriginal(_OriginalTagger):
     backend_channels: int = 64
     dense_width: int = 200
 
+    FEATURES: ClassVar[tuple[str, ...]] = ("pooled",)
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"^batch_normalization\.", "spec_bn."),
         (r"^conv2d\.", "branch_0.conv."),

@@ -198,9 +198,8 @@ def load_features(text: str) -> Features:
 def _open(place: str) -> LoadedEncoder:
     """Returns the encoder of a place, which reads audio."""
     is_local = place.startswith(EXPORT_PREFIX)
-    where = place.removeprefix(EXPORT_PREFIX).removeprefix(PRETRAINED_PREFIX)
     try:
-        loaded = load_encoder(where)
+        loaded = load_encoder(place.removeprefix(EXPORT_PREFIX))
     except (ValueError, OSError) as error:
         kind = ConfigError if is_local else UnavailableError
         raise kind(f"{place} cannot be opened: {error}") from error

@@ -150,7 +150,9 @@ def solve_linear(
     """Returns the variables of the best linear model on the features of a frozen model.
 
     Features are standardized by the training tracks, of which each counts alike, however many
-    chunks it has. The kind of regression and the strength of its penalty are chosen on validation.
+    chunks it has. The kind of regression and the strength of its penalty are chosen on validation:
+    of exclusive classes by the loss, which varies less on few tracks than a ranking of them, of
+    other labels by `train.select_by`.
 
     Args:
         model: `LogMelStatistics` or `CombinedEncoders`.
@@ -176,16 +178,19 @@ def solve_linear(
     metric = settings.train.select_by
     sign = 1.0 if SELECTABLE[metric] == "max" else -1.0
 
+    is_exclusive = validation.output == "softmax"
+
     def score(candidate: Linear) -> tuple[float, float]:
         summary = validation.summary(_with_head(model, backbone, candidate), cached)
-        return sign * summary[metric], -summary["loss"]
+        loss = -summary["loss"]
+        return (loss if is_exclusive else sign * summary[metric]), loss
 
     chosen = choose_linear(
         standardize(features, backbone).astype(np.float64),
         tracks.label_matrix[owner],
         weights,
         score,
-        is_exclusive=validation.output == "softmax",
+        is_exclusive=is_exclusive,
     )
     return _with_head(model, backbone, chosen)
 
