@@ -30,9 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
     # `log_mel_statistics`, several with + between them, outputs of one in brackets) under a linear
     # model; `all_layers`, which trains the best of these on, for an accelerator or long `minutes`;
     # `scratch`, which trains `model.name`.
-    config.candidates = (
-        "pretrained:musicnn-msd, log_mel_statistics+pretrained:musicnn-msd, scratch"
-    )
+    config.candidates = "pretrained:musicnn-msd, log_mel_statistics+pretrained:musicnn-msd, scratch"
     # Of training, shared by the candidates that are trained; 0 trains none. None is as long as the
     # data allow: a fifth of a second for every training track, five minutes at most.
     config.minutes = config_dict.placeholder(float)
