@@ -74,6 +74,9 @@ def test_help_and_completion_need_no_jax(repository):
     [
         (["im"], ["import-weights"]),
         (["models", "sample"], ["sample_cnn", "sample_cnn_se"]),
+        (["models", "crnn-"], ["crnn-mtat", "crnn-msd", "crnn-jamendo"]),
+        (["tag", "vgg"], ["vgg-msd", "vgg-mtt"]),
+        (["serve", "vgg"], ["vgg-msd", "vgg-mtt"]),
         (["train", "ta"], ["tagging"]),
         (["doctor", "ly"], ["lyra"]),
         (["export", "model", "--format", "on"], ["onnx"]),
@@ -166,7 +169,8 @@ def test_an_error_is_one_sentence(run, words, sentence):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_usage_errors_name_the_option(run):
+def test_usage_errors_name_the_argument_and_the_option(run):
+    assert "Missing argument 'NAME'" in run("build").stderr
     assert run("no-such-command").exit_code == 2
     result = run("import-weights", "--model", "fcn")
     assert result.exit_code == 2

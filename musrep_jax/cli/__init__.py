@@ -82,7 +82,7 @@ app = make_app()
 def run() -> NoReturn:
     """Runs the command given on the command line and exits the program."""
     try:
-        app()
+        app(prog_name="musrep")  # also of `python -m musrep_jax`: completion is set up by this name
     except SystemExit as end:
         exit_program(end.code)
     exit_program(None)

@@ -64,13 +64,18 @@ class Command(TyperCommand):
     Paths may begin with `~`, which shells leave as it is in `--out=~/x`.
     """
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for param in _list_arguments(self):
+            param.metavar = _name_argument(param)  # also in messages about a missing one
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Returns the words of the usage line, arguments first.
 
         Args:
             ctx: the context of the command line.
         """
-        words = [(_name_argument(param), param) for param in _list_arguments(self)]
+        words = [(param.metavar, param) for param in _list_arguments(self)]
         shown = [word if p.required or word[0] == "[" else f"[{word}]" for word, p in words]
         required = [
             f"{param.opts[-1]} {param.metavar or _name_kind(param, ctx)}"
@@ -90,7 +95,7 @@ class Command(TyperCommand):
         for param in _list_arguments(self):
             record = param.get_help_record(ctx)
             if record is not None:
-                rows.append((_name_argument(param), record[1].removesuffix("[required]").rstrip()))
+                rows.append((param.metavar, record[1].removesuffix("[required]").rstrip()))
         if rows:
             with formatter.section("Arguments"):
                 formatter.write_dl(rows)

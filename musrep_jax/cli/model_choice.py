@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from musrep_jax.cli.common import say
+from musrep_jax.cli.common import complete, list_pretrained, say
 
 ModelOrRecordings = Annotated[
     list[str],
@@ -15,13 +15,15 @@ ModelOrRecordings = Annotated[
         metavar="[MODEL] FILE|FOLDER...",
         help="A model (the folder of an export, hub:OWNER/NAME, or a name of `musrep models "
         "--pretrained`; by default musicnn-msd), then recordings, or folders of them.",
+        autocompletion=complete(list_pretrained),
     ),
 ]
 OptionalModel = Annotated[
     str | None,
     typer.Argument(
         help="A model: the folder of an export, hub:OWNER/NAME, or a name of `musrep models "
-        "--pretrained`; by default musicnn-msd."
+        "--pretrained`; by default musicnn-msd.",
+        autocompletion=complete(list_pretrained),
     ),
 ]
 

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musrep_jax.cli.common import Json, complete, describe_front_end, list_models, print_json, say
+from musrep_jax.cli.common import (
+    Json,
+    complete,
+    describe_front_end,
+    list_models,
+    list_pretrained,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from musrep_jax.weights.pretrained import PretrainedModel
@@ -17,7 +25,7 @@ def models(
         str | None,
         typer.Argument(
             help="An architecture or a pretrained model: print all about it.",
-            autocompletion=complete(list_models),
+            autocompletion=complete(lambda: [*list_models(), *list_pretrained()]),
         ),
     ] = None,
     num_classes: Annotated[
