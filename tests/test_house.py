@@ -74,7 +74,6 @@ OUTSIDE = {
 
 EXCEPTIONS = {
     "training/array_files.py": {"orbax"},
-    "training/checkpoints.py": {"orbax"},
     "data/audio/ffmpeg.py": {"imageio_ffmpeg"},
     "data/audio/opening.py": {"soundfile"},
     "data/audio/reading.py": {"soundfile", "soxr"},

@@ -1,4 +1,4 @@
-"""Arrays of exported models on disk, and code shared by all uses of orbax. Imports orbax.
+"""Arrays on disk, those of exported models and those of training states: the file that uses orbax.
 
 Orbax notices a truncated file but not a flipped bit: hence the sums of those who call this. It
 measures how long a save takes by the clock on the wall, which may jump ahead: hence no limit worth
@@ -6,18 +6,22 @@ the name.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.types import PyTree
 
 ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """Errors that orbax raises for foreign files."""
 
+_CHUNK_BYTES = 64 * 2**20
+"""Parts of an array that are compressed and written in parallel."""
 _NO_LIMIT_SECONDS = 10 * 365 * 24 * 3600
 
 
@@ -29,7 +33,7 @@ def _is_not_from_orbax(record: logging.LogRecord) -> bool:
 logging.getLogger("absl").addFilter(_is_not_from_orbax)
 
 
-def without_limit(**options: Any) -> ocp.options.AsyncOptions:
+def _without_limit(**options: Any) -> ocp.options.AsyncOptions:
     """Returns save options without a wall-clock timeout."""
     return ocp.options.AsyncOptions(
         timeout_secs=_NO_LIMIT_SECONDS,
@@ -37,6 +41,69 @@ def without_limit(**options: Any) -> ocp.options.AsyncOptions:
         create_directories_asynchronously=False,
         **options,
     )
+
+
+class StepFiles:
+    """The saved steps of a training, the last few of which are kept; written in the background."""
+
+    def __init__(self, folder: Path, num_kept: int, on_saved: Callable[[], None]) -> None:
+        """Opens a folder of steps.
+
+        Args:
+            folder: that is there; see `musrep_jax.runtime.folders.plain_path`.
+            num_kept: older steps are removed.
+            on_saved: called when the files of a step are complete, before it gets its name.
+        """
+        self._manager = ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.LatestN(num_kept),
+                async_options=_without_limit(post_finalization_callback=on_saved),
+            ),
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The saved steps, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, step: int, items: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]
+    ) -> None:
+        """Starts to save a step.
+
+        Args:
+            step: its number.
+            items: name -> arrays by their names.
+            meta: JSON values, saved as the item `meta`.
+        """
+        saved: dict[str, Any] = {
+            name: ocp.args.StandardSave(
+                arrays, dict.fromkeys(arrays, ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES))
+            )
+            for name, arrays in items.items()
+        }
+        saved["meta"] = ocp.args.JsonSave(dict(meta))
+        self._manager.save(step, args=ocp.args.Composite(**saved))
+
+    def wait(self) -> None:
+        """Waits until the last save is complete on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, item: str, buffers: PyTree) -> PyTree:
+        """Returns the arrays of an item.
+
+        Args:
+            step: that was saved.
+            item: a name of `save`.
+            buffers: abstract arrays, with the placement that the result takes.
+        """
+        wanted = ocp.args.Composite(**{item: ocp.args.StandardRestore(buffers)})
+        return self._manager.restore(step, args=wanted)[item]
+
+    def close(self) -> None:
+        """Releases the folder."""
+        self._manager.close()
 
 
 def write_arrays(folder: Path, variables: PyTree) -> None:
@@ -79,7 +146,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
     options = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"p{process}"
     )
-    return ocp.StandardCheckpointer(async_options=without_limit(), multiprocessing_options=options)
+    return ocp.StandardCheckpointer(async_options=_without_limit(), multiprocessing_options=options)
 
 
 def _place_like(metadata: PyTree) -> PyTree:

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.config import differences
 from musrep_jax.runtime.closing import Closing
@@ -35,8 +33,8 @@ from musrep_jax.runtime.integrity import (
 )
 from musrep_jax.training.array_files import (
     ORBAX_ERRORS,
+    StepFiles,
     read_arrays,
-    without_limit,
     write_arrays,
 )
 from musrep_jax.training.loop import Restored
@@ -54,8 +52,6 @@ README_FILE = "README.md"
 _FILES_WITHOUT_CHECKSUM = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """Files that contain the commit time."""
 _IGNORED_FILES = (".DS_Store", "Thumbs.db")
-_CHUNK_BYTES = 64 * 2**20
-"""Parts of an array that are compressed and written in parallel."""
 
 
 class CheckpointError(ValueError):
@@ -223,20 +219,12 @@ class TrainCheckpoints(Closing):
                     f"{self.directory} has {SPECIAL_NAMES}, with which several processes cannot "
                     "store arrays: choose another folder."
                 )
-            self._manager = ocp.CheckpointManager(
-                plain,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=preservation_policy.LatestN(NUM_KEPT),
-                    async_options=without_limit(
-                        post_finalization_callback=self._write_save_checksums
-                    ),
-                ),
-            )
+            self._manager = StepFiles(plain, NUM_KEPT, self._write_save_checksums)
 
     @property
     def steps(self) -> list[int]:
         """The saved steps, in order."""
-        return sorted(self._manager.all_steps())
+        return self._manager.steps
 
     def save(
         self, step: int, state: TrainState, run: Mapping[str, Any], best: TrainState | None = None
@@ -258,15 +246,12 @@ class TrainCheckpoints(Closing):
         items, indices = {}, {}
         for name, tree in {"state": state, "best": best}.items():
             if tree is not None:
-                arrays, index = pack(tree)
-                save_args = dict.fromkeys(arrays, ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES))
-                items[name] = ocp.args.StandardSave(arrays, save_args)
+                items[name], index = pack(tree)
                 indices[name] = {leaf: dataclasses.astuple(at) for leaf, at in index.items()}
         meta = {"identity": self._identity, "run": dict(run), "arrays": indices}
-        items["meta"] = ocp.args.JsonSave(meta)
         self._saving = step
         with reraise_write_errors_as(CheckpointError, f"saving step {step} to {self.directory}"):
-            self._manager.save(step, args=ocp.args.Composite(**items))
+            self._manager.save(step, items, meta)
 
     def _write_save_checksums(self) -> None:
         """Writes the checksums of a save before it gets its final name."""
@@ -283,7 +268,7 @@ class TrainCheckpoints(Closing):
         with reraise_write_errors_as(
             CheckpointError, f"saving step {self._saving} to {self.directory}"
         ):
-            self._manager.wait_until_finished()
+            self._manager.wait()
 
     def restore(self, template: TrainState) -> Restored | None:
         """Returns the latest good state, or None when the directory holds none.
@@ -370,13 +355,8 @@ class TrainCheckpoints(Closing):
                     f"{name} is {theirs} there and {ours} here. Use another workdir."
                 )
         with reraise_write_errors_as(CheckpointError, f"reading step {step} of {self.directory}"):
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    **{item: ocp.args.StandardRestore(make_read_buffers(index, template))}
-                ),
-            )
-        return unpack(restored[item], index, template)
+            restored = self._manager.restore(step, item, make_read_buffers(index, template))
+        return unpack(restored, index, template)
 
     def close(self) -> None:
         """Waits for the last save and releases the directory."""
