@@ -109,7 +109,7 @@ def test_help_of_an_experiment(run, capsys):
 def test_summaries_of_commands_are_whole(run):
     commands = run("--help").stdout.partition("Commands:")[2]
     assert "..." not in commands
-    assert " ".join(commands.split()).count("and write a page: half a minute.") == 1
+    assert " ".join(commands.split()).count("and write a page: under a minute.") == 1
 
 
 def test_the_package_shows_what_it_offers():

@@ -111,7 +111,7 @@ def test_exports_open_in_one_line_and_tag(done, data_dir):
     stands = open_dataset(MAKAM, data_dir=data_dir, num_tracks=24, seconds=4.0).identity
     assert made_from["fingerprint"] == cell["data"][0]["fingerprint"] == stands["fingerprint"]
     assert tagger.card["metrics"]["test"]["roc_auc"] == pytest.approx(cell["roc_auc"])
-    scores = tagger.predict(np.zeros(70000, np.float32), 16000)
+    scores = tagger.predict(0.1 * np.sin(np.arange(70000.0)), 16000)
     assert all(np.isfinite(list(scores.values())))
 
 

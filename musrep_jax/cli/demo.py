@@ -24,7 +24,7 @@ def demo(
     open_page: OpenPage = False,
     json: Json = False,
 ) -> None:
-    """Train a small tagger, tag a new recording with it, and write a page: half a minute.
+    """Train a small tagger, tag a new recording with it, and write a page: under a minute.
 
     The music is generated on this machine and nothing is downloaded. Training and scores are real:
     a linear model on log-mel statistics stands beside the trained one, and the better of the two on
