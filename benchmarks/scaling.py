@@ -119,7 +119,9 @@ def make_audio_stages(size: Size, folder: pathlib.Path) -> Stages:
         folder: empty, for recordings and data sets.
     """
     write_folder(size, folder / "recordings")
-    settings = settings_of_job(tagging.get_config(), make_job(target="any", model="vgg_ish"))
+    config = tagging.get_config()
+    config.train.loss = "binary_cross_entropy"
+    settings = settings_of_job(config, make_job(target="any", model="vgg_ish"))
     small = {"n_channels": 2, "num_samples": 32768}
     number, opened = iter(range(100)), {}
 
