@@ -13,6 +13,7 @@ from musrep_jax.cli.tag import format_row
 from musrep_jax.data.audio.decoders import _Decoder, decode_files, stream_audio
 from musrep_jax.data.audio.reading import AudioError, read_audio
 from musrep_jax.inference.chunks import chunk_blocks, cut
+from musrep_jax.inference.tag_output import TagPredictor
 from musrep_jax.store import (
     Store,
     StoreError,
@@ -252,7 +253,8 @@ def test_equal_scores_keep_the_order_of_the_rows():
 
 def test_equally_probable_tags_keep_the_order_of_the_labels():
     labels = [f"label {number:02d}" for number in range(40)]
-    tags = SimpleNamespace(labels=labels, thresholds={})
+    tagger = SimpleNamespace(labels=labels, card={})
+    tags = TagPredictor(tagger, is_raw=True)
     scores = [0.25 if number % 3 else 0.5 for number in range(40)]
     expected = [f"label {n:02d}" for n in range(40) if n % 3 == 0]
     expected += [f"label {n:02d}" for n in range(40) if n % 3]
