@@ -26,9 +26,8 @@ from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.captions import describe_resampled
 from musrep_jax.reporting.job_table import make_job_table
 from musrep_jax.reporting.results import METRIC_TITLES
-from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.tasks.jobs import strip_result_folders, title_of
-from musrep_jax.tasks.tagging.reports import notes_on
+from musrep_jax.tasks.tagging.reports import describe_findings, notes_on
 from musrep_jax.training.checkpoints import CARD_FILE
 from musrep_jax.training.logs import strip_folders
 
@@ -211,7 +210,7 @@ def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:
     names = _names(results)
     config = ml_collections.ConfigDict({"model": {"size": None}})
     config.update(ml_collections.ConfigDict(run.config))
-    notes, verdict = notes_on(results, config), describe_verdict(results)
+    notes, verdict = notes_on(results, config), describe_findings(results, config)
     return join(
         [
             element("p", " ".join(verdict), class_="verdict") if verdict else None,

@@ -33,15 +33,26 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
         table = functools.partial(
             make_candidate_table, shown, select_by=config.train.select_by, notes=notes
         )
-        verdict = describe_choice(shown)
     else:
         table = functools.partial(tables.make_results_table, shown, notes=notes)
-        verdict = [*describe_verdict(shown), *describe_rising(shown)]
+    verdict = describe_findings(shown, config)
     return Tables(
         text="\n\n".join([*verdict, table(style="text")]),
         markdown="\n\n".join([*verdict, table()]),
         sections=make_sections(shown),
     )
+
+
+def describe_findings(shown: Sequence[Result], config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the sentences above the tables: what was chosen, or what beats what.
+
+    Args:
+        shown: results with display names.
+        config: of the experiment.
+    """
+    if "candidates" in config:
+        return describe_choice(shown)
+    return [*describe_verdict(shown), *describe_rising(shown)]
 
 
 def make_sections(shown: Sequence[Result]) -> list[tuple[str, str]]:
