@@ -53,10 +53,9 @@ def list_target_rows(cells: Sequence[Mapping[str, Any]], target: str) -> list[li
         cells: of `results.json`.
         target: the end of its name.
     """
-    from musrep_jax.reporting.results import drop_baselines
     from musrep_jax.reporting.tables import make_results_table
 
-    kept = [cell for cell in drop_baselines(cells) if cell["target"].endswith(target)]
+    kept = [cell for cell in cells if cell["target"].endswith(target)]
     lines = make_results_table(kept).split("\n\n")[0].splitlines()
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     wanted = ("Source", "Mode", "Train tracks", "ROC-AUC [95 %]", "ROC-AUC - scratch [95 %]")

@@ -32,6 +32,7 @@ FLAGS = (
     "--config.train.log_every_steps=1",
     "--config.train.checkpoint_every_minutes=0",
     "--config.train.num_devices=1",
+    "--config.minutes=600.0",  # of the clock, which runs otherwise after a fault
 )
 TIMES = ("seconds", "steps_per_second", "data_wait")
 
