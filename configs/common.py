@@ -50,6 +50,12 @@ COMPACT = {
         "backend_channels": 64,
         "dense_width": 100,
     },
+    "musicnn_original": {
+        "vertical_channels": 16,
+        "horizontal_channels": 8,
+        "backend_channels": 16,
+        "dense_width": 50,
+    },
     "sample_cnn": {"n_channels": 16},
     "sample_cnn_se": {"n_channels": 16},
     "self_attention": {"spec_channels": 4, "width": 64},
@@ -64,6 +70,7 @@ COMPACT = {
     },
     "tagging_transformer": {"conv_channels": 16, "width": 64, "num_samples": 110250},
     "vgg_ish": {"n_channels": 16, "dropout_rate": 0.2},
+    "vgg_original": {"n_channels": 16},
 }
 """Deviations from the published sizes that train in seconds on two CPU cores."""
 
