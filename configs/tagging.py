@@ -42,6 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     if arg == "smoke":
         config.candidates = "scratch"
+        config.minutes = 60.0  # its steps are few; none is left out on a busy machine
         config.optimizer.name = "adam"
         common.smoke(config)
     elif arg:

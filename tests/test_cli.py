@@ -125,6 +125,7 @@ def test_the_table_of_models(run, repository, monkeypatch):
         assert model["sample_rate"] == create_model(name, 50).sample_rate
         assert model["seconds"] == model["num_samples"] / model["sample_rate"]
     chosen = {name: MODELS[name] for name in ("harmonic_cnn", "musicnn", "sample_cnn")}
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("musrep_jax.models.MODELS", chosen)
     table = run("models").stdout
     assert all(name in table for name in chosen)

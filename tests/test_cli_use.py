@@ -170,6 +170,7 @@ def test_so_it_is_at_the_sizes_of_the_configs(name):
         assert all(np.array_equal(one, other) for one, other in zip(outputs, first, strict=True))
 
 
+@pytest.mark.programs
 def test_killed_at_any_moment_it_goes_on(export, tmp_path, repository):
     folder = tmp_path / "music"
     folder.mkdir()

@@ -58,6 +58,7 @@ def log(tmp_path):
     return tmp_path / "made.log"
 
 
+@pytest.mark.programs
 def test_killed_twenty_times_it_loses_nothing(tmp_path, log, repository):
     num_tracks, seconds = 300, 0.01
     rng = random.Random(0)
@@ -531,4 +532,4 @@ def test_musrep_build_on_a_full_disk_exits_with_one(run, folder, tmp_path, monke
     monkeypatch.setattr(shards, "_write_piece", full)
     words = ("build", f"audio_folder:{folder}", "--data-dir", tmp_path / "data")
     code, _, err = run(*words)
-    assert code == 1 and err.startswith("error: the disk is full") and err.count("\n") == 1
+    assert code == 1 and err.startswith("error: No room left on the disk") and err.count("\n") == 1

@@ -137,6 +137,7 @@ def only_jax(tmp_path_factory):
     return folder
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("name", ["vgg_ish", "spectrogram_transformer", "sample_cnn"])
 def test_stablehlo_runs_without_this_package(exports, run, name, only_jax, tmp_path):
     words = ("--format", "stablehlo", "--out", tmp_path / "a", "--json")

@@ -198,8 +198,8 @@ MUTATIONS = (
     Mutation(
         "equally probable tags come in reverse",
         "cli/tag.py",
-        "key=lambda pair: -pair[1])[:top]",
-        "key=lambda pair: pair[1])[::-1][:top]",
+        "key=lambda row: -row[1])[:top]",
+        "key=lambda row: row[1])[::-1][:top]",
         "test_store.py::test_equally_probable_tags_keep_the_order_of_the_labels",
     ),
     Mutation(

@@ -410,6 +410,7 @@ def test_models_and_stores_that_do_not_fit(tagger, store):
         TaggingService(backbone, None, 60)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],

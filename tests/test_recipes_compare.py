@@ -121,8 +121,9 @@ def test_a_further_model_joins_what_was_done_before(compared, data_dir, capsys):
 
 
 def test_a_model_that_cannot_read_the_data_stands_in_the_table_with_its_sentence(
-    data_dir, tmp_path, capsys
+    data_dir, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setenv("COLUMNS", "200")
     flags = ("--config.data.name=synthetic_cultures/greek", "--config.model.name=sample_cnn,crnn")
     assert run(tmp_path / "w", data_dir, *flags) == 1
     out = capsys.readouterr().out

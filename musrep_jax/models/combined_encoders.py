@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from musrep_jax.models import create_encoder
-from musrep_jax.models.base import Tagger
+from musrep_jax.models.base import Tagger, check_waveform
 from musrep_jax.models.layers import BatchNorm
 from musrep_jax.types import Array, PyTree
 
@@ -60,6 +60,7 @@ class CombinedEncoders(Tagger):
 
     def list_features(self, inputs: Array, *, train: bool) -> tuple[Array, ...]:
         """Returns the features of each encoder, (batch, width)."""
+        check_waveform(inputs, self.sample_rate, 1)
         found = []
         for part, (_, _, names) in zip(self.parts, self.encoders, strict=True):
             outputs = part.outputs(inputs, names, pool=self.pool, train=train)
