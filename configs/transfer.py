@@ -107,7 +107,7 @@ def use_first_look(config: ConfigDict) -> None:
     config.compact.musicnn.update(
         n_mels=48, n_fft=1024, hop_length=512, num_samples=59392, dense_width=128, dropout_rate=0.2
     )
-    config.train.update(num_steps=600, evaluate_every_steps=50, patience=4)
+    config.train.update(num_steps=600, evaluate_every_steps=50, patience=3)
     config.for_mode.all_layers = ConfigDict({"train": {"num_steps": 400}})
     config.for_mode.output_layer.train.patience = 4
 

@@ -129,5 +129,7 @@ def notes_on(results: Sequence[Result], config: ml_collections.ConfigDict) -> li
             hint = "; --config.model.size=full takes the published sizes"
         notes.append(f"Not the published size: {'; '.join(sorted(sizes))}{hint}.")
     if any(result.get("skipped_labels") for result in results):
-        notes.append("Labels that could not be ranked are left out of the means and listed below.")
+        notes.append(
+            "Labels that could not be ranked are left out of the means; results.md names them."
+        )
     return notes + captions.make_support_notes(results)
