@@ -22,7 +22,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-PROGRAMS = ("test_benchmarks.py", "test_training_distributed.py", "test_wheel.py")
+PROGRAMS = (
+    "test_benchmarks.py",
+    "test_recipes_transfer.py",
+    "test_training_distributed.py",
+    "test_wheel.py",
+)
 
 
 def pytest_unconfigure() -> None:
