@@ -18,6 +18,8 @@ from musrep_jax.tasks.tagging import features
 from musrep_jax.tasks.tagging.choice import find_best
 from musrep_jax.tasks.tagging.features import load_features, parse_features
 from musrep_jax.tasks.tagging.matrix import jobs_of_config, share_minutes, split_features
+from musrep_jax.tasks.tagging.outcome import is_still_rising
+from musrep_jax.training.loop import FitResult
 
 
 def read_config(*words):
@@ -224,6 +226,24 @@ def test_the_verdict_of_a_choice():
         assert sentence.startswith("Chosen on validation data: m, linear; on the test") and (
             words in sentence
         )
+
+
+@pytest.mark.parametrize(
+    ("values", "end", "expected"),
+    [
+        ([0.5], {}, False),
+        ([0.5], {"ran_out_of_time": True}, True),
+        ([0.84, 0.88], {"ran_out_of_time": True}, True),
+        ([0.88, 0.84], {"ran_out_of_time": True}, False),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], {}, True),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], {"stopped_early": True}, False),
+        ([0.1, 0.5, 0.3, 0.3, 0.4], {}, False),
+    ],
+)
+def test_validation_that_still_rises(values, end, expected):
+    history = [{"step": n, "roc_auc": value, "loss": 0.1} for n, value in enumerate(values)]
+    fit = FitResult(None, None, {}, 0, history, 1.0, **{"stopped_early": False, **end})
+    assert is_still_rising(fit, "roc_auc") is expected
 
 
 def test_the_table_of_candidates(monkeypatch):

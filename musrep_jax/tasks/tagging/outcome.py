@@ -94,17 +94,21 @@ def make_model_card(
 def is_still_rising(fit: FitResult, select_by: str) -> bool:
     """Returns whether validation was still getting better when a training ended.
 
-    It was if neither patience nor a plateau ended it, the best evaluation is among the last fifth
-    of at least five, and these are better in the mean than the fifth before them.
+    Patience and a plateau end what no longer rises. Otherwise the best evaluation is among the last
+    fifth, and these are better in the mean than the fifth before them; of fewer than five
+    evaluations it is the last one, and not the only one unless the time was over.
 
     Args:
         fit: what the loop returned.
         select_by: metric of the evaluations.
     """
     values = np.array([rank_validation(row, select_by)[0] for row in fit.history])
-    share = len(values) // 5
-    if fit.stopped_early or not share:
+    if fit.stopped_early or not len(values):
         return False
+    if len(values) < 5:
+        is_only = len(values) == 1
+        return fit.ran_out_of_time if is_only else bool(values[-1] > values[:-1].max())
+    share = len(values) // 5
     last, before = values[-share:], values[-2 * share : -share]
     return bool(last.max() > values[:-share].max() and last.mean() > before.mean())
 
