@@ -48,17 +48,21 @@ def make_result(export, score, **fields):
 
 
 @pytest.mark.parametrize(
-    ("config", "own"),
+    ("words", "own"),
     [
         (
-            "transfer",
+            ["--config=transfer"],
             "musrep train transfer --config.source='export:my runs/exports/b' "
             "--config.target=audio_folder:FOLDER --workdir=runs/own",
         ),
-        ("tagging", "musrep train tagging --config.data.path=FOLDER --workdir=runs/own"),
+        (
+            ["--config=tagging"],
+            "musrep train tagging --config.data.path=FOLDER --workdir=runs/own",
+        ),
+        (["--config=tagging", "--config.data.path=x"], "musrep serve 'my runs/exports/c'"),
     ],
 )
-def test_next_commands_have_the_paths_of_the_run(config, own):
+def test_next_commands_have_the_paths_of_the_run(words, own):
     results = [
         make_result("exports/a", 0.7, mode="scratch"),
         make_result("exports/b", 0.8, mode="all_layers"),
@@ -67,7 +71,7 @@ def test_next_commands_have_the_paths_of_the_run(config, own):
         make_result("exports/e", None, mode="scratch"),
         make_result("exports/f", 0.99, mode="scratch", error="It failed."),
     ]
-    settings, _ = parse_command_line(["main.py", f"--config={config}"])
+    settings, _ = parse_command_line(["main.py", *words])
     found = dict(list_next_steps(results, Path("my runs"), settings))
     assert list(found) == [
         "musrep report 'my runs' --open", "musrep tag 'my runs/exports/c' song.mp3", own

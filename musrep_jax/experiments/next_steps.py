@@ -33,6 +33,9 @@ def list_next_steps(
         words = f"--config.source={source} --config.target=audio_folder:FOLDER"
         command = f"musrep train transfer {words} --workdir=runs/own"
         steps.append((command, f"transfer to {own}"))
+    elif config.recipe == "tagging" and config.data.get("path"):  # it was an own folder
+        if best is not None:
+            steps.append((f"musrep serve {model}", "a local page: drop recordings, see their tags"))
     elif config.recipe == "tagging":
         command = "musrep train tagging --config.data.path=FOLDER --workdir=runs/own"
         steps.append((command, f"a tagger of {own}"))
