@@ -88,10 +88,12 @@ def report(workdir: Path, minutes: float | None) -> None:
     facts: dict[str, Any] = count_outcomes(cells)
     if minutes is not None:
         facts["minutes"] = round(minutes)
+    header, *rows = list_target_rows(cells, SHOWN_TARGET)
+    for _, mode, size, interval, _ in rows:
+        facts[f"{mode} at {size.split()[0]}"] = interval.split()[0]
     print("| what | number |\n|---|---|")
     for name, value in facts.items():
         print(f"| {name} | {value} |")
-    header, *rows = list_target_rows(cells, SHOWN_TARGET)
     print(f"\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
