@@ -163,6 +163,7 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
         {
             "aggregate": "probability",  # mean over a track's chunks; or logit
             "num_chunks": config_dict.placeholder(int),  # None is consecutive chunks
+            "reaches_end": False,  # of num_chunks: the last ends where the track does
             "tail": "keep",  # or drop: what is left after the last whole chunk
             "validation_num_chunks": config_dict.placeholder(int),
             "batch_size": 32,

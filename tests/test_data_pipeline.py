@@ -448,6 +448,11 @@ def test_chunk_tables(toy):
     published = pipeline.make_chunk_table(tracks, CHUNK, num_chunks=16)
     assert _starts(tracks, published, 4) == [100 * step for step in range(16)]
     assert _starts(tracks, published, 0) == [0]
+    spread = pipeline.make_chunk_table(tracks, CHUNK, num_chunks=12, reaches_end=True)
+    assert _starts(tracks, spread, 4) == [1600 // 11 * step for step in range(12)]
+    assert _starts(tracks, spread, 1) == [0]  # one sample longer than a chunk
+    single = pipeline.make_chunk_table(tracks, CHUNK, num_chunks=1, reaches_end=True)
+    assert _starts(tracks, single, 4) == [0]
     with pytest.raises(ValueError, match="tail is 'cut'"):
         pipeline.make_chunk_table(tracks, CHUNK, tail="cut")
     with pytest.raises(ValueError, match="hop_seconds is -1"):

@@ -13,6 +13,7 @@ import pytest
 from compact_models import BATCH, NUM_CLASSES, QUICK, build, same
 
 from musrep_jax.models import MODELS, SpectrogramTagger, Tagger, create_model, model_settings
+from musrep_jax.models.sample_cnn import MIREX_2017
 from musrep_jax.types import ModelOutput
 from musrep_jax.weights.state_dicts import variable_shapes
 
@@ -44,6 +45,7 @@ def test_parameter_count(name):
         ("short_chunk_resnet", {"n_channels": 64}, 3_037_492),
         ("musicnn", {"backend_channels": 512, "dense_width": 500}, 7_972_000),
         ("musicnn", {"n_mels": 128, "vertical_heights": (67, 38)}, 784_300),
+        ("sample_cnn", MIREX_2017, 1_462_322),
         ("spectrogram_transformer", {"variant": "tiny"}, 5_511_794),
         ("spectrogram_transformer", {"variant": "small"}, 21_640_370),
     ],

@@ -34,7 +34,7 @@ ZERO = {
     "data.cache_megabytes", "data.num_workers", "data.seed", "distributed.process_id", "minutes",
     "evaluation.num_bootstrap", "evaluation.threshold", "train.checkpoint_every_minutes",
     "train.shard_params_over", "model.f_min", "optimizer.weight_decay", "optimizer.clip_norm",
-    "optimizer.momentum", "optimizer.step_decay", "optimizer.num_drops",
+    "model.first_padding", "optimizer.momentum", "optimizer.step_decay", "optimizer.num_drops",
     "optimizer.sgd_weight_decay", "optimizer.warmup_steps", "optimizer.decay_from_epoch",
     *(f"model.{name}" for name in MODEL_FIELDS if name.endswith("_rate") and name != "sample_rate"),
 }  # fmt: skip
@@ -62,6 +62,7 @@ NOT_NONE = {
     "train.reload_best_at_switch", "train.checkpoint", "train.checkpoint_every_minutes",
     "train.num_cpu_devices", "train.num_microbatches", "train.log_every_steps", "train.trace",
     "distributed.timeout_seconds", "evaluation.aggregate", "evaluation.tail",
+    "evaluation.reaches_end",
     "evaluation.batch_size", "evaluation.num_bootstrap", "evaluation.threshold", "data.name",
     "evaluation.baseline", "evaluation.resample",
     "data.cache_megabytes", "data.num_workers", "data.seed",
@@ -72,8 +73,8 @@ NOT_NONE = {
 
 FLAGS = {
     "train.reload_best_at_switch", "train.checkpoint", "train.trace", "transfer.cache_embeddings",
-    "evaluation.baseline", "model.distilled", "model.front_bias", "model.normalizes_features",
-    "model.normalizes_input", "model.remat", "optimizer.nesterov",
+    "evaluation.baseline", "evaluation.reaches_end", "model.distilled", "model.front_bias",
+    "model.normalizes_features", "model.normalizes_input", "model.remat", "optimizer.nesterov",
     "optimizer.reload_best",
 }  # fmt: skip
 

@@ -59,7 +59,8 @@ def count_chunks(monkeypatch):
 def score(tracks):
     settings = ConfigDict({
         "train": {"num_devices": 1, "loss": "binary_cross_entropy"},
-        "evaluation": {"batch_size": 4, "tail": "keep", "aggregate": "probability"},
+        "evaluation": {"batch_size": 4, "tail": "keep", "reaches_end": False,
+                       "aggregate": "probability"},
     })  # fmt: skip
     with settings.ignore_type():
         settings.train.max_seconds = None

@@ -60,7 +60,8 @@ def scorer(request):
     """Nine chunks in batches of three; on eight devices most of every batch is padding."""
     settings = ConfigDict({
         "train": {"num_devices": request.param, "loss": "binary_cross_entropy"},
-        "evaluation": {"batch_size": 3, "tail": "keep", "aggregate": "probability"},
+        "evaluation": {"batch_size": 3, "tail": "keep", "reaches_end": False,
+                       "aggregate": "probability"},
     })  # fmt: skip
     with settings.ignore_type():
         settings.train.max_seconds = None

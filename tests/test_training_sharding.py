@@ -308,7 +308,8 @@ def test_scores_do_not_depend_on_the_devices_either():
     def scores(num_devices, size):
         settings = ConfigDict({
             "train": {"num_devices": num_devices, "loss": "binary_cross_entropy"},
-            "evaluation": {"batch_size": size, "tail": "keep", "aggregate": "probability"},
+            "evaluation": {"batch_size": size, "tail": "keep", "reaches_end": False,
+                           "aggregate": "probability"},
         })  # fmt: skip
         with settings.ignore_type():
             settings.train.max_seconds = None

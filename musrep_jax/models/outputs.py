@@ -81,6 +81,19 @@ def layer_names(count: int, prefix: str = "layer") -> tuple[str, ...]:
     return tuple(f"{prefix}_{number}" for number in range(1, count + 1))
 
 
+def expand_layer_numbers(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of outputs where a number stands for that layer.
+
+    Args:
+        names: of outputs, or numbers of layers, counted from 1.
+
+    Example:
+        >>> expand_layer_numbers(["9", "embedding"])
+        ('layer_9', 'embedding')
+    """
+    return tuple(f"layer_{int(name)}" if name.isdecimal() else name for name in names)
+
+
 def transformer_options(names: Sequence[str]) -> dict[str, bool]:
     """Returns the arguments of a transformer's `embed` that bring the outputs of these names.
 

@@ -17,17 +17,25 @@ convolution of width 3, BatchNorm, ReLU, and from the second on max-pooling by 3
 The length has to end in exactly one cell: 59,047 to 118,095 samples. The waveform is not
 normalized.
 
+`MIREX_2017` holds the settings of the network that Lee et al. submitted to MIREX 2017: 22,050 Hz,
+256 channels up to the end, no padding before the first convolution, no dropout; 1,462,322
+parameters for 50 tags. Its three last layers are `layer_9`, `layer_10` and `layer_11`.
+
 Kept: eleven blocks (the thesis says ten convolutions; the last has width 1); the gate's two dense
 layers have full width, without the usual reduction.
+Not kept, of the submission: He's initial values and a BatchNorm whose running estimates move by
+1 % per step; here both are PyTorch's, as in all models.
 
 Source: Lee, Park, Kim, Nam, "Sample-level deep convolutional neural networks for music auto-tagging
 using raw waveforms", SMC 2017; Kim, Lee, Nam, "Sample-level CNN architectures for music
 auto-tagging using raw waveforms", ICASSP 2018; in the form of Won, Ferraro, Bogdanov, Serra, SMC
-2020; public code minzwon/sota-music-tagging-models.
+2020; public code minzwon/sota-music-tagging-models. `MIREX_2017`: Lee et al., submissions LPNKK1
+to LPNKK3 to MIREX 2017; public code jongpillee/musicTagging_MSD.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -44,8 +52,20 @@ from musrep_jax.models.layers import (
 from musrep_jax.models.outputs import layer_names
 from musrep_jax.types import Array
 
+MIREX_2017: Mapping[str, Any] = MappingProxyType(
+    {
+        "channel_factors": (1, 1, 1, 2, 2, 2, 2, 2, 2, 2),
+        "first_padding": 0,
+        "dropout_rate": 0.0,
+        "sample_rate": 22050,
+    }
+)
+"""Settings of `sample_cnn` for the network of Lee et al., MIREX 2017, trained on the MSD."""
 
-def check_collapses(inputs: Array, sample_rate: int, num_layers: int, model: str) -> None:
+
+def check_collapses(
+    inputs: Array, sample_rate: int, num_layers: int, model: str, first_padding: int = 1
+) -> None:
     """Checks that `num_layers` layers that each divide by three end in exactly one cell.
 
     Args:
@@ -53,12 +73,13 @@ def check_collapses(inputs: Array, sample_rate: int, num_layers: int, model: str
         sample_rate: in Hz, for the message.
         num_layers: the strided convolution and the max-poolings together.
         model: for the message.
+        first_padding: zeros on each side before the strided convolution, of width 3.
 
     Raises:
         InputError: if they do not, or if the input is no batch of mono waveforms.
     """
-    shortest = 3**num_layers - 2  # the strided convolution rounds up, the poolings round down
-    longest = 2 * 3**num_layers - 3
+    shortest = 3**num_layers - 2 * first_padding  # the poolings round down
+    longest = 2 * 3**num_layers - 1 - 2 * first_padding
     check_waveform(inputs, sample_rate, shortest)
     if inputs.shape[1] > longest:
         raise InputError(
@@ -76,20 +97,24 @@ class SEResBlock(nn.Module):
         kernel_size: samples.
         stride: of the first convolution and the shortcut.
         pool: max-pooling window at the end; 1 is no pooling.
+        padding: zeros on each side before the first convolution and the shortcut; None is
+            `kernel_size // 2`.
     """
 
     features: int
     kernel_size: int = 3
     stride: int = 1
     pool: int = 1
+    padding: int | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps (batch, time, in) to (batch, time', features)."""
         size, strides = (self.kernel_size,), (self.stride,)
-        conv_1 = Conv(self.features, size, strides, name="conv_1")
+        padding = None if self.padding is None else (self.padding,)
+        conv_1 = Conv(self.features, size, strides, padding, name="conv_1")
         if self.stride != 1 or x.shape[-1] != self.features:
-            conv_3 = Conv(self.features, size, strides, name="conv_3")
+            conv_3 = Conv(self.features, size, strides, padding, name="conv_3")
             h, x = convolve_together(conv_1, conv_3, x)
             x = BatchNorm(name="bn_3")(x, train=train)
         else:
@@ -108,10 +133,12 @@ class SampleCNN(Tagger):
         n_channels: channels of the first layer.
         channel_factors: multiples of `n_channels`, one per layer that divides by three; the last
             layer, of width 1, has as many channels as the one before it.
+        first_padding: zeros on each side of the waveform, before the first convolution.
     """
 
     n_channels: int = 128
     channel_factors: tuple[int, ...] = (1, 1, 1, 2, 2, 2, 2, 2, 2, 4)
+    first_padding: int = 1
 
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ((r"^dense\.", "head."),)
 
@@ -121,12 +148,16 @@ class SampleCNN(Tagger):
         Raises:
             InputError: if it would not end in exactly one cell.
         """
-        check_collapses(inputs, self.sample_rate, len(self.channel_factors), type(self).__name__)
+        num_layers = len(self.channel_factors)
+        check_collapses(
+            inputs, self.sample_rate, num_layers, type(self).__name__, self.first_padding
+        )
         return inputs[..., None].astype(self.dtype)
 
     def make_block(self, index: int, features: int, stride: int, pool: int, size: int) -> nn.Module:
         """Returns block number `index`, counted from 1."""
-        return ConvBlock(features, (size,), strides=(stride,), pool=(pool,), name=f"layer{index}")
+        padding = (self.first_padding,) if index == 1 else None
+        return ConvBlock(features, (size,), (stride,), padding, (pool,), name=f"layer{index}")
 
     @property
     def intermediate_names(self) -> tuple[str, ...]:
@@ -165,7 +196,8 @@ class SampleCNNSE(SampleCNN):
 
     def make_block(self, index: int, features: int, stride: int, pool: int, size: int) -> nn.Module:
         """Returns block number `index`, counted from 1."""
-        return SEResBlock(features, size, stride, pool, name=f"layer{index}")
+        padding = self.first_padding if index == 1 else None
+        return SEResBlock(features, size, stride, pool, padding, name=f"layer{index}")
 
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:

@@ -104,6 +104,7 @@ MODEL_FIELDS: dict[str, Rule] = {
     "back": choice(("transformer", "cnn")),
     "front": choice(("spec", "raw")),
     "positions": choice(("sinusoidal", "learned")),
+    "first_padding": whole(0, 1),
     "filter_mode": choice(tuple(HarmonicFilters.MODES)),
     "orientation": choice(ORIENTATIONS),
     "task": choice(tuple(TASK_POOLS)),

@@ -108,6 +108,7 @@ FIELDS: dict[str, Rule] = {
     "distributed.timeout_seconds": whole(1, 10**6),
     "evaluation.aggregate": choice(AGGREGATIONS),
     "evaluation.num_chunks": optional(SIZE),
+    "evaluation.reaches_end": flag(),
     "evaluation.tail": choice(("keep", "drop")),
     "evaluation.validation_num_chunks": optional(SIZE),
     "evaluation.batch_size": SIZE,

@@ -56,6 +56,7 @@ class SplitScorer:
             tracks,
             self.chunk,
             num_chunks=num_chunks,
+            reaches_end=settings.evaluation.reaches_end,
             max_seconds=settings.train.max_seconds,
             tail=settings.evaluation.tail,
         )

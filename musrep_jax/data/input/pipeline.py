@@ -257,6 +257,7 @@ def make_chunk_table(
     chunk: ChunkSpec,
     *,
     num_chunks: int | None = None,
+    reaches_end: bool = False,
     hop_seconds: float | None = None,
     max_seconds: float | None = None,
     tail: str = "keep",
@@ -273,6 +274,8 @@ def make_chunk_table(
         num_chunks: take so many per track, evenly spaced from its start: the published scheme, hop
             `(length - chunk) // num_chunks`, which leaves the end of the track out. `hop_seconds`
             and `tail` do not apply then.
+        reaches_end: whether `num_chunks` chunks reach the end of the track, hop `(length - chunk)
+            // (num_chunks - 1)`.
         hop_seconds: between chunks; None for one chunk length.
         max_seconds: only the first so many seconds of a track are scored; None for all.
         tail: "keep", or "drop" as in published evaluations.
@@ -284,7 +287,8 @@ def make_chunk_table(
         ChunkError: if the model cannot read the data set.
         ValueError: if a setting is out of its range.
 
-    Source: `num_chunks`: the evaluation in minzwon/sota-music-tagging-models, 16 chunks per track.
+    Source: `num_chunks`: the evaluation in minzwon/sota-music-tagging-models, 16 chunks per track;
+    `reaches_end`: Lee et al., MIREX 2017, 12 chunks per track, jongpillee/musicTagging_MSD.
     """
     check_compatible(tracks.spec, chunk)
     if tail not in ("keep", "drop"):
@@ -303,7 +307,8 @@ def make_chunk_table(
         if last <= 0:
             starts = np.zeros(1, np.int64)
         elif num_chunks is not None:
-            starts = np.unique(np.arange(num_chunks, dtype=np.int64) * (last // num_chunks))
+            hop_chunks = last // max(1, num_chunks - reaches_end)
+            starts = np.unique(np.arange(num_chunks, dtype=np.int64) * hop_chunks)
         else:
             starts = np.arange(0, last + 1, hop, dtype=np.int64)
             if tail == "keep" and starts[-1] < last:

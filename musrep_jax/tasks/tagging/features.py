@@ -2,7 +2,7 @@
 
 `log_mel_statistics`, `pretrained:NAME`, `export:FOLDER` and `hub:OWNER/NAME` name an encoder;
 `A+B` puts the features of several side by side; `A[OUTPUT,OUTPUT]` names outputs of an encoder, see
-`Encoder.output_names`, where they are not those of `Encoder.FEATURES`.
+`Encoder.output_names`, where they are not those of `Encoder.FEATURES`; a number is that layer.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from musrep_jax.inference.encoder import LoadedEncoder
 from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.models import AudioEncoder, Encoder, model_settings
 from musrep_jax.models.combined_encoders import CombinedEncoders, Part, name_part
-from musrep_jax.models.outputs import check_output_names
+from musrep_jax.models.outputs import check_output_names, expand_layer_numbers
 from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.tagging.matrix import (
     BASELINE_MODEL,
@@ -101,14 +101,14 @@ def parse_features(text: str) -> tuple[EncoderName, ...]:
     """Returns the encoders that features are made of.
 
     Args:
-        text: such as `log_mel_statistics+pretrained:musicnn-msd` or `export:FOLDER[layer_2]`.
+        text: such as `log_mel_statistics+pretrained:musicnn-msd` or `export:FOLDER[9,10,11]`.
 
     Raises:
         ConfigError: if it cannot be read.
 
     Example:
-        >>> parse_features("log_mel_statistics+export:a[layer_1]")[1]
-        EncoderName(place='export:a', outputs=('layer_1',))
+        >>> parse_features("log_mel_statistics+export:a[1,embedding]")[1]
+        EncoderName(place='export:a', outputs=('layer_1', 'embedding'))
     """
     found = []
     for part in text.split("+"):
@@ -125,7 +125,8 @@ def parse_features(text: str) -> tuple[EncoderName, ...]:
                 f"The features {text!r} name {place!r}; an encoder is {BASELINE_MODEL}, "
                 "pretrained:NAME, export:FOLDER or hub:OWNER/NAME."
             )
-        found.append(EncoderName(place, split_list(match["outputs"] or "")))
+        outputs = expand_layer_numbers(split_list(match["outputs"] or ""))
+        found.append(EncoderName(place, outputs))
     return tuple(found)
 
 

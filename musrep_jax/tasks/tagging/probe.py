@@ -47,7 +47,7 @@ def embed_tracks(model: Tagger, variables: PyTree, tracks: Tracks) -> np.ndarray
     settings = ml_collections.ConfigDict(
         {
             "train": {"num_devices": 1, "loss": "binary_cross_entropy"},
-            "evaluation": {"batch_size": BATCH_SIZE, "tail": "keep"},
+            "evaluation": {"batch_size": BATCH_SIZE, "tail": "keep", "reaches_end": False},
         }
     )
     with settings.ignore_type():
