@@ -18,6 +18,7 @@ ROOMS = {
     "training": {"types", "losses", "config", "runtime"},
     "data": {"runtime"},
     "evaluation": {"runtime"},
+    "probing": {"types", "config", "evaluation"},
     "reporting": {"evaluation", "runtime"},
     "store": {"runtime"},
     "rules": {"config", "models"},
@@ -35,7 +36,7 @@ ROOMS = {
     },
     "tasks": {
         "types", "config", "runtime", "kernels", "models", "losses", "training", "data",
-        "evaluation", "reporting", "inference", "exports", "weights",
+        "evaluation", "probing", "reporting", "inference", "exports", "weights",
     },
     "experiments": {
         "types", "config", "runtime", "training", "data", "evaluation", "reporting", "tasks"
@@ -60,6 +61,7 @@ OUTSIDE = {
     "training": LIGHT,
     "data": {"numpy", "absl", "grain"},
     "evaluation": {"numpy", "scipy"},
+    "probing": {"jax", "numpy", "scipy", "sklearn"},
     "reporting": {"numpy"},
     "store": {"numpy"},
     "rules": set(),

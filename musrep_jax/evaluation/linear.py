@@ -59,7 +59,8 @@ def fit_ridge(
         features: (examples, features), standardized.
         targets: (examples, classes), 0 to 1.
         weights: (examples,), how much each counts; they sum to 1.
-        strengths: the penalty is `strength * sum(weights ** 2)` beside the weighted mean square.
+        strengths: the penalty is `strength * sum(weights ** 2)` beside the weighted mean square; of
+            0, the slopes of the least norm where several fit alike.
 
     Yields:
         Classifiers whose logits are the regression's values.
@@ -69,8 +70,12 @@ def fit_ridge(
     root = np.sqrt(weights)[:, None]
     left, values, right = np.linalg.svd(root * (features - center), full_matrices=False)
     projected = left.T @ (root * (coded - level))
+    has_direction = values > np.finfo(np.float64).eps * max(features.shape) * values.max(initial=0)
     for strength in strengths:
-        slopes = right.T @ ((values / (values**2 + strength))[:, None] * projected)
+        gains = np.where(has_direction, values, 0) / np.where(
+            has_direction, values**2 + strength, 1
+        )
+        slopes = right.T @ (gains[:, None] * projected)
         yield Linear("ridge", strength, slopes, level - center @ slopes)
 
 

@@ -1,0 +1,151 @@
+"""Nearest neighbors by L1, L2 and cosine distance, in blocks: never all distances in memory."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from musrep_jax.config import choose
+from musrep_jax.evaluation.metrics import EvaluationError, FloatArray, IntArray
+from musrep_jax.probing.classifiers import Classifier, Scorer, require
+
+DISTANCES = ("l1", "l2", "cosine")
+MAX_BLOCK = 1 << 22
+"""Distances that are in memory at once, at most; at least those of one query."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbors(Classifier):
+    """The share of the nearest training examples, by weight, that have a class.
+
+    Attributes:
+        num_neighbors: how many vote; all of them where there are fewer.
+        distance: one of `DISTANCES`.
+    """
+
+    num_neighbors: int = 10
+    distance: str = "l2"
+
+    choices: ClassVar = {"num_neighbors": (1, 3, 5, 10, 20, 50)}
+    gives_probabilities: ClassVar = True
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        is_count = type(self.num_neighbors) is int and self.num_neighbors > 0
+        require(is_count, "num_neighbors", self.num_neighbors, "a whole number from 1 on")
+        choose(self.distance, DISTANCES, "distance of the classifier neighbors")
+
+    def _solve(
+        self,
+        features: FloatArray,
+        targets: FloatArray,
+        weights: FloatArray,
+        is_exclusive: bool,
+        seed: int,
+    ) -> Scorer:
+        def score(queries: FloatArray) -> FloatArray:
+            nearest, _ = find_nearest(queries, features, self.num_neighbors, self.distance)
+            votes = weights[nearest]
+            total = votes.sum(axis=1, keepdims=True)
+            return np.einsum("qn,qnc->qc", votes / total, targets[nearest])
+
+        return score
+
+
+def find_nearest(
+    queries: np.ndarray,
+    references: np.ndarray,
+    count: int,
+    distance: str = "l2",
+    *,
+    without_self: bool = False,
+) -> tuple[IntArray, FloatArray]:
+    """Returns the nearest references of every query, the nearest first.
+
+    Args:
+        queries: (queries, features).
+        references: (references, features).
+        count: how many, at most all.
+        distance: one of `DISTANCES`.
+        without_self: whether query i is reference i, which is no neighbor of itself.
+
+    Returns:
+        Their rows and distances, both (queries, count).
+
+    Raises:
+        EvaluationError: if there is no reference to be found.
+    """
+    count = min(count, len(references) - without_self)
+    if count < 1:
+        raise EvaluationError("there is no other example to be a neighbor; give at least two.")
+    rows, found = [], []
+    for start, block in measure_blocks(queries, references, distance):
+        if without_self:
+            own = np.arange(len(block))
+            block[own, start + own] = np.inf
+        nearest = np.argpartition(block, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(block, nearest, axis=1)
+        order = np.lexsort((nearest, values), axis=1)
+        rows.append(np.take_along_axis(nearest, order, axis=1))
+        found.append(np.take_along_axis(values, order, axis=1))
+    return np.concatenate(rows), np.concatenate(found)
+
+
+def measure_precision(
+    features: np.ndarray, targets: np.ndarray, count: int = 10, distance: str = "l1"
+) -> FloatArray:
+    """Returns, for every example, the share of its nearest others that have a class in common.
+
+    Args:
+        features: (examples, features).
+        targets: (examples, classes), 0 or 1.
+        count: how many neighbors are looked at, at most all others.
+        distance: one of `DISTANCES`.
+
+    Returns:
+        float64 (examples,), in [0, 1]; NaN for an example without a class.
+
+    Source: Hamel et al., "Transfer learning in MIR", ISMIR 2013, section 6.4 (count 10, L1).
+    """
+    held = np.asarray(targets) > 0
+    nearest, _ = find_nearest(features, features, count, distance, without_self=True)
+    is_alike = np.array([(held[near] & own).any(axis=1).mean() for near, own in
+                         zip(nearest, held, strict=True)])  # fmt: skip
+    return np.where(held.any(axis=1), is_alike, np.nan)
+
+
+def measure_blocks(
+    queries: np.ndarray, references: np.ndarray, distance: str
+) -> Iterator[tuple[int, FloatArray]]:
+    """Yields distances block by block, see `MAX_BLOCK`.
+
+    Args:
+        queries: (queries, features).
+        references: (references, features).
+        distance: one of `DISTANCES`.
+
+    Yields:
+        Row of the first query, and float64 (queries of the block, references).
+    """
+    choose(distance, DISTANCES, "distance")
+    queries, references = np.asarray(queries, np.float64), np.asarray(references, np.float64)
+    if distance == "cosine":
+        queries, references = _normalize(queries), _normalize(references)
+    size = max(1, MAX_BLOCK // max(1, len(references)))
+    for start in range(0, len(queries), size):
+        yield start, _measure(queries[start : start + size], references, distance)
+
+
+def _measure(queries: FloatArray, references: FloatArray, distance: str) -> FloatArray:
+    from scipy.spatial.distance import cdist
+
+    if distance == "cosine":
+        return 1 - queries @ references.T
+    return cdist(queries, references, {"l1": "cityblock", "l2": "euclidean"}[distance])
+
+
+def _normalize(features: FloatArray) -> FloatArray:
+    """Returns features of length 1; those of length 0 stay, at the distance 1 of all."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(length > 0, length, 1)
