@@ -13,7 +13,7 @@ from damaged_audio import make_music
 from encoded_audio import encode
 
 from musrep_jax.data.audio import opening
-from musrep_jax.data.audio.reading import AudioError, mix_down, read_audio, resample
+from musrep_jax.data.audio.reading import AudioError, is_silent, mix_down, read_audio, resample
 
 MP3_FRAME = 1152
 
@@ -234,3 +234,12 @@ def test_a_colon_in_a_name_is_no_protocol(name, tmp_path, monkeypatch):
         found, _ = read_audio(f"{name}.{suffix}", sample_rate=16000)
         assert len(found) == pytest.approx(len(audio), abs=1100)
         assert np.corrcoef(found[: len(audio)], audio[: len(found)])[0, 1] > 0.99
+
+
+def test_a_constant_is_silent_also_padded_and_sound_is_not():
+    zeros, sound = np.zeros(4000, np.float32), np.sin(np.arange(4000)).astype(np.float32)
+    offset = zeros + 0.3
+    silent = (zeros[:0], zeros, offset, np.append(offset, zeros), offset.reshape(-1, 2))
+    assert all(map(is_silent, silent))
+    heard = (1e-3 * sound, offset + 1e-3 * sound, np.append(zeros, sound), np.append(sound, zeros))
+    assert not any(map(is_silent, heard))

@@ -329,8 +329,17 @@ def _read(
 
 
 def is_silent(audio: np.ndarray) -> bool:
-    """Returns whether nothing of a waveform, of any shape, reaches `SILENCE_LEVEL`."""
-    return bool(audio.max(initial=0.0) < SILENCE_LEVEL and audio.min(initial=0.0) > -SILENCE_LEVEL)
+    """Returns whether a waveform swings by less than `SILENCE_LEVEL` about a constant.
+
+    A constant is heard as silence whatever its value, also where zeros pad it to a chunk.
+
+    Args:
+        audio: of any shape.
+    """
+    if not audio.size:
+        return True
+    heard = audio if audio.ndim > 1 else audio[: len(audio) - np.argmax(audio[::-1] != 0)]
+    return bool(np.ptp(heard) < 2 * SILENCE_LEVEL)
 
 
 def mix_down(audio: np.ndarray) -> np.ndarray:
