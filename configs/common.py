@@ -26,7 +26,9 @@ COMPACT = {
         "pools": ((2, 2), (4, 2), (4, 2), (3, 3), (4, 4)),
     },
     "harmonic_cnn": {"n_channels": 16},
+    "joint_embedding": {},
     "log_mel_statistics": {},
+    "log_mel_windows": {},
     "mert": {
         "num_samples": 72000,
         "front_channels": (64,) * 7,

@@ -42,7 +42,22 @@ COMPACT: dict[str, dict[str, Any]] = {
         "pools": ((2, 2), (2, 2), (2, 2), (2, 3), (3, 4)),
     },
     "harmonic_cnn": {"num_samples": 80000, "n_channels": 3},
+    "joint_embedding": {
+        "num_samples": 4096,
+        "n_fft": 512,
+        "hop_length": 256,
+        "n_mels": 20,
+        "width": 6,
+        "dropout_rate": 0.5,
+    },
     "log_mel_statistics": {"num_samples": 16000, "num_bands": 4, "dropout_rate": 0.5},
+    "log_mel_windows": {
+        "num_samples": 4096,
+        "n_fft": 512,
+        "hop_length": 256,
+        "n_mels": 20,
+        "dropout_rate": 0.5,
+    },
     "mert": {
         "num_samples": 4000,
         "front_channels": (6, 5),

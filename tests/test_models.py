@@ -155,6 +155,8 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_the_rest_in_float32(name):
     assert output.embedding.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(updated))
     text = str(jax.make_jaxpr(forward)(variables, audio))
+    if name == "log_mel_windows":  # nothing of its own is multiplied
+        return
     assert "bf16[" in text
     products = ("conv_general_dilated[", "dot_general[")
     assert any(p in line and "bf16[" in line for line in text.splitlines() for p in products)

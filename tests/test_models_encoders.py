@@ -61,7 +61,7 @@ def test_taggers_find_their_output_layer(name):
             lambda x, model=model: model.init(jax.random.key(0), x, train=False),
             model.batch_shape(1),
         )
-        leaves, _ = jax.tree_util.tree_flatten_with_path(tree["params"])
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree.get("params", {}))
         shapes[num_classes] = {tuple(k.key for k in path): leaf.shape for path, leaf in leaves}
     differs = {path for path, shape in shapes[3].items() if shapes[4][path] != shape}
     head = {path for path in shapes[3] if model.is_head_path(path)}

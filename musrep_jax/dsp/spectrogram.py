@@ -11,8 +11,9 @@ import numpy as np
 from musrep_jax.types import Array
 
 DB_FLOOR_POWER = 1e-10  # 10 log10 of it is the floor of -100 dB
+MAGNITUDE_FLOOR = 1e-5  # the same floor, of a magnitude
 
-CONVENTIONS = ("decibel", "musicnn")
+CONVENTIONS = ("decibel", "musicnn", "log_magnitude")
 """Mel scale, padding and level that belong together, see `LogMel`."""
 
 _MUSICNN_GAIN = 10000.0
@@ -25,8 +26,8 @@ _SLANEY_LOG_STEP = np.log(6.4) / 27.0
 class LogMel:
     """The settings of a log-mel front end; they travel with every exported model.
 
-    The spectrum is a power spectrum without window normalization. The rest is one of two
-    conventions:
+    The spectrum is a power spectrum without window normalization, or its square root. The rest is
+    one of three conventions:
 
     - "decibel": frames are centered with reflect padding, mel bands are triangles of unit peak on
       the HTK scale (no area normalization), and the level is 10 log10(max(power, 1e-10)) with
@@ -36,6 +37,9 @@ class LogMel:
     - "musicnn": frames lie inside the excerpt, without padding, mel bands are triangles of unit
       area on Slaney's scale, and the level is log10(10000 power + 1) of the power rounded to
       float16. Source: the public package musicnn, and librosa's defaults, which it uses.
+    - "log_magnitude": frames lie inside the excerpt, mel bands are triangles of unit peak on the
+      HTK scale over magnitudes, and the level is ln(max(magnitude, 1e-5)). Source: Hamel et al.,
+      ISMIR 2013, who state neither the mel scale nor the floor.
 
     Attributes:
         sample_rate: in Hz.
@@ -75,12 +79,25 @@ class LogMel:
     @property
     def silence(self) -> float:
         """The level of silence."""
-        return -100.0 if self.convention == "decibel" else 0.0
+        floors = {
+            "decibel": -100.0,
+            "musicnn": 0.0,
+            "log_magnitude": float(np.log(MAGNITUDE_FLOOR)),
+        }
+        return floors[self.convention]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain data, with the conventions spelled out."""
         own = {k: v for k, v in dataclasses.asdict(self).items() if k != "convention"}
         facts = {"kind": "log_mel", **own, "window": "hann_periodic", "power": 2.0}
+        if self.convention == "log_magnitude":
+            return facts | {
+                "power": 1.0,
+                "centre": None,
+                "mel_scale": "htk",
+                "mel_norm": None,
+                "level": f"ln(max(magnitude, {MAGNITUDE_FLOOR:g}))",
+            }
         if self.convention == "decibel":
             return facts | {
                 "centre": "reflect",
@@ -170,6 +187,7 @@ def _from_slaney_mel(mel: np.ndarray) -> np.ndarray:
 _MEL_SCALES = {
     "decibel": (_to_htk_mel, _from_htk_mel),
     "musicnn": (_to_slaney_mel, _from_slaney_mel),
+    "log_magnitude": (_to_htk_mel, _from_htk_mel),
 }
 """Convention -> Hz to mel, mel to Hz."""
 
@@ -255,6 +273,19 @@ def to_musicnn_level(power: Array) -> Array:
     return jnp.log10(_MUSICNN_GAIN * rounded + 1.0)
 
 
+def to_log_magnitude(magnitude: Array) -> Array:
+    """Returns ln(max(magnitude, 1e-5))."""
+    return jnp.log(jnp.maximum(magnitude, MAGNITUDE_FLOOR))
+
+
+_LEVELS = {
+    "decibel": to_decibel,
+    "musicnn": to_musicnn_level,
+    "log_magnitude": to_log_magnitude,
+}
+"""Convention -> level of what the mel bands hold."""
+
+
 def log_mel_spectrogram(audio: Array, settings: LogMel) -> Array:
     """Returns the log-mel spectrogram of a batch of waveforms.
 
@@ -266,13 +297,15 @@ def log_mel_spectrogram(audio: Array, settings: LogMel) -> Array:
         settings: front-end settings.
 
     Returns:
-        float32 (batch, frames, n_mels), on the level of the convention: dB, or log10.
+        float32 (batch, frames, n_mels), on the level of the convention.
     """
-    power = power_spectrogram(
+    spectrum = power_spectrogram(
         audio.astype(jnp.float32),
         settings.n_fft,
         settings.hop_length,
         is_centered=settings.is_centered,
     )
-    mel = jnp.matmul(power, mel_filter_bank(settings), precision=jax.lax.Precision.HIGHEST)
-    return to_decibel(mel) if settings.convention == "decibel" else to_musicnn_level(mel)
+    if settings.convention == "log_magnitude":
+        spectrum = jnp.sqrt(spectrum)
+    mel = jnp.matmul(spectrum, mel_filter_bank(settings), precision=jax.lax.Precision.HIGHEST)
+    return _LEVELS[settings.convention](mel)
