@@ -38,8 +38,8 @@ from musrep_jax.configs import tagging
 from benchmarks.resident import peak_growth
 from musrep_jax.data.datasets import Dataset, make_builder
 from musrep_jax.data.input.pipeline import train_batches
-from musrep_jax.data.input.tracks import covering_order
 from musrep_jax.data.splits import find_leakage, make_splits, merge_groups, missing_labels
+from musrep_jax.evaluation.subsets import covering_order
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.experiments.presentation import write_report
 from musrep_jax.experiments.workdir import Workdir

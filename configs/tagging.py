@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = common.get_base("tagging")
     config.data.name = "synthetic_cultures/makam"
     config.data.path = config_dict.placeholder(str)
-    config.num_train_tracks = "all"
+    config.num_train_tracks = "all"  # or 40, 10_per_class, several separated by commas
     # Beside the baseline, comma separated: features (`pretrained:NAME`, `export:FOLDER`,
     # `log_mel_statistics`, several with + between them, outputs of one in brackets) under a linear
     # model; `all_layers`, which trains the best of these on, for an accelerator or long `minutes`;

@@ -11,8 +11,12 @@ others better?", ISMIR 2023; public code pxaris/ccml.
 Lists are comma separated: `--config.source=A,B --config.target=C,D --config.model.name=X,Y
 --config.transfer.modes=... --config.seeds=0,1,2 --config.num_train_tracks=10,40,all` make the
 matrix. A data set is `builder/config` or `audio_folder:FOLDER`; a source may also be
-`export:DIRECTORY`, a model that was exported or imported. A comma in a path has a backslash before
-it. `--config.model.size=full` takes the published widths instead of the compact ones.
+`export:DIRECTORY`, a model that was exported or imported, or `pretrained:NAME`. A comma in a path
+has a backslash before it. `--config.model.size=full` takes the published widths instead of the
+compact ones.
+
+`--config.num_train_tracks=3_per_class,10_per_class,all` counts per label: every label has at least
+so many tracks, and a rare one all it has. Of one seed, smaller numbers lie within larger ones.
 
 The default is the first look: from Western to makam music, with 40 or all 336 labeled tracks, a
 small musicnn, minutes on two CPU cores; `--config.target=synthetic_cultures/makam,

@@ -206,6 +206,20 @@ def test_learning_curves_hold_the_numbers():
     assert_all_text_is_within(figure)
 
 
+def test_learning_curves_of_numbers_per_class_have_these_at_their_ticks():
+    cells = [c for c in make_matrix(SETS[:2], sizes=(3, 30, 0)) if c["target"] == SETS[1]]
+    for cell in cells:
+        if cell["num_train_tracks"]:
+            cell["num_train_tracks"] = f"{cell['num_train_tracks']}_per_class"
+    figure = figures.learning_curves(cells, synthetic=SETS[:2])
+    (panel,) = panels_of(figure, "western → makam")
+    drawn(figure)
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["3", "30", "all"]
+    assert panel.get_xlabel() == "labeled training tracks per class"
+    heat_map = figures.draw_transfer_heat_map(cells, num_train_tracks="3_per_class")
+    assert "3 training tracks per class" in heat_map.get_suptitle()
+
+
 def test_learning_curves_have_a_panel_per_source_and_target():
     figure = figures.learning_curves(make_matrix(SETS[:3], sizes=(5, 10), seeds=(0, 1)))
     titles = {axes.get_title() for axes in figure.axes if axes.axison}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from musrep_jax.evaluation.subsets import Size, describe_size
 from musrep_jax.pages.markup import Markup, element, table
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
@@ -39,15 +40,14 @@ def make_model_tables(results: Sequence[Result], names: Mapping[str | None, str]
     """
     shown = cells_file.separate_variants(results)
     scratch = [result for result in shown if result.get("source") is None]
-    groups: dict[tuple[str, int], list[Result]] = {}
+    groups: dict[tuple[str, Size], list[Result]] = {}
     for result in scratch:
         key = (result["target"], result.get("num_train_tracks") or 0)
         groups.setdefault(key, []).append(result)
     found = []
     for (target, size), cells in groups.items():
         if len(cells_file.ordered(cells, "model")) > 1:
-            tracks = f"{size} training tracks" if size else "all training tracks"
-            found.append(_table(cells, f"{names[target]}, {tracks}"))
+            found.append(_table(cells, f"{names[target]}, {describe_size(size)}"))
     if not found:
         return []
     over = captions.describe_resampled(scratch)

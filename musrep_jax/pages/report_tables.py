@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musrep_jax.evaluation.comparison import apply_holm_correction
+from musrep_jax.evaluation.subsets import Size, describe_size, rank_size, shorten_size
 from musrep_jax.pages.markup import Markup, element, join, table
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
@@ -15,7 +16,12 @@ from musrep_jax.reporting.results import (
     SIGNIFICANCE,
     Summary,
 )
-from musrep_jax.reporting.tables import format_number, format_reason, format_setting
+from musrep_jax.reporting.tables import (
+    format_num_tracks,
+    format_number,
+    format_reason,
+    format_setting,
+)
 
 Result = Mapping[str, Any]
 
@@ -52,7 +58,7 @@ def make_transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) 
         of_model = [cell for cell in results if cell["model"] == model]
         for metric in METRIC_TITLES:
             limit = get_color_range(of_model, metric)
-            for size in sorted(captions.list_training_sizes(of_model), reverse=True):
+            for size in reversed(captions.list_training_sizes(of_model)):
                 blocks.append(
                     element(
                         "div",
@@ -60,7 +66,7 @@ def make_transfer_matrices(results: Sequence[Result], synthetic: Sequence[str]) 
                         class_="matrices",
                         data_model=model,
                         data_metric=metric,
-                        data_size=format_size(size),
+                        data_size=shorten_size(size),
                     )
                 )
     return blocks
@@ -93,13 +99,8 @@ def shade(difference: float, limit: float) -> str:
     return f"{'down' if difference < 0 else 'up'}-{strength}"
 
 
-def format_size(size: float) -> str:
-    """Returns a number of training tracks in a word, "all" for infinitely many."""
-    return "all" if math.isinf(size) else str(int(size))
-
-
 def _panels(
-    cells: Sequence[Result], metric: str, size: float, limit: float, synthetic: Sequence[str]
+    cells: Sequence[Result], metric: str, size: Size, limit: float, synthetic: Sequence[str]
 ) -> list[Markup]:
     """Returns one table per mode."""
     matrix = captions.make_transfer_matrix(cells, metric, size, synthetic)
@@ -122,9 +123,9 @@ def _panels(
                     class_="from-scratch" if source is None else None,
                 )
             )
-        tracks = "all training tracks" if math.isinf(size) else f"{int(size)} training tracks"
         caption = (
-            f"{_format_mode(mode)}: {METRIC_TITLES[metric]} on the target's test tracks, {tracks}"
+            f"{_format_mode(mode)}: {METRIC_TITLES[metric]} on the target's test tracks, "
+            f"{describe_size(size)}"
         )
         corner = element("th", "source \u2193  target \u2192", scope="col", class_="corner")
         panels.append(
@@ -349,14 +350,15 @@ class ConditionColumns:
         Args:
             result: of a cell, with display names.
         """
-        size, used = result.get("num_train_tracks"), result.get("num_train_tracks_used")
-        source = result.get("source")
-        tracks = str(size) if size else f"all ({used})" if used else "all"
+        source, size = result.get("source"), result.get("num_train_tracks")
         shown = {
             "source": "" if source is None else self.names[source],
             "mode": _format_mode(result["mode"]),
             "model": result["model"],
-            "num_train_tracks": (tracks, size or used or 1_000_000_000),
+            "num_train_tracks": (
+                format_num_tracks(result),
+                result.get("num_train_tracks_used") or rank_size(size)[1] or 1_000_000_000,
+            ),
             "seed": str(result.get("seed", "")),
         }
         return [

@@ -8,6 +8,7 @@ import numpy as np
 
 from musrep_jax.config import ConfigError, split_list
 from musrep_jax.evaluation.comparison import compare_systems
+from musrep_jax.evaluation.subsets import describe_size
 from musrep_jax.evaluation.support import BY_GROUPS, choose_groups
 from musrep_jax.experiments.experiment import run_jobs
 from musrep_jax.experiments.presentation import Tasks, save_job_figures, write_report
@@ -86,7 +87,7 @@ def present_comparison(
         style: format_comparison_table(shown, models=order, style=style, notes=notes)
         for style in ("text", "markdown")
     }
-    title = f"{strip_parents(target)}{f', {size} training tracks' if size else ''}"
+    title = f"{strip_parents(target)}{f', {describe_size(size)}' if size else ''}"
     if any(result.get("is_synthetic") for result in shown):
         title += " (synthetic data)"
     verdict = describe_verdict(shown)

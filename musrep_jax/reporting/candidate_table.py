@@ -3,11 +3,18 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from musrep_jax.evaluation.subsets import describe_size, rank_size
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import BASELINE, METRIC_TITLES, SCRATCH, SIGNIFICANCE, Cell
-from musrep_jax.reporting.tables import format_number, format_reason, format_setting, format_value
+from musrep_jax.reporting.tables import (
+    format_num_tracks,
+    format_number,
+    format_reason,
+    format_setting,
+    format_value,
+)
 from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.runtime.terminal import get_width
 
@@ -55,10 +62,9 @@ def make_candidate_table(
     settings = cells_file.list_study_settings(cells)
     rows, sentences = [], []
     for cell in sort_candidates(cells):
-        used = cell.get("num_train_tracks_used") or cell.get("num_train_tracks") or "all"
         row = [(CHOSEN_MARK if cell.get("is_chosen") else "") + name_candidate(cell)]
         row += [format_setting(cell, setting) for setting in settings]
-        row += [str(used)] * has_sizes + [str(cell.get("seed"))] * has_seeds
+        row += [format_num_tracks(cell)] * has_sizes + [str(cell.get("seed"))] * has_seeds
         if cells_file.is_failed(cell):
             reason = "not available" if cell.get("is_unavailable") else "failed"
             sentences.append(f"{name_candidate(cell)}: {reason}: {cell.get('error')}")
@@ -101,7 +107,7 @@ def describe_choice(cells: Iterable[Cell]) -> list[str]:
     chosen = [cell for cell in listed if cell.get("is_chosen")]
     for cell in chosen:
         size = cell.get("num_train_tracks")
-        among = f" of {size} training tracks" if size else ""
+        among = f" of {describe_size(size)}" if size else ""
         among += f", seed {cell['seed']}" if len({c.get("seed") for c in chosen}) > 1 else ""
         start = f"Chosen on validation data{among}: {name_candidate(cell)}"
         if cell["mode"] == BASELINE:
@@ -141,7 +147,7 @@ def sort_candidates(cells: Iterable[Cell]) -> list[Cell]:
         cells,
         key=lambda cell: (
             cell["target"],
-            cell.get("num_train_tracks") or math.inf,
+            rank_size(cell.get("num_train_tracks")),
             cell.get("seed") or 0,
             modes.index(cell["mode"]) if cell["mode"] in modes else len(modes),
         ),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.evaluation.subsets import Size, rank_size
 from musrep_jax.evaluation.support import MIN_EXAMPLES, SMALL_VALIDATION_UNITS
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import MODES, SCRATCH, Cell, Condition, Summary
@@ -163,17 +164,19 @@ def find_transfer_targets(cells: Sequence[Cell]) -> list[str]:
     return cells_file.ordered(carried or cells, "target")
 
 
-def get_training_size(cell: Cell) -> float:
-    """Returns the number of training tracks of a cell, infinite for all.
+def get_training_size(cell: Cell) -> Size:
+    """Returns the size of the training set of a cell, 0 for all.
 
     Args:
         cell: of `results.json`.
     """
-    return cell.get("num_train_tracks") or math.inf
+    return cell.get("num_train_tracks") or 0
 
 
-def list_training_sizes(cells: Sequence[Cell]) -> set[float]:
+def list_training_sizes(cells: Sequence[Cell]) -> list[Size]:
     """Returns the training set sizes of the transfers, or of all cells when nothing was carried.
+
+    They rise, all last.
 
     The trainings that only provide a source see all of its tracks, whatever size is asked of the
     targets; they must not decide what is shown.
@@ -182,7 +185,7 @@ def list_training_sizes(cells: Sequence[Cell]) -> set[float]:
         cells: of `results.json`, at least one.
     """
     carried = [cell for cell in cells if cell.get("source") is not None]
-    return {get_training_size(cell) for cell in carried or cells}
+    return sorted({get_training_size(cell) for cell in carried or cells}, key=rank_size)
 
 
 def list_transfer_pairs(
@@ -222,7 +225,7 @@ class TransferMatrix:
     names: dict[str | None, str]
     summaries: dict[Condition, Summary]
     model: str
-    num_train_tracks: int | None
+    num_train_tracks: Size | None
 
     def field(self, mode: str, source: str | None, target: str) -> Summary | None:
         """Returns the content of a field, or None if nothing was run."""
@@ -233,7 +236,7 @@ class TransferMatrix:
 
 
 def make_transfer_matrix(
-    cells: Sequence[Cell], metric: str, size: float, synthetic: Collection[str] = ()
+    cells: Sequence[Cell], metric: str, size: Size, synthetic: Collection[str] = ()
 ) -> TransferMatrix:
     """Returns the transfer matrix of one training size.
 

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.evaluation.subsets import Size, describe_size, get_number_per_class
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.drawing import (
@@ -73,7 +74,7 @@ def draw_transfer_heat_map(
     cells: Sequence[Cell],
     *,
     metric: str = "roc_auc",
-    num_train_tracks: int | None = None,
+    num_train_tracks: Size | None = None,
     synthetic: Collection[str] = (),
 ) -> Figure:
     """Returns the transfer matrix: rows are sources, columns targets, one panel per mode.
@@ -94,10 +95,9 @@ def draw_transfer_heat_map(
         EvaluationError: when there are no cells, or of several models.
     """
     model = captions.get_single_model(cells)
-    if num_train_tracks is None:
-        wanted = max(captions.list_training_sizes(cells))
-    else:
-        wanted = num_train_tracks or math.inf
+    wanted = num_train_tracks
+    if wanted is None:
+        wanted = captions.list_training_sizes(cells)[-1]
     matrix = captions.make_transfer_matrix(cells, metric, wanted, synthetic)
     targets, sources, names = matrix.targets, matrix.sources, matrix.names
     summaries, modes = matrix.summaries, matrix.modes
@@ -120,10 +120,9 @@ def draw_transfer_heat_map(
         if differences:
             bar = figure.colorbar(mapped, ax=panels, shrink=0.8, aspect=25)
             bar.set_label(f"{METRIC_TITLES[metric]} minus scratch")
-        size = "all training tracks" if wanted == math.inf else f"{wanted} training tracks"
         add_title(
             figure,
-            f"Transfer, {METRIC_TITLES[metric]} on the target: {model}, {size}",
+            f"Transfer, {METRIC_TITLES[metric]} on the target: {model}, {describe_size(wanted)}",
             captions.make_data_note([*targets, *sources], synthetic),
         )
         spread = (
@@ -147,6 +146,9 @@ def learning_curves(
     baselines: Sequence[Cell] = (),
 ) -> Figure:
     """Returns the metric over the number of labeled training tracks: scratch and both transfers.
+
+    Where sizes are numbers per class, these stand at the ticks, and the places are still the
+    numbers of tracks.
 
     One panel per source and target. Bars are 95 % intervals over test tracks, or whole groups of
     them, averaged over seeds, side by side at a number of tracks; dots are single seeds. The
@@ -184,6 +186,8 @@ def learning_curves(
         num_columns = per_target
     num_rows = math.ceil(len(pairs) / num_columns)
     names = captions.make_axis_names([name for pair in pairs for name in pair], synthetic)
+    restricted = [s.condition.num_train_tracks for s in summaries if s.condition.num_train_tracks]
+    is_per_class = bool(restricted) and all(map(get_number_per_class, restricted))
     with canvas(max(6.0, 3.1 * num_columns + 0.6), 2.6 * num_rows + 1.5) as figure:
         panels = list(figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat)
         for panel, (source, target) in zip(panels, pairs, strict=False):
@@ -191,7 +195,7 @@ def learning_curves(
             for s in summaries:
                 if s.condition.target == target and s.condition.source in (None, source):
                     lines.setdefault(s.condition.mode, []).append(s)
-            _draw_curves(panel, lines)
+            _draw_curves(panel, lines, is_per_class)
             start = "" if source is None else f"{names[source]} → "
             panel.set_title(captions.wrap(f"{start}{names[target]}", 34))
         drawn = [v for s in summaries for v in (s.value, s.chance, *s.ci, *s.seed_values)]
@@ -199,7 +203,7 @@ def learning_curves(
         for panel in panels[len(pairs) :]:
             panel.set_axis_off()
         for panel in panels[max(0, len(pairs) - num_columns) : len(pairs)]:
-            panel.set_xlabel("labeled training tracks")
+            panel.set_xlabel("labeled training tracks" + is_per_class * " per class")
         figure.supylabel(f"{METRIC_TITLES[metric]} on test tracks")
         handles: dict[str, Any] = {}
         for panel in panels[: len(pairs)]:
@@ -270,9 +274,11 @@ def _finish_matrix(panel: Axes, mode: str, rows: Sequence[str], columns: Sequenc
     panel.set_ylabel("source")
 
 
-def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
+def _draw_curves(
+    panel: Axes, lines: Mapping[str, Sequence[Summary]], is_per_class: bool = False
+) -> None:
     """Draws the curves of one source and target."""
-    places: set[int] = set()
+    places: dict[int, str] = {}
     chances = []
     modes = [*(m for m in MODES if m in lines), *(m for m in lines if m not in MODES)]
     sizes = [s.num_train_tracks_used for points in lines.values() for s in points]
@@ -295,7 +301,12 @@ def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
                 seeds = len(s.seed_values)
                 tracks = [shift * s.num_train_tracks_used] * seeds
                 panel.plot(tracks, s.seed_values, ".", ms=4, alpha=0.6, **look)
-        places.update(s.num_train_tracks_used for s in points)
+        for s in points:
+            per_class = get_number_per_class(s.condition.num_train_tracks or 0)
+            name = str(s.num_train_tracks_used)
+            if is_per_class:
+                name = "all" if per_class is None else str(per_class)
+            places.setdefault(s.num_train_tracks_used, name)
         chances += [s.chance for s in points if math.isfinite(s.chance)]
     if chances:
         panel.axhline(np.mean(chances), color=CHANCE_COLOR, ls=":", label="random scorer")
@@ -303,7 +314,7 @@ def _draw_curves(panel: Axes, lines: Mapping[str, Sequence[Summary]]) -> None:
     ticks = captions.spaced(sorted(places))
     panel.xaxis.set_major_locator(FixedLocator(ticks))
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.set_xticks(ticks, [places[tick] for tick in ticks])
     panel.set_xlim(min(places) / 1.25, max(places) * 1.25)
     panel.tick_params(labelleft=True)
     panel.grid(alpha=0.3)

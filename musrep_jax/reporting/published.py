@@ -8,6 +8,7 @@ model card of CultureMERT-95M (Kanatas et al., ISMIR 2025) for the probes of MER
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from musrep_jax.evaluation.subsets import describe_size
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table
 from musrep_jax.reporting.tables import format_number
 from musrep_jax.runtime.terminal import get_width
@@ -194,7 +195,8 @@ def compare_with_published(results: Iterable[Mapping[str, Any]]) -> list[dict[st
 def _describe_cell(result: Mapping[str, Any]) -> str:
     """Returns where a result of ours was measured, with the seed and the number of tracks."""
     parts = [f"seed {result['seed']}"] if result.get("seed") is not None else []
-    parts += [f"{result['num_train_tracks']} tracks"] if result.get("num_train_tracks") else []
+    size = result.get("num_train_tracks")
+    parts += [describe_size(size)] if size else []
     return f"{MEASURED} ({', '.join(parts)})" if parts else MEASURED
 
 

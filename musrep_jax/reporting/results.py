@@ -1,8 +1,9 @@
 """Reading the cells of `results.json`: names, order, seeds put together, differences to scratch.
 
 A cell is a mapping with the fields `source` (None for scratch), `target`, `model`, `mode`, `seed`,
-`roc_auc`, `pr_auc`, `roc_auc_ci`, `pr_auc_ci` and `error`, and where known `num_train_tracks` (0 is
-all), `num_train_tracks_used` (the count behind 0), `random` and `versus_scratch`. Missing fields
+`roc_auc`, `pr_auc`, `roc_auc_ci`, `pr_auc_ci` and `error`, and where known `num_train_tracks` (see
+`musrep_jax.evaluation.subsets`; 0 is all), `num_train_tracks_used` (how many it was), `random` and
+`versus_scratch`. Missing fields
 read as None, so files of earlier versions stay readable.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from musrep_jax.evaluation.comparison import apply_holm_correction
+from musrep_jax.evaluation.subsets import Size, rank_size
 
 Cell = Mapping[str, Any]
 
@@ -34,7 +36,7 @@ class Condition:
     Attributes:
         target: data set trained and tested on.
         model: model name.
-        num_train_tracks: tracks trained on, 0 for all, None when not recorded.
+        num_train_tracks: size of the training set, 0 for all, None when not recorded.
         mode: `scratch`, `output_layer` or `all_layers`.
         source: data set the parameters come from, None for scratch.
         study: setting and value of what a study varied.
@@ -42,7 +44,7 @@ class Condition:
 
     target: str
     model: str
-    num_train_tracks: int | None
+    num_train_tracks: Size | None
     mode: str
     source: str | None
     study: tuple[tuple[str, Any], ...] = ()
@@ -81,7 +83,7 @@ class Summary:
         difference: mean difference to scratch, NaN when there is nothing to compare with.
         is_significant: whether every seed differs from scratch with p below 0.05, the same way.
         chance: of a random scorer on the same tracks.
-        num_train_tracks_used: tracks trained on, None when not known.
+        num_train_tracks_used: tracks trained on, their mean over seeds; None when not known.
         num_failed: seeds with an error.
     """
 
@@ -206,11 +208,11 @@ def sort_cells(cells: Iterable[Cell]) -> list[Cell]:
     studies = list(dict.fromkeys(get_condition(cell).study for cell in listed))
 
     def place(cell: Cell) -> tuple[float, ...]:
-        mode, tracks = cell["mode"], cell.get("num_train_tracks") or math.inf
+        mode = cell["mode"]
         return (
             targets.index(cell["target"]),
             models.index(cell["model"]),
-            tracks,
+            *rank_size(cell.get("num_train_tracks")),
             MODES.index(mode) if mode in MODES else len(MODES),
             -1 if cell.get("source") is None else sources.index(cell["source"]),
             studies.index(get_condition(cell).study),
@@ -391,9 +393,8 @@ def _summary(
         scratch = condition.find_scratch(means)
         difference = means[condition] - means[scratch] if scratch else float("nan")
     signs = {np.sign(item[0]) for item in compared if item[2] < SIGNIFICANCE}
-    used = {
-        cell.get("num_train_tracks_used") or cell.get("num_train_tracks") or None for cell in good
-    }
+    used = [cell.get("num_train_tracks_used") or cell.get("num_train_tracks") for cell in good]
+    used = [count for count in used if count and isinstance(count, int)]
     return Summary(
         condition=condition,
         metric=metric,
@@ -404,6 +405,6 @@ def _summary(
         difference=difference,
         is_significant=len(signs) == 1 and all(item[2] < SIGNIFICANCE for item in compared),
         chance=_mean([parse_number((cell.get("random") or {}).get(metric)) for cell in good]),
-        num_train_tracks_used=used.pop() if len(used) == 1 else None,
+        num_train_tracks_used=round(sum(used) / len(used)) if used else None,
         num_failed=len(members) - len(good),
     )

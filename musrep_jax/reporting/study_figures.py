@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from musrep_jax.evaluation.metrics import EvaluationError
+from musrep_jax.evaluation.subsets import describe_size
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.drawing import (
@@ -140,7 +141,8 @@ def draw_study(
 def _describe(condition: Condition, setting: str, names: dict[str | None, str]) -> tuple[str, ...]:
     """Returns the parts that describe a line of the figure."""
     start = () if condition.source is None else (f"from {names[condition.source]}",)
-    size = (f"{condition.num_train_tracks} tracks",) if condition.num_train_tracks else ()
+    tracks = condition.num_train_tracks
+    size = (describe_size(tracks),) if tracks else ()
     others = (
         f"{name.rpartition('.')[2]}={cells_file.format_study_value(value)}"
         for name, value in condition.study

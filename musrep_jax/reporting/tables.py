@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from musrep_jax.evaluation.subsets import shorten_size
 from musrep_jax.evaluation.support import REASON_TEXTS
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
@@ -172,14 +173,25 @@ def format_report_summary(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def format_num_tracks(cell: Cell) -> str:
+    """Returns the training set of a cell for a column: its size, and in brackets how many it was.
+
+    >>> format_num_tracks({"num_train_tracks": "3_per_class", "num_train_tracks_used": 27})
+    '3 per class (27)'
+
+    Args:
+        cell: of `results.json`.
+    """
+    size, used = shorten_size(cell.get("num_train_tracks")), cell.get("num_train_tracks_used")
+    return f"{size} ({used})" if used and size != str(used) else size
+
+
 def _format_condition(
     condition: Condition, cell: Cell, names: Mapping[str | None, str]
 ) -> list[str]:
     """Returns the first five columns of a row."""
-    tracks = EMPTY_CELL if condition.num_train_tracks is None else str(condition.num_train_tracks)
-    if condition.num_train_tracks == 0:
-        used = cell.get("num_train_tracks_used")
-        tracks = f"all ({used})" if used else "all"
+    is_known = condition.num_train_tracks is not None
+    tracks = format_num_tracks(cell) if is_known else EMPTY_CELL
     source = EMPTY_CELL if condition.source is None else names[condition.source]
     return [source, names[condition.target], condition.model, condition.mode, tracks]
 

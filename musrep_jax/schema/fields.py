@@ -6,6 +6,7 @@ no machine holds. Whether the values fit together is checked in `musrep_jax.sche
 
 from musrep_jax.data.datasets import DATASETS
 from musrep_jax.evaluation.aggregation import AGGREGATIONS
+from musrep_jax.evaluation.subsets import SIZE_WORDS, are_sizes
 from musrep_jax.evaluation.support import RESAMPLE_BY
 from musrep_jax.models import ALIASES, MODELS
 from musrep_jax.recipes import RECIPES
@@ -76,7 +77,7 @@ FIELDS: dict[str, Rule] = {
     "target": list_of_text(),
     "candidates": Rule(CANDIDATE_WORDS, are_candidates),
     "minutes": optional(real(0, 1e6)),
-    "num_train_tracks": numerals(1, MANY, "all"),
+    "num_train_tracks": Rule(SIZE_WORDS, are_sizes),
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},
     "model.name": names(MODEL_NAMES),
     "model.size": choice(SIZES),

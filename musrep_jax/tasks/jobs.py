@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from musrep_jax.config import ConfigError, fingerprint
+from musrep_jax.evaluation.subsets import describe_size
 
 STANDARD_FIELDS = ("source", "target", "model", "mode", "seed", "num_train_tracks")
 """Fields that have places of their own in names; further ones follow them, in order."""
@@ -28,7 +29,8 @@ class Job:
     Attributes:
         task: key of `musrep_jax.tasks.TASKS`.
         fields: name -> plain value (text, number, bool, None, or a tuple of these). A value that is
-            empty (None, "") is recorded and left out of names; 0 of `num_train_tracks` is all.
+            empty (None, "") is recorded and left out of names; `num_train_tracks` is a size, see
+            `musrep_jax.evaluation.subsets`.
         needs: keys of earlier jobs of the experiment whose exported models this one starts from.
         study: setting, such as "model.num_harmonics" -> its value in this job, see
             `musrep_jax.tasks.studies`.
@@ -85,7 +87,7 @@ class Job:
         parts = [start + strip_parents(get("target") or self.task)]
         parts += [get("model")] if get("model") else []
         parts += [get("mode").replace("_", " ")] if get("mode") else []
-        parts += [f"{get('num_train_tracks')} training tracks"] if get("num_train_tracks") else []
+        parts += [describe_size(get("num_train_tracks"))] if get("num_train_tracks") else []
         parts += [f"{name} {_join(value)}" for name, value in _further(self.fields)]
         parts += [f"{name}={_join(value)}" for name, value in shorten_settings(self.study).items()]
         parts += [f"seed {get('seed')}"] if "seed" in self.fields else []
@@ -213,7 +215,8 @@ def title_of(result: Mapping[str, Any]) -> str:
     parts = [f"{start}{result.get('target') or result.get('task')}"]
     parts += [str(result["model"])] if result.get("model") else []
     parts += [result["mode"].replace("_", " ")] if result.get("mode") else []
-    parts += [f"{result['num_train_tracks']} tracks"] if result.get("num_train_tracks") else []
+    size = result.get("num_train_tracks")
+    parts += [describe_size(size)] if size else []
     study = shorten_settings(result.get("study") or {})
     parts += [f"{name}={_join(value)}" for name, value in study.items()]
     return ", ".join(parts) + (" (synthetic data)" if result.get("is_synthetic") else "")

@@ -133,21 +133,18 @@ def duration(steps: int | None, epochs: int | None, steps_per_epoch: int, name: 
 
 
 def parse_integers(text: str, where: str) -> tuple[int, ...]:
-    """Returns the integers of a comma-separated setting; "all" means 0.
+    """Returns the integers of a comma-separated setting.
 
     Raises:
         ConfigError: if a part is not a non-negative integer.
 
     Example:
-        >>> parse_integers("10, all", "num_train_tracks")
-        (10, 0)
+        >>> parse_integers("0, 1", "seeds")
+        (0, 1)
     """
     numbers = []
     for part in split_list(text):
-        if part == "all":
-            numbers.append(0)
-        elif part.isdigit():
-            numbers.append(int(part))
-        else:
+        if not part.isdigit():
             raise ConfigError(f"{where} is {text!r}; {part!r} is not a whole number.")
+        numbers.append(int(part))
     return tuple(numbers)

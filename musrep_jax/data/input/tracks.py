@@ -341,50 +341,10 @@ class Tracks(Sequence):
         longest = max(1, int(max_seconds * per_second))
         return self._take(self.rows, np.minimum(self.num_samples, longest))
 
-    def subset(self, num_tracks: int | None, seed: int = 0) -> "Tracks":
-        """Returns some of the tracks; of one seed, a smaller subset lies within every larger one.
-
-        The order is random, except that the first tracks are chosen to cover the labels: each
-        brings as many labels not yet seen as possible.
+    def take(self, indices: np.ndarray) -> "Tracks":
+        """Returns some of the tracks.
 
         Args:
-            num_tracks: how many; None, or as many as there are, for all.
-            seed: of the order.
-
-        Raises:
-            ValueError: if fewer than one track or more than there are is asked for.
+            indices: which, 0 to `len(self) - 1`, in the order they shall have.
         """
-        if num_tracks is None or num_tracks == len(self):
-            return self
-        if not 1 <= num_tracks <= len(self):
-            raise ValueError(
-                f"{num_tracks} tracks were asked for, but split {self.split!r} of "
-                f"{self.spec.name!r} has {len(self)}; ask for 1 to {len(self)}, or None for all."
-            )
-        order = covering_order(self.label_matrix, self.track_ids, seed)
-        chosen = np.sort(order[:num_tracks])
-        return self._take(self.rows[chosen], self.num_samples[chosen])
-
-
-def covering_order(label_matrix: np.ndarray, track_ids: Sequence[str], seed: int) -> np.ndarray:
-    """Returns an order of the tracks whose beginning covers every label, random otherwise.
-
-    Args:
-        label_matrix: (tracks, classes), positive where the label holds.
-        track_ids: one per track; the order depends on them and not on the order of the rows.
-        seed: of the order.
-
-    Returns:
-        int64 (tracks,).
-    """
-    by_name = np.array(sorted(range(len(track_ids)), key=lambda i: track_ids[i]), np.int64)
-    shuffled = by_name[np.random.default_rng(seed).permutation(len(by_name))]
-    positive = label_matrix[shuffled] > 0
-    missing = positive.any(axis=0)
-    first = []
-    while missing.any():
-        best = int(np.argmax(positive[:, missing].sum(axis=1)))
-        first.append(best)
-        missing &= ~positive[best]
-    rest = np.setdiff1d(np.arange(len(shuffled)), first)
-    return shuffled[np.concatenate([np.array(first, np.int64), rest])]
+        return self._take(self.rows[indices], self.num_samples[indices])

@@ -8,8 +8,10 @@ from typing import Any
 import ml_collections
 
 from musrep_jax.config import ConfigError, choose, split_list
+from musrep_jax.evaluation.subsets import Size
 from musrep_jax.tasks.jobs import Job, check_jobs
 from musrep_jax.tasks.settings import parse_integers
+from musrep_jax.tasks.training_sizes import parse_sizes
 
 SCRATCH, ALL_LAYERS = "scratch", "all_layers"
 TRAINED = (SCRATCH, ALL_LAYERS)
@@ -36,7 +38,7 @@ def make_job(
     mode: str = SCRATCH,
     source: str | None = None,
     seed: int = 0,
-    num_train_tracks: int = 0,
+    num_train_tracks: Size = 0,
     study: Mapping[str, Any] | None = None,
 ) -> Job:
     """Returns the job of training and testing one tagger.
@@ -48,7 +50,8 @@ def make_job(
         source: data set the parameters come from, `export:DIRECTORY`, `pretrained:NAME`, or None
             for scratch.
         seed: of the initial values, the order of the data and the crops.
-        num_train_tracks: labeled tracks of the target used for training; 0 is all of them.
+        num_train_tracks: labeled tracks of the target used for training, see
+            `musrep_jax.evaluation.subsets`; 0 is all of them.
         study: see `Job.study`.
     """
     fields = {
@@ -67,7 +70,7 @@ def make_job(
 
 
 def make_candidates(
-    names: Sequence[str], models: Sequence[str], target: str, seed: int, num_train_tracks: int
+    names: Sequence[str], models: Sequence[str], target: str, seed: int, num_train_tracks: Size
 ) -> list[Job]:
     """Returns the jobs of candidates, each after those that it starts from.
 
@@ -177,7 +180,7 @@ def plan_jobs(
     models: Sequence[str],
     modes: Sequence[str],
     seeds: Sequence[int],
-    num_train_tracks: Sequence[int] = (0,),
+    num_train_tracks: Sequence[Size] = (0,),
 ) -> list[Job]:
     """Returns the jobs of a transfer matrix, each after the one it starts from.
 
@@ -242,7 +245,7 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
     """
     models = split_list(config.model.name)
     seeds = parse_integers(config.seeds, "seeds")
-    sizes = parse_integers(config.num_train_tracks, "num_train_tracks")
+    sizes = parse_sizes(config.num_train_tracks)
     if "target" in config:
         jobs = plan_jobs(
             sources=split_list(config.source),

@@ -1,7 +1,6 @@
 """The task of tagging: jobs, training and test of one tagger, exported model."""
 
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from musrep_jax.data.input import pipeline
 from musrep_jax.evaluation.calibration import fit_calibration
 from musrep_jax.evaluation.decisions import fit_thresholds
 from musrep_jax.evaluation.label_sets import find_exclusive_groups
+from musrep_jax.evaluation.subsets import rank_size
 from musrep_jax.evaluation.support import RESAMPLE_BY, choose_groups
 from musrep_jax.evaluation.tagging import make_report
 from musrep_jax.exports.cards import format_model_readme
@@ -73,6 +73,7 @@ from musrep_jax.tasks.task import (
     Tables,
     Task,
 )
+from musrep_jax.tasks.training_sizes import draw_training_tracks
 from musrep_jax.training import sharding
 from musrep_jax.training.loop import FitResult
 from musrep_jax.types import TrainState
@@ -137,10 +138,9 @@ class TaggingTask(Task):
         resolve_loss(settings, dataset)
         model = build_model(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
-        train_tracks = dataset.tracks("train")
-        if job["num_train_tracks"]:
-            train_tracks = train_tracks.subset(job["num_train_tracks"], seed=job.seed)
-        train_tracks = train_tracks.capped(settings.train.max_seconds)
+        train_tracks = draw_training_tracks(
+            dataset.tracks("train"), job["num_train_tracks"], job.seed
+        ).capped(settings.train.max_seconds)
         if settings.train.max_minutes is None:
             minutes = share_minutes(context.config, job, len(train_tracks))
             with settings.ignore_type():
@@ -316,7 +316,7 @@ class TaggingTask(Task):
             for job in choose_jobs(jobs, records, config.train.select_by)
             if (records.result(job) or {}).get("export")
         ]
-        sizes = {job: job["num_train_tracks"] or math.inf for job in chosen}  # 0 is all
+        sizes = {job: rank_size(job["num_train_tracks"]) for job in chosen}
         largest = [
             (job, records.result(job)["validation"])
             for job in chosen
