@@ -16,6 +16,7 @@ import pytest
 from toy_training import assert_trees_equal, make_batch, setup
 
 from musrep_jax.runtime import integrity
+from musrep_jax.runtime.integrity import write_checksums
 from musrep_jax.training.checkpoints import (
     CheckpointError,
     ExportError,
@@ -373,6 +374,16 @@ def test_a_flipped_bit_in_any_file_is_named(export):
             load_export(export)
         flip_bit(path)
     load_export(export)
+
+
+def test_damage_under_right_sums_is_one_sentence(tmp_path, export):
+    for cut in (1, 3):
+        copy = shutil.copytree(export, tmp_path / f"copy{cut}")
+        path = largest_file(copy / "params")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * cut // 4])
+        write_checksums(copy)
+        with pytest.raises(ExportError, match=f"The arrays of .*copy{cut} cannot be read"):
+            load_export(copy)
 
 
 def test_missing_and_half_written_exports_are_one_sentence(tmp_path, export):

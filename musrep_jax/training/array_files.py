@@ -17,9 +17,6 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from musrep_jax.types import PyTree
 
-ORBAX_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""Errors that orbax raises for foreign files."""
-
 _CHUNK_BYTES = 64 * 2**20
 """Parts of an array that are compressed and written in parallel."""
 _NO_LIMIT_SECONDS = 10 * 365 * 24 * 3600
@@ -133,7 +130,7 @@ def read_arrays(folder: Path) -> PyTree:
         folder: that `write_arrays` wrote.
 
     Raises:
-        ValueError: or another one of `ORBAX_ERRORS`, when they cannot be read.
+        Exception: of any kind, as orbax raises it, when they cannot be read.
     """
     with _checkpointer() as checkpointer:
         stored = checkpointer.metadata(folder).item_metadata.tree

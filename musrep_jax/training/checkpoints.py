@@ -32,7 +32,6 @@ from musrep_jax.runtime.integrity import (
     write_checksums,
 )
 from musrep_jax.training.array_files import (
-    ORBAX_ERRORS,
     StepFiles,
     read_arrays,
     write_arrays,
@@ -147,7 +146,7 @@ def load_export(path: str | Path) -> tuple[PyTree, dict[str, Any]]:
     try:
         with plain_path(path, ExportError) as plain:
             return read_arrays(plain / PARAMS_FOLDER), card
-    except ORBAX_ERRORS as error:
+    except Exception as error:  # of a foreign or damaged array orbax also raises bare ones
         raise ExportError(f"The arrays of {path} cannot be read: {error}") from error
 
 
