@@ -28,7 +28,9 @@ from musrep_jax.cli.search import search
 from musrep_jax.cli.serve import serve
 from musrep_jax.cli.similar import similar
 from musrep_jax.cli.splits import splits
+from musrep_jax.cli.suggest import suggest
 from musrep_jax.cli.tag import tag
+from musrep_jax.cli.teach import teach
 from musrep_jax.cli.train import train
 from musrep_jax.runtime.signals import exit_program
 
@@ -49,7 +51,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve,
     "similar": similar,
     "splits": splits,
+    "suggest": suggest,
     "tag": tag,
+    "teach": teach,
     "train": train,
 }
 """Name -> function; its parameters are the command's options, its docstring is the help."""

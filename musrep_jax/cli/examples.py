@@ -50,10 +50,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep splits lyra",
         "musrep splits magnatagatune --no-audio --out splits",
     ),
+    "suggest": (
+        "musrep suggest library --label ney",
+        "musrep suggest library --label ney --model models/ney --labeled examples --out more.tsv",
+    ),
     "tag": (
         "musrep tag song.mp3",
         "musrep tag runs/own/exports/NAME song.mp3 --over-time",
         "musrep tag runs/own/exports/NAME recordings --out tags.tsv",
+    ),
+    "teach": (
+        "musrep teach --examples examples --out models/ney",
+        "musrep teach musicnn-msd --examples examples --examples more.tsv --store library \\",
+        "    --out models/ney",
     ),
     "train": (
         "musrep train tagging --config.data.path=recordings --workdir=runs/own",

@@ -227,7 +227,35 @@ def score_interval(values: FloatArray, measured: float, support: Support) -> Int
     trust = evidence / (evidence + 1)
     variance = float(finite.var(ddof=1)) * size / (size - 1)
     per_observation = (1 - trust) / size + (trust * variance / spread if spread > 0 else 0.0)
-    square = t_quantile(size - 1) ** 2 * per_observation
+    return _solve_score_bounds(measured, t_quantile(size - 1) ** 2 * per_observation)
+
+
+def share_interval(share: float, size: float) -> Interval:
+    """Returns Wilson's 95 % score interval of a share of independent observations.
+
+    >>> [round(bound, 2) for bound in share_interval(4 / 5, 5)]
+    [0.26, 0.98]
+
+    Args:
+        share: of observations that hold, in [0, 1].
+        size: number of observations; of fewer than two the interval is [0, 1].
+
+    Returns:
+        Lower and upper bound within [0, 1], with a quantile of Student's t as in `score_interval`.
+    """
+    if size < 2:
+        return 0.0, 1.0
+    return _solve_score_bounds(share, t_quantile(size - 1) ** 2 / size)
+
+
+def _solve_score_bounds(measured: float, square: float) -> Interval:
+    """Returns the values from which a measured one is a quantile away.
+
+    Args:
+        measured: in [0, 1].
+        square: of the quantile, over the number of observations.
+    """
+    spread = measured * (1 - measured)
     middle = (measured + square / 2) / (1 + square)
     half = np.sqrt(square * spread + square**2 / 4) / (1 + square)
     low, high = float(middle - half), float(middle + half)

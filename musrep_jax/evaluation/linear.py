@@ -92,9 +92,11 @@ def fit_logistic(
     Args:
         features: (examples, features), standardized.
         targets: (examples, classes), 0 to 1; rows sum to 1 for exclusive classes.
-        weights: (examples,), how much each counts; they sum to 1.
+        weights: (examples,), how much each counts; they sum to 1. Or (examples, classes), where
+            each class has its own.
         strengths: the penalty is `strength / 2 * sum(weights ** 2)` beside the weighted mean loss.
-        is_exclusive: one multinomial regression instead of one regression per class.
+        is_exclusive: one multinomial regression instead of one regression per class; then all
+            classes have the same weights.
 
     Yields:
         Classifiers for a sigmoid, or for a softmax when classes are exclusive.
@@ -104,8 +106,9 @@ def fit_logistic(
     features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
     shape = (features.shape[1] + 1, targets.shape[1])
     parameters = np.zeros(shape)
+    weights = weights[:, None] if weights.ndim == 1 else weights
     if not is_exclusive:  # each class starts at its own frequency
-        frequency = np.clip(weights @ targets, 1e-4, 1 - 1e-4)
+        frequency = np.clip((weights * targets).sum(axis=0), 1e-4, 1 - 1e-4)
         parameters[-1] = np.log(frequency / (1 - frequency))
 
     def loss(flat: FloatArray, strength: float) -> tuple[float, FloatArray]:
@@ -114,14 +117,14 @@ def fit_logistic(
         if is_exclusive:
             shifted = logits - logits.max(axis=1, keepdims=True)
             total = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            per_row, guesses = ((total - shifted) * targets).sum(axis=1), np.exp(shifted - total)
+            losses, guesses = (total - shifted) * targets, np.exp(shifted - total)
         else:
-            per_row = (np.logaddexp(0, logits) - targets * logits).sum(axis=1)
+            losses = np.logaddexp(0, logits) - targets * logits
             guesses = 0.5 * (1 + np.tanh(0.5 * logits))
-        errors = weights[:, None] * (guesses - targets)
+        errors = weights * (guesses - targets)
         gradient = np.concatenate([features.T @ errors, errors.sum(axis=0, keepdims=True)])
         gradient[:-1] += strength * matrix[:-1]
-        value = weights @ per_row + 0.5 * strength * float((matrix[:-1] ** 2).sum())
+        value = float((weights * losses).sum() + 0.5 * strength * (matrix[:-1] ** 2).sum())
         return value, gradient.ravel()
 
     for strength in sorted(strengths, reverse=True):

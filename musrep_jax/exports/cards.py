@@ -87,9 +87,10 @@ def list_known_limits(card: Card) -> list[str]:
             "The data are generated: the numbers say that the method works on them, and nothing "
             "about recordings of real music."
         )
-    if not test:
+    is_taught = "taught" in training  # its notes say from what, and what that is worth
+    if not test and not is_taught:
         limits.append("Nothing was measured here: the card has no results of this project.")
-    elif test.get("num_tracks", MIN_RELIABLE_TRACKS) < MIN_RELIABLE_TRACKS:
+    elif test and test.get("num_tracks", MIN_RELIABLE_TRACKS) < MIN_RELIABLE_TRACKS:
         limits.append(
             f"Only {test['num_tracks']} test tracks: the intervals are wide, and rare labels rest "
             "on a handful of them."
@@ -100,7 +101,7 @@ def list_known_limits(card: Card) -> list[str]:
     if settings:
         listed = ", ".join(f"{_code(name)} {value}" for name, value in settings.items())
         limits.append(f"Not the published size or input: {listed}.")
-    if card["labels"]:
+    if card["labels"] and not is_taught:
         fitted = [kind for kind in ("thresholds", "calibration") if card.get(kind)]
         limits.append(
             f"Fitted on the validation tracks, for data like these: {' and '.join(fitted)}. On "

@@ -76,6 +76,18 @@ def read_label_table(folder: pathlib.Path) -> list[Row]:
     table = folder / TABLE_NAME
     if not table.is_file():
         raise TableError(_format_missing_table_hint(folder))
+    return read_table_file(table)
+
+
+def read_table_file(table: pathlib.Path) -> list[Row]:
+    """Returns the rows of a table of any name; its paths are relative to its folder.
+
+    Args:
+        table: see `read_label_table`.
+
+    Raises:
+        TableError: as `read_label_table` does.
+    """
     rows, has_split = _parse(table)
     if not rows:
         raise TableError(f"{table} lists no recordings: it has a header and no rows.")
@@ -227,6 +239,28 @@ def _abbreviate_names(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_MAX_LISTED_NAMES])) + more
 
 
+def list_subfolder_rows(folder: pathlib.Path) -> list[Row]:
+    """Returns the rows of a folder whose sub-folders are named after labels, sorted by path.
+
+    A file directly in the folder is a recording without labels.
+
+    Args:
+        folder: without table.
+
+    Raises:
+        TableError: if there is no audio file in a sub-folder.
+    """
+    files = list(_audio_files(folder))
+    if all(path.parent == folder for path in files):
+        raise TableError(f"{folder} has no sub-folder with audio files in it.")
+    rows = []
+    for file in files:
+        path = normalize_path(file.relative_to(folder).as_posix())
+        labels = () if file.parent == folder else (normalize_name(file.parent.name),)
+        rows.append(Row(path, labels, group=path, split=None, licence=""))
+    return rows
+
+
 def write_table_from_subfolders(folder: pathlib.Path) -> pathlib.Path:
     """Writes a `labels.tsv` that labels each file with the name of its folder; returns its path.
 
@@ -239,15 +273,12 @@ def write_table_from_subfolders(folder: pathlib.Path) -> pathlib.Path:
     table = folder / TABLE_NAME
     if table.exists():
         raise TableError(f"{table} exists already; it is not overwritten.")
-    files = [path for path in _audio_files(folder) if path.parent != folder]
-    if not files:
-        raise TableError(f"{folder} has no sub-folder with audio files in it.")
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["path", "labels"])
-    for path in files:
-        labels = join_labels([normalize_name(path.parent.name)])
-        writer.writerow([normalize_path(path.relative_to(folder).as_posix()), labels])
+    for row in list_subfolder_rows(folder):
+        if row.labels:
+            writer.writerow([row.path, join_labels(row.labels)])
     write_text(table, text.getvalue())
     return table
 
