@@ -265,18 +265,3 @@ def test_too_few_groups_for_the_folds_are_named():
         folds.make_folds(np.ones((9, 1)), 3, seed=0, groups=np.arange(9) % 2)
     with pytest.raises(EvaluationError, match="1 groups"):
         folds.leave_one_group_out(["a", "a"])
-
-
-def test_draws_hold_as_many_of_every_class_and_each_other():
-    random = np.random.default_rng(2)
-    classes = random.choice(4, 200, p=(0.6, 0.3, 0.09, 0.01))
-    targets = np.eye(4)[classes]
-    few, more = (folds.draw_per_class(targets, count, seed=7) for count in (5, 20))
-    for count, rows in ((5, few), (20, more)):
-        held = targets.sum(axis=0)
-        np.testing.assert_array_equal(targets[rows].sum(axis=0), np.minimum(count, held))
-    assert set(few) < set(more)
-    assert set(folds.draw_per_class(targets, 5, seed=8)) != set(few)
-    labels = (random.random((200, 6)) < 0.1).astype(int)
-    drawn = labels[folds.draw_per_class(labels, 5, seed=0)].sum(axis=0)
-    assert (drawn >= np.minimum(5, labels.sum(axis=0))).all()

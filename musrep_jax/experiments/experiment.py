@@ -196,11 +196,13 @@ class _ExperimentRunner:
         else:
             missing = len(ours) - num_done
             counted = f"{num_done} of {len(ours)} cells are done, the others not available here"
+            results = self.folder.all_results()
+            has_models = any(result.get("export") for result in results)
+            models = f", models: {self.folder.path}/exports" if has_models else ""
             say(
                 f"{counted if missing else f'All {len(ours)} cells are done'}, in {took}. Results: "
-                f"{self.folder.path}/results.md, models: {self.folder.path}/exports"
+                f"{self.folder.path}/results.md{models}"
             )
-            results = self.folder.all_results()
             say(format_next_steps(list_next_steps(results, self.folder.path, self.config)))
         return code
 

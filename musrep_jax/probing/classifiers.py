@@ -4,11 +4,10 @@ A classifier is a frozen dataclass of its settings. `fit` standardizes the featu
 `Fitted`, whose `scores` are larger the more likely a class is.
 """
 
-import abc
 import dataclasses
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,7 +75,7 @@ class Fitted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier(abc.ABC):
+class Classifier:
     """A way to learn classes from features, with its settings.
 
     Attributes:
@@ -112,17 +111,58 @@ class Classifier(abc.ABC):
         Raises:
             EvaluationError: if the arrays do not fit together.
         """
+        (found,) = self.fit_all(
+            [self], features, targets, is_exclusive=is_exclusive, seed=seed, weights=weights
+        )
+        return found
+
+    @classmethod
+    def fit_all(
+        cls,
+        classifiers: "Sequence[Classifier]",
+        features: np.ndarray,
+        targets: np.ndarray,
+        *,
+        is_exclusive: bool,
+        seed: int = 0,
+        weights: np.ndarray | None = None,
+    ) -> list[Fitted]:
+        """Returns several classifiers after training, which share what they can.
+
+        Args:
+            classifiers: of this class, with one standardization.
+            features: see `fit`.
+            targets: see `fit`.
+            is_exclusive: see `fit`.
+            seed: see `fit`.
+            weights: see `fit`.
+        """
         features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
         _check_examples(features, targets)
         if weights is None:
             weights = np.ones(len(features))
         weights = np.asarray(weights, np.float64) / np.sum(weights)
-        standardization = fit_standardization(features, self.standardize, weights)
+        standardization = fit_standardization(features, classifiers[0].standardize, weights)
         features = standardization.apply(features)
-        scorer = self._solve(features, targets, weights, is_exclusive, seed)
-        return Fitted(standardization, scorer, self)
+        scorers = cls._solve_all(classifiers, features, targets, weights, is_exclusive, seed)
+        return [
+            Fitted(standardization, scorer, classifier)
+            for scorer, classifier in zip(scorers, classifiers, strict=True)
+        ]
 
-    @abc.abstractmethod
+    @classmethod
+    def _solve_all(
+        cls,
+        classifiers: "Sequence[Classifier]",
+        features: FloatArray,
+        targets: FloatArray,
+        weights: FloatArray,
+        is_exclusive: bool,
+        seed: int,
+    ) -> list[Scorer]:
+        """Returns what `_solve` does of each; classes override this or that."""
+        return [one._solve(features, targets, weights, is_exclusive, seed) for one in classifiers]
+
     def _solve(
         self,
         features: FloatArray,
@@ -132,6 +172,7 @@ class Classifier(abc.ABC):
         seed: int,
     ) -> Scorer:
         """Returns what gives scores to standardized features; weights sum to 1."""
+        raise NotImplementedError
 
 
 def fit_standardization(

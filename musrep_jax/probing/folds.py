@@ -1,6 +1,6 @@
-"""Division of examples into training and test: folds, groups, and few examples of every class.
+"""Division of examples into training and test: folds, by class and by group.
 
-All of it is numbers of rows; which examples they are, the caller knows.
+Few examples of every class are drawn by `musrep_jax.evaluation.subsets`.
 """
 
 import dataclasses
@@ -125,28 +125,6 @@ def name_classes(targets: ArrayLike) -> IntArray:
     by_rarity = np.argsort(held.sum(axis=0), kind="stable")
     ranked = held[:, by_rarity]
     return np.where(ranked.any(axis=1), by_rarity[ranked.argmax(axis=1)], held.shape[1])
-
-
-def draw_per_class(targets: ArrayLike, count: int, seed: int) -> IntArray:
-    """Returns rows such that every class has `count` examples, or all it has if fewer.
-
-    Examples come in random order, and one is taken if one of its classes still lacks some. A class
-    of examples with several classes may so get more. Of the same seed, the rows of a smaller count
-    are among those of a larger one.
-
-    Args:
-        targets: (examples, classes), 0 or 1.
-        count: examples of every class.
-        seed: of the order.
-
-    Returns:
-        int64 (rows,), ascending.
-    """
-    held = np.asarray(targets) > 0
-    order = np.random.default_rng(seed).permutation(len(held))
-    # Taken whenever one of its classes has fewer than `count` among all before: not only the taken.
-    before = np.cumsum(held[order], axis=0) - held[order]
-    return np.sort(order[(held[order] & (before < count)).any(axis=1)])
 
 
 def _join_rare(classes: IntArray, num_folds: int) -> IntArray:

@@ -1,10 +1,10 @@
 """Linear regression and logistic regression above frozen features."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-import numpy as np
-
+from musrep_jax.evaluation.aggregation import sigmoid, softmax
 from musrep_jax.evaluation.linear import fit_logistic, fit_ridge
 from musrep_jax.evaluation.metrics import FloatArray
 from musrep_jax.probing.classifiers import Classifier, Scorer, is_number, require
@@ -27,16 +27,18 @@ class Ridge(Classifier):
         """Checks the settings."""
         require(is_number(self.strength, 0), "strength", self.strength, "a number from 0 on")
 
-    def _solve(
-        self,
+    @classmethod
+    def _solve_all(
+        cls,
+        classifiers: "Sequence[Any]",
         features: FloatArray,
         targets: FloatArray,
         weights: FloatArray,
         is_exclusive: bool,
         seed: int,
-    ) -> Scorer:
-        (found,) = fit_ridge(features, targets, weights, (self.strength / len(features),))
-        return found.logits
+    ) -> list[Scorer]:
+        strengths = [one.strength / len(features) for one in classifiers]
+        return [found.logits for found in fit_ridge(features, targets, weights, strengths)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +58,21 @@ class Logistic(Classifier):
         """Checks the settings."""
         require(is_number(self.cost, 0, above=True), "cost", self.cost, "a number above 0")
 
-    def _solve(
-        self,
+    @classmethod
+    def _solve_all(
+        cls,
+        classifiers: "Sequence[Any]",
         features: FloatArray,
         targets: FloatArray,
         weights: FloatArray,
         is_exclusive: bool,
         seed: int,
-    ) -> Scorer:
-        strength = 1 / (self.cost * len(features))
-        (found,) = fit_logistic(features, targets, weights, (strength,), is_exclusive=is_exclusive)
-
-        def score(features: FloatArray) -> FloatArray:
-            logits = found.logits(features)
-            if not is_exclusive:
-                return 0.5 * (1 + np.tanh(0.5 * logits))
-            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return powers / powers.sum(axis=1, keepdims=True)
-
-        return score
+    ) -> list[Scorer]:
+        strengths = [1 / (one.cost * len(features)) for one in classifiers]
+        found = fit_logistic(features, targets, weights, strengths, is_exclusive=is_exclusive)
+        by_strength = {one.strength: one for one in found}  # which are solved in another order
+        activate = softmax if is_exclusive else sigmoid
+        return [
+            lambda features, one=by_strength[strength]: activate(one.logits(features))
+            for strength in strengths
+        ]

@@ -60,6 +60,7 @@ def find_nearest(
     distance: str = "l2",
     *,
     without_self: bool = False,
+    groups: np.ndarray | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Returns the nearest references of every query, the nearest first.
 
@@ -69,6 +70,8 @@ def find_nearest(
         count: how many, at most all.
         distance: one of `DISTANCES`.
         without_self: whether query i is reference i, which is no neighbor of itself.
+        groups: (references,), where query i is reference i: those of its group are no neighbors.
+            If too few others are there, some are found at an infinite distance.
 
     Returns:
         Their rows and distances, both (queries, count).
@@ -84,6 +87,8 @@ def find_nearest(
         if without_self:
             own = np.arange(len(block))
             block[own, start + own] = np.inf
+        if groups is not None:
+            block[groups[start : start + len(block), None] == groups] = np.inf
         nearest = np.argpartition(block, count - 1, axis=1)[:, :count]
         values = np.take_along_axis(block, nearest, axis=1)
         order = np.lexsort((nearest, values), axis=1)
@@ -93,7 +98,12 @@ def find_nearest(
 
 
 def measure_precision(
-    features: np.ndarray, targets: np.ndarray, count: int = 10, distance: str = "l1"
+    features: np.ndarray,
+    targets: np.ndarray,
+    count: int = 10,
+    distance: str = "l1",
+    *,
+    groups: np.ndarray | None = None,
 ) -> FloatArray:
     """Returns, for every example, the share of its nearest others that have a class in common.
 
@@ -102,17 +112,38 @@ def measure_precision(
         targets: (examples, classes), 0 or 1.
         count: how many neighbors are looked at, at most all others.
         distance: one of `DISTANCES`.
+        groups: (examples,), performers or recordings; those of an example's own group are left out,
+            so that it is not its room or its voice that is found again. None looks at all.
 
     Returns:
-        float64 (examples,), in [0, 1]; NaN for an example without a class.
+        float64 (examples,), in [0, 1]; NaN for an example without a class or without a neighbor.
 
     Source: Hamel et al., "Transfer learning in MIR", ISMIR 2013, section 6.4 (count 10, L1).
     """
     held = np.asarray(targets) > 0
-    nearest, _ = find_nearest(features, features, count, distance, without_self=True)
-    is_alike = np.array([(held[near] & own).any(axis=1).mean() for near, own in
-                         zip(nearest, held, strict=True)])  # fmt: skip
-    return np.where(held.any(axis=1), is_alike, np.nan)
+    nearest, distances = find_nearest(
+        features, features, count, distance, without_self=True, groups=groups
+    )
+    is_alike = np.stack(
+        [(held[near] & held).any(axis=1) for near in nearest.T], axis=1
+    ) & np.isfinite(distances)
+    num_found = np.isfinite(distances).sum(axis=1)
+    is_judged = held.any(axis=1) & (num_found > 0)
+    return np.where(is_judged, is_alike.sum(axis=1) / np.maximum(num_found, 1), np.nan)
+
+
+def measure_chance_precision(targets: np.ndarray) -> float:
+    """Returns the precision of neighbors that are drawn at random, in expectation.
+
+    Args:
+        targets: (examples, classes), 0 or 1.
+    """
+    held = np.asarray(targets) > 0
+    kinds, counts = np.unique(held, axis=0, return_counts=True)
+    has_class = kinds.any(axis=1)
+    alike = [(kinds & one).any(axis=1) @ counts for one in kinds]
+    others = (np.array(alike) - 1) / max(1, len(held) - 1)
+    return float(np.average(others[has_class], weights=counts[has_class]))
 
 
 def measure_blocks(

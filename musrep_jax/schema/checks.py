@@ -51,7 +51,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         for value in values:
             if setting in FIELDS:
                 judge(f"study of {setting}", value, FIELDS[setting])
-    if "target" in config:
+    if "source" in config:
         modes = [mode for mode in split_list(config.transfer.modes) if mode != SCRATCH]
         if modes and not split_list(config.source):
             raise ConfigError(

@@ -9,6 +9,7 @@ from musrep_jax.evaluation.aggregation import AGGREGATIONS
 from musrep_jax.evaluation.subsets import SIZE_WORDS, are_sizes
 from musrep_jax.evaluation.support import RESAMPLE_BY
 from musrep_jax.models import ALIASES, MODELS
+from musrep_jax.probing.protocol import WINDOWS
 from musrep_jax.recipes import RECIPES
 from musrep_jax.rules.kinds import (
     Rule,
@@ -27,6 +28,14 @@ from musrep_jax.rules.kinds import (
 from musrep_jax.rules.model_settings import MODEL_FIELDS, RATE, SIZE
 from musrep_jax.tasks import TASKS
 from musrep_jax.tasks.binding import AUTO, BATCH_NORM, LOSSES
+from musrep_jax.tasks.probe.features import FEATURE_WORDS, are_features
+from musrep_jax.tasks.probe.matrix import (
+    CLASSIFIER_WORDS,
+    SIMILARITY_WORDS,
+    are_classifiers,
+    are_distances,
+)
+from musrep_jax.tasks.probe.trial import PROTOCOLS, SELECT_BY
 from musrep_jax.tasks.scoring import SELECTABLE
 from musrep_jax.tasks.settings import SIZES
 from musrep_jax.tasks.tagging.features import CANDIDATE_WORDS, are_candidates
@@ -76,6 +85,16 @@ FIELDS: dict[str, Rule] = {
     "source": any_text(),
     "target": list_of_text(),
     "candidates": Rule(CANDIDATE_WORDS, are_candidates),
+    "features": Rule(FEATURE_WORDS, are_features),
+    "classifiers": Rule(CLASSIFIER_WORDS, are_classifiers),
+    "similarity": Rule(SIMILARITY_WORDS, are_distances),
+    "probe.labels": any_text(),
+    "probe.protocol": choice(PROTOCOLS),
+    "probe.num_folds": whole(2, 1_000),
+    "probe.num_inner_folds": whole(2, 1_000),
+    "probe.windows": choice(WINDOWS),
+    "probe.select_by": choice(SELECT_BY),
+    "probe.precision_at": whole(1, 100_000),
     "minutes": optional(real(0, 1e6)),
     "num_train_tracks": Rule(SIZE_WORDS, are_sizes),
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},

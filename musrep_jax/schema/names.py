@@ -46,10 +46,11 @@ def check_names(config: ml_collections.ConfigDict) -> None:
         )
     for field, start in _starts_of(config):
         _check_start(field, start)
-    for name in split_features(config.get("candidates", "")):
-        for encoder in parse_features(name) if name not in TRAINED else ():
-            if encoder.place.startswith(READY_PREFIXES):
-                _check_start("candidates", encoder.place)
+    for field in ("candidates", "features"):
+        for name in split_features(config.get(field, "")):
+            for encoder in parse_features(name) if name not in TRAINED else ():
+                if encoder.place.startswith(READY_PREFIXES):
+                    _check_start(field, encoder.place)
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
         if name.startswith(READY_PREFIXES):
@@ -68,7 +69,12 @@ def check_names(config: ml_collections.ConfigDict) -> None:
 def _data_of(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
     """Returns (field, name) of every data set and export."""
     if "target" in config:
-        return [*_parts(config, "source"), *_parts(config, "target")]
+        return [
+            field
+            for name in ("source", "target")
+            if name in config
+            for field in _parts(config, name)
+        ]
     if "name" not in config.data:
         return []
     path = config.data.get("path")

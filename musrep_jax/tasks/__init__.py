@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from musrep_jax.tasks.task import Task
 
 TASKS: dict[str, str] = {
+    "probe": "musrep_jax.tasks.probe.task:ProbeTask",
     "tagging": "musrep_jax.tasks.tagging.task:TaggingTask",
 }
 """Name -> "module:Class", a subclass of `musrep_jax.tasks.task.Task`."""

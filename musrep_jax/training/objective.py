@@ -75,6 +75,23 @@ class Objective:
             raise ValueError(f"steps_per_epoch is {self.steps_per_epoch}; it must be at least 1.")
 
 
+def _refuse(*args: Any) -> Any:
+    raise NotImplementedError("This objective is not trained.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Untrained(Objective):
+    """What has no parameters: `Task.finish` does all of the work, from the fields of a subclass."""
+
+    variables: PyTree = dataclasses.field(default_factory=lambda: {"params": {}})
+    loss_fn: LossFn = _refuse
+    batches: Callable[[int], Iterator[Mapping[str, Any]]] = _refuse
+    evaluate: Callable[[TrainState], Mapping[str, float]] = lambda state: {}
+    select_by: tuple[str, Direction] = ("loss", "min")
+    steps_per_epoch: int = 1
+    solve: Callable[[], PyTree] | None = lambda: {"params": {}}
+
+
 def check_select_by(select_by: Any) -> tuple[str, Direction]:
     """Returns `select_by` if it is a metric and a direction.
 

@@ -37,6 +37,8 @@ CANDIDATE_WORDS = (
     "candidates separated by commas: scratch, all_layers, or features such as log_mel_statistics, "
     "pretrained:NAME or export:FOLDER, several of them joined by +"
 )
+UNTRAINED = (BASELINE_MODEL, "log_mel_windows")
+"""Features that are made without training."""
 _SHARED = ("sample_rate", "num_samples", "dtype")
 """Settings that encoders side by side have in common."""
 
@@ -119,10 +121,10 @@ def parse_features(text: str) -> tuple[EncoderName, ...]:
                 "NAME[OUTPUT,OUTPUT], several with + between them."
             )
         place = match["place"].strip()
-        is_known = place == BASELINE_MODEL or place.startswith(LOADED_PREFIXES)
+        is_known = place in UNTRAINED or place.startswith(LOADED_PREFIXES)
         if not is_known:
             raise ConfigError(
-                f"The features {text!r} name {place!r}; an encoder is {BASELINE_MODEL}, "
+                f"The features {text!r} name {place!r}; an encoder is {', '.join(UNTRAINED)}, "
                 "pretrained:NAME, export:FOLDER or hub:OWNER/NAME."
             )
         outputs = expand_layer_numbers(split_list(match["outputs"] or ""))
@@ -165,8 +167,11 @@ def load_features(text: str) -> Features:
     shared: dict[str, set[Any]] = {"sample_rate": set(), "num_samples": set()}
     notes = []
     for name in parse_features(text):
-        if name.place == BASELINE_MODEL:
-            encoders.append((BASELINE_MODEL, (), name.outputs or ("embedding",)))
+        if name.place in UNTRAINED:
+            if name.place != BASELINE_MODEL:
+                for key, values in shared.items():
+                    values.add(model_settings(name.place)[key])
+            encoders.append((name.place, (), name.outputs or ("embedding",)))
             parts.append({})
             continue
         loaded = _open(name.place)

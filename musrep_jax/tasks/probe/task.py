@@ -1,0 +1,136 @@
+"""The task of probing: one job per data set, features, classifier, number of examples and seed."""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ml_collections
+
+from musrep_jax.config import ConfigError, fingerprint, plain, split_list
+from musrep_jax.probing import protocol
+from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.probe import comparison, figures, reports
+from musrep_jax.tasks.probe.features import WindowFeatures, compute_features
+from musrep_jax.tasks.probe.matrix import SIMILARITY, list_jobs
+from musrep_jax.tasks.probe.tracks import LabeledTracks, list_labeled_tracks
+from musrep_jax.tasks.probe.trial import (
+    FOLDS,
+    LEAVE_ONE_OUT,
+    ProbeObjective,
+    measure_similarity,
+    score_classifier,
+)
+from musrep_jax.tasks.settings import get_builder_name
+from musrep_jax.tasks.task import Context, OpenDataset, Outcome, Records, Result, Tables, Task
+from musrep_jax.training.loop import FitResult
+from musrep_jax.training.objective import Objective
+
+_MAX_KEPT = 3
+"""Feature matrices in memory; jobs that share one stand together."""
+
+
+class ProbeTask(Task):
+    """Frozen features under small classifiers; nothing is trained step by step."""
+
+    volatile: ClassVar[Sequence[str]] = (comparison.FIELD,)
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, WindowFeatures] = OrderedDict()
+
+    def jobs(self, config: ml_collections.ConfigDict) -> list[Job]:
+        """See `Task.jobs`."""
+        return list_jobs(config)
+
+    def is_affected(self, job: Job, setting: str) -> bool:
+        """See `Task.is_affected`: features are made by `evaluation`, `data` and `probe` alone."""
+        return setting.partition(".")[0] in ("probe", "evaluation", "data")
+
+    def prepare(self, job: Job, context: Context) -> ProbeObjective:
+        """See `Task.prepare`: features are computed, or found where they were computed before."""
+        settings = context.settings
+        dataset = context.open_dataset(job["target"], _LABELS_RATE, **_options(job, context))
+        tracks = list_labeled_tracks(dataset, split_list(settings.probe.labels))
+        if settings.probe.protocol == LEAVE_ONE_OUT and tracks.groups is None:
+            raise ConfigError(
+                f"probe.protocol is {LEAVE_ONE_OUT!r}, and the tracks of {dataset.spec.name} have "
+                f"no groups: take {FOLDS!r}."
+            )
+        if settings.probe.windows == protocol.MAJORITY and not tracks.is_exclusive:
+            raise ConfigError(
+                f"probe.windows is {protocol.MAJORITY!r}, and the tracks of {dataset.spec.name} "
+                f"have several labels: take {protocol.MEAN!r}, or choose labels of which a track "
+                "has one by --config.probe.labels."
+            )
+        with settings.ignore_type():
+            settings.train.loss = "binary_cross_entropy"  # its activation is never asked for
+        is_pooled = settings.probe.windows == protocol.POOLED or job["classifier"] == SIMILARITY
+        found = self._find_features(job, tracks, context, is_pooled=is_pooled)
+        examples = protocol.Examples(
+            found.values, found.owner, tracks.targets, tracks.is_exclusive, tracks.groups
+        )
+        return ProbeObjective(
+            tracks=tracks, examples=examples, is_synthetic=dataset.spec.is_synthetic
+        )
+
+    def _find_features(
+        self, job: Job, tracks: LabeledTracks, context: Context, *, is_pooled: bool
+    ) -> WindowFeatures:
+        """Returns the features of a job, which the last few jobs may have had too."""
+        settings = plain(context.settings)
+        key = fingerprint(
+            {
+                "target": job["target"], "features": job["features"], "is_pooled": is_pooled,
+                "labels": settings["probe"]["labels"], "data": settings["data"],
+                "evaluation": settings["evaluation"], "train": settings["train"]["max_seconds"],
+            }
+        )  # fmt: skip
+        if key not in self._kept:
+            open_at: OpenDataset = functools.partial(_open_at, job, context)
+            self._kept[key] = compute_features(
+                job["features"], job["target"], tracks, open_at, context.settings,
+                is_pooled=is_pooled,
+            )  # fmt: skip
+            while len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def finish(self, job: Job, objective: Objective, fit: FitResult, context: Context) -> Outcome:
+        """See `Task.finish`: the classifier is fitted and tested, fold by fold."""
+        assert isinstance(objective, ProbeObjective)
+        if job["classifier"] == SIMILARITY:
+            return measure_similarity(objective, context.settings, context.config.similarity)
+        return score_classifier(job, objective, context.settings)
+
+    def compare(
+        self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
+    ) -> dict[Job, dict[str, Any]]:
+        """See `Task.compare`: every features with the first ones under the same classifier."""
+        return comparison.compare_with_first(
+            jobs, records, config.evaluation.num_bootstrap, config.evaluation.resample
+        )
+
+    def make_tables(self, results: Sequence[Result], config: ml_collections.ConfigDict) -> Tables:
+        """See `Task.make_tables`."""
+        return reports.make_tables(results, config)
+
+    def save_figures(self, results: Sequence[Result], folder: Path) -> list[Path]:
+        """See `Task.save_figures`: curves over numbers of examples."""
+        return figures.save_figures(results, folder)
+
+
+_LABELS_RATE = 16000
+"""At which a data set is opened for its labels, splits and groups."""
+
+
+def _options(job: Job, context: Context) -> dict[str, Any]:
+    """Returns options of a data set's builder that settings of the experiment give."""
+    labels = context.config.data.labels
+    is_folder = get_builder_name(job["target"]) == "audio_folder"
+    return {"labels": labels} if is_folder and labels else {}
+
+
+def _open_at(job: Job, context: Context, name: str, sample_rate: int) -> Any:
+    """Returns a data set at a sample rate, with the options of the job."""
+    return context.open_dataset(name, sample_rate, **_options(job, context))
