@@ -146,7 +146,7 @@ def smaller(command: str) -> str:
 def check_settings(words: list[str]) -> None:
     """Reads a config with its overrides, and the settings of each of its models."""
     config, _ = parse_command_line(words)
-    named = config.target if config.recipe == "transfer" else config.data.name
+    named = config.target if "target" in config else config.data.name
     for target in split_list(named):
         for model in split_list(config.model.name):
             build_model(settings_of_job(config, make_job(target, model)), 20)

@@ -135,7 +135,10 @@ def test_settings_are_judged_before_anything_is_done(data_dir, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("probe.labels=piano", "no label of audio_folder:recordings is called so: it has drum, flute"),
+        (
+            "probe.labels=piano",
+            "no label of audio_folder:recordings is called so: it has drum, flute",
+        ),
         ("probe.num_folds=7", "6 groups cannot make 7 folds"),
     ],
 )
