@@ -36,7 +36,7 @@ ROOMS = {
     },
     "tasks": {
         "types", "config", "runtime", "kernels", "models", "losses", "training", "data",
-        "evaluation", "probing", "reporting", "inference", "exports", "weights",
+        "evaluation", "probing", "reporting", "inference", "exports", "weights", "store",
     },
     "experiments": {
         "types", "config", "runtime", "training", "data", "evaluation", "reporting", "tasks"
@@ -84,6 +84,7 @@ EXCEPTIONS = {
     "data/audio/encoders.py": {"soundfile"},
     "data/build/builder.py": {"tensorflow_datasets"},
     "data/corpora/builder.py": {"tensorflow_datasets"},
+    "data/feature_tables.py": {"pyarrow"},
     "data/build/records.py": {"array_record", "tensorflow_datasets"},
     "reporting/drawing.py": {"matplotlib"},
     "reporting/figures.py": {"matplotlib"},

@@ -9,6 +9,8 @@ from toy_recordings import make_folder
 
 from musrep_jax.command_line import main
 from musrep_jax.config import ConfigError
+from musrep_jax.store import Store, StoreWriter
+from musrep_jax.tasks.probe.feature_files import find_rows
 from musrep_jax.tasks.probe.features import Part, parse_parts
 from musrep_jax.tasks.probe.matrix import parse_classifier
 
@@ -120,6 +122,8 @@ def test_the_split_of_the_data_set_has_intervals_over_its_test_tracks(data_dir, 
         ("classifiers=svm[cost=-1]", "classifiers"),
         ("features=log_mel", "features"),
         ("features=export:nowhere", "nowhere"),
+        ("features=table:nowhere.npz", "no file nowhere.npz"),
+        ("features=store:nowhere", "nowhere is no store"),
         ("similarity=l3", "l1, l2, cosine"),
         ("probe.protocol=fold", "folds"),
         ("probe.num_folds=1", "2"),
@@ -164,3 +168,72 @@ def test_names_of_features_and_classifiers_are_read():
     for wrong in ("svm[cost]", "svm[cost=1,cost=2]", "svm(cost=1)"):
         with pytest.raises(ConfigError):
             parse_classifier(wrong)
+
+
+def make_table(data_dir, path, change=lambda ids, features: (ids, features)):
+    """Writes features of the recordings: noise, one number of drums and flutes, and their class."""
+    lines = (data_dir / "recordings" / "labels.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    ids, labels, _ = map(list, zip(*(line.split("\t") for line in lines), strict=True))
+    random = np.random.default_rng(0)
+    features = random.standard_normal((len(ids), 3)).astype(np.float32)
+    features[:, 1] += 2.0 * (np.array(labels) == "drum")
+    ids, features = change(ids, features)
+    np.savez(path, track_ids=np.array(ids), features=features)
+    return f"table:{path}"
+
+
+def test_features_of_others_are_judged_on_the_same_tracks(data_dir, tmp_path):
+    table = make_table(data_dir, tmp_path / "others.npz")
+    flags = (f"--config.features=log_mel_statistics,{table}", "--config.similarity=cosine")
+    assert run_probe(data_dir, tmp_path / "run", *flags) == 0
+    by_name = {
+        r["features"].partition(":")[0]: r
+        for r in read_results(tmp_path / "run")
+        if r["classifier"] == "ridge"
+    }
+    assert by_name["table"]["num_features"] == 3
+    assert by_name["table"]["metrics"][0]["value"] > 0.65
+    assert "versus_first" in by_name["table"]
+    assert str(tmp_path) not in (tmp_path / "run" / "results.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ids, x: (ids[1:], x[1:]), "lacks 1 of 24 tracks, such as 'drum00.wav'"),
+        (lambda ids, x: (ids, np.where(x == x[3, 1], np.nan, x)), "is nan"),
+        (lambda ids, x: ([*ids, ids[0]], np.vstack([x, x[:1]])), "twice"),
+        (
+            lambda ids, x: (ids, np.column_stack([x, ["drum" in name for name in ids]])),
+            "Feature 3 of table:t.npz is 'drum', the label that is to be learned",
+        ),
+    ],
+)
+def test_a_table_that_does_not_fit_is_one_sentence(data_dir, tmp_path, change, words):
+    table = make_table(data_dir, tmp_path / "t.npz", change)
+    flags = (f"--config.features={table}", "--config.similarity=")
+    assert run_probe(data_dir, tmp_path / "run", *flags) == 1
+    (result,) = read_results(tmp_path / "run")
+    assert words in result["error"]
+
+
+def test_a_store_is_found_by_the_ends_of_its_paths(data_dir, tmp_path):
+    lines = (data_dir / "recordings" / "labels.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    names = [line.partition("\t")[0] for line in lines]
+    about = {"model": "toy", "labels": ["x"], "width": 2, "per_chunk": False}
+    random = np.random.default_rng(1)
+    values = random.standard_normal((len(names), 2)).astype(np.float32)
+    with StoreWriter(tmp_path / "store", about) as store:
+        for row, name in reversed(list(enumerate(names))):
+            store.add(
+                path=f"/music/{name}", sha256=str(row), size=1, mtime_ns=1, seconds=1.0,
+                spans=np.array([[0.0, 1.0]]), embedding=values[row], probabilities=np.zeros(1),
+                chunk_embeddings=values[row : row + 1], chunk_probabilities=np.zeros((1, 1)),
+            )  # fmt: skip
+    opened = Store(tmp_path / "store")
+    rows = find_rows(opened, names, "store:store")
+    np.testing.assert_array_equal(opened.embeddings[rows], values)
+    stems = [name.removesuffix(".wav") for name in names]
+    assert find_rows(opened, stems, "store:store") == rows
+    with pytest.raises(ConfigError, match="lacks 1 of 2 tracks, such as 'nobody'"):
+        find_rows(opened, [names[0], "nobody"], "store:store")

@@ -8,8 +8,9 @@ import ml_collections
 from musrep_jax.config import ConfigError, expand_home, join_list, split_list
 from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
+from musrep_jax.tasks.probe.feature_files import check_feature_file
 from musrep_jax.tasks.settings import get_builder_name
-from musrep_jax.tasks.tagging.features import parse_features
+from musrep_jax.tasks.tagging.features import FILE_PREFIXES, parse_features
 from musrep_jax.tasks.tagging.matrix import (
     EXPORT_PREFIX,
     PRETRAINED_PREFIX,
@@ -51,6 +52,8 @@ def check_names(config: ml_collections.ConfigDict) -> None:
             for encoder in parse_features(name) if name not in TRAINED else ():
                 if encoder.place.startswith(READY_PREFIXES):
                     _check_start(field, encoder.place)
+                elif encoder.place.startswith(FILE_PREFIXES):
+                    check_feature_file(encoder.place)
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
         if name.startswith(READY_PREFIXES):

@@ -3,8 +3,9 @@
 A name is one or several parts with `+` between them. A part is an encoder, see
 `musrep_jax.tasks.tagging.features`: `log_mel_statistics`, `pretrained:NAME`, `export:FOLDER`,
 `hub:OWNER/NAME`, with outputs and a way to pool them over time in brackets, as in
-`export:FOLDER[9,10,11,max]`. Each part is computed alone and kept beside the data set, so that
-other combinations find it.
+`export:FOLDER[9,10,11,max]`; or what others computed, `table:FILE` and `store:FOLDER`, see
+`feature_files`. Each encoder is run alone and its features are kept beside the data set, so that
+other combinations find them.
 """
 
 import dataclasses
@@ -19,16 +20,17 @@ from musrep_jax.data.specs import SPLITS
 from musrep_jax.models import create_model
 from musrep_jax.models.combined_encoders import CombinedEncoders
 from musrep_jax.models.outputs import POOLS
+from musrep_jax.tasks.probe.feature_files import read_features
 from musrep_jax.tasks.probe.tracks import LabeledTracks
 from musrep_jax.tasks.scoring import SplitScorer
-from musrep_jax.tasks.tagging.features import load_features, parse_features
+from musrep_jax.tasks.tagging.features import FILE_PREFIXES, load_features, parse_features
 from musrep_jax.tasks.tagging.linear import embed_frozen, without_standardization
 from musrep_jax.tasks.tagging.matrix import split_features
 from musrep_jax.tasks.task import OpenDataset
 
 FEATURE_WORDS = (
-    "features separated by commas, such as log_mel_statistics, pretrained:NAME, export:FOLDER or "
-    "export:FOLDER[9,10,max], several of them joined by +"
+    "features separated by commas, such as log_mel_statistics, pretrained:NAME, export:FOLDER, "
+    "export:FOLDER[9,10,max], table:FILE or store:FOLDER, several of them joined by +"
 )
 
 
@@ -52,10 +54,12 @@ class WindowFeatures:
     Attributes:
         values: float32 (windows, features).
         owner: int64 (windows,), the track of each, ascending.
+        notes: on encoders and tables, as sentences.
     """
 
     values: np.ndarray
     owner: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def parse_parts(text: str) -> tuple[Part, ...]:
@@ -119,8 +123,13 @@ def compute_features(
     Raises:
         ConfigError: if parts have other windows, or their values are not finite.
     """
-    found = []
+    found, notes = [], []
     for part in parse_parts(text):
+        if part.text.startswith(FILE_PREFIXES):
+            values, more = read_features(part.text, tracks)
+            found.append(WindowFeatures(values, np.arange(len(values))))
+            notes += more
+            continue
         one = _embed(part, target, tracks, open_at, settings)
         if not np.isfinite(one.values).all():
             raise ConfigError(f"The features {part.text!r} are not finite for every track.")
@@ -130,7 +139,9 @@ def compute_features(
             f"The features {text!r} cut tracks into different windows: take "
             "--config.probe.windows=pooled, which has one of each for a track."
         )
-    return WindowFeatures(np.concatenate([one.values for one in found], axis=1), found[0].owner)
+    values = np.concatenate([one.values for one in found], axis=1)
+    notes += [note for one in found for note in one.notes]
+    return WindowFeatures(values, found[0].owner, tuple(dict.fromkeys(notes)))
 
 
 def _embed(
@@ -160,7 +171,7 @@ def _embed(
     number = np.full(first, -1)
     number[tracks.kept] = np.arange(len(tracks.kept))
     is_kept = number[of_track] >= 0
-    return WindowFeatures(np.concatenate(values)[is_kept], number[of_track][is_kept])
+    return WindowFeatures(np.concatenate(values)[is_kept], number[of_track][is_kept], opened.notes)
 
 
 def _pool(features: WindowFeatures, count: int) -> WindowFeatures:
@@ -168,4 +179,4 @@ def _pool(features: WindowFeatures, count: int) -> WindowFeatures:
     starts = np.searchsorted(features.owner, np.arange(count))
     sums = np.add.reduceat(features.values.astype(np.float64), starts, axis=0)
     means = sums / np.bincount(features.owner, minlength=count)[:, None]
-    return WindowFeatures(means.astype(np.float32), np.arange(count))
+    return WindowFeatures(means.astype(np.float32), np.arange(count), features.notes)

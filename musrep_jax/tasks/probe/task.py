@@ -71,7 +71,10 @@ class ProbeTask(Task):
             found.values, found.owner, tracks.targets, tracks.is_exclusive, tracks.groups
         )
         return ProbeObjective(
-            tracks=tracks, examples=examples, is_synthetic=dataset.spec.is_synthetic
+            tracks=tracks,
+            examples=examples,
+            is_synthetic=dataset.spec.is_synthetic,
+            notes=found.notes,
         )
 
     def _find_features(

@@ -37,6 +37,9 @@ CANDIDATE_WORDS = (
     "candidates separated by commas: scratch, all_layers, or features such as log_mel_statistics, "
     "pretrained:NAME or export:FOLDER, several of them joined by +"
 )
+TABLE_PREFIX, STORE_PREFIX = "table:", "store:"
+FILE_PREFIXES = (TABLE_PREFIX, STORE_PREFIX)
+"""Of features that others computed, for probes only: no model can be made of them."""
 UNTRAINED = (BASELINE_MODEL, "log_mel_windows")
 """Features that are made without training."""
 _SHARED = ("sample_rate", "num_samples", "dtype")
@@ -121,11 +124,12 @@ def parse_features(text: str) -> tuple[EncoderName, ...]:
                 "NAME[OUTPUT,OUTPUT], several with + between them."
             )
         place = match["place"].strip()
-        is_known = place in UNTRAINED or place.startswith(LOADED_PREFIXES)
+        is_known = place in UNTRAINED or place.startswith((*LOADED_PREFIXES, *FILE_PREFIXES))
         if not is_known:
             raise ConfigError(
                 f"The features {text!r} name {place!r}; an encoder is {', '.join(UNTRAINED)}, "
-                "pretrained:NAME, export:FOLDER or hub:OWNER/NAME."
+                "pretrained:NAME, export:FOLDER or hub:OWNER/NAME, and for probes table:FILE or "
+                "store:FOLDER."
             )
         outputs = expand_layer_numbers(split_list(match["outputs"] or ""))
         found.append(EncoderName(place, outputs))
@@ -141,8 +145,9 @@ def are_candidates(value: Any) -> bool:
     names = split_features(value) if isinstance(value, str) else ()
     try:
         for name in names:
-            if name not in TRAINED:
-                parse_features(name)
+            parts = parse_features(name) if name not in TRAINED else ()
+            if any(part.place.startswith(FILE_PREFIXES) for part in parts):
+                return False
     except ConfigError:
         return False
     return bool(names)
