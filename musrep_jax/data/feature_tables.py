@@ -174,8 +174,8 @@ def _read_parquet(path: pathlib.Path) -> tuple[Any, Any]:
         from pyarrow import ArrowException, parquet, types
     except ImportError as error:
         raise FeatureTableError(
-            f"{path} is read by pyarrow, which is not installed: pip install 'musrep_jax[parquet]', or "
-            "write the table as .npz."
+            f"{path} is read by pyarrow, which is not installed: pip install "
+            "'musrep_jax[parquet]', or write the table as .npz."
         ) from error
     try:
         table = parquet.read_table(path)
