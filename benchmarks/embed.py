@@ -1,6 +1,7 @@
 """Speed of `musrep embed` on a folder, beside the way the PyTorch originals tag their files.
 
     python benchmarks/embed.py                                  # 200 clips of 30 s, two models
+    python benchmarks/embed.py --models musicnn-msd             # a pretrained model, by its name
     python benchmarks/embed.py --models musicnn --clips 40 --repeats 1 --files FOLDER
 
 Ours is the command itself, a process that loads the model, decodes, embeds, tags and writes a new
@@ -9,7 +10,8 @@ store. Its opponents are processes too: they load the same architecture in PyTor
 into chunks and do one forward pass. `torch` takes the chunks that we take; `torch_16` takes 16
 chunks at even distances whatever the length, as the published evaluation of
 minzwon/sota-music-tagging-models does with its batch size of 16. Both import our package to know
-the sizes of the model: what that costs is subtracted.
+the sizes of the model: what that costs is subtracted. Their weights are random, ours those of the
+export, which is random too, or pretrained.
 
 They run in turn, A B C A B C. Ratios are the opponent's seconds over ours.
 """
@@ -40,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--models", default="musicnn,short_chunk_cnn", help="names, comma-separated")
+    add("--models", default="musicnn,short_chunk_cnn", help="see `make_model`, comma-separated")
     add("--clips", type=int, default=200)
     add("--seconds", type=float, default=30.0, help="of a clip")
     add("--files", default="", help="folder of audio to use instead; or where clips are kept")
@@ -71,17 +73,39 @@ def make_clips(folder: pathlib.Path, number: int, seconds: float) -> None:
         temporary.rename(path)
 
 
-def make_export(name: str, folder: pathlib.Path) -> None:
-    """Writes an export of an architecture at its published size, with random parameters."""
+def make_model(name: str) -> tuple[str, Any]:
+    """Returns the architecture of a name, and the model at its published size.
+
+    Args:
+        name: of an architecture or of a pretrained model, with or without "pretrained:".
+    """
+    from musrep_jax.models import create_model
+    from musrep_jax.weights.pretrained import PREFIX, PRETRAINED
+
+    known = PRETRAINED.get(name.removeprefix(PREFIX))
+    if known is None:
+        return name, create_model(name, 50)
+    return known.model, create_model(known.model, max(1, len(known.labels)), dict(known.settings))
+
+
+def prepare_export(name: str, folder: pathlib.Path) -> str:
+    """Returns what `musrep embed` is to take: a pretrained model, fetched, or a random export.
+
+    Args:
+        name: see `make_model`.
+        folder: where a random export of an architecture is written.
+    """
     import jax
     import jax.numpy as jnp
 
     from musrep_jax.data.specs import DatasetSpec
     from musrep_jax.inference.tagger import make_card
-    from musrep_jax.models import create_model
     from musrep_jax.training.checkpoints import save_export
+    from musrep_jax.weights.fetching import fetch
 
-    model = create_model(name, 50)
+    architecture, model = make_model(name)
+    if architecture != name:
+        return str(fetch(name))
     audio = jnp.zeros((1, model.num_samples))
     variables = jax.jit(lambda: model.init(jax.random.key(0), audio, train=False))()
     spec = DatasetSpec(
@@ -90,6 +114,7 @@ def make_export(name: str, folder: pathlib.Path) -> None:
     )  # fmt: skip
     card = make_card(model, name=name, data=spec, training={}, metrics={}, versions={})
     save_export(folder, variables, card)
+    return str(folder)
 
 
 def run_baseline(name: str, kind: str, folder: pathlib.Path) -> None:
@@ -106,11 +131,10 @@ def run_baseline(name: str, kind: str, folder: pathlib.Path) -> None:
 
     started, cpu = time.perf_counter(), time.process_time()
     from benchmarks.torch_models import TORCH_MODELS
-    from musrep_jax.models import create_model
 
-    model = create_model(name, 50)
+    architecture, model = make_model(name)
     ours = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-    module = TORCH_MODELS[name](model).eval()
+    module = TORCH_MODELS[architecture](model).eval()
     size, found = model.num_samples, {}
     for path in sorted(folder.iterdir()):
         audio, _ = librosa.load(path, sr=model.sample_rate)
@@ -157,10 +181,10 @@ def compare(name: str, folder: pathlib.Path, settings: argparse.Namespace) -> di
         print(f"{name}, {kind}: {one['files']} files in {told}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as place:
-        export, store = pathlib.Path(place, "export"), pathlib.Path(place, "store")
-        make_export(name, export)
+        store = pathlib.Path(place, "store")
+        export = prepare_export(name, pathlib.Path(place, "export"))
         for _ in range(settings.repeats):
-            embed = ["-c", "from musrep_jax.cli import app; app()", "embed", str(export)]
+            embed = ["-c", "from musrep_jax.cli import app; app()", "embed", export]
             one = measure([sys.executable, *embed, str(folder), "--store", str(store), "--json"])
             keep("ours", one | {"files": one.pop("said")["added"]})
             shutil.rmtree(store)

@@ -17,29 +17,33 @@ from musrep_jax.dsp.spectrogram import DB_FLOOR_POWER, LogMel, mel_filter_bank
 class PowerSpectrogram(nn.Module):
     """Waveform (batch, samples) -> power spectrogram (batch, freqs, frames)."""
 
-    def __init__(self, n_fft: int) -> None:
+    def __init__(self, n_fft: int, is_centered: bool = True) -> None:
         super().__init__()
-        self.n_fft = n_fft
+        self.n_fft, self.is_centered = n_fft, is_centered
         self.register_buffer("window", torch.hann_window(n_fft))
 
     def forward(self, audio: Tensor) -> Tensor:
         spectrum = torch.stft(
-            audio, self.n_fft, self.n_fft // 2, window=self.window, return_complex=True
-        )
+            audio, self.n_fft, self.n_fft // 2, window=self.window, center=self.is_centered,
+            return_complex=True,
+        )  # fmt: skip
         return spectrum.abs().pow(2)
 
 
 class LogMelImage(nn.Module):
-    """Waveform -> log-mel image (batch, 1, mels, frames) in dB, BatchNorm on top."""
+    """Waveform -> log-mel image (batch, 1, mels, frames), BatchNorm on top."""
 
-    def __init__(self, settings: LogMel, norm: bool = True) -> None:
+    def __init__(self, settings: LogMel, norm: bool = True, epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.power = PowerSpectrogram(settings.n_fft)
+        self.is_in_decibel = settings.convention == "decibel"
+        self.power = PowerSpectrogram(settings.n_fft, settings.is_centered)
         self.register_buffer("bank", torch.from_numpy(mel_filter_bank(settings)))
-        self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
+        self.norm = nn.BatchNorm2d(1, epsilon) if norm else nn.Identity()
 
     def forward(self, audio: Tensor) -> Tensor:
         mel = torch.matmul(self.power(audio).transpose(1, 2), self.bank).transpose(1, 2)
+        if not self.is_in_decibel:
+            return self.norm(torch.log10(10000 * mel.half().float() + 1)[:, None])
         return self.norm(10 * torch.log10(mel.clamp(min=DB_FLOOR_POWER))[:, None])
 
 
@@ -82,6 +86,21 @@ class Convs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.relu(self.bn(self.conv(x))))
+
+
+class RectifiedConvs(nn.Module):
+    """Convolution, ReLU, BatchNorm, in one or two dimensions; time keeps its length."""
+
+    def __init__(self, inputs, outputs, size) -> None:
+        super().__init__()
+        height, time = size if isinstance(size, tuple) else (None, size)
+        sides = ((time - 1) // 2, time // 2)  # the odd zero comes last
+        self.padding = sides if height is None else (*sides, 0, 0)
+        conv, norm = (nn.Conv1d, nn.BatchNorm1d) if height is None else (nn.Conv2d, nn.BatchNorm2d)
+        self.conv, self.bn = conv(inputs, outputs, size), norm(outputs, 1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(F.relu(self.conv(F.pad(x, self.padding))))
 
 
 class Residual(nn.Module):

@@ -32,6 +32,7 @@ from benchmarks.torch_layers import (
     ImageTokens,
     LogMelImage,
     PatchTokens,
+    RectifiedConvs,
     Residual,
     Waveform,
     dense_head,
@@ -83,6 +84,33 @@ class MusiCNN(nn.Module):
             stages.append(y + stages[-1] if index else y)
         z = torch.cat(stages, dim=1)
         return self.head(torch.cat([z.amax(2), z.mean(2)], dim=1))
+
+
+class MusiCNNOriginal(nn.Module):
+    """MusiCNN as the package musicnn has it."""
+
+    def __init__(self, model: Tagger) -> None:
+        super().__init__()
+        self.image = LogMelImage(model.log_mel, epsilon=1e-3)
+        tall = [(model.vertical_channels, (height, 7)) for height in model.heights]
+        long = [(model.horizontal_channels, (1, n)) for n in model.horizontal_lengths]
+        self.front = nn.ModuleList(RectifiedConvs(1, out, size) for out, size in (*tall, *long))
+        c, inputs = model.backend_channels, sum(out for out, _ in (*tall, *long))
+        self.layers = nn.ModuleList(RectifiedConvs(i, c, 7) for i in (inputs, c, c))
+        pooled, width = 2 * (inputs + 3 * c), model.dense_width
+        self.head = nn.Sequential(
+            nn.BatchNorm1d(pooled, 1e-3), nn.Dropout(0.5), nn.Linear(pooled, width), nn.ReLU(),
+            nn.BatchNorm1d(width, 1e-3), nn.Dropout(0.5), nn.Linear(width, model.num_classes),
+        )  # fmt: skip
+
+    def forward(self, audio: Tensor) -> Tensor:
+        image = self.image(audio)
+        stages = [torch.cat([branch(image).amax(2) for branch in self.front], dim=1)]
+        for index, layer in enumerate(self.layers):
+            y = layer(stages[-1])
+            stages.append(y + stages[-1] if index else y)
+        z = torch.cat(stages, dim=1)
+        return self.head(torch.stack([z.amax(2), z.mean(2)], dim=2).flatten(1))
 
 
 class CRNN(nn.Module):
@@ -213,6 +241,7 @@ TORCH_MODELS: dict[str, Callable[..., nn.Module]] = {
     "mert": mert,
     "musicnn": MusiCNN,
     "musicnn_big": MusiCNN,
+    "musicnn_original": MusiCNNOriginal,
     "sample_cnn": sample_cnn,
     "sample_cnn_se": lambda model: sample_cnn(model, gated=True),
     "self_attention": self_attention,

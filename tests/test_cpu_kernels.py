@@ -7,14 +7,15 @@ import pytest
 from compact_models import QUICK
 
 from musrep_jax.kernels import cpu as cpu_kernels
-from musrep_jax.kernels import formulations
+from musrep_jax.kernels import cpu_maximum, formulations
 from musrep_jax.models import create_model
 from musrep_jax.models.attention import SelfAttention
+from musrep_jax.models.band_conv import BandConv, convolve_maximum
 from musrep_jax.models.layers import convolve, max_pool
 from musrep_jax.training.sharding import make_mesh, replicate, shard_batch
 
 SLOW = ("short_chunk_resnet", "tagging_transformer")
-PLAIN, ALL = frozenset(), frozenset(cpu_kernels.FORMULATIONS)
+PLAIN, ALL = frozenset(), frozenset({*cpu_kernels.FORMULATIONS, "maximum"})
 
 
 def draw(*shape, seed=0):
@@ -65,6 +66,50 @@ def test_convolution(image, size, channels, features, strides, padding, monkeypa
 def test_tall_filters(channels):
     x, kernel = draw(2, 19, 40, channels), draw(7, 27, channels, 33, seed=1)
     assert_same(lambda x, k: convolve(x, k, (1, 1), (3, 0)), x, kernel)
+
+
+@pytest.mark.parametrize(
+    ("bands", "height", "length", "is_fast"),
+    [(40, 27, 7, True), (41, 20, 7, True), (41, 30, 7, True), (9, 1, 17, True), (9, 1, 16, True),
+     (41, 41, 3, False), (9, 3, 3, False), (9, 1, 15, False)],
+)  # fmt: skip
+def test_the_maximum_over_bands(bands, height, length, is_fast, monkeypatch):
+    monkeypatch.setattr(cpu_maximum, "BLOCK_ELEMENTS", 2000)  # several blocks, the last one partial
+    x, kernel = draw(2, 21, bands, 1), draw(length, height, 1, 5, seed=1)
+    assert cpu_maximum.is_fast(x.shape, kernel.shape) == is_fast
+    assert not cpu_maximum.is_fast((*x.shape[:3], 2), (length, height, 2, 5))
+    pads = ((length - 1) // 2, length // 2)
+    assert_same(lambda x, k: convolve_maximum(x, k, pads), x, kernel, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("is_rectified_first", [True, False])
+@pytest.mark.parametrize("size", [(3, 18), (16, 1), (4, 3)])
+def test_what_follows_the_maximum_may_fall(size, is_rectified_first):
+    """Negative multipliers of BatchNorm take the minimum; the tall and the plain way alike."""
+    x, layer = draw(2, 9, 25, 1), BandConv(5, size, is_rectified_first)
+    variables = {
+        "params": {
+            "conv": {"kernel": draw(*size, 1, 5, seed=1), "bias": draw(5, seed=2)},
+            "bn": {"scale": jnp.array([1.0, -2, 0, 0.5, -1]), "bias": draw(5, seed=3)},
+        },
+        "batch_stats": {"bn": {"mean": draw(5, seed=4), "var": draw(5, seed=5) ** 2}},
+    }
+    conv, bn = variables["params"]["conv"], variables["params"]["bn"]
+    kernel, bias, scale, shift = map(np.array, (conv["kernel"], conv["bias"], *bn.values()))
+    before = (size[0] - 1) // 2
+    padded = np.pad(np.array(x)[..., 0], ((0, 0), (before, size[0] // 2), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(1, 2))
+    y = np.einsum("btfjh,jhc->btfc", windows, kernel[:, :, 0]) + bias
+    statistics = {k: np.array(v) for k, v in variables["batch_stats"]["bn"].items()}
+
+    def normalize(y):
+        return (y - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * scale + shift
+
+    expected = normalize(np.maximum(y, 0)) if is_rectified_first else np.maximum(normalize(y), 0)
+    for names in (PLAIN, ALL):
+        with formulations.override_formulations(names):
+            found = layer.apply(variables, x, train=False)
+        np.testing.assert_allclose(found, expected.max(axis=2), atol=2e-4)
 
 
 @pytest.mark.parametrize(

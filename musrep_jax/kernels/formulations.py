@@ -5,6 +5,7 @@ A formulation computes what its plain twin computes, values and gradients, to ro
     "convolution"       CPU         `cpu_kernels.convolve`           of images
     "attention"         CPU         `cpu_kernels.attend`
     "pooling"           CPU, GPU    `cpu_kernels.max_pool`
+    "maximum"           CPU         `cpu_maximum.convolve_maximum`   of a convolution, over bands
     "patches"           GPU         `gpu_kernels.convolve_tall`      long kernels over one channel
     "flash_attention"   GPU         `gpu_kernels.attention_implementation`
     "rows"              GPU         `gpu_kernels.make_last_axis_contiguous`
@@ -23,6 +24,7 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     "convolution": ("cpu",),
     "attention": ("cpu",),
     "pooling": ("cpu", "gpu"),
+    "maximum": ("cpu",),
     "patches": ("gpu",),
     "flash_attention": ("gpu",),
     "rows": ("gpu",),

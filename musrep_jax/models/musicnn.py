@@ -27,6 +27,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
+from musrep_jax.models.band_conv import BandConv
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm, ConvBlock, Dense
 from musrep_jax.models.outputs import layer_names
@@ -119,8 +120,8 @@ class MusiCNN(SpectrogramTagger):
         maps = {}
         for height in self.heights:
             name = f"branch_{len(maps)}"
-            branch = ConvBlock(self.vertical_channels, (7, height), padding=(3, 0), name=name)
-            maps[name] = branch(x, train=train).max(axis=2)
+            branch = BandConv(self.vertical_channels, (7, height), name=name)
+            maps[name] = branch(x, train=train)
         profile = x.mean(axis=2)
         for length in self.horizontal_lengths:
             name = f"branch_{len(maps)}"

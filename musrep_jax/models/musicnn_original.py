@@ -41,6 +41,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from musrep_jax.dsp.spectrogram import LogMel
+from musrep_jax.models.band_conv import BandConv
 from musrep_jax.models.base import InputError, SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm, Conv, Dense, max_pool
 from musrep_jax.models.outputs import layer_names
@@ -58,29 +59,21 @@ class RectifiedConv(nn.Module):
 
     Attributes:
         features: number of output channels.
-        kernel_size: (time,) or (time, frequency).
+        kernel_size: (time,) or (time, frequency), of odd length over time.
         frequency_padding: zeros on each side of the frequency axis.
-        is_pooled: whether the maximum over all of the frequency axis is taken.
     """
 
     features: int
     kernel_size: tuple[int, ...]
     frequency_padding: int = 0
-    is_pooled: bool = False
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Maps (batch, time[, frequency], in) to (batch, time[, frequency'], features).
-
-        Where it is pooled, (batch, time, features).
-        """
+        """Maps (batch, time[, frequency], in) to (batch, time[, frequency'], features)."""
         length, *rest = self.kernel_size
-        if length % 2 == 0:  # the odd zero comes last
-            x = jnp.pad(x, ((0, 0), (0, 1), *((0, 0),) * (x.ndim - 2)))
-        padding = ((length - 1) // 2, *(self.frequency_padding for _ in rest))
+        padding = (length // 2, *(self.frequency_padding for _ in rest))
         x = nn.relu(Conv(self.features, self.kernel_size, padding=padding, name="conv")(x))
-        norm = BatchNorm(EPSILON, name="bn")
-        return norm.of_max(x, 2, train=train) if self.is_pooled else norm(x, train=train)
+        return BatchNorm(EPSILON, name="bn")(x, train=train)
 
 
 class _OriginalTagger(SpectrogramTagger):
@@ -170,7 +163,7 @@ class MusiCNNOriginal(_OriginalTagger):
         maps = {}
         for channels, size in (*vertical, *horizontal):
             name = f"branch_{len(maps)}"
-            branch = RectifiedConv(channels, size, is_pooled=True, name=name)
+            branch = BandConv(channels, size, True, EPSILON, name=name)
             maps[name] = branch(x, train=train)
         stages = [jnp.concatenate(list(maps.values()), axis=-1)]
         for index in (1, 2, 3):
