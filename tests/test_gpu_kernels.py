@@ -78,7 +78,12 @@ def test_fused_attention_where_it_can_be_had(monkeypatch, capability, dtype, wid
 
 def test_each_backend_takes_its_own(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert formulations.get_active_formulations() == {"convolution", "attention", "pooling"}
+    assert formulations.get_active_formulations() == {
+        "convolution",
+        "attention",
+        "pooling",
+        "maximum",
+    }
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert formulations.get_active_formulations() == frozenset()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -19,6 +19,7 @@ Worth (forward, one example at a time, one core): musicnn_original 2.1, musicnn 
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import lax
 
 from musrep_jax.types import Array
@@ -37,6 +38,7 @@ BLOCK_ELEMENTS = 2**19
 """Numbers in a block's spectra, of tall kernels: 2 MB, which stay in a second-level cache."""
 
 Pads = tuple[int, int]
+ComplexArray = npt.NDArray[np.complex128]
 
 
 def is_fast(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
@@ -130,7 +132,7 @@ def _of_tall(x: Array, weights: Array) -> Array:
 
 def _fourier_matrices(
     bands: int, height: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[ComplexArray, ComplexArray, np.ndarray, np.ndarray]:
     """Returns the transforms of input and kernel, and the inverse of even and odd part.
 
     Returns:
