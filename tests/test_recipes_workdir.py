@@ -6,6 +6,7 @@ import types
 import pytest
 from musrep_jax.configs import tagging
 
+from musrep_jax.config import ConfigError
 from musrep_jax.experiments import experiment, workdir
 from musrep_jax.runtime.signals import StopSignalReceived
 from musrep_jax.tasks.tagging.matrix import make_job
@@ -60,3 +61,15 @@ def test_results_take_time_in_proportion_to_the_cells(run_cells):
 def test_results_are_whole_after_sigterm(run_cells, number):
     code, _, written = run_cells(number, stop_at=number - 1)
     assert (code, len(written)) == (143, number - 1)
+
+
+def test_a_model_that_a_version_brings_leaves_a_workdir_open_and_a_changed_one_does_not(tmp_path):
+    old, new = tagging.get_config(), tagging.get_config()
+    del old.compact["musicnn"]
+    with workdir.Workdir(tmp_path, old).lock_for_run():
+        pass
+    assert (tmp_path / "config.json").exists()
+    workdir.Workdir(tmp_path, new)
+    new.compact.vgg_ish.channels = 7
+    with pytest.raises(ConfigError, match=r"different: compact\.vgg_ish"):
+        workdir.Workdir(tmp_path, new)

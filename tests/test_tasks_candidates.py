@@ -213,7 +213,7 @@ def test_the_verdict_of_a_choice():
         "Chosen on validation data: log_mel_statistics, linear (baseline); no other candidate is "
         "better there.",
         "Validation was still rising at the end of the training: a larger --config.minutes may "
-        "give better models.",
+        "give better models (in a --workdir of its own).",
     ]
     for versus, words in {
         (0.01, 0.02): "it is better than the baseline (ROC-AUC +0.010, p = 0.02)",

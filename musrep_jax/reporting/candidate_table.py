@@ -133,7 +133,10 @@ def describe_rising(cells: Iterable[Cell]) -> list[str]:
         "a larger --config.minutes" if any("is_chosen" in cell for cell in rising)
         else "a larger --config.train.num_steps"
     )  # fmt: skip
-    return [f"Validation was still rising at the end of {count}: {advice} may give better models."]
+    return [
+        f"Validation was still rising at the end of {count}: {advice} may give better models "
+        "(in a --workdir of its own)."
+    ]
 
 
 def sort_candidates(cells: Iterable[Cell]) -> list[Cell]:
