@@ -1,11 +1,15 @@
 """Few-shot episodes: prototypes, label combinations, draws and metrics against plain loops."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from toy_exports import make_export
+from toy_recordings import make_folder
 
+from musrep_jax.command_line import main
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.probing.episode_metrics import (
     EpisodeScores,
@@ -22,7 +26,10 @@ from musrep_jax.probing.episodes import (
     list_base_and_novel,
     score_episode,
 )
+from musrep_jax.probing.few_shot_methods import METHODS, make_scorer
 from musrep_jax.probing.prototypes import list_combinations, score_by_prototypes
+from musrep_jax.tasks.few_shot.reports import describe_pool
+from musrep_jax.tasks.tagging.features import list_trained_labels
 
 
 def draw_data(seed=0, num_tracks=90, num_labels=7, width=5):
@@ -247,3 +254,89 @@ def test_base_labels_are_those_of_the_model():
     base, novel = list_base_and_novel(("ney", "oud", "voice"), ("oud", "rock"))
     assert (base.tolist(), novel.tolist()) == ([1], [0, 2])
     assert list_base_and_novel(("ney",), ())[1].tolist() == [0]
+
+
+def test_every_method_tells_what_can_be_told():
+    rng = np.random.default_rng(0)
+    targets = np.repeat(np.eye(3, dtype=bool), 4, axis=0)
+    support = 5 + 3 * targets @ np.eye(3, 6) + 0.3 * rng.normal(size=(12, 6))
+    queries = 5 + 3 * targets @ np.eye(3, 6) + 0.3 * rng.normal(size=(12, 6))
+    for method in METHODS:
+        for distance in ("cosine", "l2"):
+            scores = make_scorer(method, distance)(support, targets, queries)
+            assert np.array_equal(scores > 0, targets), (method, distance)
+    # As published, without a center: all that is positive is near, so that everything is said.
+    plain = make_scorer("label", centers=False)(support, targets, queries)
+    assert (plain > 0).all()
+    with pytest.raises(EvaluationError, match="choose of"):
+        make_scorer("maml")
+
+
+def run_few_shot(tmp_path, *flags):
+    if not (tmp_path / "recordings").exists():
+        make_folder(tmp_path / "recordings")
+    return main(
+        [
+            "main.py", "--config=probe:few_shot_smoke", f"--workdir={tmp_path / 'w'}",
+            f"--config.data.data_dir={tmp_path}", "--config.train.num_devices=1",
+            f"--config.target=audio_folder:{tmp_path}/recordings", *flags,
+        ]
+    )  # fmt: skip
+
+
+def test_few_shot_as_an_experiment(tmp_path, capsys):
+    flags = ("--config.few_shot.base_labels=dr*,flute", "--config.few_shot.num_shots=1,2")
+    assert run_few_shot(tmp_path, *flags, "--config.few_shot.methods=label,logistic") == 0
+    shown = capsys.readouterr().out
+    assert "2 base labels, 2 examples of each" in shown and "predict everything" in shown
+    results = json.loads((tmp_path / "w" / "results.json").read_text("utf-8"))["cells"]
+    assert len(results) == 4
+    for result in results:
+        assert result["error"] is None and set(result["pools"]) == {"base"}
+        pool = result["pools"]["base"]
+        assert pool["num_episodes"] == 2 and pool["labels"] == ["drum", "flute"]
+        # Of two labels that exclude each other on as many tracks, everything has an F1 of 2/3.
+        assert pool["everything"]["f1"]["value"] == pytest.approx(2 / 3, abs=0.05)
+        assert result["metrics"][0]["value"] == pool["metrics"]["roc_auc"]["value"] > 0.8
+        assert result["has_groups"] and result["num_track_groups"] == 6
+    assert run_few_shot(tmp_path, *flags, "--config.few_shot.methods=label,logistic") == 0
+
+
+def test_what_cannot_be_an_episode_is_one_sentence(tmp_path, capsys):
+    assert run_few_shot(tmp_path, "--config.few_shot.num_labels=5") == 1
+    assert "Take fewer labels or examples." in capsys.readouterr().out
+    for flag in ("num_labels=0", "methods=maml", "draw=some", "split=train", "distance=l1"):
+        assert run_few_shot(tmp_path, f"--config.few_shot.{flag}") == 2
+        assert f"few_shot.{flag.split('=')[0]} is" in capsys.readouterr().err
+    again = f"--workdir={tmp_path / 'v'}"
+    assert run_few_shot(tmp_path, "--config.few_shot.base_labels=drums", again) == 1
+    assert "few_shot.base_labels names 'drums'" in capsys.readouterr().out
+
+
+def test_the_first_labels_are_one_episode(tmp_path):
+    flags = ("draw=first", "base_labels=drum", "methods=combination")
+    assert run_few_shot(tmp_path, *(f"--config.few_shot.{flag}" for flag in flags)) == 0
+    (result,) = json.loads((tmp_path / "w" / "results.json").read_text("utf-8"))["cells"]
+    assert set(result["pools"]) == {"both"}  # one of each
+    assert result["pools"]["both"]["num_episodes"] == 1
+    assert len(result["missing_pools"]) == 2
+
+
+def test_labels_of_encoders_are_base(tmp_path):
+    export = make_export(tmp_path, "fcn", labels=("drum", "voice"))
+    assert list_trained_labels(f"log_mel_statistics+export:{export}") == ["drum", "voice"]
+    assert list_trained_labels("log_mel_statistics") == []
+
+
+def test_the_verdict_warns_of_an_f1_that_shows_nothing():
+    def row(name, f1):
+        one = {"value": f1, "ci": None}
+        metrics = {"roc_auc": {"value": 0.6, "ci": None}, "f1": one, "f1_at_zero": one}
+        return {
+            "features": "x", "classifier": name,
+            "pools": {"novel": {"metrics": metrics, "everything": {"f1": {"value": 0.4}}}},
+        }  # fmt: skip
+
+    warned = describe_pool([row("label", 0.4), row("logistic", 0.5)], "novel")
+    assert "WARNING" in warned[1] and "1 of 2 rows" in warned[1] and "label on x" in warned[1]
+    assert len(describe_pool([row("logistic", 0.5)], "novel")) == 1

@@ -9,7 +9,9 @@ from musrep_jax.evaluation.aggregation import AGGREGATIONS
 from musrep_jax.evaluation.subsets import SIZE_WORDS, are_sizes
 from musrep_jax.evaluation.support import RESAMPLE_BY
 from musrep_jax.models import ALIASES, MODELS
+from musrep_jax.probing.few_shot_methods import METHODS
 from musrep_jax.probing.protocol import WINDOWS
+from musrep_jax.probing.prototypes import DISTANCES as PROTOTYPE_DISTANCES
 from musrep_jax.recipes import RECIPES
 from musrep_jax.rules.kinds import (
     Rule,
@@ -28,6 +30,7 @@ from musrep_jax.rules.kinds import (
 from musrep_jax.rules.model_settings import MODEL_FIELDS, RATE, SIZE
 from musrep_jax.tasks import TASKS
 from musrep_jax.tasks.binding import AUTO, BATCH_NORM, LOSSES
+from musrep_jax.tasks.few_shot.task import ALL_SPLITS, DRAWS, TEST_SPLIT
 from musrep_jax.tasks.probe.features import FEATURE_WORDS, are_features
 from musrep_jax.tasks.probe.matrix import (
     CLASSIFIER_WORDS,
@@ -95,6 +98,17 @@ FIELDS: dict[str, Rule] = {
     "probe.windows": choice(WINDOWS),
     "probe.select_by": choice(SELECT_BY),
     "probe.precision_at": whole(1, 100_000),
+    "few_shot.labels": any_text(),
+    "few_shot.base_labels": any_text(),
+    "few_shot.num_labels": numerals(1, 10_000),
+    "few_shot.num_shots": numerals(1, 10_000),
+    "few_shot.methods": names(METHODS),
+    "few_shot.distance": choice(PROTOTYPE_DISTANCES),
+    "few_shot.centers": flag(),
+    "few_shot.draw": choice(DRAWS),
+    "few_shot.split": choice((ALL_SPLITS, TEST_SPLIT)),
+    "few_shot.num_episodes": whole(1, 100_000),
+    "few_shot.num_resamples": whole(0, 100_000),
     "minutes": optional(real(0, 1e6)),
     "num_train_tracks": Rule(SIZE_WORDS, are_sizes),
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},

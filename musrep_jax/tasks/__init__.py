@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from musrep_jax.tasks.task import Task
 
 TASKS: dict[str, str] = {
+    "few_shot": "musrep_jax.tasks.few_shot.task:FewShotTask",
     "probe": "musrep_jax.tasks.probe.task:ProbeTask",
     "tagging": "musrep_jax.tasks.tagging.task:TaggingTask",
 }

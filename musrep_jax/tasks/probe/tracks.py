@@ -55,7 +55,7 @@ def list_labeled_tracks(dataset: Dataset, patterns: Sequence[str] = ()) -> Label
     targets = (np.concatenate([tracks.label_matrix for tracks in splits]) > 0).astype(np.float32)
     kept = np.arange(len(targets))
     if patterns:
-        columns = _match(names, patterns, dataset.spec.name)
+        columns = match_labels(names, patterns, dataset.spec.name, "probe.labels")
         targets, names = targets[:, columns], tuple(names[column] for column in columns)
         kept = np.flatnonzero(targets.any(axis=1))
         targets = targets[kept]
@@ -81,14 +81,26 @@ def list_labeled_tracks(dataset: Dataset, patterns: Sequence[str] = ()) -> Label
     )
 
 
-def _match(names: Sequence[str], patterns: Sequence[str], dataset: str) -> list[int]:
-    """Returns the columns of labels whose names fit a pattern."""
+def match_labels(
+    names: Sequence[str], patterns: Sequence[str], dataset: str, setting: str
+) -> list[int]:
+    """Returns the columns of labels whose names fit a pattern, ascending.
+
+    Args:
+        names: of the labels.
+        patterns: names, with `*` and `?`.
+        dataset: name of the data set, for the message.
+        setting: that holds the patterns, for the message.
+
+    Raises:
+        ConfigError: if a pattern fits no label.
+    """
     chosen = set()
     for pattern in patterns:
         found = [i for i, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)]
         if not found:
             raise ConfigError(
-                f"probe.labels names {pattern!r}, and no label of {dataset} is called so: it has "
+                f"{setting} names {pattern!r}, and no label of {dataset} is called so: it has "
                 f"{', '.join(names)}."
             )
         chosen |= set(found)

@@ -206,6 +206,20 @@ def load_features(text: str) -> Features:
     return Features(settings, tuple(parts), tuple(notes))
 
 
+def list_trained_labels(text: str) -> list[str]:
+    """Returns the labels that encoders were trained to tell, each once.
+
+    Args:
+        text: see `parse_features`.
+
+    Raises:
+        UnavailableError: if a pretrained model cannot be fetched.
+        ConfigError: if an export cannot be opened.
+    """
+    places = [name.place for name in parse_features(text) if name.place.startswith(LOADED_PREFIXES)]
+    return list(dict.fromkeys(label for place in places for label in _open(place).labels))
+
+
 def _open(place: str) -> LoadedEncoder:
     """Returns the encoder of a place, which reads audio."""
     is_local = place.startswith(EXPORT_PREFIX)

@@ -1,0 +1,166 @@
+"""Presents few-shot learning: the verdict, and a table per data set, pool of labels and size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from musrep_jax.config import split_list
+from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
+from musrep_jax.reporting.results import parse_number
+from musrep_jax.reporting.tables import format_value
+from musrep_jax.runtime.terminal import get_width
+from musrep_jax.tasks.few_shot.trial import POOLS, PUBLISHED_F1
+from musrep_jax.tasks.jobs import strip_result_folders
+from musrep_jax.tasks.tagging.matrix import split_features
+from musrep_jax.tasks.task import Result, Tables
+
+TITLES = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "f1": "macro F1",
+    PUBLISHED_F1: "macro F1 at 0",
+}
+"""Name of a metric -> its title."""
+EVERYTHING, RANDOM = "predict everything", "random scores"
+
+
+def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) -> Tables:
+    """Returns the verdict and the tables.
+
+    Args:
+        results: of all jobs.
+        config: of the experiment.
+    """
+    methods = split_list(config.few_shot.methods)
+    features = split_features(config.features)
+    in_order = sorted(
+        results,
+        key=lambda result: (
+            _place(result["features"], features),
+            result["seed"],
+            _place(result["classifier"], methods),
+        ),
+    )
+    shown = [strip_result_folders(result) for result in in_order]
+    done = [result for result in shown if result["error"] is None]
+    names = cells_file.make_display_names([result["target"] for result in shown])
+    verdict, text, markdown = [], [], []
+    keys = dict.fromkeys(
+        (result["target"], result["num_labels"], result["num_shots"]) for result in done
+    )
+    for key in keys:
+        ours = [r for r in done if (r["target"], r["num_labels"], r["num_shots"]) == key]
+        for pool in POOLS:
+            rows = [result for result in ours if pool in result["pools"]]
+            if rows:
+                title = f"{names[key[0]]}, {key[1]} {pool} labels, {key[2]} examples of each"
+                verdict += [f"{title}: {line}" for line in describe_pool(rows, pool)]
+                text.append(f"{title}\n{_format_rows(rows, pool, 'text')}")
+                markdown.append(f"**{title}**\n\n{_format_rows(rows, pool, 'markdown')}")
+    notes = [*_list_notes(shown), *(f"Failed: {r['key']}: {r['error']}" for r in shown
+                                    if r["error"] is not None)]  # fmt: skip
+    return Tables(
+        text="\n\n".join([*verdict, *text, *notes]),
+        markdown="\n\n".join([*verdict, *markdown, *(f"- {note}" for note in notes)]),
+    )
+
+
+def describe_pool(rows: Sequence[Result], pool: str) -> list[str]:
+    """Returns what the methods show on a pool of labels, and where F1 shows nothing.
+
+    Args:
+        rows: results that have the pool.
+        pool: of `POOLS`.
+    """
+    best = max(rows, key=lambda row: _value(row, pool, "roc_auc"))
+    found = best["pools"][pool]["metrics"]["roc_auc"]
+    shown = format_value(parse_number(found["value"]), found["ci"])
+    sentences = [f"the highest ROC-AUC is {shown}, of {_name(best)}; chance is 0.500."]
+    beaten = [
+        row
+        for row in rows
+        if parse_number(row["pools"][pool]["everything"]["f1"]["value"])
+        >= max(_value(row, pool, "f1"), _value(row, pool, PUBLISHED_F1))
+    ]
+    if beaten:
+        everything = beaten[0]["pools"][pool]["everything"]["f1"]["value"]
+        sentences.append(
+            f"WARNING: predicting every label for every track has a macro F1 of {everything:.3f}, "
+            f"which {len(beaten)} of {len(rows)} rows do not exceed "
+            f"({'; '.join(_name(row) for row in beaten)}): their F1 shows nothing."
+        )
+    return sentences
+
+
+def _format_rows(rows: Sequence[Result], pool: str, style: str) -> str:
+    """Returns the table of one pool."""
+    columns = [
+        Column("Features"),
+        Column("Method"),
+        *(Column(title, is_number=True) for title in TITLES.values()),
+        Column("Everything wins", is_number=True, is_optional=True),
+    ]
+    has_seeds = len({row["seed"] for row in rows}) > 1
+    lines = []
+    for row in rows:
+        one = row["pools"][pool]
+        method = f"{row['classifier']}, seed {row['seed']}" if has_seeds else row["classifier"]
+        cells = [row["features"], method, *_format_metrics(one["metrics"])]
+        lines.append([*cells, f"{one['num_everything_wins']} of {one['num_episodes']}"])
+    first = rows[0]["pools"][pool]
+    lines.append([EVERYTHING, EMPTY_CELL, *_format_metrics(first["everything"]), EMPTY_CELL])
+    chance = [f"{parse_number(first['random'][name]):.3f}" for name in TITLES]
+    lines.append([RANDOM, EMPTY_CELL, *chance, EMPTY_CELL])
+    episodes = first["num_episodes"]
+    legend = [
+        f"{episodes} episode{'s' if episodes > 1 else ''}; in the mean {first['num_support']:.0f} "
+        f"support tracks and {first['num_queries']:.0f} queries, all with one of the labels. "
+        "Brackets: 95 % intervals over episodes and "
+        f"{'groups' if rows[0]['has_groups'] else 'tracks'} of queries at once.",
+        "Macro F1 has one threshold for all labels, fitted on support examples that are left out; "
+        "at 0 it is the published one. Everything wins: episodes in which predicting every label "
+        "has at least that F1.",
+    ]
+    return join_paragraphs([format_table(columns, lines, style, get_width()), "", *legend], style)
+
+
+def _format_metrics(found: Mapping[str, Any]) -> list[str]:
+    return [format_value(parse_number(found[name]["value"]), found[name]["ci"]) for name in TITLES]
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    """Returns where a name stands, after all others if it does not."""
+    return order.index(name) if name in order else len(order)
+
+
+def _value(row: Result, pool: str, metric: str) -> float:
+    return parse_number(row["pools"][pool]["metrics"][metric]["value"])
+
+
+def _name(row: Result) -> str:
+    return f"{row['classifier']} on {row['features']}"
+
+
+def _list_notes(results: Sequence[Result]) -> list[str]:
+    """Returns what else keeps the tables honest."""
+    notes = []
+    for result in results:
+        if result.get("missing_pools"):
+            notes.append(
+                f"Not drawn from {result['target']}, {result['num_labels']} labels, "
+                f"{result['num_shots']} examples, {result['features']}: "
+                f"{', '.join(result['missing_pools'])}."
+            )
+        if result["error"] is None and not result["has_groups"]:
+            notes.append(
+                f"{result['target']} names no performers or recordings: support and query tracks "
+                "may be of one, so that these numbers may be too high."
+            )
+    if any(result.get("is_synthetic") for result in results):
+        notes.append(
+            "Data sets named synthetic are generated: these numbers say whether the method works "
+            "here, and nothing about real music cultures."
+        )
+    return list(dict.fromkeys(notes))
