@@ -1,13 +1,24 @@
-"""Lee et al., MIREX 2017: the network, its last three layers, the segments of a recording."""
+"""Lee et al., MIREX 2017: networks of two sources, their last three layers, one machine above."""
 
 import functools
+import json
+import re
 
 import jax
 import numpy as np
+import pytest
 from compact_models import QUICK
+from sklearn.svm import SVC
+from toy_recordings import make_folder
 
+from musrep_jax.command_line import main, parse_command_line
+from musrep_jax.config import ConfigError
+from musrep_jax.data.datasets import open_dataset
+from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.models import create_model
 from musrep_jax.models.sample_cnn import MIREX_2017
+from musrep_jax.tasks.probe.sources import expand_sources
+from musrep_jax.tasks.probe.task import ProbeTask
 
 SMALL = {**MIREX_2017, "n_channels": 2, "channel_factors": (1, 1, 2, 2), "num_samples": 81}
 """Five layers: 27, 9, 3, 1 and 1 steps."""
@@ -48,3 +59,133 @@ def test_last_layers_of_the_submission_equal_a_plain_loop():
     for name, wanted in zip(names, before[2:], strict=True):
         np.testing.assert_allclose(found[name][0], wanted, rtol=1e-4, atol=1e-5)
     assert len(np.unique(np.concatenate(before[2:]))) > 6  # of 12; the others are cut by ReLU
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two folders that networks are trained on, and one that is probed; data are built beside."""
+    path = tmp_path_factory.mktemp("multilevel")
+    for name, seconds in (("near", 0.6), ("far", 0.8), ("target", 1.0)):
+        make_folder(path / name, seconds=seconds)
+    return path
+
+
+def flags_of(folders):
+    return [
+        "main.py", "--config=probe:multilevel_smoke", f"--config.data.data_dir={folders}/data",
+        f"--config.source=audio_folder:{folders}/near,audio_folder:{folders}/far",
+        f"--config.target=audio_folder:{folders}/target", "--config.probe.labels=",
+        "--config.evaluation.num_chunks=12", "--config.train.num_devices=1",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(folders, tmp_path_factory):
+    """The whole system on them: two trainings, three features."""
+    path = tmp_path_factory.mktemp("run")
+    assert main([*flags_of(folders), f"--workdir={path}"]) == 0
+    return path
+
+
+def read_results(workdir):
+    return json.loads((workdir / "results.json").read_text(encoding="utf-8"))["cells"]
+
+
+def embed_by_hand(export, dataset):
+    """Returns the last three layers, maximum over time, mean over 12 segments, (tracks, 12)."""
+    encoder, rows = load_encoder(export), []
+    for split in ("train", "validation", "test"):
+        tracks = dataset.tracks(split)
+        for number, track in enumerate(tracks.track_ids):
+            audio = tracks.store.read(int(tracks.rows[number])).astype(np.float32) / 32768
+            hop = (len(audio) - 729) // 11
+            segments = [audio[hop * k : hop * k + 729] for k in range(12)]
+            names = ["layer_5", "layer_6", "layer_7"]
+            found = encoder.chunk_outputs(segments, names, pool="max")
+            rows.append((track, np.concatenate([found[n].mean(axis=0) for n in names])))
+    return dict(rows)
+
+
+def test_scores_are_those_of_a_machine_on_layers_computed_by_hand(folders, workdir):
+    results = {r["features"]: r for r in read_results(workdir) if r["task"] == "probe"}
+    both = next(text for text in results if "+" in text)
+    assert [r["num_features"] for r in results.values()].count(12) == 2
+    assert results[both]["num_features"] == 24
+    dataset = open_dataset(
+        f"audio_folder:{folders}/target", data_dir=folders / "data", sample_rate=16000
+    )
+    exports = [
+        workdir / r["export"]
+        for name in ("near", "far")
+        for r in read_results(workdir)
+        if r["task"] == "tagging" and r["target"].endswith(name)
+    ]
+    by_track = [embed_by_hand(export, dataset) for export in exports]
+    kept = np.load(workdir / "cells" / results[both]["key"] / "scores.npz")
+    features = np.array([np.concatenate([one[t] for one in by_track]) for t in kept["track_ids"]])
+    classes = kept["labels"].argmax(axis=1)
+    for fold in range(3):
+        train, test = kept["folds"] != fold, kept["folds"] == fold
+        assert not set(kept["groups"][train]) & set(kept["groups"][test])
+        scaled = (features - features[train].mean()) / features[train].std()
+        machine = SVC(C=1, gamma=1 / 24).fit(scaled[train], classes[train])
+        decisions = machine.decision_function(scaled[test])
+        assert np.ptp(decisions) > 0.1
+        np.testing.assert_allclose(kept["scores"][test, 1], decisions, atol=1e-4)
+    assert np.std(features[:, :12]) > 0 and not np.array_equal(features[:, :12], features[:, 12:])
+
+
+def test_table_names_sources_alone_and_together(workdir):
+    text = (workdir / "results.md").read_text(encoding="utf-8")
+    cells = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
+    near, far = "trained:near[-3,-2,-1,max]", "trained:far[-3,-2,-1,max]"
+    assert {f"{near}+{far}", near, far} <= cells
+    assert "chance: random guesses" in text and "Confusion" in text
+
+
+def test_networks_are_trained_once_and_before_they_are_needed():
+    config = parse_command_line(["main.py", "--config=probe:multilevel", "--config.seeds=0,1"])[0]
+    jobs = ProbeTask().jobs(config)
+    trained = [job for job in jobs if job.get("mode") == "scratch"]
+    baselines = [job for job in jobs if job.get("mode") == "baseline"]
+    probes = [job for job in jobs if job.task == "probe"]
+    assert len(trained) == len(baselines) == 2 * 2  # sources, seeds
+    assert len(probes) == 7 * 2 * 2  # features, classifiers, seeds
+    for job in probes:
+        needed = {(key.rpartition("seed")[2], key.split("-")[0]) for key in job.needs}
+        named = [n for n in ("western", "carnatic") if n in job["features"]]
+        assert needed == {(str(job.seed), f"synthetic_cultures_{name}") for name in named}
+    assert [job.key for job in jobs[:8]] == [job.key for job in (*baselines, *trained)]
+
+
+def test_sources_stand_for_all_of_them_and_each():
+    assert expand_sources(["a+sources[1,max]"], ["x", "hub:b/c"]) == (
+        "a+trained:x[1,max]+hub:b/c[1,max]", "a+trained:x[1,max]", "a+hub:b/c[1,max]",
+    )  # fmt: skip
+    assert expand_sources(["sources", "export:sources"], ["x"]) == ("trained:x", "export:sources")
+    with pytest.raises(ConfigError, match="'sources', and source is empty"):
+        expand_sources(["sources"], [])
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("target=synthetic_cultures/western", "which is also a target: the labels of its test"),
+        ("model.name=sample_cnn,crnn", "features that are trained have one model"),
+        ("source=", "features names 'sources.*, and source is empty"),
+        ("source=synthetic_cultures/westrn", "source names 'synthetic_cultures/westrn'"),
+        ("features=trained:nowhere[1]", "features names 'nowhere'"),
+        ("features=trained[1]", "features is 'trained"),
+    ],
+)
+def test_wrong_sources_are_one_sentence_before_anything_is_done(tmp_path, capsys, flag, words):
+    flags = (f"--workdir={tmp_path / 'run'}", "--config.train.num_devices=1", f"--config.{flag}")
+    assert main(["main.py", "--config=probe:multilevel_smoke", *flags]) == 2
+    assert re.search(f"error: .*{words}.*", capsys.readouterr().err.strip().splitlines()[-1])
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_folder_by_another_path_is_the_target_too(folders, tmp_path, capsys):
+    flags = [*flags_of(folders), f"--config.source=audio_folder:{folders}/near/../target"]
+    assert main([*flags, f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "which is also a target" in capsys.readouterr().err

@@ -179,6 +179,13 @@ def test_encoders_that_cannot_stand_side_by_side_are_refused(encoder, tmp_path):
         load_features("export:nowhere")
 
 
+def test_numbers_name_layers_also_from_the_last(encoder):
+    by_number = load_features(f"export:{encoder}[1,-1,embedding]").settings["encoders"]
+    assert by_number[0][2] == ("layer_1", "layer_3", "embedding")
+    with pytest.raises(ValueError, match=r"no output 'layer_-4'"):
+        load_features(f"export:{encoder}[-4]")
+
+
 def test_a_combination_counts_as_its_encoders(workdir, cells):
     best = load_features(f"export:{workdir / 'exports' / 'best'}+log_mel_statistics")
     assert best.settings["encoders"][-1][0] == "log_mel_statistics"

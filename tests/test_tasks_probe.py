@@ -154,7 +154,7 @@ def test_what_the_data_cannot_do_is_one_sentence(data_dir, tmp_path, flag, words
 
 def test_names_of_features_and_classifiers_are_read():
     assert parse_parts("log_mel_statistics + export:a[9,10,max]") == (
-        Part("log_mel_statistics"), Part("export:a[layer_9,layer_10]", "max")
+        Part("log_mel_statistics"), Part("export:a[9,10]", "max")
     )  # fmt: skip
     classifier, given = parse_classifier("svm[cost=10,standardize=scalar]")
     assert (classifier.cost, classifier.standardize, given) == (

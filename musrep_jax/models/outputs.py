@@ -1,5 +1,6 @@
 """Named outputs of models, optionally pooled over time."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -81,17 +82,26 @@ def layer_names(count: int, prefix: str = "layer") -> tuple[str, ...]:
     return tuple(f"{prefix}_{number}" for number in range(1, count + 1))
 
 
-def expand_layer_numbers(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns names of outputs where a number stands for that layer.
+def expand_layer_numbers(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of outputs where a number stands for that layer, a negative one from the end.
 
     Args:
-        names: of outputs, or numbers of layers, counted from 1.
+        names: of outputs, or numbers of layers, counted from 1 or, from the last, from -1.
+        known: that the model gives.
 
     Example:
-        >>> expand_layer_numbers(["9", "embedding"])
-        ('layer_9', 'embedding')
+        >>> known = ("embedding", "layer_1", "layer_2", "layer_3")
+        >>> expand_layer_numbers(["1", "-1", "embedding"], known)
+        ('layer_1', 'layer_3', 'embedding')
     """
-    return tuple(f"layer_{int(name)}" if name.isdecimal() else name for name in names)
+    layers = sum(re.fullmatch(r"layer_[1-9]\d*", name) is not None for name in known)
+    found = []
+    for name in names:
+        number = int(name) if re.fullmatch(r"-?\d{1,3}", name) else None
+        if number is not None and -layers <= number < 0:
+            number += layers + 1
+        found.append(name if number is None else f"layer_{number}")
+    return tuple(found)
 
 
 def transformer_options(names: Sequence[str]) -> dict[str, bool]:

@@ -51,7 +51,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         for value in values:
             if setting in FIELDS:
                 judge(f"study of {setting}", value, FIELDS[setting])
-    if "source" in config:
+    if config.task == "tagging" and "target" in config:
         modes = [mode for mode in split_list(config.transfer.modes) if mode != SCRATCH]
         if modes and not split_list(config.source):
             raise ConfigError(
@@ -71,8 +71,9 @@ def check_jobs(config: ml_collections.ConfigDict) -> None:
     Raises:
         ConfigError: one sentence with the fields.
     """
-    task, study, seen = load_task(config.task), _study_of(config), set()
-    for job in task.jobs(config):
+    study, seen = _study_of(config), set()
+    for job in load_task(config.task).jobs(config):
+        task = load_task(job.task)
         for varied in _vary(job, study):
             # Seeds, sources and training sizes change no setting.
             fields = tuple(varied.get(name) for name in ("model", "mode", "target"))

@@ -177,12 +177,18 @@ def strip_parents(name: str | Sequence[str]) -> str:
     Example:
         >>> strip_parents("audio_folder:/data/ney/")
         'audio_folder:ney'
+        >>> strip_parents("export:/a/b[layer_2]+export:/c/d")
+        'export:b[layer_2]+export:d'
 
     Args:
-        name: as in configs; of several data sets, their names.
+        name: as in configs; of several data sets, their names; of features, several with `+`
+            between them.
     """
     if not isinstance(name, str):
         return " + ".join(map(strip_parents, name))
+    parts = name.split("+")
+    if len(parts) > 1 and all(":" in part or "/" not in part for part in parts):
+        return "+".join(map(strip_parents, parts))
     builder, colon, path = name.partition(":")
     return f"{builder}:{path.rstrip('/').rsplit('/', 1)[-1]}" if colon else name
 

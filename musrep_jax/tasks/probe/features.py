@@ -9,6 +9,8 @@ other combinations find them.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +25,12 @@ from musrep_jax.models.outputs import POOLS
 from musrep_jax.tasks.probe.feature_files import read_features
 from musrep_jax.tasks.probe.tracks import LabeledTracks
 from musrep_jax.tasks.scoring import SplitScorer
-from musrep_jax.tasks.tagging.features import FILE_PREFIXES, load_features, parse_features
+from musrep_jax.tasks.tagging.features import (
+    FILE_PREFIXES,
+    Features,
+    load_features,
+    parse_features,
+)
 from musrep_jax.tasks.tagging.linear import embed_frozen, without_standardization
 from musrep_jax.tasks.tagging.matrix import split_features
 from musrep_jax.tasks.task import OpenDataset
@@ -109,6 +116,7 @@ def compute_features(
     settings: ml_collections.ConfigDict,
     *,
     is_pooled: bool,
+    trained: Mapping[str, Path] | None = None,
 ) -> WindowFeatures:
     """Returns the features of the tracks that are probed.
 
@@ -119,6 +127,7 @@ def compute_features(
         open_at: opens the data set at a sample rate.
         settings: of the job.
         is_pooled: whether every track has one window, the mean of its windows.
+        trained: data set -> export of the network that was trained on it.
 
     Raises:
         ConfigError: if parts have other windows, or their values are not finite.
@@ -130,7 +139,8 @@ def compute_features(
             found.append(WindowFeatures(values, np.arange(len(values))))
             notes += more
             continue
-        one = _embed(part, target, tracks, open_at, settings)
+        opened = load_features(part.text, trained)
+        one = _embed(opened, part.pool, target, tracks, open_at, settings)
         if not np.isfinite(one.values).all():
             raise ConfigError(f"The features {part.text!r} are not finite for every track.")
         found.append(_pool(one, len(tracks.track_ids)) if is_pooled else one)
@@ -145,18 +155,18 @@ def compute_features(
 
 
 def _embed(
-    part: Part,
+    opened: Features,
+    pool: str,
     target: str,
     tracks: LabeledTracks,
     open_at: OpenDataset,
     settings: ml_collections.ConfigDict,
 ) -> WindowFeatures:
     """Returns the features that an encoder gives the chunks of tracks, as they are."""
-    opened = load_features(part.text)
     model = create_model(
         "combined_encoders",
         len(tracks.splits[0].spec.label_names),
-        {**opened.settings, "pool": part.pool},
+        {**opened.settings, "pool": pool},
     )
     assert isinstance(model, CombinedEncoders)
     variables = without_standardization(jax.device_get(opened.make_variables(model)))

@@ -10,6 +10,12 @@ from musrep_jax.config import ConfigError, split_list
 from musrep_jax.probing.classifiers import CLASSIFIERS, Classifier, load_classifier
 from musrep_jax.probing.neighbors import DISTANCES
 from musrep_jax.tasks.jobs import Job, check_jobs
+from musrep_jax.tasks.probe.sources import (
+    expand_sources,
+    list_baselines,
+    list_trained,
+    list_trainings,
+)
 from musrep_jax.tasks.settings import parse_integers
 from musrep_jax.tasks.tagging.matrix import split_features
 from musrep_jax.tasks.training_sizes import parse_sizes
@@ -27,26 +33,47 @@ _NAME = re.compile(r"(?P<name>\w+)(\[(?P<settings>[^\[\]]*)\])?")
 def list_jobs(config: ml_collections.ConfigDict) -> list[Job]:
     """Returns the jobs that a config asks for; what needs the same features stands together.
 
+    Networks that are trained for features come first, each with the baseline of its own data.
+
     Args:
-        config: with `target`, `features`, `classifiers`, `similarity`, `num_train_tracks`, `seeds`.
+        config: with `source`, `target`, `features`, `classifiers`, `similarity`,
+            `num_train_tracks`, `seeds`.
 
     Raises:
         ConfigError: if a setting cannot be read, or nothing is left to do.
     """
-    jobs = []
+    jobs: list[Job] = []
     sizes, seeds = parse_sizes(config.num_train_tracks), parse_integers(config.seeds, "seeds")
+    names = list_features(config)
+    trainings = {seed: list_trainings(names, config, seed) for seed in seeds}
+    trained = [job for by_dataset in trainings.values() for job in by_dataset.values()]
+    jobs += [*list_baselines(trained, config), *trained]
     for target in split_list(config.target):
-        for features in split_features(config.features):
+        for features in names:
             common = {"target": target, "features": features}
+            needs = {
+                seed: tuple(trainings[seed][name].key for name in list_trained(features))
+                for seed in seeds
+            }
             if config.similarity:
                 fields = {**common, "classifier": SIMILARITY, "num_train_tracks": 0, "seed": 0}
-                jobs.append(Job("probe", fields))
+                jobs.append(Job("probe", fields, needs[seeds[0]]))
             for classifier in split_features(config.classifiers):
                 for size in sizes:
                     for seed in seeds:
                         varied = {"num_train_tracks": size, "seed": seed}
-                        jobs.append(Job("probe", {**common, "classifier": classifier, **varied}))
+                        fields = {**common, "classifier": classifier, **varied}
+                        jobs.append(Job("probe", fields, needs[seed]))
     return check_jobs(jobs)
+
+
+def list_features(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the names of features that a config asks for, see `sources.expand_sources`.
+
+    Args:
+        config: with `features` and `source`.
+    """
+    return expand_sources(split_features(config.features), split_list(config.source))
 
 
 def parse_classifier(text: str) -> tuple[Classifier, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from musrep_jax.reporting.results import parse_interval, parse_number
 from musrep_jax.reporting.tables import format_value
 from musrep_jax.tasks.jobs import shorten_settings, strip_result_folders
 from musrep_jax.tasks.probe.comparison import FIELD
-from musrep_jax.tasks.probe.matrix import SIMILARITY
+from musrep_jax.tasks.probe.matrix import SIMILARITY, list_features
 from musrep_jax.tasks.tagging.matrix import split_features
 from musrep_jax.tasks.task import Result
 
@@ -73,8 +73,11 @@ def sort_results(results: Sequence[Result], config: ml_collections.ConfigDict) -
         config: of the experiment.
     """
     order = {
-        field: {text: place for place, text in enumerate(split_features(listed))}
-        for field, listed in (("features", config.features), ("classifier", config.classifiers))
+        field: {text: place for place, text in enumerate(listed)}
+        for field, listed in (
+            ("features", list_features(config)),
+            ("classifier", split_features(config.classifiers)),
+        )
     }
     last = len(results)
     return sorted(

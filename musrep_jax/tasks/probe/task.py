@@ -14,6 +14,7 @@ from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.probe import comparison, figures, reports
 from musrep_jax.tasks.probe.features import WindowFeatures, compute_features
 from musrep_jax.tasks.probe.matrix import SIMILARITY, list_jobs
+from musrep_jax.tasks.probe.sources import list_trained
 from musrep_jax.tasks.probe.tracks import LabeledTracks, list_labeled_tracks
 from musrep_jax.tasks.probe.trial import (
     FOLDS,
@@ -44,7 +45,10 @@ class ProbeTask(Task):
         return list_jobs(config)
 
     def is_affected(self, job: Job, setting: str) -> bool:
-        """See `Task.is_affected`: features are made by `evaluation`, `data` and `probe` alone."""
+        """See `Task.is_affected`: features are made by `evaluation`, `data` and `probe` alone.
+
+        What trains the networks of features, the jobs that they need are affected by.
+        """
         return setting.partition(".")[0] in ("probe", "evaluation", "data")
 
     def prepare(self, job: Job, context: Context) -> ProbeObjective:
@@ -85,6 +89,7 @@ class ProbeTask(Task):
         key = fingerprint(
             {
                 "target": job["target"], "features": job["features"], "is_pooled": is_pooled,
+                "needs": job.needs,
                 "labels": settings["probe"]["labels"], "data": settings["data"],
                 "evaluation": settings["evaluation"], "train": settings["train"]["max_seconds"],
             }
@@ -94,6 +99,12 @@ class ProbeTask(Task):
             self._kept[key] = compute_features(
                 job["features"], job["target"], tracks, open_at, context.settings,
                 is_pooled=is_pooled,
+                trained=dict(
+                    zip(
+                        list_trained(job["features"]), map(context.find_export, job.needs),
+                        strict=True,
+                    )
+                ),
             )  # fmt: skip
             while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)

@@ -2,12 +2,14 @@
 
 `log_mel_statistics`, `pretrained:NAME`, `export:FOLDER` and `hub:OWNER/NAME` name an encoder;
 `A+B` puts the features of several side by side; `A[OUTPUT,OUTPUT]` names outputs of an encoder, see
-`Encoder.output_names`, where they are not those of `Encoder.FEATURES`; a number is that layer.
+`Encoder.output_names`, where they are not those of `Encoder.FEATURES`; a number is that layer,
+and a negative one counts from the last.
 """
 
 import dataclasses
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -40,6 +42,10 @@ CANDIDATE_WORDS = (
 TABLE_PREFIX, STORE_PREFIX = "table:", "store:"
 FILE_PREFIXES = (TABLE_PREFIX, STORE_PREFIX)
 """Of features that others computed, for probes only: no model can be made of them."""
+TRAINED_PREFIX = "trained:"
+"""Of the network that an experiment trains on a data set, where it does, see `tasks.probe`."""
+SOURCES = "sources"
+"""In the place of an encoder: all data sets that an experiment trains on, where it does."""
 UNTRAINED = (BASELINE_MODEL, "log_mel_windows")
 """Features that are made without training."""
 _SHARED = ("sample_rate", "num_samples", "dtype")
@@ -113,7 +119,7 @@ def parse_features(text: str) -> tuple[EncoderName, ...]:
 
     Example:
         >>> parse_features("log_mel_statistics+export:a[1,embedding]")[1]
-        EncoderName(place='export:a', outputs=('layer_1', 'embedding'))
+        EncoderName(place='export:a', outputs=('1', 'embedding'))
     """
     found = []
     for part in text.split("+"):
@@ -124,15 +130,16 @@ def parse_features(text: str) -> tuple[EncoderName, ...]:
                 "NAME[OUTPUT,OUTPUT], several with + between them."
             )
         place = match["place"].strip()
-        is_known = place in UNTRAINED or place.startswith((*LOADED_PREFIXES, *FILE_PREFIXES))
+        is_known = place in (*UNTRAINED, SOURCES) or place.startswith(
+            (*LOADED_PREFIXES, *FILE_PREFIXES, TRAINED_PREFIX)
+        )
         if not is_known:
             raise ConfigError(
                 f"The features {text!r} name {place!r}; an encoder is {', '.join(UNTRAINED)}, "
-                "pretrained:NAME, export:FOLDER or hub:OWNER/NAME, and for probes table:FILE or "
-                "store:FOLDER."
+                "pretrained:NAME, export:FOLDER or hub:OWNER/NAME, and for probes table:FILE, "
+                "store:FOLDER, trained:DATA SET or sources."
             )
-        outputs = expand_layer_numbers(split_list(match["outputs"] or ""))
-        found.append(EncoderName(place, outputs))
+        found.append(EncoderName(place, split_list(match["outputs"] or "")))
     return tuple(found)
 
 
@@ -144,16 +151,15 @@ def are_candidates(value: Any) -> bool:
     """
     names = split_features(value) if isinstance(value, str) else ()
     try:
-        for name in names:
-            parts = parse_features(name) if name not in TRAINED else ()
-            if any(part.place.startswith(FILE_PREFIXES) for part in parts):
-                return False
+        parsed = [parse_features(name) for name in names if name not in TRAINED]
     except ConfigError:
         return False
-    return bool(names)
+    places = [encoder.place for encoders in parsed for encoder in encoders]
+    of_probes = (*FILE_PREFIXES, TRAINED_PREFIX, SOURCES)
+    return bool(names) and not any(place.startswith(of_probes) for place in places)
 
 
-def load_features(text: str) -> Features:
+def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Features:
     """Returns encoders, opened, and the settings of the model that they make side by side.
 
     A model of several encoders counts as its encoders. Log-mel statistics take the sample rate and
@@ -161,6 +167,7 @@ def load_features(text: str) -> Features:
 
     Args:
         text: see `parse_features`.
+        trained: data set -> export of the network that was trained on it.
 
     Raises:
         UnavailableError: if a pretrained model cannot be fetched.
@@ -179,7 +186,10 @@ def load_features(text: str) -> Features:
             encoders.append((name.place, (), name.outputs or ("embedding",)))
             parts.append({})
             continue
-        loaded = _open(name.place)
+        dataset = name.place.removeprefix(TRAINED_PREFIX)
+        is_trained = name.place.startswith(TRAINED_PREFIX)
+        place = f"{EXPORT_PREFIX}{(trained or {})[dataset]}" if is_trained else name.place
+        loaded = _open(place)
         for key, values in shared.items():
             values.add(getattr(loaded.model, key))
         licence = loaded.card["data"]["licence"]
@@ -248,8 +258,9 @@ def _list_parts(loaded: LoadedEncoder, name: EncoderName) -> list[tuple[Part, Py
             )
             for number, part in enumerate(model.encoders)
         ]
-    outputs = name.outputs or model.FEATURES
-    check_output_names(name.place, outputs, _list_outputs(model))
+    known = _list_outputs(model)
+    outputs = expand_layer_numbers(name.outputs, known) or model.FEATURES
+    check_output_names(name.place, outputs, known)
     kind = loaded.card["model"]["name"]
     settings = tuple(
         (key, getattr(model, key))
