@@ -19,6 +19,7 @@ from musrep_jax.models import create_model
 from musrep_jax.models.sample_cnn import MIREX_2017
 from musrep_jax.tasks.probe.sources import expand_sources
 from musrep_jax.tasks.probe.task import ProbeTask
+from musrep_jax.tasks.tagging.features import are_candidates, load_features
 
 SMALL = {**MIREX_2017, "n_channels": 2, "channel_factors": (1, 1, 2, 2), "num_samples": 81}
 """Five layers: 27, 9, 3, 1 and 1 steps."""
@@ -165,6 +166,13 @@ def test_sources_stand_for_all_of_them_and_each():
     assert expand_sources(["sources", "export:sources"], ["x"]) == ("trained:x", "export:sources")
     with pytest.raises(ConfigError, match="'sources', and source is empty"):
         expand_sources(["sources"], [])
+
+
+@pytest.mark.parametrize("name", ["trained:western[1]", "sources[1]"])
+def test_features_that_nothing_trains_are_refused(name):
+    with pytest.raises(ConfigError, match=r"which only configs/probe\.py trains"):
+        load_features(name)
+    assert not are_candidates(name)
 
 
 @pytest.mark.parametrize(

@@ -186,9 +186,15 @@ def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Featu
             encoders.append((name.place, (), name.outputs or ("embedding",)))
             parts.append({})
             continue
-        dataset = name.place.removeprefix(TRAINED_PREFIX)
-        is_trained = name.place.startswith(TRAINED_PREFIX)
-        place = f"{EXPORT_PREFIX}{(trained or {})[dataset]}" if is_trained else name.place
+        place = name.place
+        if place.startswith((TRAINED_PREFIX, SOURCES)):
+            export = (trained or {}).get(place.removeprefix(TRAINED_PREFIX))
+            if export is None:
+                raise ConfigError(
+                    f"The features {text!r} name {place!r}, which only configs/probe.py trains: "
+                    "name export:FOLDER or pretrained:NAME."
+                )
+            place = f"{EXPORT_PREFIX}{export}"
         loaded = _open(place)
         for key, values in shared.items():
             values.add(getattr(loaded.model, key))
