@@ -16,7 +16,6 @@ from musrep_jax.data.input import pipeline
 from musrep_jax.data.input.samplers import EpochOrder, InTurn, SamplingError, Triplets, draw_tracks
 from musrep_jax.data.input.streams import zip_streams
 from musrep_jax.runtime.rows import RowShare
-from musrep_jax.tasks.training_sizes import draw_training_tracks
 from musrep_jax.training.sharding import make_mesh, shard_batch
 
 CHUNK = ChunkSpec(RATE, 400)
@@ -189,17 +188,18 @@ def test_subsets_are_nested_and_cover_the_labels(toy):
     tracks = toy.tracks("train")
     previous = set()
     for size in range(1, len(tracks) + 1):
-        subset = draw_training_tracks(tracks, size, seed=3)
+        subset = tracks.subset(size, seed=3)
         assert len(subset) == size and previous <= set(subset.track_ids)
         previous = set(subset.track_ids)
         for index, track_id in enumerate(subset):
             whole = tracks.track_ids.index(track_id)
             np.testing.assert_array_equal(subset.crop(index, 7, 50), tracks.crop(whole, 7, 50))
-    assert draw_training_tracks(tracks, 3, seed=3).label_matrix.any(axis=0).all()
-    assert draw_training_tracks(tracks, 0, seed=3) is tracks
-    assert tracks.capped(0.1).take(np.arange(5)).num_samples.max() == 800
+    assert tracks.subset(3, seed=3).label_matrix.any(axis=0).all()
+    assert tracks.subset(None) is tracks and tracks.subset(0) is tracks
+    assert tracks.subset("1_per_class", seed=3).label_matrix.any(axis=0).all()
+    assert tracks.capped(0.1).subset(5).num_samples.max() == 800
     with pytest.raises(ValueError, match=r"Split 'train' of .*: 7 of 6 tracks were asked for"):
-        draw_training_tracks(tracks, 7, seed=0)
+        tracks.subset(7)
 
 
 def _numbers(dataset, batch):

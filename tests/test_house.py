@@ -16,7 +16,7 @@ ROOMS = {
     "models": {"runtime", "types", "dsp", "kernels"},
     "losses": {"types"},
     "training": {"types", "losses", "config", "runtime"},
-    "data": {"runtime"},
+    "data": {"runtime", "evaluation"},
     "evaluation": {"runtime"},
     "probing": {"types", "config", "evaluation"},
     "reporting": {"evaluation", "runtime"},

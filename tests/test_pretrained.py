@@ -26,8 +26,8 @@ from musrep_jax.data.download.files import DownloadError
 from musrep_jax.inference.chunks import chunk_blocks, cut
 from musrep_jax.kernels.formulations import BACKENDS, override_formulations
 from musrep_jax.models import create_model, model_settings
-from musrep_jax.tasks.tagging.initial import _find_export, check_source
-from musrep_jax.tasks.tagging.matrix import plan_jobs
+from musrep_jax.tasks.tagging.initial import check_source
+from musrep_jax.tasks.tagging.sources import find_export, read_architecture
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import Chunking
 from musrep_jax.weights import fetching
@@ -465,14 +465,10 @@ def test_the_table_is_listed_and_a_model_is_pulled(served, run, cache):
 
 
 def test_a_pretrained_model_is_a_source(served):
-    (job,) = plan_jobs(
-        sources=["pretrained:small"], targets=["x"], models=["short_chunk_cnn"],
-        modes=["all_layers"], seeds=[0],
-    )  # fmt: skip
-    assert not job.needs
-    assert _find_export("pretrained:small") == fetch("small")
+    assert read_architecture("pretrained:small") == "short_chunk_cnn"
+    assert find_export("pretrained:small") == fetch("small")
     with pytest.raises(ConfigError, match=r"pretrained:smal cannot be opened: .*Did you mean"):
-        _find_export("pretrained:smal")
+        find_export("pretrained:smal")
 
 
 def test_one_call_tags_a_file(default, song):

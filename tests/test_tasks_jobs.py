@@ -2,11 +2,11 @@
 
 import pytest
 
-from musrep_jax.config import ConfigError
+from musrep_jax.config import ConfigError, parse_command_line
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.settings import parse_integers
-from musrep_jax.tasks.tagging.matrix import MODES, make_job, plan_jobs
+from musrep_jax.tasks.tagging.matrix import MODES, jobs_of_config, make_job, plan_jobs
 
 
 def plan(**changes):
@@ -37,10 +37,33 @@ def test_scratch_alone_needs_no_source():
     assert plan(modes=["scratch"]) == [make_job("s/east", "vgg_ish")]
 
 
-def test_an_exported_model_is_a_source_without_a_cell():
-    jobs = plan(sources=["export:/some/where"], modes=["all_layers"])
-    assert len(jobs) == 1
-    assert jobs[0].needs == ()
+def test_a_model_that_stands_ready_is_a_source_without_a_cell_and_brings_its_architecture():
+    ready = "export:/some/where"
+    jobs = plan(sources=["s/west", ready], architectures={ready: "fcn"})
+    assert [(job["source"], job["model"], job["mode"]) for job in jobs] == [
+        (None, "vgg_ish", "scratch"), (None, "vgg_ish", "scratch"),
+        ("s/west", "vgg_ish", "output_layer"), ("s/west", "vgg_ish", "all_layers"),
+        (ready, "fcn", "output_layer"), (ready, "fcn", "all_layers"),
+    ]  # fmt: skip
+    assert jobs[-1].needs == ()
+
+
+def test_sources_say_which_models_are_trained_beside_them():
+    def models_of(*flags):
+        words = ("--config.source=pretrained:vgg-mtt,pretrained:musicnn-msd", *flags)
+        config = parse_command_line(["main.py", "--config=configs/transfer.py", *words])[0]
+        jobs = [job for job in jobs_of_config(config) if job["mode"] != "baseline"]
+        return {(job["source"], job["model"]) for job in jobs}
+
+    carried = {
+        ("pretrained:vgg-mtt", "vgg_original"), ("pretrained:musicnn-msd", "musicnn_original"),
+    }  # fmt: skip
+    assert models_of() == carried | {(None, "vgg_original"), (None, "musicnn_original")}
+    assert models_of("--config.model.name=fcn") == carried | {(None, "fcn")}
+    only = "--config.transfer.modes=output_layer"
+    assert models_of(only) == models_of(only, "--config.model.name=vgg_original") == carried
+    with pytest.raises(ConfigError, match=r"model.name is 'fcn', but the sources bring the model"):
+        models_of(only, "--config.model.name=fcn")
 
 
 def test_keys_are_file_names_and_differ():

@@ -42,15 +42,30 @@ def parse_size(text: str) -> Size:
     raise ValueError(f"{text!r} is not one of: {SIZE_WORDS}")
 
 
+def parse_sizes(text: str) -> tuple[Size, ...]:
+    """Returns the sizes of a text, separated by commas.
+
+    Args:
+        text: of a setting, see `parse_size`.
+
+    Raises:
+        ValueError: if a part names no size.
+
+    Example:
+        >>> parse_sizes("10, 3_per_class, all")
+        (10, '3_per_class', 0)
+    """
+    return tuple(parse_size(part.strip()) for part in text.split(","))
+
+
 def are_sizes(value: object) -> bool:
     """Returns whether a value is text with sizes, separated by commas.
 
     Args:
         value: of a setting.
     """
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else []
     try:
-        return bool([parse_size(part) for part in parts])
+        return isinstance(value, str) and bool(parse_sizes(value))
     except ValueError:
         return False
 
@@ -101,9 +116,8 @@ def describe_size(size: Size | None) -> str:
         ['40 training tracks', '3 training tracks per class', 'all training tracks']
     """
     per_class = get_number_per_class(size) if size else None
-    if per_class is None:
-        return f"{size or ALL} training tracks"
-    return f"{per_class} training tracks per class"
+    noun = "training track" if (per_class or size) == 1 else "training tracks"
+    return f"{size or ALL} {noun}" if per_class is None else f"{per_class} {noun} per class"
 
 
 def draw_subset(

@@ -12,12 +12,10 @@ from musrep_jax.tasks.probe.feature_files import check_feature_file
 from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.tagging.features import FILE_PREFIXES, TRAINED_PREFIX, parse_features
 from musrep_jax.tasks.tagging.matrix import (
-    EXPORT_PREFIX,
-    PRETRAINED_PREFIX,
-    READY_PREFIXES,
     TRAINED,
     split_features,
 )
+from musrep_jax.tasks.tagging.sources import EXPORT_PREFIX, PRETRAINED_PREFIX, READY_PREFIXES
 from musrep_jax.training.checkpoints import ExportError, read_card
 from musrep_jax.weights.pretrained import PretrainedError, find_pretrained
 

@@ -10,9 +10,7 @@ import jax
 import numpy as np
 
 from musrep_jax.exports.cards import make_usage_lines
-from musrep_jax.inference.card import to_tuples
 from musrep_jax.inference.tagger import LoadedTagger, load_tagger
-from musrep_jax.models import model_settings
 from musrep_jax.weights.checks import ImportWeightsError
 from musrep_jax.weights.conversion import convert_weights
 
@@ -53,14 +51,8 @@ class ImportedModel:
     @property
     def transfer_line(self) -> str:
         """The command that trains from here, without the target."""
-        model = self.card["model"]
-        defaults = model_settings(model["name"])
-        settings = {key: to_tuples(value) for key, value in model["settings"].items()}
-        fields = [f"--config.model.{k}={v}" for k, v in settings.items() if v != defaults[k]]
-        words = ["python", "main.py", "--config=configs/transfer.py",
-                 f"--config.source=export:{self.path}", f"--config.model.name={model['name']}",
-                 "--config.model.size=full", *fields]  # fmt: skip
-        return shlex.join(words)
+        words = ["python", "main.py", "--config=configs/transfer.py:pretrained"]
+        return shlex.join([*words, f"--config.source=export:{self.path}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as JSON values."""

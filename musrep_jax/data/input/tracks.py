@@ -15,6 +15,7 @@ from musrep_jax.data.dataset_files import PCM16_SCALE
 from musrep_jax.data.input.record_files import RecordFile
 from musrep_jax.data.input.track_table import load_or_scan_table
 from musrep_jax.data.specs import LABELS, DatasetSpec
+from musrep_jax.evaluation.subsets import Size, draw_subset
 
 SILENCE_DECIBELS = -100.0
 """What a log-mel spectrogram is padded with; a waveform is padded with zeros."""
@@ -341,10 +342,21 @@ class Tracks(Sequence):
         longest = max(1, int(max_seconds * per_second))
         return self._take(self.rows, np.minimum(self.num_samples, longest))
 
-    def take(self, indices: np.ndarray) -> "Tracks":
-        """Returns some of the tracks.
+    def subset(self, size: Size | None, seed: int = 0) -> "Tracks":
+        """Returns some of the tracks; of one seed, a smaller subset lies within every larger one.
 
         Args:
-            indices: which, 0 to `len(self) - 1`, in the order they shall have.
+            size: how many, or how many of every label, such as "10_per_class": see
+                `musrep_jax.evaluation.subsets`; None and 0 are all.
+            seed: of the order.
+
+        Raises:
+            ValueError: if more tracks than there are are asked for.
         """
-        return self._take(self.rows[indices], self.num_samples[indices])
+        if not size:
+            return self
+        try:
+            rows = draw_subset(self.label_matrix, size, seed, self.track_ids)
+        except ValueError as error:
+            raise ValueError(f"Split {self.split!r} of {self.spec.name!r}: {error}") from error
+        return self._take(self.rows[rows], self.num_samples[rows])

@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from musrep_jax.config import ConfigError, split_list
+from musrep_jax.evaluation.subsets import parse_sizes
 from musrep_jax.probing.classifiers import CLASSIFIERS, Classifier, load_classifier
 from musrep_jax.probing.neighbors import DISTANCES
 from musrep_jax.tasks.jobs import Job, check_jobs
@@ -18,7 +19,6 @@ from musrep_jax.tasks.probe.sources import (
 )
 from musrep_jax.tasks.settings import parse_integers
 from musrep_jax.tasks.tagging.matrix import split_features
-from musrep_jax.tasks.training_sizes import parse_sizes
 
 SIMILARITY = "similarity"
 """In the place of a classifier: precision among nearest neighbors, which learns nothing."""

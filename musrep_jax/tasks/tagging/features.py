@@ -25,11 +25,10 @@ from musrep_jax.models.outputs import check_output_names, expand_layer_numbers
 from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.tagging.matrix import (
     BASELINE_MODEL,
-    EXPORT_PREFIX,
-    PRETRAINED_PREFIX,
     TRAINED,
     split_features,
 )
+from musrep_jax.tasks.tagging.sources import EXPORT_PREFIX, PRETRAINED_PREFIX
 from musrep_jax.tasks.task import UnavailableError
 from musrep_jax.types import PyTree
 

@@ -24,15 +24,13 @@ from musrep_jax.tasks.tagging.choice import find_best
 from musrep_jax.tasks.tagging.features import load_features
 from musrep_jax.tasks.tagging.matrix import (
     BEST_START,
-    EXPORT_PREFIX,
     LINEAR,
-    PRETRAINED_PREFIX,
     SCRATCH,
 )
+from musrep_jax.tasks.tagging.sources import find_export, find_settings_source, read_settings
 from musrep_jax.tasks.task import Context, UnavailableError
 from musrep_jax.training import checkpoints, sharding
 from musrep_jax.types import PyTree, model_inputs
-from musrep_jax.weights.fetching import fetch
 
 STATISTICS = "input_statistics"
 
@@ -77,22 +75,16 @@ def find_start(job: Job, context: Context) -> Start:
         _write_model_settings(settings, card["model"]["settings"])
         training = card["training"]
         return Start(lambda model, tracks: variables, training["source"], tuple(training["notes"]))
+    brings = find_settings_source(context.config, job)
+    if brings is not None:
+        own = {key: value for key, value in settings.model.items() if value is not None}
+        _write_model_settings(settings, {**read_settings(brings), **own})
     start = settings.model.start if job["source"] is None else job["source"]
     if job.needs:
         source = context.find_export(job.needs[0])
     elif start is not None:
-        source = _find_export(start)
+        source = find_export(start)
     return Start(lambda model, tracks: initial_variables(model, settings, job.seed, tracks, source))
-
-
-def _find_export(start: str) -> Path:
-    """Returns the folder of an export, or of a pretrained model, which is fetched if need be."""
-    if not start.startswith(PRETRAINED_PREFIX):
-        return Path(start.removeprefix(EXPORT_PREFIX)).expanduser()
-    try:
-        return fetch(start)
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{start} cannot be opened: {error}") from error
 
 
 def _find_best_start(job: Job, context: Context) -> Path:

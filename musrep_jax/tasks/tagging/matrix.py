@@ -3,15 +3,16 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import ml_collections
 
 from musrep_jax.config import ConfigError, choose, split_list
-from musrep_jax.evaluation.subsets import Size
+from musrep_jax.evaluation.subsets import Size, parse_sizes
 from musrep_jax.tasks.jobs import Job, check_jobs
 from musrep_jax.tasks.settings import parse_integers
-from musrep_jax.tasks.training_sizes import parse_sizes
+from musrep_jax.tasks.tagging.sources import READY_PREFIXES, list_architectures
 
 SCRATCH, ALL_LAYERS = "scratch", "all_layers"
 TRAINED = (SCRATCH, ALL_LAYERS)
@@ -21,10 +22,6 @@ SECONDS_PER_TRACK, MAX_MINUTES = 0.2, 5.0
 MODES = (SCRATCH, "output_layer", ALL_LAYERS)
 LINEAR = "linear"
 """Mode of the jobs that solve a linear model above frozen features."""
-EXPORT_PREFIX = "export:"
-PRETRAINED_PREFIX = "pretrained:"
-READY_PREFIXES = (EXPORT_PREFIX, PRETRAINED_PREFIX)
-"""Of sources that no job has to train."""
 COMBINED_MODEL = "combined_encoders"
 BEST_START = "best_start"
 """Source of the job that trains all layers of the best candidate with a pretrained encoder."""
@@ -181,12 +178,13 @@ def plan_jobs(
     modes: Sequence[str],
     seeds: Sequence[int],
     num_train_tracks: Sequence[Size] = (0,),
+    architectures: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Job]:
     """Returns the jobs of a transfer matrix, each after the one it starts from.
 
     A source is trained from scratch on all of its tracks; every target is trained in every mode,
     and from every source but itself, at every number of training tracks. Jobs that serve two ends
-    (a target that is also a source) appear once.
+    (a target that is also a source) appear once. A source that stands ready brings its model.
 
     Args:
         sources: data set names, `export:DIRECTORY`, or `pretrained:NAME`.
@@ -195,6 +193,7 @@ def plan_jobs(
         modes: of `MODES`.
         seeds: integers.
         num_train_tracks: training set sizes; 0 is all tracks.
+        architectures: sources that stand ready, with the names of their models.
 
     Returns:
         Jobs without duplicates.
@@ -206,22 +205,20 @@ def plan_jobs(
     for mode in modes:
         choose(mode, MODES, "transfer.modes")
     jobs: list[Job] = []
-    for model in models:
+    for model in dict.fromkeys([*models, *architectures.values()]):
+        trained = [s for s in sources if s not in architectures and model in models]
+        usable = [s for s in sources if s in trained or architectures.get(s) == model]
         for seed in seeds:
             if any(mode != SCRATCH for mode in modes):
-                jobs += [
-                    make_job(source, model, seed=seed)
-                    for source in sources
-                    if not source.startswith(READY_PREFIXES)
-                ]
+                jobs += [make_job(source, model, seed=seed) for source in trained]
             for target in targets:
                 for size in num_train_tracks:
                     common = dict(target=target, model=model, seed=seed, num_train_tracks=size)
                     for mode in modes:
                         if mode == SCRATCH:
-                            jobs.append(make_job(**common))
+                            jobs += [make_job(**common)] * (model in models)
                             continue
-                        for source in sources:
+                        for source in usable:
                             if source != target:
                                 jobs.append(make_job(source=source, mode=mode, **common))
     if not jobs:
@@ -243,7 +240,7 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
     Raises:
         ConfigError: if a setting cannot be read, or nothing is left to do.
     """
-    models = split_list(config.model.name)
+    models = list_models(config)
     seeds = parse_integers(config.seeds, "seeds")
     sizes = parse_sizes(config.num_train_tracks)
     if "target" in config:
@@ -254,6 +251,7 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
             modes=split_list(config.transfer.modes),
             seeds=seeds,
             num_train_tracks=sizes,
+            architectures=list_architectures(config),
         )
     else:
         path = config.data.path
@@ -268,6 +266,35 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
             for job in make_candidates(names, models, target, seed, size)
         ]
     return check_jobs([*plan_baselines(jobs), *jobs] if config.evaluation.baseline else jobs)
+
+
+def list_models(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the models that are trained from scratch, and from data sets.
+
+    Where all sources stand ready, and the command line names no model, they are those of the
+    sources: training from scratch is then of the same network as the transfer.
+
+    Args:
+        config: of the experiment.
+
+    Raises:
+        ConfigError: if models are named that nothing trains.
+    """
+    models, sources = split_list(config.model.name), split_list(config.get("source", ""))
+    architectures = list_architectures(config)
+    if not architectures or len(architectures) < len(set(sources)):
+        return models
+    brought = tuple(dict.fromkeys(architectures.values()))
+    modes = split_list(config.transfer.modes)
+    if "name" not in config.get("overrides", {}).get("model", {}):
+        return models if set(modes) == {SCRATCH} else brought
+    if SCRATCH not in modes and not set(models) <= set(brought):
+        raise ConfigError(
+            f"model.name is {config.model.name!r}, but the sources bring the model "
+            f"{', '.join(brought)}, and without {SCRATCH!r} among transfer.modes no other is "
+            "trained: leave model.name out."
+        )
+    return models
 
 
 def split_features(text: str) -> tuple[str, ...]:

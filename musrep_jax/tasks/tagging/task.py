@@ -31,6 +31,7 @@ from musrep_jax.tasks.settings import (
     build_model,
     get_builder_name,
     make_chunk_spec,
+    merge,
     model_deviations,
 )
 from musrep_jax.tasks.tagging import reports
@@ -63,6 +64,7 @@ from musrep_jax.tasks.tagging.objective import (
     resolve_loss,
 )
 from musrep_jax.tasks.tagging.outcome import describe_training, list_metrics, make_model_card
+from musrep_jax.tasks.tagging.sources import find_settings_source
 from musrep_jax.tasks.task import (
     Context,
     Export,
@@ -73,7 +75,6 @@ from musrep_jax.tasks.task import (
     Tables,
     Task,
 )
-from musrep_jax.tasks.training_sizes import draw_training_tracks
 from musrep_jax.training import sharding
 from musrep_jax.training.loop import FitResult
 from musrep_jax.types import TrainState
@@ -117,6 +118,12 @@ class TaggingTask(Task):
             settings = clear_model_settings(settings)
         if job["source"] == BEST_START:
             settings = clear_model_settings(settings, is_solved=False)
+        elif job["mode"] != LINEAR and find_settings_source(config, job) is not None:
+            said = {*config.get("overrides", {}).get("model", {})}
+            said |= {name.removeprefix("model.") for name in job.study if name.startswith("model.")}
+            kept = {key: settings.model[key] for key in said}
+            settings = clear_model_settings(settings, is_solved=False)
+            merge(settings.model, kept | {"name": job["model"]}, "model")
         choose(settings.train.select_by, sorted(SELECTABLE), "train.select_by")
         choose(settings.evaluation.resample, RESAMPLE_BY, "evaluation.resample")
         return settings
@@ -138,9 +145,8 @@ class TaggingTask(Task):
         resolve_loss(settings, dataset)
         model = build_model(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
-        train_tracks = draw_training_tracks(
-            dataset.tracks("train"), job["num_train_tracks"], job.seed
-        ).capped(settings.train.max_seconds)
+        train_tracks = dataset.tracks("train").subset(job["num_train_tracks"], job.seed)
+        train_tracks = train_tracks.capped(settings.train.max_seconds)
         if settings.train.max_minutes is None:
             minutes = share_minutes(context.config, job, len(train_tracks))
             with settings.ignore_type():
