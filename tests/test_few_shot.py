@@ -338,5 +338,5 @@ def test_the_verdict_warns_of_an_f1_that_shows_nothing():
         }  # fmt: skip
 
     warned = describe_pool([row("label", 0.4), row("logistic", 0.5)], "novel")
-    assert "WARNING" in warned[1] and "1 of 2 rows" in warned[1] and "label on x" in warned[1]
+    assert "WARNING" in warned[1] and "0.400, at least that of label on x:" in warned[1]
     assert len(describe_pool([row("logistic", 0.5)], "novel")) == 1

@@ -15,7 +15,10 @@ from musrep_jax.schema.names import check_names
 from musrep_jax.tasks.tagging.matrix import jobs_of_config
 
 ARGUMENTS = ("", ":smoke")
-FURTHER = ("transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published")
+FURTHER = (
+    "transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published",
+    "probe:few_shot", "probe:few_shot_smoke",
+)  # fmt: skip
 BAD_VALUES = (
     0, -1, math.nan, math.inf, -math.inf, 10**9, 1e9, 10**400, 1.5, "no such word", "", " ", "nan",
     "-1", True, None, (), [], {}, (0,), (math.nan,), ("x",), object(),

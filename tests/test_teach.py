@@ -14,13 +14,13 @@ from musrep_jax.evaluation.linear import fit_logistic
 from musrep_jax.evaluation.metrics import roc_auc
 from musrep_jax.inference.tagger import load_encoder, load_tagger
 from musrep_jax.probing.few_examples import (
-    Examples,
     balanced_loss,
     deal_folds,
     fit_candidates,
     learn_output_layer,
 )
 from musrep_jax.probing.left_out_report import report_left_out
+from musrep_jax.probing.protocol import Examples
 from musrep_jax.store import Store
 from musrep_jax.store.suggesting import suggest_tracks
 from musrep_jax.weights.output_layers import (
@@ -40,12 +40,12 @@ def draw_examples(num_per_label=5, width=12, seed=0, groups=None):
     rows += 0.1 * rng.normal(size=rows.shape)
     owner = np.repeat(np.arange(len(targets)), 2)
     groups = np.arange(len(targets)) if groups is None else groups
-    return Examples(rows, owner, targets, np.asarray(groups))
+    return Examples(rows, owner, targets, False, np.asarray(groups))
 
 
 def test_prototype_is_the_nearer_of_two_means():
     examples = draw_examples()
-    features = examples.average()
+    features = examples.pool().features
     queries = np.random.default_rng(1).normal(size=(50, 12)) * 3
     first, *others = fit_candidates(features, examples.targets, ["prototype"])
     for column in range(2):
@@ -63,19 +63,16 @@ def test_prototype_is_the_nearer_of_two_means():
 
 def test_logistic_candidates_are_those_of_all_features_with_balanced_weights():
     examples = draw_examples()
-    examples = examples.take(np.arange(7))  # five and two
-    features = examples.average()
+    features, targets = examples.pool().features[:7], examples.targets[:7]  # five and two
     center, scale = (
         features.mean(axis=0),
         features.std() * 0 + np.sqrt(np.mean((features - features.mean(axis=0)) ** 2)),
     )
-    weights = np.where(examples.targets[:, 0], 1 / 5, 1 / 2) / 2
+    weights = np.where(targets[:, 0], 1 / 5, 1 / 2) / 2
     wanted = list(
-        fit_logistic(
-            (features - center) / scale, examples.targets[:, [0]], weights, (10, 1, 0.1, 0.01)
-        )
+        fit_logistic((features - center) / scale, targets[:, [0]], weights, (10, 1, 0.1, 0.01))
     )
-    found = fit_candidates(features, examples.targets[:, [0]], ["logistic"])
+    found = fit_candidates(features, targets[:, [0]], ["logistic"])
     for ours, theirs in zip(found, wanted, strict=True):
         logits = theirs.logits((features - center) / scale)
         assert np.allclose(ours.logits(features), logits, atol=2e-3 * np.abs(logits).max())
@@ -105,11 +102,11 @@ def test_folds_leave_out_one_group_of_each_label_and_never_part_of_one():
 def test_scores_are_of_layers_that_have_not_seen_the_example():
     """What is learned of an example by its own label would show in shuffled labels."""
     areas, seen = [], []
-    for seed in range(8):
+    for seed in range(12):
         examples = draw_examples(seed=seed)
         noise = np.random.default_rng(seed).normal(size=(10, 12))
-        blind = Examples(noise, np.arange(10), examples.targets, examples.groups)
-        layer = learn_output_layer(blind)
+        blind = Examples(noise, np.arange(10), examples.targets, False, examples.groups)
+        layer = learn_output_layer(blind, ["prototype"])
         seen.append(roc_auc(blind.targets, layer.linear.logits(noise))[0])
         report = report_left_out(blind.targets, layer.scores, ("a", "b"), blind.groups)
         areas.append(report.labels[0].roc_auc)
@@ -121,17 +118,16 @@ def test_the_layer_is_chosen_by_the_loss_on_what_is_left_out():
     examples = draw_examples()
     layer = learn_output_layer(examples)
     folds = deal_folds(examples.groups, examples.targets, 5)
-    losses = []
+    losses, means = [], examples.pool().features
     for number in range(10):
         scores = np.zeros((10, 2))
         for fold in folds:
-            part = examples.take(fold.train)
-            linear = fit_candidates(part.average(), part.targets)[number]
+            linear = fit_candidates(means[fold.train], examples.targets[fold.train])[number]
             for row in fold.test:
-                chunks = sigmoid(linear.logits(examples.rows[examples.owner == row]))
+                chunks = sigmoid(linear.logits(examples.features[examples.owner == row]))
                 scores[row] = chunks.mean(axis=0)
         losses.append(balanced_loss(examples.targets, scores))
-    best = fit_candidates(examples.average(), examples.targets)[int(np.argmin(losses))]
+    best = fit_candidates(means, examples.targets)[int(np.argmin(losses))]
     assert (layer.linear.name, layer.linear.strength) == (best.name, best.strength)
     assert np.array_equal(layer.linear.weights, best.weights)
     assert layer.num_folds == 5
@@ -281,13 +277,15 @@ def test_teach_then_suggest_then_teach(sounds, export, store, run, tmp_path):
     assert header == ["path", "labels", "probability of tone"]
     assert len(rows) == 4
     assert not {row[0] for row in rows} & {line.split("\t")[0] for line in lines}
-    filled = [[row[0], "tone" if "/tone/" in row[0] else "", row[2]] for row in rows]
+    filled = [[row[0], "", row[2]] for row in rows if "/noise/" in row[0]]
+    assert filled
     out.write_text("\n".join("\t".join(row) for row in [header, *filled]) + "\n", encoding="utf-8")
     again = run("teach", tmp_path / "one", "--examples", table, "--examples", out, "--store",
                 store, "--out", tmp_path / "two", "--json")  # fmt: skip
     assert again.exit_code == 0, again.stderr
     told = json.loads(again.stdout)
-    assert told["num_examples"] == 7 and told["num_store_tracks"] == 3
+    assert told["num_examples"] == 3 + len(filled)
+    assert told["num_store_tracks"] == 10 - told["num_examples"]
     assert told["labels"].count("tone") == 1
     refused = run("suggest", store, "--label", "tone", "--model", tmp_path / "one", "--out", out)
     assert refused.exit_code == 2 and "exists already" in refused.stderr
@@ -330,8 +328,13 @@ def test_bad_examples_are_refused_in_one_sentence(sounds, export, run, tmp_path)
     rows += [f"{sounds}/noise/{n}.wav\t\n" for n in range(2)]
     table.write_text("path\tlabels\n" + "".join(rows), encoding="utf-8")
     assert "1 groups with the label 'tone'" in refuse(table)  # both are the same file
+    table.write_text("path\tlabels\n" + "".join(rows[2:]), encoding="utf-8")
+    assert "No recording of" in refuse(table)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert "choose another path" in refuse(sounds, "--out", tmp_path / "taken")
     gone = tmp_path / "gone.tsv"
-    gone.write_text("path\tlabels\nnone.wav\ttone\n", encoding="utf-8")
+    gone.write_text("path\tlabels\nnone.wav\ttone\n" + "".join(rows[1:]), encoding="utf-8")
     done = run("teach", export, "--out", tmp_path / "no", "--examples", gone)
     assert done.exit_code == 2 and "none.wav" in done.stderr
 

@@ -74,7 +74,7 @@ def read_labeled_files(places: Sequence[Path]) -> list[LabeledFile]:
             raise TableError(f"There is no file or folder {place}.")
         folder = place if place.is_dir() else place.parent
         if place.is_file():
-            rows = read_table_file(place)
+            rows = read_table_file(place, needs_labels=False)  # all may be without the label
         elif os.path.lexists(place / TABLE_NAME):
             rows = read_label_table(place)
         else:

@@ -11,10 +11,13 @@ from musrep_jax.cli.embed import Workers
 from musrep_jax.cli.model_choice import OptionalModel, take_default
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from musrep_jax.cli.labeled_files import EmbeddedFile
     from musrep_jax.inference.encoder import LoadedEncoder
-    from musrep_jax.probing.few_examples import Examples, OutputLayer
+    from musrep_jax.probing.few_examples import OutputLayer
     from musrep_jax.probing.left_out_report import LeftOutReport
+    from musrep_jax.probing.protocol import Examples
     from musrep_jax.store import Store
 
 MAX_BACKGROUND = 500
@@ -63,23 +66,34 @@ def teach(
     subfolder of the label, as lines with empty labels, or in a store. Recordings of one group
     (column `group`) are left out together. The result is an export that every command opens.
     """
+    import numpy as np
+
     from musrep_jax.cli.labeled_files import embed_labeled_files, read_labeled_files
-    from musrep_jax.config import choose
+    from musrep_jax.cli.teach_report import find_doubtful, format_doubtful, format_report
+    from musrep_jax.config import ConfigError, choose
     from musrep_jax.data.build.shard_builds import count_cores
     from musrep_jax.exports.cards import format_model_readme
     from musrep_jax.inference.tagger import load_encoder
     from musrep_jax.probing.few_examples import KINDS, learn_output_layer
     from musrep_jax.probing.left_out_report import report_left_out
     from musrep_jax.store import Store
-    from musrep_jax.training.checkpoints import save_export
+    from musrep_jax.training.checkpoints import check_export_place, save_export
     from musrep_jax.weights.output_layers import add_labels, check_teachable
 
     choose(head, HEADS, "--head")
     files = read_labeled_files(examples)
+    names = tuple(dict.fromkeys(label for file in files for label in file.labels))
+    if not names:
+        listed = ", ".join(map(str, examples))
+        raise ConfigError(f"No recording of {listed} has a label: label at least {MIN_GROUPS}.")
+    if store is None:  # what lacks now lacks after hours of decoding, too
+        groups = np.array([file.group for file in files])
+        check_examples(mark_labels([file.labels for file in files], names), groups, names, None)
     opened = None if store is None else Store(store)
     place = opened.about["export"] if opened is not None and model is None else take_default(model)
     loaded = load_encoder(place)
     check_teachable(loaded, place, keeps_labels=not replace_labels)
+    check_export_place(out)
     if opened is not None:
         check_store(opened, loaded, place)
     failed: list[tuple[str, str]] = []
@@ -89,10 +103,13 @@ def teach(
         say(f"{path}: {reason}")
 
     embedded = embed_labeled_files(files, loaded, opened, workers or count_cores(), fail)
-    names = tuple(dict.fromkeys(label for file in files for label in file.labels))
     data, background = make_examples(embedded, names, loaded, opened)
-    check_examples(data, names, opened)
-    layer = learn_output_layer(data, KINDS if head == "auto" else (head,))
+    check_examples(data.targets, data.groups, names, opened)
+    for name, count in zip(names, data.targets.sum(axis=0).tolist(), strict=True):
+        if count < FEW_EXAMPLES:
+            say(f"note: {name!r} has {count} examples; below {FEW_EXAMPLES} scores say little.")
+    kinds = KINDS if head == "auto" else (head,)
+    layer = learn_output_layer(data, kinds, loaded.card["aggregate"])
     report = report_left_out(data.targets, layer.scores, names, data.groups)
     taught = describe_taught(names, data, layer, report, embedded, background)
     tagger = add_labels(loaded, taught, place, keeps_labels=not replace_labels)
@@ -161,7 +178,7 @@ def make_examples(
 
     from musrep_jax.cli.labeled_files import read_chunks
     from musrep_jax.data.splits import merge_groups
-    from musrep_jax.probing.few_examples import Examples
+    from musrep_jax.probing.protocol import Examples
     from musrep_jax.weights.output_layers import read_head_inputs
 
     chunks = [file.embeddings for file in embedded]
@@ -173,17 +190,15 @@ def make_examples(
         chunks += [read_chunks(store, row) for row in rows]
         groups += [f"track {row}" for row in rows]
         hashes += [store.track(row)["sha256"] for row in rows]
-    targets = np.zeros((len(chunks), len(names)), bool)
-    for number, file in enumerate(embedded):
-        targets[number] = [name in file.file.labels for name in names]
+    held = [file.file.labels for file in embedded] + [()] * len(rows)
     owner = np.repeat(np.arange(len(chunks)), [len(part) for part in chunks])
     inputs = np.concatenate(chunks) if chunks else np.zeros((0, loaded.width), np.float32)
     return Examples(
-        rows=read_head_inputs(loaded, inputs) if len(inputs) else inputs,
+        features=read_head_inputs(loaded, inputs) if len(inputs) else inputs,
         owner=owner,
-        targets=targets,
+        targets=mark_labels(held, names),
+        is_exclusive=False,
         groups=np.array(merge_groups(groups, hashes)),
-        aggregate=loaded.card["aggregate"],
     ), len(rows)
 
 
@@ -207,11 +222,27 @@ def choose_background(store: "Store", embedded: "Sequence[EmbeddedFile]") -> lis
     return [free[place] for place in places]
 
 
-def check_examples(data: "Examples", names: Sequence[str], store: "Store | None") -> None:
+def mark_labels(held: Sequence[Sequence[str]], names: Sequence[str]) -> "np.ndarray":
+    """Returns which recording has which label, bool (recordings, labels).
+
+    Args:
+        held: the labels of each recording.
+        names: of the columns.
+    """
+    import numpy as np
+
+    found = [[name in labels for name in names] for labels in held]
+    return np.array(found, bool).reshape(len(held), len(names))
+
+
+def check_examples(
+    targets: "np.ndarray", groups: "np.ndarray", names: Sequence[str], store: "Store | None"
+) -> None:
     """Raises unless every label has examples with and without it, of two groups each.
 
     Args:
-        data: the examples.
+        targets: bool (examples, labels).
+        groups: (examples,).
         names: of the labels.
         store: that was named, if any.
 
@@ -221,7 +252,7 @@ def check_examples(data: "Examples", names: Sequence[str], store: "Store | None"
     from musrep_jax.config import ConfigError
 
     for column, name in enumerate(names):
-        has = data.targets[:, column]
+        has = targets[:, column]
         if has.all() and len(has):
             raise ConfigError(
                 f"All {len(has)} examples have the label {name!r}, so nothing says what it is not: "
@@ -229,18 +260,13 @@ def check_examples(data: "Examples", names: Sequence[str], store: "Store | None"
                 + (", or name a store with --store." if store is None else ".")
             )
         for side, words in ((has, f"with the label {name!r}"), (~has, f"without {name!r}")):
-            num_groups = len(set(data.groups[side]))
+            num_groups = len(set(groups[side]))
             if num_groups < MIN_GROUPS:
                 what = "recordings" if num_groups == side.sum() else "groups"
                 raise ConfigError(
                     f"There are {num_groups} {what} {words} that can be used; teaching needs at "
                     f"least {MIN_GROUPS}, better {FEW_EXAMPLES}."
                 )
-        if has.sum() < FEW_EXAMPLES:
-            say(
-                f"note: {name!r} has {has.sum()} examples; below {FEW_EXAMPLES} its scores say "
-                "little."
-            )
 
 
 def describe_taught(
@@ -284,92 +310,3 @@ def describe_taught(
         ),
         notes=notes,
     )
-
-
-def find_doubtful(
-    data: "Examples", layer: "OutputLayer", names: Sequence[str], paths: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Returns examples whose labels the others contradict, the worst first, at most five.
-
-    Args:
-        data: the examples, and tracks of a store after them.
-        layer: the output layer.
-        names: of the labels.
-        paths: of the examples.
-    """
-    found = [
-        {
-            "path": paths[number],
-            "label": names[column],
-            "has_label": bool(data.targets[number, column]),
-            "probability": float(layer.scores[number, column]),
-        }
-        for number in range(len(paths))
-        for column in range(len(names))
-        if data.targets[number, column] != (layer.scores[number, column] > 0.5)
-    ]
-    return sorted(found, key=lambda one: -abs(one["probability"] - one["has_label"]))[:5]
-
-
-def format_report(report: "LeftOutReport", layer: "OutputLayer", background: int) -> str:
-    """Returns what the labels are worth, for a terminal."""
-    from musrep_jax.reporting.layout import Column, format_table
-
-    def share(value: float, interval: tuple[float, float], total: int) -> str:
-        count = round(value * total)
-        return f"{count} of {total} [{interval[0]:.2f}, {interval[1]:.2f}]"
-
-    rows = []
-    for one in report.labels:
-        low, high = one.roc_auc_ci
-        shown = one.reason or f"[{low:.2f}, {high:.2f}]"
-        taken = ", ".join(f"{label} {count}" for label, count in one.taken_for.items())
-        rows.append(
-            [
-                one.label,
-                f"{one.roc_auc:.2f} {shown}",
-                f"{one.p_value:.3f}",
-                share(one.found, one.found_ci, one.num_examples),
-                share(one.false_alarms, one.false_alarms_ci, one.num_without),
-                taken or "-",
-            ]
-        )
-    titles = ["label", "ROC-AUC", "p", "found", "false alarms", "taken for"]
-    lines = [
-        f"A {layer.linear.name} output layer; its scores on examples that it was fitted and chosen "
-        f"without, in {layer.num_folds} turns:",
-        "",
-        format_table([Column(title) for title in titles], rows, "text"),
-        "",
-        "Chance: ROC-AUC 0.50, and as large a share found as of false alarms.",
-    ]
-    if report.choice is not None:
-        low, high = report.choice["accuracy_ci"]
-        reason = report.choice["accuracy_ci_reason"]
-        interval = "too few for an interval" if reason else f"[{low:.2f}, {high:.2f}]"
-        lines.append(
-            f"Accuracy of the most probable label: {report.choice['accuracy']:.2f} {interval}; "
-            f"of always answering the commonest: {report.choice['majority_accuracy']:.2f}."
-        )
-    if background:
-        lines.append(
-            f"{background:,} tracks of the store count as being without the label; those that have "
-            "it look like false alarms."
-        )
-    unsure = [one.label for one in report.labels if one.p_value > 0.05]
-    if unsure:
-        lines.append(
-            f"Not shown to be better than chance: {', '.join(unsure)}. More examples may help."
-        )
-    return "\n".join(lines)
-
-
-def format_doubtful(doubtful: list[dict[str, Any]]) -> str:
-    """Returns the examples that fit their labels least, for a terminal; "" for none."""
-    if not doubtful:
-        return ""
-    lines = ["", "Look at these, which do not fit the others:"]
-    for one in doubtful:
-        words = "has" if one["has_label"] else "has not"
-        lines.append(f"  {one['path']}: {words} {one['label']}, and gets {one['probability']:.2f}")
-    return "\n".join(lines)

@@ -26,6 +26,7 @@ from musrep_jax.evaluation.aggregation import aggregate_tracks
 from musrep_jax.evaluation.linear import SHARPNESS, Linear, fit_logistic
 from musrep_jax.evaluation.metrics import BoolArray, FloatArray, IntArray
 from musrep_jax.probing.folds import Fold, name_classes
+from musrep_jax.probing.protocol import Examples
 
 PROTOTYPE, LOGISTIC = "prototype", "logistic"
 KINDS = (PROTOTYPE, LOGISTIC)
@@ -35,54 +36,6 @@ THRESHOLD = 0.5
 MAX_FOLDS, MAX_INNER_FOLDS = 20, 5
 """Of labels with more groups than these, several are left out at once."""
 _MIN_PROBABILITY = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """Labeled recordings, as features of their chunks.
-
-    Attributes:
-        rows: float (rows, width), the features of chunks, or of whole recordings.
-        owner: int (rows,), the example of each, from 0; each has at least one.
-        targets: bool (examples, labels).
-        groups: (examples,), such as performers; those of one group are left out together.
-        aggregate: how the chunks of a recording are joined, "probability" or "logit".
-    """
-
-    rows: FloatArray
-    owner: IntArray
-    targets: BoolArray
-    groups: np.ndarray
-    aggregate: str = "probability"
-
-    def __len__(self) -> int:
-        """Returns the number of examples."""
-        return len(self.targets)
-
-    def average(self) -> FloatArray:
-        """Returns the mean features of every example, float64 (examples, width)."""
-        total = np.zeros((len(self), self.rows.shape[1]))
-        np.add.at(total, self.owner, self.rows)
-        return total / np.bincount(self.owner, minlength=len(self))[:, None]
-
-    def take(self, chosen: IntArray) -> "Examples":
-        """Returns some examples.
-
-        Args:
-            chosen: their numbers, ascending.
-        """
-        number = np.full(len(self), -1)
-        number[chosen] = np.arange(len(chosen))
-        rows = number[self.owner] >= 0
-        return dataclasses.replace(
-            self, rows=self.rows[rows], owner=number[self.owner[rows]],
-            targets=self.targets[chosen], groups=self.groups[chosen],
-        )  # fmt: skip
-
-    def score(self, linear: Linear) -> FloatArray:
-        """Returns the probabilities that an output layer gives, float64 (examples, labels)."""
-        logits = linear.logits(self.rows)
-        return aggregate_tracks(logits, self.owner, None, len(self), self.aggregate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,24 +54,78 @@ class OutputLayer:
     num_folds: int
 
 
-def learn_output_layer(examples: Examples, kinds: Sequence[str] = KINDS) -> OutputLayer:
+def learn_output_layer(
+    examples: Examples, kinds: Sequence[str] = KINDS, aggregate: str = "probability"
+) -> OutputLayer:
     """Returns the best output layer for the labels of examples.
 
     Args:
-        examples: at least two groups.
+        examples: of at least two groups; layers are fitted to the means of their windows.
         kinds: of `KINDS`, the candidates.
+        aggregate: how the windows of a recording are joined, "probability" or "logit".
 
     Returns:
         The layer, with scores of examples that it was not fitted to.
     """
-    folds = deal_folds(examples.groups, examples.targets, MAX_FOLDS)
-    scores = np.zeros(examples.targets.shape)
+    trial = _Trial(examples, examples.pool().features, kinds, aggregate)
+    everything = np.arange(len(examples.targets))
+    folds = deal_folds(trial.groups, trial.targets, MAX_FOLDS)
+    scores = np.zeros(trial.targets.shape)
     for fold in folds:
-        part = examples.take(fold.train)
-        linear = _fit(part, kinds)[_choose(part, kinds)]
-        scores[fold.test] = examples.take(fold.test).score(linear)
-    linear = _fit(examples, kinds)[_choose(examples, kinds)]
-    return OutputLayer(linear, scores, len(folds))
+        scores[fold.test] = trial.score(trial.learn(fold.train), fold.test)
+    return OutputLayer(trial.learn(everything), scores, len(folds))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """The choice between candidates on parts of the examples.
+
+    Attributes:
+        examples: all of them.
+        means: float64 (examples, width).
+        kinds: of the candidates.
+        aggregate: how windows are joined.
+    """
+
+    examples: Examples
+    means: FloatArray
+    kinds: Sequence[str]
+    aggregate: str
+
+    @property
+    def targets(self) -> BoolArray:
+        """The labels, bool (examples, labels)."""
+        return np.asarray(self.examples.targets) > 0
+
+    @property
+    def groups(self) -> np.ndarray:
+        """What is left out together, (examples,)."""
+        groups = self.examples.groups
+        return np.arange(len(self.means)) if groups is None else np.asarray(groups)
+
+    def fit(self, rows: IntArray) -> list[Linear]:
+        """Returns all candidates, fitted to some examples."""
+        return fit_candidates(self.means[rows], self.targets[rows], self.kinds)
+
+    def score(self, linear: Linear, rows: IntArray) -> FloatArray:
+        """Returns the probabilities of some examples, float64 (rows, labels)."""
+        features, owner = self.examples.take(rows)
+        return aggregate_tracks(linear.logits(features), owner, None, len(rows), self.aggregate)
+
+    def learn(self, rows: IntArray) -> Linear:
+        """Returns the candidate with the lowest loss on what is left out of some examples.
+
+        Of equals it is the first, also where there is a single group and nothing can be left out.
+        """
+        targets = self.targets[rows]
+        scores: list[FloatArray] = []
+        for fold in deal_folds(self.groups[rows], targets, MAX_INNER_FOLDS):
+            for number, linear in enumerate(self.fit(rows[fold.train])):
+                if number == len(scores):
+                    scores.append(np.zeros(targets.shape))
+                scores[number][fold.test] = self.score(linear, rows[fold.test])
+        losses = [balanced_loss(targets, values) for values in scores]
+        return self.fit(rows)[int(np.argmin(losses)) if losses else 0]
 
 
 def deal_folds(groups: np.ndarray, targets: BoolArray, limit: int) -> list[Fold]:
@@ -214,24 +221,3 @@ def balanced_loss(targets: BoolArray, scores: FloatArray) -> float:
         for side in (targets, ~targets)
     ]
     return float(np.mean(sides))
-
-
-def _fit(examples: Examples, kinds: Sequence[str]) -> list[Linear]:
-    return fit_candidates(examples.average(), examples.targets, kinds)
-
-
-def _choose(examples: Examples, kinds: Sequence[str]) -> int:
-    """Returns the number of the best candidate on examples that are left out; of equals the first.
-
-    Of a single group nothing can be left out, and the first is taken.
-    """
-    folds = deal_folds(examples.groups, examples.targets, MAX_INNER_FOLDS)
-    scores: list[FloatArray] = []
-    for fold in folds:
-        held = examples.take(fold.test)
-        for number, linear in enumerate(_fit(examples.take(fold.train), kinds)):
-            if number == len(scores):
-                scores.append(np.zeros(examples.targets.shape))
-            scores[number][fold.test] = held.score(linear)
-    losses = [balanced_loss(examples.targets, values) for values in scores]
-    return int(np.argmin(losses)) if losses else 0

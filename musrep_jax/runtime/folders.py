@@ -41,13 +41,29 @@ def write_folder_atomically(
         ValueError: of type `error_type`, when the path is taken, or the disk is full.
     """
     _remove_abandoned(path)
-    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_ours(path))):
-        raise error_type(f"{path} exists and is not an export of this kind; choose another path.")
+    check_replaceable(path, error_type, is_ours)
     with (
         reraise_write_errors_as(error_type, f"writing the export {path}"),
         replace_folder(path) as folder,
     ):
         yield folder
+
+
+def check_replaceable(
+    path: Path, error_type: type[ValueError], is_ours: Callable[[Path], bool]
+) -> None:
+    """Raises unless a folder can be written: there is nothing, an empty folder, or one of ours.
+
+    Args:
+        path: of the folder.
+        error_type: type of the error.
+        is_ours: returns whether an existing folder may be replaced.
+
+    Raises:
+        ValueError: of type `error_type`, when the path is taken.
+    """
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_ours(path))):
+        raise error_type(f"{path} exists and is not an export of this kind; choose another path.")
 
 
 @contextlib.contextmanager

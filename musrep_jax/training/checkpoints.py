@@ -22,7 +22,12 @@ from jax.experimental import multihost_utils
 
 from musrep_jax.config import differences
 from musrep_jax.runtime.closing import Closing
-from musrep_jax.runtime.folders import SPECIAL_NAMES, plain_path, write_folder_atomically
+from musrep_jax.runtime.folders import (
+    SPECIAL_NAMES,
+    check_replaceable,
+    plain_path,
+    write_folder_atomically,
+)
 from musrep_jax.runtime.integrity import (
     CHECKSUMS_FILE,
     describe_difference,
@@ -100,6 +105,18 @@ def save_export(
             write_arrays(plain / PARAMS_FOLDER, variables)
         write_checksums(folder, without=(README_FILE,))
     return path
+
+
+def check_export_place(path: str | Path) -> None:
+    """Raises unless an export can be written at a path, before any work is done for it.
+
+    Args:
+        path: directory of the export.
+
+    Raises:
+        ExportError: when the path is taken by something else.
+    """
+    check_replaceable(Path(path).absolute(), ExportError, _is_export)
 
 
 def copy_export(source: Path, target: Path) -> Path:

@@ -79,11 +79,12 @@ def read_label_table(folder: pathlib.Path) -> list[Row]:
     return read_table_file(table)
 
 
-def read_table_file(table: pathlib.Path) -> list[Row]:
+def read_table_file(table: pathlib.Path, *, needs_labels: bool = True) -> list[Row]:
     """Returns the rows of a table of any name; its paths are relative to its folder.
 
     Args:
         table: see `read_label_table`.
+        needs_labels: whether a table in which no row has a label is refused.
 
     Raises:
         TableError: as `read_label_table` does.
@@ -92,7 +93,7 @@ def read_table_file(table: pathlib.Path) -> list[Row]:
     if not rows:
         raise TableError(f"{table} lists no recordings: it has a header and no rows.")
     _check_paths(table, rows)
-    _check_labels(table, rows)
+    _check_labels(table, rows, needs_labels=needs_labels)
     if has_split:
         _check_splits(table, rows)
     return rows
@@ -186,9 +187,9 @@ def _check_paths(table: pathlib.Path, rows: Sequence[Row]) -> None:
         )
 
 
-def _check_labels(table: pathlib.Path, rows: Sequence[Row]) -> None:
+def _check_labels(table: pathlib.Path, rows: Sequence[Row], *, needs_labels: bool) -> None:
     names = {name for row in rows for name in row.labels}
-    if not names:
+    if needs_labels and not names:
         raise TableError(f"{table} gives no recording a label: the labels column is empty.")
     for variants in find_case_variants(names):
         raise TableError(
