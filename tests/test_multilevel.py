@@ -139,8 +139,8 @@ def test_scores_are_those_of_a_machine_on_layers_computed_by_hand(folders, workd
 def test_table_names_sources_alone_and_together(workdir):
     text = (workdir / "results.md").read_text(encoding="utf-8")
     cells = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
-    near, far = "trained:near[-3,-2,-1,max]", "trained:far[-3,-2,-1,max]"
-    assert {f"{near}+{far}", near, far} <= cells
+    names = ("near+far", "near", "far")
+    assert {f"trained:{name}[-3,-2,-1,max]" for name in names} <= cells
     assert "chance: random guesses" in text and "Confusion" in text
 
 

@@ -211,8 +211,31 @@ def strip_result_folders(result: Mapping[str, Any]) -> dict[str, Any]:
         result: of a job.
     """
     names = {field: result[field] for field in ("source", "target", "features") if field in result}
-    return {**result, **{field: strip_parents(name) if name else name for field, name in
-                         names.items()}}  # fmt: skip
+    shown = {field: strip_parents(name) if name else name for field, name in names.items()}
+    if isinstance(shown.get("features"), str):
+        shown["features"] = join_alike(shown["features"])
+    return {**result, **shown}
+
+
+def join_alike(features: str) -> str:
+    """Returns features with kind and outputs written once, where all parts have the same.
+
+    Example:
+        >>> join_alike("trained:western[1,max]+trained:carnatic[1,max]")
+        'trained:western+carnatic[1,max]'
+        >>> join_alike("trained:western[1]+export:a[1]")
+        'trained:western[1]+export:a[1]'
+
+    Args:
+        features: several names with `+` between them, or one.
+    """
+    parts = [re.fullmatch(r"(\w+:)([^\[\]]+)(\[.*\])?", part) for part in features.split("+")]
+    if not all(parts):
+        return features
+    kinds, names, outputs = zip(*(part.groups("") for part in parts if part), strict=True)
+    if len(set(kinds)) > 1 or len(set(outputs)) > 1:
+        return features
+    return f"{kinds[0]}{'+'.join(names)}{outputs[0]}"
 
 
 def title_of(result: Mapping[str, Any]) -> str:

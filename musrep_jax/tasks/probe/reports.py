@@ -32,6 +32,8 @@ CHANCE_ROWS = {
     "everything": "always the most frequent class, or every label",
 }
 """Field of `blind` in a result -> its row."""
+_MAX_TITLE = 24
+"""Characters of a name in the title of a column."""
 
 
 def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) -> Tables:
@@ -155,7 +157,7 @@ def _format_rows(rows: Sequence[Row], style: str) -> str:
         *([Column("Setting")] if any(row.study for row in rows) else []),
         *(Column(title, is_number=True, is_optional=i > 2) for i, (_, title) in enumerate(metrics)),
         *([Column("Spread over seeds", is_number=True)] if has_seeds else []),
-        Column(f"Difference from {name_first(rows)}", is_number=True),
+        Column(_name_difference(rows), is_number=True),
     ]
     lines = []
     for row, p in zip(rows, p_values, strict=True):
@@ -170,6 +172,12 @@ def _format_rows(rows: Sequence[Row], style: str) -> str:
         lines.append([*cells, *([EMPTY_CELL] if has_seeds else []), EMPTY_CELL])
     table = format_table(columns, lines, style, get_width())
     return join_paragraphs([table, "", *_make_legend(rows)], style)
+
+
+def _name_difference(rows: Sequence[Row]) -> str:
+    """Returns the title of the column of differences, which names the first features if short."""
+    first = name_first(rows)
+    return f"Difference from {first if len(first) <= _MAX_TITLE else 'the first features'}"
 
 
 def _make_legend(rows: Sequence[Row]) -> list[str]:
