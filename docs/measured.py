@@ -31,6 +31,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "docs" / "measured"
 MARK = re.compile(r"(<!-- (table|cell): (.+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 _CELL = re.compile(r"(?<!\\)\|")
+_COMMA = re.compile(r",(?![^\[]*\])")
+"""Between words; not within brackets, as in `svm[cost=1,standardize=scalar]`."""
 _ONE, _MANY = "core", "cores"
 
 
@@ -56,7 +58,7 @@ def fill(text: str) -> str:
 
     def replace(found: re.Match) -> str:
         start, kind, words, _, end = found.groups()
-        name, *path = [word.strip() for word in words.split(",")]
+        name, *path = [word.strip() for word in _COMMA.split(words)]
         measured = read(name)
         if kind == "cell":
             return f"{start}{find_cell(name, measured, path)}{end}"
