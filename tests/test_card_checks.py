@@ -2,9 +2,14 @@
 
 import copy
 import json
+import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from compact_models import build
+from flax import traverse_util
 from toy_exports import LABELS, card_of
 
 from musrep_jax.inference.reading import read_model
@@ -115,3 +120,30 @@ def test_the_sentence_names_file_and_field(export, field, value, sentence):
         assert str(export) in str(error.value)
     finally:
         seal(export, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "reason"),
+    [
+        ("params.head.kernel", lambda x: (100 * x).astype(np.int32), "holds int32 numbers there"),
+        ("params.head.bias", lambda x: x > 0, "holds bool numbers there and float32 in the model"),
+        ("batch_stats.spec_bn.mean", lambda x: x.astype(np.complex64), "holds complex64 numbers"),
+        ("batch_stats.layer1.bn.var", lambda x: x[:1], r"has the shape \(1,\) there"),
+        ("params.layer2.conv.kernel", lambda x: None, "is missing"),
+    ],
+)
+def test_an_array_of_another_kind_is_named_at_opening(export, name, edit, reason):
+    """Statistics of BatchNorm too, which a shorter array would be spread over."""
+    variables, card = read_model(export)
+    flat = traverse_util.flatten_dict(variables, sep=".")
+    flat[name] = edit(np.array(flat[name]))
+    if flat[name] is None:
+        del flat[name]
+    with pytest.raises(ExportError, match=rf"\({re.escape(name)} {reason}"):
+        build_tagger(traverse_util.unflatten_dict(flat, sep="."), card, export)
+
+
+def test_shorter_floating_point_numbers_are_opened(export):
+    variables, card = read_model(export)
+    halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), variables)
+    assert build_tagger(halves, card, export).labels == LABELS

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -237,6 +238,28 @@ def test_an_earlier_export_is_replaced_and_nothing_else(exports, run, tmp_path):
     assert code == 2
     assert "exists and is not an export of this kind" in error
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_facts_of_an_exported_model(exports, run, tmp_path):
+    code, told, _ = run("models", exports / "vgg_ish", "--json")
+    facts, tagger = json.loads(told), musrep_jax.load_tagger(exports / "vgg_ish")
+    assert code == 0
+    assert facts["labels"] == list(tagger.labels)
+    assert facts["licence"] == tagger.card["data"]["licence"]
+    sizes = [leaf.size for leaf in jax.tree.leaves(tagger.variables["params"])]
+    assert facts["num_params"] == sum(sizes)
+    table = run("models", exports / "vgg_ish")[1]
+    assert f"{sum(sizes):,}" in table and tagger.labels[0] in table
+    shutil.copytree(exports / "vgg_ish", tmp_path / "exports/best")
+    (tmp_path / "song.mp3").write_bytes(b"x")
+    for place, sentence in (
+        (tmp_path, f"holds 1: name one of them, such as {tmp_path}/exports/best."),
+        (tmp_path / "song.mp3", "is a file, and an exported model is a folder"),
+        (tmp_path / "absent", "There is no exported model at"),
+    ):
+        code, _, error = run("models", place)
+        assert code == 2
+        assert sentence in " ".join(error.split())
 
 
 def test_damage_is_one_sentence(exports, run, tmp_path):

@@ -167,6 +167,32 @@ def test_time_ends_the_training_with_an_evaluation(monkeypatch):
     assert not run(lambda state: {"roc_auc": 0.5}, max_seconds=10**9).ran_out_of_time
 
 
+def test_a_resumed_training_is_not_charged_for_compiling_again(monkeypatch, tmp_path):
+    """Every part's first step takes a thousand seconds, all else one each time it is looked at."""
+    now, made = [0.0], compiled()[1]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now.append(now.pop() + 1) or now[0])
+
+    def run_part(num_steps):
+        is_first = [True]
+
+        def train_step(state, batch, key):
+            now[0] += 1000 * is_first[0]
+            is_first[0] = False
+            return made(state, batch, key)
+
+        with TrainCheckpoints(tmp_path, {"model": "toy"}) as checkpointer:
+            return run(
+                lambda state: {"roc_auc": 0.5}, num_steps=num_steps, eval_every=4,
+                train_step=train_step, checkpointer=checkpointer, max_seconds=300,
+            )  # fmt: skip
+
+    parts = [run_part(num_steps) for num_steps in (8, 16, 24)]
+    assert [int(part.state.step) for part in parts] == [8, 16, 24]
+    assert not any(part.ran_out_of_time for part in parts)
+    assert 3000 < parts[-1].seconds < 3300
+    assert run_part(1000).ran_out_of_time
+
+
 def test_best_weights_and_statistics_are_reloaded_at_a_switch():
     evaluate = Script(0.5, 0.9, 0.6, 0.4, 0.3)
     seen = {}

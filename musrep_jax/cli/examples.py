@@ -37,7 +37,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep merge models/a models/b --out models/mean",
         "musrep merge models/a models/b --base models/start --out models/sum",
     ),
-    "models": ("musrep models", "musrep models musicnn", "musrep models --pretrained"),
+    "models": (
+        "musrep models",
+        "musrep models musicnn",
+        "musrep models --pretrained",
+        "musrep models runs/own/exports/best",
+    ),
     "pull": (
         "musrep pull musicnn-msd",
         "musrep pull culturemert-95m --accept-license",

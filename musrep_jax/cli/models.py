@@ -24,7 +24,8 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="An architecture or a pretrained model: print all about it.",
+            help="An architecture, a pretrained model, the folder of an export or hub:OWNER/NAME: "
+            "print all about it.",
             autocompletion=complete(lambda: [*list_models(), *list_pretrained()]),
         ),
     ] = None,
@@ -41,8 +42,9 @@ def models(
     Architectures have no weights: parameters, input length, sample rate and front end of each;
     with a name, its settings. Trained models are those that others trained on real music: their
     license, size, data and published scores; with a name, everything about one. Your own trained
-    models are in WORKDIR/exports.
+    models are in WORKDIR/exports: with the folder of one, it is opened and its card is printed.
     """
+    from musrep_jax.cli.model_facts import is_place, list_rows, read_facts
     from musrep_jax.models import MODELS, model_settings
     from musrep_jax.reporting.layout import Column, format_table
     from musrep_jax.runtime.terminal import get_width
@@ -51,6 +53,14 @@ def models(
     if pretrained or (name or "").startswith(PREFIX) or (name not in MODELS and name in PRETRAINED):
         chosen = PRETRAINED if name is None else {name: find_pretrained(name)}
         print_pretrained({key.removeprefix(PREFIX): entry for key, entry in chosen.items()}, json)
+        return
+    if name is not None and name not in MODELS and is_place(name):
+        facts = read_facts(name)
+        if json:
+            print_json(facts)
+        else:
+            heads = [Column(name), Column("")]
+            typer.echo(format_table(heads, list_rows(facts), "text", get_width()))
         return
     if name is not None:
         settings = model_settings(name)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from flax import traverse_util
 from flax.errors import FlaxError
 
 from musrep_jax.config import fingerprint
@@ -76,7 +78,9 @@ def check_card(card: Mapping[str, Any], path: str | Path) -> Encoder:
 
 
 def check_variables(model: Encoder, variables: PyTree, path: str | Path, has_head: bool) -> None:
-    """Raises unless variables fit a model, by shapes alone, without computing anything.
+    """Raises unless variables fit a model: name, shape and type of every array that it uses.
+
+    Nothing is computed. Arrays that the model does not use are ignored.
 
     Args:
         model: unbound.
@@ -85,22 +89,39 @@ def check_variables(model: Encoder, variables: PyTree, path: str | Path, has_hea
         has_head: whether the output layer is computed too.
 
     Raises:
-        ExportError: if the model cannot be built, or an array is missing or has another shape.
+        ExportError: if the model cannot be built, or an array is missing or of another kind; the
+            message names the first.
     """
 
-    def compute(variables: PyTree, inputs: jax.Array) -> Any:
-        if has_head:
-            return model.apply(variables, inputs, train=False)
-        return model.apply(variables, inputs, method=embed_whole)
+    def initialize(inputs: jax.Array) -> PyTree:
+        options = {"train": False} if has_head else {"method": embed_whole}
+        return model.init(jax.random.key(0), inputs, **options)
 
     try:
-        jax.eval_shape(compute, variables, model.batch_shape(1))
+        wanted = jax.eval_shape(initialize, model.batch_shape(1))
     except (ValueError, TypeError, ArithmeticError, LookupError, FlaxError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        wrong = " ".join(str(error).split())[:200] or type(error).__name__
+    else:
+        wrong = _find_wrong_array(variables, wanted)
+    if wrong is not None:
         raise ExportError(
-            f"The arrays of {path} are not those of the model in its card ({reason}): the card was "
+            f"The arrays of {path} are not those of the model in its card ({wrong}): the card was "
             "edited, or another version made it; export the model again."
-        ) from error
+        )
+
+
+def _find_wrong_array(variables: PyTree, wanted: PyTree) -> str | None:
+    """Returns what is wrong with the first array that does not fit, or None."""
+    found = traverse_util.flatten_dict(variables, sep=".")
+    for name, array in traverse_util.flatten_dict(wanted, sep=".").items():
+        if name not in found:
+            return f"{name} is missing"
+        shape, dtype = jnp.shape(found[name]), jnp.result_type(found[name])
+        if shape != array.shape:
+            return f"{name} has the shape {shape} there and {array.shape} in the model"
+        if jnp.issubdtype(dtype, jnp.floating) != jnp.issubdtype(array.dtype, jnp.floating):
+            return f"{name} holds {dtype} numbers there and {array.dtype} in the model"
+    return None
 
 
 def embed_whole(model: Encoder, inputs: jax.Array) -> jax.Array:

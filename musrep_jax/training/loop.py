@@ -121,6 +121,7 @@ class _LoopState:
     num_bad_evaluations: int = 0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+    compile_seconds: float = 0.0  # of these: until the first step of each part was made
     stopped_early: bool = False
     ran_out_of_time: bool = False
     num_drops: int = 0
@@ -309,8 +310,8 @@ def fit(
 
     if step >= num_steps or memory.stopped_early or memory.ran_out_of_time:
         return result()
-    start = time_start = time.perf_counter() - memory.seconds
-    last_save = time.perf_counter()
+    part_start = last_save = time.perf_counter()
+    start = part_start - memory.seconds
     metrics: Metrics | None = None
     rate = learning_rate if plateau is None else functools.partial(_plateau_rate, plateau, memory)
     meter = Meter(rate, log, progress)
@@ -331,13 +332,13 @@ def fit(
             meter.add(step, metrics)
             if is_first:  # it compiles, which says nothing about speed
                 jax.block_until_ready(metrics)
-                time_start = time.perf_counter() - memory.seconds
+                memory.compile_seconds += time.perf_counter() - part_start
                 meter.restart(feed.wait_seconds)
             step_trace.record_step(metrics)
 
             is_evaluated = is_due(step, eval_every, num_steps) or step in reload_best_at
             memory.ran_out_of_time = max_seconds is not None and _agree_that_time_is_over(
-                time.perf_counter() - time_start >= max_seconds,
+                time.perf_counter() - start - memory.compile_seconds >= max_seconds,
                 is_evaluated or step % log_every == 0,
             )
             is_evaluated = is_evaluated or memory.ran_out_of_time
