@@ -2,6 +2,7 @@
 
     python benchmarks/scaling.py                       # a few minutes
     python benchmarks/scaling.py --axes tracks --stages metrics,splits
+    python benchmarks/scaling.py --axes tracks --kinds probes --factors 1,4,16,40 --repeats 1
     python benchmarks/scaling.py --quick               # does it run at all
 
 Time is CPU seconds of the process (the least of `--repeats` runs), so that a busy machine does not
@@ -10,7 +11,8 @@ a line through log(size), log(seconds): 1 is in proportion, 2 quadratic. Beside 
 of the last doubling, which a fixed cost at small sizes hides least.
 
 Stages with audio (build, open, epoch, score) work on a folder of recordings made here, of noise;
-those on tables (metrics, splits, subset, results) on as many made-up labels and scores. Scoring
+those on tables (metrics, splits, subset, results) on as many made-up labels and scores; probes
+on made-up features, each with its settings chosen on validation tracks. Scoring
 uses a very small model: what grows is reading, cutting and joining. Length does not concern the
 tables.
 """
@@ -35,6 +37,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from musrep_jax.configs import tagging
 
+from benchmarks.probe_stages import make_probe_stages
 from benchmarks.resident import peak_growth
 from musrep_jax.data.datasets import Dataset, make_builder
 from musrep_jax.data.input.pipeline import train_batches
@@ -79,8 +82,13 @@ class Size:
         return dataclasses.replace(self, **{axis: getattr(self, axis) * factor})
 
 
-WITH_AUDIO, OF_TABLES = Size(tracks=64, labels=8, seconds=4.0), Size(tracks=1000, labels=25)
-QUICK_WITH_AUDIO, QUICK_OF_TABLES = Size(12, 3, 2.5), Size(60, 4)
+BASES = {
+    "audio": Size(tracks=64, labels=8, seconds=4.0),
+    "tables": Size(tracks=1000, labels=25),
+    "probes": Size(tracks=2500, labels=10),
+}
+QUICK_BASES = {"audio": Size(12, 3, 2.5), "tables": Size(60, 4), "probes": Size(80, 4)}
+"""Kind of stages -> the work that is multiplied."""
 
 Stages = dict[str, Callable[[], Any]]
 """Name -> the work, ready to be run again and again."""
@@ -255,6 +263,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--axes", default=",".join(AXES), help="tracks, labels, seconds")
     add("--stages", default="", help="names, comma-separated; those before them run too")
+    add("--kinds", default=",".join(BASES), help="audio, tables, probes")
     add("--factors", default="1,2,4,8")
     add("--repeats", type=int, default=3)
     add("--bootstrap", type=int, default=200, help="resamples of the metrics")
@@ -267,6 +276,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     unknown = sorted(set(settings.axes) - set(AXES))
     if unknown:
         parser.error(f"--axes has no {unknown[0]!r}; it has {', '.join(AXES)}.")
+    settings.kinds = settings.kinds.split(",")
+    unknown = sorted(set(settings.kinds) - set(BASES))
+    if unknown:
+        parser.error(f"--kinds has no {unknown[0]!r}; it has {', '.join(BASES)}.")
     settings.factors = sorted(int(factor) for factor in settings.factors.split(","))
     if len(settings.factors) < 2 or settings.factors[0] < 1:
         parser.error("--factors takes two or more different numbers from 1 on, such as 1,2,4,8.")
@@ -275,14 +288,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(settings: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns a record per axis and stage."""
-    bases = {
-        "audio": QUICK_WITH_AUDIO if settings.quick else WITH_AUDIO,
-        "tables": QUICK_OF_TABLES if settings.quick else OF_TABLES,
-    }
+    bases = QUICK_BASES if settings.quick else BASES
     records = []
     for axis in settings.axes:
-        for kind, base in bases.items():
-            if kind == "tables" and axis == "seconds":
+        for kind in settings.kinds:
+            base = bases[kind]
+            if kind != "audio" and axis == "seconds":
                 continue
             found = []
             for factor in settings.factors:
@@ -291,6 +302,8 @@ def run(settings: argparse.Namespace) -> list[dict[str, Any]]:
                 with tempfile.TemporaryDirectory() as scratch:
                     if kind == "audio":
                         stages = make_audio_stages(size, pathlib.Path(scratch))
+                    elif kind == "probes":
+                        stages = make_probe_stages(size.tracks, size.labels)
                     else:
                         folder = pathlib.Path(scratch)
                         stages = make_table_stages(size, folder, settings.bootstrap)

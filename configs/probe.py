@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = common.get_base(task="probe")
     config.source = ""  # what `sources` stands for in features: data sets, export:, pretrained:
     config.target = "synthetic_cultures/makam"
-    # log_mel_statistics, log_mel_windows, mfcc_statistics, pretrained:NAME, export:FOLDER,
+    # log_mel_statistics[mfcc], log_mel_windows, pretrained:NAME, export:FOLDER,
     # hub:OWNER/NAME, table:FILE, store:FOLDER, trained:DATA SET (the network `model.name`, trained
     # on it first), sources; A+B is both, A[9,10,max] outputs and their pooling.
     # The first features are those that all others are compared with.

@@ -38,8 +38,9 @@ def test_the_largest_batch_fits_and_a_larger_one_does_not(bytes_of, limit):
 
 def test_scaling_runs_and_reports_every_stage(tmp_path, capsys):
     records = scaling.main(["--quick", "--axes", "tracks", "--out", str(tmp_path)])
-    audio, tables = "build scan open epoch score", "metrics splits subset results"
-    assert [record["stage"] for record in records] == f"{audio} {tables}".split()
+    stages = ["build", "scan", "open", "epoch", "score", "metrics", "splits", "subset", "results"]
+    stages += [f"probe {name}" for name in ["folds", "numbers", "ridge", "logistic", "neighbors"]]
+    assert [record["stage"] for record in records] == [*stages, "similarity"]
     assert all(seconds >= 0 for record in records for seconds in record["seconds"])
     assert all(math.isfinite(record["exponent"]) for record in records)
     assert (tmp_path / "scaling.md").read_text() in capsys.readouterr().out

@@ -124,3 +124,17 @@ def test_the_verdict_counts_what_is_shown():
     (_, last) = describe_verdict([make_cell(versus_baseline=(-0.1, 0.01))])
     assert last.startswith("No trained model is shown to beat the baseline here")
     assert describe_verdict([make_cell()]) == []
+
+
+def test_cepstral_coefficients_are_those_of_scipy():
+    from scipy.fft import dct
+
+    model = create_model("log_mel_statistics", 2)
+    log_mel = np.random.default_rng(0).normal(-40, 10, (1, 30, 128)).astype(np.float32)
+    log_mel[:, 25:] = -100.0  # silence at the end does not count
+    variables = model.init(jax.random.key(0), log_mel, train=False)
+    found = model.apply(variables, log_mel, ("mfcc",), train=False, method="outputs")["mfcc"][0]
+    cepstrum = dct(log_mel[0, :25].astype(float), norm="ortho", axis=1)[:, :20]
+    steps = np.diff(cepstrum, axis=0)
+    parts = [cepstrum.mean(axis=0), cepstrum.std(axis=0), steps.mean(axis=0), steps.std(axis=0)]
+    np.testing.assert_allclose(found, np.concatenate(parts), atol=2e-3)

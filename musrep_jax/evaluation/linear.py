@@ -68,6 +68,15 @@ def fit_ridge(
     coded = 2.0 * np.asarray(targets, np.float64) - 1.0
     center, level = weights @ features, weights @ coded
     root = np.sqrt(weights)[:, None]
+    if len(features) > 2 * features.shape[1] and min(strengths) > 0:
+        # Of many examples their products suffice, for a penalty far above what rounding takes.
+        scaled = root * (features - center)
+        squares, directions = np.linalg.eigh(scaled.T @ scaled)
+        projected = directions.T @ (scaled.T @ (root * (coded - level)))
+        for strength in strengths:
+            slopes = directions @ (projected / (np.maximum(squares, 0) + strength)[:, None])
+            yield Linear("ridge", strength, slopes, level - center @ slopes)
+        return
     left, values, right = np.linalg.svd(root * (features - center), full_matrices=False)
     projected = left.T @ (root * (coded - level))
     has_direction = values > np.finfo(np.float64).eps * max(features.shape) * values.max(initial=0)

@@ -8,10 +8,14 @@ Layers for 64,000 samples (251 frames), output shapes after each:
     BatchNorm (embedding)            96
     dropout, head                    classes
 
+Beside it `mfcc`: mean and deviation of 20 cepstral coefficients and of their change, 80 values, for
+probes (`log_mel_statistics[mfcc]`).
+
 Frames of digital silence, such as the padding of a short recording, do not count.
 
 Source: own; the features are those of the classic "bag of frames" systems, e.g. Tzanetakis, Cook,
-"Musical genre classification of audio signals", IEEE TSAP 2002.
+"Musical genre classification of audio signals", IEEE TSAP 2002. Cepstral coefficients: Davis,
+Mermelstein, IEEE TASSP 1980; Logan, ISMIR 2000.
 """
 
 from collections.abc import Mapping
@@ -25,6 +29,8 @@ from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import BatchNorm
 from musrep_jax.types import Array
 
+NUM_COEFFICIENTS = 20
+"""Cepstral coefficients, the level included."""
 SILENCE_DB = -99.5
 """Just above the floor of the spectrogram: a frame below it holds nothing but zeros."""
 
@@ -49,7 +55,7 @@ class LogMelStatistics(SpectrogramTagger):
     @property
     def intermediate_names(self) -> tuple[str, ...]:
         """Names of what the model can show."""
-        return ("feature_map", "statistics")
+        return ("feature_map", "statistics", "mfcc")
 
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
@@ -58,17 +64,42 @@ class LogMelStatistics(SpectrogramTagger):
         is_heard = (x.max(axis=-1) > SILENCE_DB).astype(jnp.float32)[..., None]
         groups = group_bands(self.n_mels, self.num_bands)
         bands = (x.astype(self.dtype) @ groups.astype(self.dtype)).astype(jnp.float32)
-        count = jnp.maximum(is_heard.sum(axis=1), 1.0)
-        mean = (bands * is_heard).sum(axis=1) / count
-        square = ((bands - mean[:, None]) ** 2 * is_heard).sum(axis=1) / count
-        # The gradient of a square root at 0 is infinite.
-        deviation = jnp.sqrt(jnp.maximum(square, 1e-6))
+        mean, deviation = summarize(bands, is_heard)
         both = is_heard[:, 1:] * is_heard[:, :-1]
         change = jnp.abs(bands[:, 1:] - bands[:, :-1]) * both
         change = change.sum(axis=1) / jnp.maximum(both.sum(axis=1), 1.0)
         statistics = jnp.concatenate([mean, deviation, change], axis=-1)
         embedding = BatchNorm(name="norm")(statistics, train=train)
-        return embedding, {"feature_map": bands, "statistics": statistics}
+        cepstrum = x @ make_cosines(self.n_mels, min(NUM_COEFFICIENTS, self.n_mels))
+        steps = cepstrum[:, 1:] - cepstrum[:, :-1]
+        mfcc = jnp.concatenate([*summarize(cepstrum, is_heard), *summarize(steps, both)], axis=-1)
+        return embedding, {"feature_map": bands, "statistics": statistics, "mfcc": mfcc}
+
+
+def summarize(frames: Array, is_heard: Array) -> tuple[Array, Array]:
+    """Returns mean and standard deviation over the frames that are heard, (batch, width) each.
+
+    Args:
+        frames: float32 (batch, frames, width).
+        is_heard: float32 (batch, frames, 1), 1 for a frame that counts; of none both are near 0.
+    """
+    count = jnp.maximum(is_heard.sum(axis=1), 1.0)
+    mean = (frames * is_heard).sum(axis=1) / count
+    square = ((frames - mean[:, None]) ** 2 * is_heard).sum(axis=1) / count
+    # The gradient of a square root at 0 is infinite.
+    return mean, jnp.sqrt(jnp.maximum(square, 1e-6))
+
+
+def make_cosines(num_bands: int, count: int) -> np.ndarray:
+    """Returns the first columns of the orthonormal cosine transform, float32 (num_bands, count).
+
+    Args:
+        num_bands: length of what is transformed.
+        count: number of coefficients.
+    """
+    angle = np.pi / num_bands * (np.arange(num_bands)[:, None] + 0.5) * np.arange(count)
+    scale = np.where(np.arange(count) > 0, np.sqrt(2 / num_bands), np.sqrt(1 / num_bands))
+    return (np.cos(angle) * scale).astype(np.float32)
 
 
 def group_bands(num_mels: int, num_groups: int) -> np.ndarray:

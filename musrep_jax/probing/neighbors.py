@@ -1,8 +1,8 @@
 """Nearest neighbors by L1, L2 and cosine distance, in blocks: never all distances in memory."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,21 +36,45 @@ class Neighbors(Classifier):
         require(is_count, "num_neighbors", self.num_neighbors, "a whole number from 1 on")
         choose(self.distance, DISTANCES, "distance of the classifier neighbors")
 
-    def _solve(
-        self,
+    @classmethod
+    def _solve_all(
+        cls,
+        classifiers: Sequence[Any],
         features: FloatArray,
         targets: FloatArray,
         weights: FloatArray,
         is_exclusive: bool,
         seed: int,
-    ) -> Scorer:
-        def score(queries: FloatArray) -> FloatArray:
-            nearest, _ = find_nearest(queries, features, self.num_neighbors, self.distance)
-            votes = weights[nearest]
-            total = votes.sum(axis=1, keepdims=True)
-            return np.einsum("qn,qnc->qc", votes / total, targets[nearest])
+    ) -> list[Scorer]:
+        largest = max(one.num_neighbors for one in classifiers)
+        searches = {one.distance: _Search(features, largest, one.distance) for one in classifiers}
 
-        return score
+        def make_scorer(classifier: "Neighbors") -> Scorer:
+            def score(queries: FloatArray) -> FloatArray:
+                found = searches[classifier.distance].find(queries)
+                nearest = found[:, : classifier.num_neighbors]
+                votes = weights[nearest]
+                total = votes.sum(axis=1, keepdims=True)
+                return np.einsum("qn,qnc->qc", votes / total, targets[nearest])
+
+            return score
+
+        return [make_scorer(one) for one in classifiers]
+
+
+class _Search:
+    """The nearest of some references; the last answer is kept for others who ask the same."""
+
+    def __init__(self, references: FloatArray, count: int, distance: str) -> None:
+        self._references, self._count, self._distance = references, count, distance
+        self._last: tuple[FloatArray, IntArray] | None = None
+
+    def find(self, queries: FloatArray) -> IntArray:
+        """Returns rows of references, (queries, count), the nearest first."""
+        if self._last is None or not np.array_equal(self._last[0], queries):
+            found, _ = find_nearest(queries, self._references, self._count, self._distance)
+            self._last = queries, found
+        return self._last[1]
 
 
 def find_nearest(
