@@ -45,7 +45,15 @@ def test_a_config_of_the_package_goes_by_its_name_wherever_one_is(monkeypatch, t
     for words in (["--config=transfer:smoke"], ["--workdir", "W", "--config", "transfer:smoke"]):
         by_name, _ = parse(*words)
         assert plain(by_name) == plain(by_file)
-    assert list_configs() == ["compare", "demo", "harmonic", "tagging", "transfer"]
+    assert list_configs() == [
+        "compare",
+        "demo",
+        "harmonic",
+        "joint_embedding",
+        "probe",
+        "tagging",
+        "transfer",
+    ]
 
 
 def test_compact_widths_are_deviations_and_full_size_is_one_flag_away():

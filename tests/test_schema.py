@@ -17,7 +17,7 @@ from musrep_jax.tasks.tagging.matrix import jobs_of_config
 ARGUMENTS = ("", ":smoke")
 FURTHER = (
     "transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published",
-    "probe:few_shot", "probe:few_shot_smoke",
+    "probe:few_shot", "probe:few_shot_smoke", "joint_embedding:paper",
 )  # fmt: skip
 BAD_VALUES = (
     0, -1, math.nan, math.inf, -math.inf, 10**9, 1e9, 10**400, 1.5, "no such word", "", " ", "nan",

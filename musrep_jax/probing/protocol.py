@@ -175,7 +175,8 @@ def _make_inner_folds(examples: Examples, train: IntArray, num_folds: int, seed:
     if groups is not None and len(np.unique(groups)) < num_folds:
         groups = None
     smallest = int(targets.sum(axis=0)[targets.any(axis=0)].min(initial=len(train)))
-    num_folds = min(num_folds, len(train) if groups is not None else max(smallest, 0))
+    largest = int(targets.sum(axis=0).max(initial=0))
+    num_folds = min(num_folds, largest if groups is not None else max(smallest, 0))
     if num_folds < 2:
         return []
     folds = make_folds(targets, num_folds, seed=seed, groups=groups)

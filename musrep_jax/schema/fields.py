@@ -8,10 +8,13 @@ from musrep_jax.data.datasets import DATASETS
 from musrep_jax.evaluation.aggregation import AGGREGATIONS
 from musrep_jax.evaluation.subsets import SIZE_WORDS, are_sizes
 from musrep_jax.evaluation.support import RESAMPLE_BY
+from musrep_jax.losses import WARP_SCHEMES
 from musrep_jax.models import ALIASES, MODELS
 from musrep_jax.probing.few_shot_methods import METHODS
+from musrep_jax.probing.neighbors import DISTANCES
 from musrep_jax.probing.protocol import WINDOWS
 from musrep_jax.probing.prototypes import DISTANCES as PROTOTYPE_DISTANCES
+from musrep_jax.probing.windows import FOLDS_BY
 from musrep_jax.recipes import RECIPES
 from musrep_jax.rules.kinds import (
     Rule,
@@ -150,6 +153,15 @@ FIELDS: dict[str, Rule] = {
     "evaluation.num_bootstrap": whole(0, 10**6),
     "evaluation.resample": choice(RESAMPLE_BY),
     "evaluation.threshold": real(0, 1),
+    "joint_embedding.labels": optional(text()),
+    "joint_embedding.scheme": choice(sorted(WARP_SCHEMES)),
+    "joint_embedding.max_norm": real(0, 1e6, above=True),
+    "joint_embedding.num_folds": whole(2, MANY),
+    "joint_embedding.folds_by": choice(FOLDS_BY),
+    "joint_embedding.num_per_class": numerals(1, MANY),
+    "joint_embedding.ridge": optional(real(0, 1e12)),
+    "joint_embedding.num_neighbors": _COUNT,
+    "joint_embedding.distance": choice(DISTANCES),
     "data.name": text(),
     "data.path": optional(text()),
     "data.data_dir": optional(text()),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, str] = {
     "few_shot": "musrep_jax.tasks.few_shot.task:FewShotTask",
+    "joint_embedding": "musrep_jax.tasks.joint_embedding.task:JointEmbeddingTask",
     "probe": "musrep_jax.tasks.probe.task:ProbeTask",
     "tagging": "musrep_jax.tasks.tagging.task:TaggingTask",
 }

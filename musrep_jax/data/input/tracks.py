@@ -216,7 +216,11 @@ class Tracks(Sequence):
     """
 
     def __init__(
-        self, store: TrackStore, rows: np.ndarray | None = None, target_set: str = LABELS
+        self,
+        store: TrackStore,
+        rows: np.ndarray | None = None,
+        target_set: str = LABELS,
+        columns: np.ndarray | None = None,
     ) -> None:
         """Takes the given rows of a store.
 
@@ -224,13 +228,18 @@ class Tracks(Sequence):
             store: of the split.
             rows: int (tracks,); None takes all.
             target_set: whose rows are the labels.
+            columns: int (labels,), those of the target set that are labels; None takes all.
         """
         self.store, self.spec, self.split = store, store.spec, store.split
         self.target_set = target_set
         self.rows = np.arange(len(store.track_ids)) if rows is None else np.asarray(rows, np.int64)
+        self.columns = columns
         self.label_matrix = self.targets(target_set)
-        if target_set != LABELS:
-            names = store.spec.target_names(target_set)
+        names = store.spec.target_names(target_set)
+        if columns is not None:
+            self.label_matrix = self.label_matrix[:, columns]
+            names = tuple(names[column] for column in columns)
+        if names != store.spec.label_names:
             self.spec = dataclasses.replace(store.spec, label_names=names)
         self.num_samples = store.num_samples[self.rows]
         self.track_ids = [store.track_ids[row] for row in self.rows]
@@ -271,11 +280,29 @@ class Tracks(Sequence):
         """
         return self._take(self.rows, self.num_samples, name)
 
+    def only_labels(self, columns: Sequence[int]) -> "Tracks":
+        """Returns the tracks that have at least one of some labels, with these labels alone.
+
+        Args:
+            columns: of the labels in `label_matrix`.
+        """
+        chosen = np.asarray(columns, np.int64)
+        kept = np.flatnonzero(self.label_matrix[:, chosen].any(axis=1))
+        if self.columns is not None:
+            chosen = self.columns[chosen]
+        return self._take(self.rows[kept], self.num_samples[kept], self.target_set, chosen)
+
     def _take(
-        self, rows: np.ndarray, num_samples: np.ndarray, target_set: str | None = None
+        self,
+        rows: np.ndarray,
+        num_samples: np.ndarray,
+        target_set: str | None = None,
+        columns: np.ndarray | None = None,
     ) -> "Tracks":
         """Returns tracks of the same store, with lengths of their own: they may be capped."""
-        tracks = Tracks(self.store, rows, target_set or self.target_set)
+        if target_set is None:
+            target_set, columns = self.target_set, self.columns
+        tracks = Tracks(self.store, rows, target_set, columns)
         tracks.num_samples = num_samples
         return tracks
 

@@ -1,0 +1,1 @@
+"""One linear embedding of frames that several data sets share, and what its windows are worth."""
