@@ -305,7 +305,7 @@ def test_few_shot_as_an_experiment(tmp_path, capsys):
 def test_what_cannot_be_an_episode_is_one_sentence(tmp_path, capsys):
     assert run_few_shot(tmp_path, "--config.few_shot.num_labels=5") == 1
     assert "Take fewer labels or examples." in capsys.readouterr().out
-    for flag in ("num_labels=0", "methods=maml", "draw=some", "split=train", "distance=l1"):
+    for flag in ("num_labels=1", "methods=maml", "draw=some", "split=train", "distance=l1"):
         assert run_few_shot(tmp_path, f"--config.few_shot.{flag}") == 2
         assert f"few_shot.{flag.split('=')[0]} is" in capsys.readouterr().err
     again = f"--workdir={tmp_path / 'v'}"
@@ -322,8 +322,17 @@ def test_the_first_labels_are_one_episode(tmp_path):
     assert len(result["missing_pools"]) == 2
 
 
-def test_labels_of_encoders_are_base(tmp_path):
+def test_labels_of_encoders_are_base_for_all_features(tmp_path, capsys):
     export = make_export(tmp_path, "fcn", labels=("drum", "voice"))
+    flags = ("--config.few_shot.methods=label",)
+    assert run_few_shot(tmp_path, *flags) == 0
+    both = f"--config.features=log_mel_statistics,export:{export}"
+    capsys.readouterr()
+    assert run_few_shot(tmp_path, *flags, both) == 0
+    assert "use a new --workdir to compare them" in capsys.readouterr().out
+    assert run_few_shot(tmp_path, *flags, both, f"--workdir={tmp_path / 'v'}") == 0
+    results = json.loads((tmp_path / "v" / "results.json").read_text("utf-8"))["cells"]
+    assert [result["base_labels"] for result in results] == [["drum"]] * 2
     assert list_trained_labels(f"log_mel_statistics+export:{export}") == ["drum", "voice"]
     assert list_trained_labels("log_mel_statistics") == []
 

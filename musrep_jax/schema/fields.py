@@ -103,7 +103,7 @@ FIELDS: dict[str, Rule] = {
     "probe.precision_at": whole(1, 100_000),
     "few_shot.labels": any_text(),
     "few_shot.base_labels": any_text(),
-    "few_shot.num_labels": numerals(1, 10_000),
+    "few_shot.num_labels": numerals(2, 10_000),
     "few_shot.num_shots": numerals(1, 10_000),
     "few_shot.methods": names(METHODS),
     "few_shot.distance": choice(PROTOTYPE_DISTANCES),

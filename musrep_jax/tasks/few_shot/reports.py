@@ -146,12 +146,17 @@ def _name(row: Result) -> str:
 def _list_notes(results: Sequence[Result]) -> list[str]:
     """Returns what else keeps the tables honest."""
     notes = []
+    base = {(r["target"], tuple(r["base_labels"])) for r in results if r["error"] is None}
+    if len(base) > len({target for target, _ in base}):
+        notes.append(
+            "Some rows have other base labels than others, as features were added later, so that "
+            "their episodes are not the same: use a new --workdir to compare them."
+        )
     for result in results:
         if result.get("missing_pools"):
             notes.append(
                 f"Not drawn from {result['target']}, {result['num_labels']} labels, "
-                f"{result['num_shots']} examples, {result['features']}: "
-                f"{', '.join(result['missing_pools'])}."
+                f"{result['num_shots']} examples: {', '.join(result['missing_pools'])}."
             )
         if result["error"] is None and not result["has_groups"]:
             notes.append(

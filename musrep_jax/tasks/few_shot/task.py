@@ -93,7 +93,9 @@ class FewShotTask(ProbeTask):
             base = np.array(match_labels(names, patterns, job["target"], "few_shot.base_labels"))
             novel = np.setdiff1d(np.arange(len(names)), base)
         else:
-            base, novel = list_base_and_novel(names, list_trained_labels(job["features"]))
+            # Of all features of the experiment, so that its rows are of the same episodes.
+            every = "+".join(split_features(context.config.features))
+            base, novel = list_base_and_novel(names, list_trained_labels(every))
         pools, missing = {}, []
         usable = find_usable_labels(part.targets, part.groups, job["num_shots"])
         for pool, (first, second) in {
