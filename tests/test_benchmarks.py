@@ -3,10 +3,11 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from made_runs import write_transfer
 
-from benchmarks import first_run, memory, saves, scaling, startup, transfer_vs_torch
+from benchmarks import first_run, memory, real_music, saves, scaling, startup, transfer_vs_torch
 
 
 def test_exponents_are_slopes_of_logarithms():
@@ -83,6 +84,37 @@ def test_a_setting_that_nobody_knows_is_refused(capsys):
     with pytest.raises(SystemExit) as refused:
         transfer_vs_torch.parse_arguments(["--rate=1"])
     assert refused.value.code == 2
+
+
+def test_transfer_from_real_music_is_counted_by_seeds_and_groups(tmp_path, capsys):
+    """Two groups of six tracks: the baseline is right in one, the transfer in both."""
+    labels = np.eye(2)[[0, 1] * 6]
+    base = {"model": "m", "target": "audio_folder:sounds", "error": None, "roc_auc": 0.5,
+            "num_train_tracks": "3_per_class", "num_train_tracks_used": 6}  # fmt: skip
+    cells = [base | {"source": None, "mode": "baseline", "seed": 0, "key": "b"}]
+    for seed, area in ((0, 0.7), (1, 0.9)):
+        carried = {"source": "pretrained:musicnn-msd", "mode": "output_layer", "roc_auc": area}
+        cells.append(base | carried | {"seed": seed, "key": f"t{seed}"})
+    groups = np.repeat([f"group {number}" for number in range(6)], 2)
+    scores = {"b": labels[:, ::-1].copy(), "t0": labels, "t1": labels.copy()}
+    scores["b"][:6] = labels[:6]
+    scores["t1"][0] = labels[1]  # one seed is wrong on one track
+    for key, values in scores.items():
+        (tmp_path / "cells" / key).mkdir(parents=True)
+        np.savez(tmp_path / "cells" / key / "scores.npz", labels=labels, scores=values,
+                 groups=groups, track_ids=np.arange(12).astype(str))  # fmt: skip
+    (tmp_path / "results.json").write_text(json.dumps({"cells": cells}))
+    real_music.main([str(tmp_path), "--figure", str(tmp_path / "figure.png")])
+    _, _, baseline, carried = capsys.readouterr().out.splitlines()
+    assert baseline.split("|")[1:8] == [
+        " sounds ", " baseline: linear on log-mel statistics ", " 1 ", "  ", " 0.500 ", "  ", "  ",
+    ]  # fmt: skip
+    assert carried.split("|")[3:6] == [" 2 ", "  ", " 0.800 "]
+    # Right by the mean of two seeds: (11 + 1/2) / 12, against 6 / 12; six groups, eight of 2^6
+    # swaps are as far apart, so that nothing is shown.
+    assert carried.split("|")[8] == " 0.96 "
+    assert carried.split("|")[9].startswith(" +0.46 [-")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ NOT_RUN = {
     r"^hf |--push": "needs an account at the Hugging Face Hub",
     r"^musrep download|speech_commands|dcase2017": "needs the network; tests/test_cli_download.py",
     r"import-weights|IMPORTED": "needs weights; tests/test_import_weights.py",
-    r"^musrep tag song|pretrained:": "needs the network; tests/test_pretrained.py",
+    r"^musrep tag song|pretrained:|py:pretrained": "needs the network; tests/test_pretrained.py",
     r"^musrep demo": "takes a minute; tests/test_cli_demo.py",
     r"^musrep serve|^curl": "runs until it is stopped; tests/test_pages_serve.py",
     r" runs/(transfer|study-[ab]|own)\b": "needs runs; those of the tutorial are made and used",
