@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 
 import jax
@@ -12,14 +13,18 @@ from sklearn.svm import SVC
 from toy_recordings import make_folder
 
 from musrep_jax.command_line import main, parse_command_line
-from musrep_jax.config import ConfigError
+from musrep_jax.config import ConfigError, given
 from musrep_jax.data.datasets import open_dataset
 from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.models import create_model
 from musrep_jax.models.sample_cnn import MIREX_2017
+from musrep_jax.tasks import load_task
 from musrep_jax.tasks.probe.sources import expand_sources
 from musrep_jax.tasks.probe.task import ProbeTask
+from musrep_jax.tasks.settings import build_model
 from musrep_jax.tasks.tagging.features import are_candidates, load_features
+from musrep_jax.training.optim import make_optimizer
+from musrep_jax.weights.state_dicts import variable_shapes
 
 SMALL = {**MIREX_2017, "n_channels": 2, "channel_factors": (1, 1, 2, 2), "num_samples": 81}
 """Five layers: 27, 9, 3, 1 and 1 steps."""
@@ -157,6 +162,24 @@ def test_networks_are_trained_once_and_before_they_are_needed():
         named = [n for n in ("western", "carnatic") if n in job["features"]]
         assert needed == {(str(job.seed), f"synthetic_cultures_{name}") for name in named}
     assert [job.key for job in jobs[:8]] == [job.key for job in (*baselines, *trained)]
+
+
+def test_the_paper_s_form_has_the_published_network_and_five_stages():
+    flags = ("--config.source=audio_folder:a,audio_folder:b", "--config.target=audio_folder:c")
+    config = parse_command_line(["main.py", "--config=probe:multilevel_paper", *flags])[0]
+    job = next(job for job in ProbeTask().jobs(config) if job.get("mode") == "scratch")
+    settings = load_task(job.task).make_settings(config, job)
+    model = build_model(settings, 50)
+    assert (model.num_samples, model.sample_rate) == (59049, 22050)
+    shapes = variable_shapes(model)
+    assert sum(math.prod(s.shape) for path, s in shapes.items() if path[0] == "params") == 1_462_322
+    assert (settings.evaluation.num_chunks, settings.evaluation.reaches_end) == (12, True)
+    optimizer = make_optimizer(given(settings.optimizer), steps_per_epoch=10)
+    assert (optimizer.plateau.drop_after, optimizer.plateau.reload_best) == (3, True)
+    rates = [float(optimizer.plateau.learning_rate(0, drops)) for drops in range(5)]
+    np.testing.assert_allclose(rates, [0.01, 0.002, 0.0004, 0.00008, 0.000016], rtol=1e-6)
+    assert (settings.optimizer.momentum or 0.9, settings.train.batch_size) == (0.9, 23)
+    assert settings.train.evaluate_every_epochs == 1 and settings.train.select_by == "loss"
 
 
 def test_sources_stand_for_all_of_them_and_each():

@@ -179,6 +179,8 @@ def strip_parents(name: str | Sequence[str]) -> str:
         'audio_folder:ney'
         >>> strip_parents("export:/a/b[layer_2]+export:/c/d")
         'export:b[layer_2]+export:d'
+        >>> strip_parents("trained:audio_folder:ney[-1]")
+        'trained:ney[-1]'
 
     Args:
         name: as in configs; of several data sets, their names; of features, several with `+`
@@ -190,7 +192,8 @@ def strip_parents(name: str | Sequence[str]) -> str:
     if len(parts) > 1 and all(":" in part or "/" not in part for part in parts):
         return "+".join(map(strip_parents, parts))
     builder, colon, path = name.partition(":")
-    return f"{builder}:{path.rstrip('/').rsplit('/', 1)[-1]}" if colon else name
+    last = path.removeprefix("audio_folder:").rstrip("/").rsplit("/", 1)[-1]
+    return f"{builder}:{last}" if colon else name
 
 
 def slugify_name(name: str | Sequence[str]) -> str:
