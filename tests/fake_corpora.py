@@ -14,17 +14,20 @@ import numpy as np
 import soundfile
 
 FAKES = {
+    "artists_1517": "fake_genres:make_artists_1517",
     "carnatic": "fake_dunya:make_carnatic",
     "dcase2017_task4": "fake_events:make_dcase2017_task4",
     "fma": "fake_western:make_fma",
     "gtzan": "fake_events:make_gtzan",
     "hindustani": "fake_dunya:make_hindustani",
+    "homburg": "fake_genres:make_homburg",
     "lyra": "fake_western:make_lyra",
     "magnatagatune": "fake_western:make_magnatagatune",
     "million_song": "fake_jamendo_msd:make_million_song",
     "mtg_jamendo": "fake_jamendo_msd:make_mtg_jamendo",
     "speech_commands": "fake_events:make_speech_commands",
     "turkish_makam": "fake_dunya:make_turkish_makam",
+    "unique": "fake_genres:make_unique",
 }
 """Name of the corpus -> the function that makes it: (folder) -> None."""
 

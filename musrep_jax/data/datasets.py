@@ -19,12 +19,14 @@ from musrep_jax.runtime.suggestions import suggest_name
 
 BUILDERS = "musrep_jax.tfds_builders"
 DATASETS = {
+    "artists_1517": ".artists_1517.artists_1517_dataset_builder:Builder",
     "audio_folder": ".audio_folder.audio_folder_dataset_builder:Builder",
     "carnatic": ".carnatic.carnatic_dataset_builder:Builder",
     "dcase2017_task4": ".dcase2017_task4.dcase2017_task4_dataset_builder:Builder",
     "fma": ".fma.fma_dataset_builder:Builder",
     "gtzan": ".gtzan.gtzan_dataset_builder:Builder",
     "hindustani": ".hindustani.hindustani_dataset_builder:Builder",
+    "homburg": ".homburg.homburg_dataset_builder:Builder",
     "lyra": ".lyra.lyra_dataset_builder:Builder",
     "magnatagatune": ".magnatagatune.magnatagatune_dataset_builder:Builder",
     "million_song": ".million_song.million_song_dataset_builder:Builder",
@@ -32,6 +34,7 @@ DATASETS = {
     "speech_commands": ".speech_commands.speech_commands_dataset_builder:Builder",
     "synthetic_cultures": ".synthetic_cultures.synthetic_cultures_dataset_builder:Builder",
     "turkish_makam": ".turkish_makam.turkish_makam_dataset_builder:Builder",
+    "unique": ".unique.unique_dataset_builder:Builder",
 }
 """Name of the data set -> its TFDS builder, "module:class" in `BUILDERS`. `name/config` chooses a
 config, `audio_folder:FOLDER` a folder."""

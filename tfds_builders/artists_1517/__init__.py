@@ -1,0 +1,1 @@
+"""Songs of 1517 artists."""

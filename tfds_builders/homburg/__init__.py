@@ -1,0 +1,1 @@
+"""Excerpts of 10 s in nine genres."""

@@ -1,0 +1,1 @@
+"""Excerpts of 30 s in 14 genres."""
