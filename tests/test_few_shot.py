@@ -243,6 +243,23 @@ def test_intervals_cover_episodes_and_groups():
     for name, (value, (low, high)) in found.items():
         assert low < value < high, name
         assert value == alone[name][0]
+    # The same tracks thrice: as groups they say no more than each once, as tracks they seem to.
+    thrice = [
+        EpisodeScores(
+            Episode(one.episode.labels, one.episode.support,
+                    np.concatenate([one.episode.queries + len(groups) * k for k in range(3)])),
+            *(np.concatenate([x] * 3) for x in (one.truth, one.scores, one.predicted)),
+        )
+        for one in episodes
+    ]  # fmt: skip
+    names = np.tile(np.arange(len(groups)), 3)
+    widths = []
+    for owners in (names, np.arange(len(names))):
+        low, high = average_episodes(thrice, owners)["roc_auc"][1]
+        widths.append(high - low)
+    low, high = alone["roc_auc"][1]
+    assert widths[0] == pytest.approx(high - low)
+    assert widths[1] < 0.9 * widths[0]
     one = average_episodes(episodes[:1] * 8, groups)["f1"][1]
     many = found["f1"][1]
     assert one[1] - one[0] != many[1] - many[0]

@@ -216,6 +216,34 @@ MUTATIONS = (
         "FLOOR_POWER = 1e-8",
         "test_models_numerics.py::test_stored_spectrograms_end_at_minus_100_decibels",
     ),
+    Mutation(
+        "a query of an episode may be of a performer in the support set",
+        "probing/episodes.py",
+        "& ~np.isin(groups, groups[support])",
+        "& ~np.isin(np.arange(len(part)), support)",
+        "test_few_shot.py::test_episodes_have_their_shots_and_share_no_group",
+    ),
+    Mutation(
+        "the threshold of an episode is fitted on support examples that were learned from",
+        "probing/episodes.py",
+        "scorer(inputs[fold.train], part[fold.train], inputs[fold.test])",
+        "scorer(inputs, part, inputs[fold.test])",
+        "test_few_shot.py::test_the_threshold_is_the_best_on_left_out_support",
+    ),
+    Mutation(
+        "scores of taught labels are of examples that were learned from",
+        "probing/few_examples.py",
+        "trial.score(trial.learn(fold.train), fold.test)",
+        "trial.score(trial.learn(everything), fold.test)",
+        "test_teach.py::test_scores_are_of_layers_that_have_not_seen_the_example",
+    ),
+    Mutation(
+        "resamples of episodes draw tracks one by one",
+        "probing/episode_metrics.py",
+        "draw_resample_counts(len(groups), num_resamples, seed, groups)",
+        "draw_resample_counts(len(groups), num_resamples, seed, None)",
+        "test_few_shot.py::test_intervals_cover_episodes_and_groups",
+    ),
 )
 
 

@@ -128,7 +128,8 @@ def teach(
         print_json(told)
     else:
         typer.echo(format_report(report, layer, background))
-        typer.echo(format_doubtful(doubtful))
+        if doubtful:
+            typer.echo(format_doubtful(doubtful))
         kept = len(tagger.labels) - len(names)
         typer.echo(
             f"\nWritten to {path}: {len(names)} taught and {kept} kept labels. Next: musrep tag "

@@ -92,9 +92,7 @@ def format_report(report: "LeftOutReport", layer: "OutputLayer", background: int
 
 
 def format_doubtful(doubtful: list[dict[str, Any]]) -> str:
-    """Returns the examples that fit their labels least, for a terminal; "" for none."""
-    if not doubtful:
-        return ""
+    """Returns the examples that fit their labels least, for a terminal."""
     lines = ["", "Look at these, which do not fit the others:"]
     for one in doubtful:
         words = "has" if one["has_label"] else "has not"
