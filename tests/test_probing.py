@@ -265,3 +265,16 @@ def test_too_few_groups_for_the_folds_are_named():
         folds.make_folds(np.ones((9, 1)), 3, seed=0, groups=np.arange(9) % 2)
     with pytest.raises(EvaluationError, match="1 groups"):
         folds.leave_one_group_out(["a", "a"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_folds_of_one_example_per_class_are_folds_all_the_same(has_groups):
+    groups = np.arange(12) // 2 if has_groups else None
+    found = folds.make_folds(np.eye(12), 3, seed=0, groups=groups)
+    assert sorted(np.concatenate([fold.test for fold in found])) == list(range(12))
+    targets = np.eye(3)[[0] * 8 + [1] * 3 + [2]]  # some classes are too rare for four folds
+    found = folds.make_folds(targets, 4, seed=0, groups=groups)
+    assert sorted(np.concatenate([fold.test for fold in found])) == list(range(12))
+    if has_groups:
+        assert folds.find_shared_groups(found, groups) == []

@@ -32,7 +32,8 @@ def make_folds(
 ) -> list[Fold]:
     """Returns folds that hold about the same share of every class.
 
-    An example with several classes counts as one of the rarest of them. With groups, no group lies
+    An example with several classes counts as one of the rarest of them; classes with fewer examples
+    than folds are one. With groups, no group lies
     in two folds, as with `StratifiedGroupKFold` of scikit-learn; without, the folds are those of
     its `StratifiedKFold`.
 
@@ -50,12 +51,12 @@ def make_folds(
     classes = name_classes(targets)
     units = len(classes) if groups is None else len(np.unique(np.asarray(groups)))
     _check_count(num_folds, units, "examples" if groups is None else "groups")
+    counts = np.unique(classes, return_counts=True)[1]
+    if counts.min() < num_folds:
+        classes = _join_rare(classes, num_folds)
     if groups is not None:
         splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    elif np.unique(classes, return_counts=True)[1].min() >= num_folds:
-        splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
-    elif np.unique(classes, return_counts=True)[1].max() >= num_folds:
-        classes = _join_rare(classes, num_folds)
+    elif counts.max() >= num_folds:
         splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     else:
         splitter = KFold(num_folds, shuffle=True, random_state=seed)
@@ -128,8 +129,10 @@ def name_classes(targets: ArrayLike) -> IntArray:
 
 
 def _join_rare(classes: IntArray, num_folds: int) -> IntArray:
-    """Returns classes in which those with fewer examples than folds are one."""
+    """Returns classes in which those with fewer examples than folds are one, or all are."""
     counts = np.bincount(classes)
+    if counts.max() < num_folds:
+        return np.zeros_like(classes)
     joined = np.where(counts[classes] < num_folds, len(counts), classes)
     if 0 < (joined == len(counts)).sum() < num_folds:  # still too few: with the largest
         joined[joined == len(counts)] = int(np.argmax(counts))

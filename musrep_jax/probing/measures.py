@@ -186,9 +186,9 @@ def average_folds(folds: Sequence[Mapping[str, float]]) -> dict[str, tuple[float
         if len(values) > 1:
             error = float(values.std(ddof=1) / np.sqrt(len(values)))
         half = t_quantile(len(values) - 1) * error
-        low, high = mean - half, mean + half
+        low, high = max(0.0, mean - half), mean + half
         if name != "log_loss":
-            low, high = max(0.0, low), min(1.0, high)
+            high = min(1.0, high)
         interval = (low, high) if np.isfinite(error) else (float("nan"), float("nan"))
         found[name] = (mean, error, interval)
     return found

@@ -20,11 +20,12 @@ class Neighbors(Classifier):
     """The share of the nearest training examples, by weight, that have a class.
 
     Attributes:
-        num_neighbors: how many vote; all of them where there are fewer.
+        num_neighbors: how many vote; all of them where there are fewer. Of one example per class
+            one must vote, or all classes have the same score.
         distance: one of `DISTANCES`.
     """
 
-    num_neighbors: int = 10
+    num_neighbors: int = 1
     distance: str = "l2"
 
     choices: ClassVar = {"num_neighbors": (1, 3, 5, 10, 20, 50)}

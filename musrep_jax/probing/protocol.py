@@ -174,9 +174,9 @@ def _make_inner_folds(examples: Examples, train: IntArray, num_folds: int, seed:
     groups = None if examples.groups is None else examples.groups[train]
     if groups is not None and len(np.unique(groups)) < num_folds:
         groups = None
-    smallest = int(targets.sum(axis=0)[targets.any(axis=0)].min(initial=len(train)))
-    largest = int(targets.sum(axis=0).max(initial=0))
-    num_folds = min(num_folds, largest if groups is not None else max(smallest, 0))
+    counts = targets.sum(axis=0)
+    # Of a class with one example none can be left out; half of the classes are enough to choose.
+    num_folds = min(num_folds, int(np.median(counts[counts > 0])) if counts.any() else 0)
     if num_folds < 2:
         return []
     folds = make_folds(targets, num_folds, seed=seed, groups=groups)

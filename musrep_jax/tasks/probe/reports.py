@@ -193,7 +193,10 @@ def _make_legend(rows: Sequence[Row]) -> list[str]:
            else "; brackets: 95 % intervals over test data.")
     ]  # fmt: skip
     if any(math.isfinite(p) for p in correct_p_values(rows)):
-        legend.append("*: p < 0.05 in a paired test on the same tracks, corrected (Holm).")
+        legend.append(
+            "Differences are over all test tracks together; *: p < 0.05 in a paired test on the "
+            "same tracks, corrected (Holm)."
+        )
     if any(result["num_folds_without_choice"] for row in rows for result in row.results):
         legend.append(
             "Where there were too few training tracks to choose on, classifiers have their default "
