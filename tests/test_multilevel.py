@@ -18,6 +18,7 @@ from musrep_jax.data.datasets import open_dataset
 from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.models import create_model
 from musrep_jax.models.sample_cnn import MIREX_2017
+from musrep_jax.schema.names import check_names
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.probe.sources import expand_sources
 from musrep_jax.tasks.probe.task import ProbeTask
@@ -189,6 +190,10 @@ def test_sources_stand_for_all_of_them_and_each():
     assert expand_sources(["sources", "export:sources"], ["x"]) == ("trained:x", "export:sources")
     with pytest.raises(ConfigError, match="'sources', and source is empty"):
         expand_sources(["sources"], [])
+    with pytest.raises(
+        ConfigError, match=r"source names 'audio_folder:a\+b'; .* rename the folder"
+    ):
+        expand_sources(["sources"], ["audio_folder:a+b"])
 
 
 @pytest.mark.parametrize("name", ["trained:western[1]", "sources[1]"])
@@ -196,6 +201,9 @@ def test_features_that_nothing_trains_are_refused(name):
     with pytest.raises(ConfigError, match=r"which only configs/probe\.py trains"):
         load_features(name)
     assert not are_candidates(name)
+    flags = ["main.py", "--config=probe:few_shot", f"--config.features={name}"]
+    with pytest.raises(ConfigError, match=r"features names .*, which only configs/probe\.py"):
+        check_names(parse_command_line(flags)[0])
 
 
 @pytest.mark.parametrize(

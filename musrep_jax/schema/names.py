@@ -10,7 +10,12 @@ from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.probe.feature_files import check_feature_file
 from musrep_jax.tasks.settings import get_builder_name
-from musrep_jax.tasks.tagging.features import FILE_PREFIXES, TRAINED_PREFIX, parse_features
+from musrep_jax.tasks.tagging.features import (
+    FILE_PREFIXES,
+    SOURCES,
+    TRAINED_PREFIX,
+    parse_features,
+)
 from musrep_jax.tasks.tagging.matrix import (
     TRAINED,
     split_features,
@@ -52,6 +57,11 @@ def check_names(config: ml_collections.ConfigDict) -> None:
                     _check_start(field, encoder.place)
                 elif encoder.place.startswith(FILE_PREFIXES):
                     check_feature_file(encoder.place)
+                elif encoder.place.startswith((TRAINED_PREFIX, SOURCES)) and config.task != "probe":
+                    raise ConfigError(
+                        f"{field} names {encoder.place!r}, which only configs/probe.py trains: "
+                        "name export:FOLDER or pretrained:NAME."
+                    )
                 elif encoder.place.startswith(TRAINED_PREFIX):
                     _check_dataset(config, field, encoder.place.removeprefix(TRAINED_PREFIX))
     used = dict.fromkeys(_data_of(config))

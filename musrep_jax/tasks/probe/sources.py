@@ -29,7 +29,8 @@ def expand_sources(features: Sequence[str], sources: Sequence[str]) -> tuple[str
         sources: data sets, and `export:FOLDER`, `pretrained:NAME` or `hub:OWNER/NAME`.
 
     Raises:
-        ConfigError: if there are no sources to stand for.
+        ConfigError: if there are no sources to stand for, or one has a name that features cannot
+            have.
 
     Example:
         >>> expand_sources(["sources[-1,max]"], ["western", "export:a"])
@@ -49,6 +50,12 @@ def expand_sources(features: Sequence[str], sources: Sequence[str]) -> tuple[str
                 f"features names {text!r}, and source is empty: name data sets to train on, "
                 "export:FOLDER or pretrained:NAME by --config.source."
             )
+        for name in sources:
+            if set(name) & set("+[]"):
+                raise ConfigError(
+                    f"source names {name!r}; names of features separate parts by + and outputs by "
+                    "brackets, so that a source can have neither: rename the folder."
+                )
         for chosen in dict.fromkeys((tuple(places), *((place,) for place in places))):
             replaced = []
             for part in parts:
