@@ -6,7 +6,7 @@ tells of runs that are there: workdirs of `configs/transfer.py:pretrained` and o
 `configs/tagging.py`, whose recordings have exactly one of several labels each. The page
 `docs/real_music.md` has the commands of the runs. Right is a recording whose highest score is its
 label; differences to the baseline are of the shares that are right, means over seeds, paired by
-recording, swapped by whole groups.
+recording, swapped by whole groups. `WORKDIR=NOTE` puts a note behind what was done there.
 """
 
 import argparse
@@ -85,17 +85,22 @@ def name_method(cell: Mapping[str, Any]) -> str:
     return f"{cell['mode'].replace('_', ' ')} {word} {source}"
 
 
-def read_scores(workdirs: Iterable[Path]) -> dict[str, dict[str, list[Score]]]:
+def read_scores(workdirs: Iterable[str]) -> dict[str, dict[str, list[Score]]]:
     """Returns the scores by folder and method, sizes rising.
 
     Args:
-        workdirs: of runs; a method that several runs have is read from the first.
+        workdirs: of runs, some with `=NOTE`; what several runs have is read from the first.
     """
     found: dict[str, dict[str, dict[Size, list[tuple[Path, Any]]]]] = {}
-    for workdir in workdirs:
+    for words in workdirs:
+        name, _, note = words.partition("=")
+        workdir = Path(name)
         cells = json.loads((workdir / "results.json").read_text(encoding="utf-8"))["cells"]
         for cell in cells:
-            folder, method = cell["target"].rpartition("/")[2].rpartition(":")[2], name_method(cell)
+            folder = cell["target"].rpartition("/")[2].rpartition(":")[2]
+            method = name_method(cell)
+            if note and method != BASELINE:
+                method = f"{method} ({note})"
             if cell["error"] is None:
                 sizes = found.setdefault(folder, {}).setdefault(method, {})
                 members = sizes.setdefault(cell["num_train_tracks"], [])
@@ -215,7 +220,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("workdirs", nargs="+", type=Path)
+    parser.add_argument("workdirs", nargs="+", help="each as WORKDIR or WORKDIR=NOTE")
     parser.add_argument("--figure", type=Path, help="PNG file to draw")
     settings = parser.parse_args(arguments)
     scores = read_scores(settings.workdirs)

@@ -134,7 +134,7 @@ def use_pretrained_model(config: ConfigDict) -> None:
     config.source = "pretrained:musicnn-msd"
     config.num_train_tracks = "3_per_class,10_per_class,30_per_class,all"
     config.train.update(batch_size=8, num_steps=300, evaluate_every_steps=50, patience=3)
-    config.for_mode.output_layer.train.patience = 5
+    config.for_mode.output_layer.train.update(num_steps=4000, evaluate_every_steps=200, patience=8)
     config.for_mode.all_layers = ConfigDict(
         {"optimizer": {"learning_rate": 3e-4}, "transfer": {"batch_norm": "frozen"}}
     )

@@ -104,11 +104,12 @@ def test_transfer_from_real_music_is_counted_by_seeds_and_groups(tmp_path, capsy
         np.savez(tmp_path / "cells" / key / "scores.npz", labels=labels, scores=values,
                  groups=groups, track_ids=np.arange(12).astype(str))  # fmt: skip
     (tmp_path / "results.json").write_text(json.dumps({"cells": cells}))
-    real_music.main([str(tmp_path), "--figure", str(tmp_path / "figure.png")])
-    _, _, baseline, carried = capsys.readouterr().out.splitlines()
+    real_music.main([f"{tmp_path}", f"{tmp_path}=again", "--figure", str(tmp_path / "figure.png")])
+    _, _, baseline, carried, again = capsys.readouterr().out.splitlines()
     assert baseline.split("|")[1:8] == [
         " sounds ", " baseline: linear on log-mel statistics ", " 1 ", "  ", " 0.500 ", "  ", "  ",
     ]  # fmt: skip
+    assert again == carried.replace("musicnn-msd", "musicnn-msd (again)")
     assert carried.split("|")[3:6] == [" 2 ", "  ", " 0.800 "]
     # Right by the mean of two seeds: (11 + 1/2) / 12, against 6 / 12; six groups, eight of 2^6
     # swaps are as far apart, so that nothing is shown.
