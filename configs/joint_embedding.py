@@ -73,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.model.update(n_mels=20, width=8)
         config.joint_embedding.update(num_folds=2, num_per_class="1")
     elif arg == "paper":
-        config.source = "magnatagatune/top50-all-pcm16"
+        config.source = "magnatagatune/all188-all-pcm16"
         config.target = ",".join(GENRE_SETS)
         config.joint_embedding.update(labels=None, folds_by="tracks", ridge=0.0)
         config.train.update(num_steps=200_000, evaluate_every_steps=2_000, max_seconds=30.0)

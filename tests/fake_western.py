@@ -6,7 +6,10 @@ import pathlib
 import numpy as np
 from fake_corpora import write_array, write_audio, write_rows
 from musrep_jax.tfds_builders.fma.fma_dataset_builder import TOP20
-from musrep_jax.tfds_builders.magnatagatune.magnatagatune_dataset_builder import EMPTY_CLIPS, TOP50
+from musrep_jax.tfds_builders.magnatagatune.magnatagatune_dataset_builder import (
+    ALL188,
+    EMPTY_CLIPS,
+)
 
 MAGNATAGATUNE_ROWS = [
     # folder, artist, album, start, tags
@@ -33,7 +36,7 @@ def magnatagatune_path(folder, artist, album, start):
 
 def write_annotations(path: pathlib.Path, rows):
     """Writes `annotations_final.csv` from rows of (path of the clip, tags)."""
-    columns = [*sorted(TOP50), "no singer", "not a top tag"]
+    columns = [*ALL188, "not a top tag"]
     written = [["clip_id", *columns, "mp3_path"]]
     for number, (clip, tags) in enumerate(rows):
         written.append([2 + 6 * number, *(int(name in tags) for name in columns), clip])

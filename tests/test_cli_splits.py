@@ -58,7 +58,8 @@ def test_json_has_numbers_and_the_audio_can_be_left_alone(run, folder):
     }
     assert card["positives"]["test"]["metal"] == 1
     assert card["sources"]["artist"]["shared"]["train, test"] == 1
-    assert card["others"] == ["magnatagatune/top50-cleaned", "magnatagatune/top50-artist"]
+    others = ("top50-cleaned", "top50-artist", "all188-all")
+    assert card["others"] == [f"magnatagatune/{name}" for name in others]
 
 
 def test_a_split_is_written_as_data(run, folder, tmp_path):

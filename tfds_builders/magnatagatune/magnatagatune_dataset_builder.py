@@ -1,4 +1,4 @@
-"""`magnatagatune`: clips of 29 s, tagged by the players of a game; the 50 most frequent tags.
+"""`magnatagatune`: clips of 29 s, tagged by the players of a game; the 50 top tags, or all 188.
 
 Artist, album, recording and length are read off the file names
 (`c/ARTIST-ALBUM-NN-TITLE-FROM-TO.mp3`, hyphens only between the parts), which say the same as
@@ -27,6 +27,33 @@ TOP50 = (
     "country", "metal", "female voice", "choral",
 )  # fmt: skip
 """In the order of the public lists `tags.npy`; other lists swap "metal" and "female voice"."""
+
+ALL188 = (
+    "no voice", "singer", "duet", "plucking", "hard rock", "world", "bongos", "harpsichord",
+    "female singing", "clasical", "sitar", "chorus", "female opera", "male vocal", "vocals",
+    "clarinet", "heavy", "silence", "beats", "men", "woodwind", "funky", "no strings", "chimes",
+    "foreign", "no piano", "horns", "classical", "female", "no voices", "soft rock", "eerie",
+    "spacey", "jazz", "guitar", "quiet", "no beat", "banjo", "electric", "solo", "violins", "folk",
+    "female voice", "wind", "happy", "ambient", "new age", "synth", "funk", "no singing",
+    "middle eastern", "trumpet", "percussion", "drum", "airy", "voice", "repetitive", "birds",
+    "space", "strings", "bass", "harpsicord", "medieval", "male voice", "girl", "keyboard",
+    "acoustic", "loud", "classic", "string", "drums", "electronic", "not classical", "chanting",
+    "no violin", "not rock", "no guitar", "organ", "no vocal", "talking", "choral", "weird",
+    "opera", "soprano", "fast", "acoustic guitar", "electric guitar", "male singer", "man singing",
+    "classical guitar", "country", "violin", "electro", "reggae", "tribal", "dark", "male opera",
+    "no vocals", "irish", "electronica", "horn", "operatic", "arabic", "lol", "low", "instrumental",
+    "trance", "chant", "strange", "drone", "synthesizer", "heavy metal", "modern", "disco", "bells",
+    "man", "deep", "fast beat", "industrial", "hard", "harp", "no flute", "jungle", "pop", "lute",
+    "female vocal", "oboe", "mellow", "orchestral", "viola", "light", "echo", "piano", "celtic",
+    "male vocals", "orchestra", "eastern", "old", "flutes", "punk", "spanish", "sad", "sax", "slow",
+    "male", "blues", "vocal", "indian", "no singer", "scary", "india", "woman", "woman singing",
+    "rock", "dance", "piano solo", "guitars", "no drums", "jazzy", "singing", "cello", "calm",
+    "female vocals", "voices", "different", "techno", "clapping", "house", "monks", "flute",
+    "not opera", "not english", "oriental", "beat", "upbeat", "soft", "noise", "choir",
+    "female singer", "rap", "metal", "hip hop", "quick", "water", "baroque", "women", "fiddle",
+    "english",
+)  # fmt: skip
+"""All tags in the order of the table's columns, misspelled ones as they are."""
 
 _PREFIXES = ("", "mp3/")
 """Of the clips: the zip unpacks into the folders 0 to f; some keep these in a folder `mp3`."""
@@ -77,13 +104,14 @@ class Builder(CorpusBuilder):
         "recordings by Magnatune, CC BY-NC-SA 1.0; annotations published for research, without a "
         "licence of their own"
     )
-    LABEL_SETS: ClassVar = {"top50": TOP50}
+    LABEL_SETS: ClassVar = {"top50": TOP50, "all188": ALL188}
     SPLIT_CARDS: ClassVar = {
         "cleaned": SplitCard(
             rule="Clips that have one of the 50 tags and that decode, by folder: 0 to b train, c "
             "validation, d to f test.",
             source="the lists of minzwon/sota-music-tagging-models and pxaris/ccml",
             sizes={"train": 15247, "validation": 1529, "test": 4332},
+            labels=("top50",),
         ),
         "all": SplitCard(
             rule="All clips, also those with none of the 50 tags, by folder: 0 to b train, c "
@@ -94,6 +122,7 @@ class Builder(CorpusBuilder):
         "artist": SplitCard(
             rule="The clips of `cleaned`, made anew by artist: about 60, 15 and 25 % of them.",
             disjoint_by="artist",
+            labels=("top50",),
         ),
     }
     FILES = (
@@ -116,7 +145,7 @@ class Builder(CorpusBuilder):
 
     def read_tracks(self, label_set: str, split_name: str) -> Sequence[CorpusTrack]:
         """Returns the clips of a split; the rows of the annotations that the split's rule takes."""
-        rows = list(self._rows())
+        rows = list(self._rows(self.LABEL_SETS[label_set]))
         prefix = self.find_prefix(_PREFIXES, [path for path, _ in rows])
         return [
             self._track(prefix, path, labels, split_name)
@@ -124,18 +153,18 @@ class Builder(CorpusBuilder):
             if split_name == "all" or (labels and path not in EMPTY_CLIPS)
         ]
 
-    def _rows(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yields (path of the clip, its labels) of each row of the annotations."""
+    def _rows(self, tags: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yields (path of the clip, those of the tags that it has) of each row of the table."""
         source = self.folder / ANNOTATIONS
         rows = self.iter_rows(ANNOTATIONS)
         header = next(rows, [])
-        missing = [name for name in (*TOP50, "mp3_path") if name not in header]
+        missing = [name for name in (*tags, "mp3_path") if name not in header]
         if missing:
             raise BuildError(
                 f"{source} has no column {missing[0]!r}: it is not the published table; download "
                 "it anew."
             )
-        columns = [(name, header.index(name)) for name in TOP50]
+        columns = [(name, header.index(name)) for name in tags]
         path_column = header.index("mp3_path")
         for number, row in enumerate(rows, start=2):
             if len(row) != len(header):
