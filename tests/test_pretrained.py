@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import threading
@@ -133,9 +134,15 @@ def test_every_row_of_the_table_says_what_a_user_needs(name):
     assert entry.allows_commercial_use == ("-NC" not in entry.licence)
     assert set(entry.settings) <= set(model_settings(entry.model))
     if isinstance(entry.source, HubRepository):
-        assert len(entry.source.revision) == 40 or "No revision" in " ".join(entry.notes)
+        is_pinned = re.fullmatch("[0-9a-f]{40}", entry.source.revision)
+        assert is_pinned or "No revision" in " ".join(entry.notes)
+        assert re.fullmatch(r"[\w-]+/[\w.-]+", entry.source.repository)
         return
     source = entry.source.wheel if isinstance(entry.source, WheelFile) else entry.source
+    assert re.fullmatch(r"https://[a-z0-9.]+(/[\w.-]+)+(\?dl=1)?", source.url)
+    assert re.fullmatch(r"[\w.-]+", source.name) and re.fullmatch("[0-9a-f]*", source.sha256)
+    if "githubusercontent" in source.url:
+        assert re.search("/[0-9a-f]{40}/", source.url), "of a revision that does not change"
     if not (source.size and len(source.sha256) == 64):
         assert "never tried" in " ".join(entry.notes)
 
@@ -149,6 +156,33 @@ def test_labels_stand_in_the_published_order(shared_dir):
         ("jamendo", label_lists.MTG_JAMENDO),
     ):
         assert json.loads((shared_dir / f"parity/tags_{file}.json").read_text()) == list(labels)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_failed_download_says_address_size_and_place(name, cache, monkeypatch):
+    def fail(*_, **__):
+        raise DownloadError("There is no network.")
+
+    def fail_to_pull(*_):
+        raise ExportError("There is no network.")
+
+    monkeypatch.setattr(fetching.HttpClient, "save", fail)
+    monkeypatch.setattr(fetching, "pull", fail_to_pull)
+    monkeypatch.setattr(fetching, "_find_pip", list)
+    with pytest.raises(DownloadError) as error:
+        fetch(name, accept_licence=True, tell=lambda line: None)
+    source, text = PRETRAINED[name].source, str(error.value)
+    if isinstance(source, HubRepository):
+        assert f"https://huggingface.co/{source.repository}/tree/{source.revision} (about" in text
+        assert f"{source.size / 1e6:,.0f} MB) into {cache}/downloads/{name}." in text
+        return
+    file = source.wheel if isinstance(source, WheelFile) else source
+    assert f"It is published at {file.url}. Save it as {cache}/downloads/{file.name}" in text
+    if file.size is None:
+        assert "Its size is not published" in text
+        assert not file.sha256 or f"its sha256 begins with {file.sha256}" in text
+    else:
+        assert f"({file.size} bytes, sha256 {file.sha256})" in text
 
 
 def test_a_name_that_is_nearly_one_gets_a_suggestion():

@@ -145,6 +145,25 @@ def fit_logistic(
         yield Linear("logistic", strength, parameters[:-1], parameters[-1])
 
 
+def list_linear(
+    features: FloatArray, targets: FloatArray, weights: FloatArray, *, is_exclusive: bool = False
+) -> list[Linear]:
+    """Returns logistic and ridge regressions of all strengths, always in the same order.
+
+    Args:
+        features: (examples, features), standardized.
+        targets: (examples, classes), 0 to 1.
+        weights: (examples,), how much each counts; they sum to 1.
+        is_exclusive: whether each example is of exactly one class; then every ridge regression is
+            there with all factors of `SHARPNESS`.
+    """
+    logistic = list(fit_logistic(features, targets, weights, is_exclusive=is_exclusive))
+    ridges = fit_ridge(features, targets, weights)
+    if not is_exclusive:
+        return [*logistic, *ridges]
+    return [*logistic, *(ridge.scale(factor) for ridge in ridges for factor in SHARPNESS)]
+
+
 def choose_linear(
     features: FloatArray,
     targets: FloatArray,

@@ -161,7 +161,15 @@ class SplitScorer:
             `loss` of the track scores, `roc_auc` and `pr_auc` over rankable labels, and
             `f1_samples`, the mean over tracks of F1 at `evaluation.threshold`.
         """
-        labels, scores = self.tracks.label_matrix, self.scores(variables, embeddings)
+        return self.summarize(self.tracks.label_matrix, self.scores(variables, embeddings))
+
+    def summarize(self, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+        """Returns the metrics of any tracks, see `summary`.
+
+        Args:
+            labels: (tracks, classes), 0 or 1.
+            scores: (tracks, classes), probabilities.
+        """
         used = metrics.is_evaluable(labels > 0)
         guesses = decisions.predict(scores, self.settings.evaluation.threshold)
         return {

@@ -42,6 +42,7 @@ HUB_FILES = (CONFIG_FILE, PREPROCESSOR_FILE, *WEIGHT_FILES)
 """Of a repository, that are fetched."""
 
 PIP_SECONDS = 1800
+SHA256_DIGITS = 64
 _READ_ONLY_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -240,7 +241,8 @@ def _download_repository(source: HubRepository, by_hand: Path) -> Path:
     except ExportError as error:
         raise DownloadError(
             f"{error} By hand: put {', '.join(HUB_FILES[:2])} and the weights "
-            f"({' or '.join(WEIGHT_FILES)}) of that repository into {by_hand}."
+            f"({' or '.join(WEIGHT_FILES)}) of {source.page} (about {source.size / 1e6:,.0f} MB) "
+            f"into {by_hand}."
         ) from error
 
 
@@ -292,8 +294,12 @@ def _with_manual_way(file: WebFile, folder: Path) -> Iterator[None]:
     except DownloadError as error:
         if error.is_local:
             raise
-        wanted = SourceFile(file.name, file.url, file.size, file.sha256 or None)
+        is_whole = len(file.sha256) == SHA256_DIGITS
+        wanted = SourceFile(file.name, file.url, file.size, file.sha256 if is_whole else None)
         text = f"{error} By hand: {format_manual_instructions(wanted, folder)}"
+        if file.size is None:
+            begins = f"; its sha256 begins with {file.sha256}" if file.sha256 else ""
+            text = f"{text} Its size is not published{begins}."
         raise DownloadError(text, status=error.status) from error
 
 

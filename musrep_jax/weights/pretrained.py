@@ -69,6 +69,11 @@ class HubRepository:
     revision: str
     size: int
 
+    @property
+    def page(self) -> str:
+        """The address of its files in a browser."""
+        return f"https://huggingface.co/{self.repository}/tree/{self.revision}"
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:

@@ -7,7 +7,8 @@ solved in seconds, and are what trained models have to beat to be worth their tr
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -21,6 +22,13 @@ from musrep_jax.models.combined_encoders import CombinedEncoders
 from musrep_jax.models.layers import BATCH_NORM_EPSILON
 from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
+from musrep_jax.tasks.tagging.few_groups import (
+    MAX_FOLDS,
+    choose_by_folds,
+    need_folds,
+    take_candidate,
+    weigh_rows,
+)
 from musrep_jax.tasks.tagging.matrix import BASELINE_MODEL
 from musrep_jax.types import PyTree
 
@@ -152,7 +160,8 @@ def solve_linear(
     Features are standardized by the training tracks, of which each counts alike, however many
     chunks it has. The kind of regression and the strength of its penalty are chosen on validation:
     of exclusive classes by the loss, which varies less on few tracks than a ranking of them, of
-    other labels by `train.select_by`.
+    other labels by `train.select_by`. Where validation has few groups, they are chosen on folds of
+    all groups, see `few_groups`, and fitted to the training tracks all the same.
 
     Args:
         model: `LogMelStatistics` or `CombinedEncoders`.
@@ -167,32 +176,61 @@ def solve_linear(
     owner = scorer.table[:, 0]
     kept = _limit_rows(owner, MAX_ROWS)
     features, owner = features[kept], owner[kept]
-    weights = 1.0 / (np.bincount(owner, minlength=len(tracks))[owner] * len(tracks))
-    mean = weights @ features
-    variance = weights @ (features - mean) ** 2
-    for columns in _list_blocks(model, variables):
-        block = variance[columns]
-        variance[columns] = np.where(block < _MIN_VARIANCE_SHARE * block.mean(), _NO_FEATURE, block)
-    backbone = _with_statistics(variables, mean, variance)
-    cached = standardize(embed_frozen(validation, raw), backbone)
+    weights, blocks = weigh_rows(owner), _list_blocks(model, variables)
+    backbone = _with_statistics(variables, *_measure(features, weights, blocks))
+    fitted = standardize(features, backbone).astype(np.float64)
+    targets = tracks.label_matrix[owner]
     metric = settings.train.select_by
     sign = 1.0 if SELECTABLE[metric] == "max" else -1.0
-
     is_exclusive = validation.output == "softmax"
 
-    def score(candidate: Linear) -> tuple[float, float]:
-        summary = validation.summary(_with_head(model, backbone, candidate), cached)
+    def rank(summary: Mapping[str, Any]) -> tuple[float, float]:
         loss = -summary["loss"]
         return (loss if is_exclusive else sign * summary[metric]), loss
 
-    chosen = choose_linear(
-        standardize(features, backbone).astype(np.float64),
-        tracks.label_matrix[owner],
-        weights,
-        score,
-        is_exclusive=is_exclusive,
-    )
+    held_out = embed_frozen(validation, raw)
+    if need_folds(tracks.groups, validation.tracks.groups):
+
+        def make_standardizer(
+            rows: np.ndarray, weights: np.ndarray
+        ) -> Callable[[np.ndarray], np.ndarray]:
+            own = _with_statistics(variables, *_measure(rows, weights, blocks))
+            return lambda x: standardize(x, own).astype(np.float64)
+
+        rows = np.concatenate([features, held_out])
+        owners = np.concatenate([owner, len(tracks) + validation.table[:, 0]])
+        kept = _limit_rows(owners, MAX_ROWS // MAX_FOLDS)
+        place = choose_by_folds(
+            rows[kept],
+            owners[kept],
+            np.concatenate([tracks.label_matrix, validation.tracks.label_matrix]),
+            [*tracks.groups, *validation.tracks.groups],
+            make_standardizer,
+            lambda labels, scores: rank(validation.summarize(labels, scores))[0],
+            how=settings.evaluation.aggregate,
+            output=validation.output,
+        )
+        chosen = take_candidate(place, fitted, targets, weights, validation.output)
+        return _with_head(model, backbone, chosen)
+    cached = standardize(held_out, backbone)
+
+    def score(candidate: Linear) -> tuple[float, float]:
+        return rank(validation.summary(_with_head(model, backbone, candidate), cached))
+
+    chosen = choose_linear(fitted, targets, weights, score, is_exclusive=is_exclusive)
     return _with_head(model, backbone, chosen)
+
+
+def _measure(
+    features: np.ndarray, weights: np.ndarray, blocks: Sequence[slice]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and variance of features; what hardly varies within its block is made none."""
+    mean = weights @ features
+    variance = weights @ (features - mean) ** 2
+    for columns in blocks:
+        block = variance[columns]
+        variance[columns] = np.where(block < _MIN_VARIANCE_SHARE * block.mean(), _NO_FEATURE, block)
+    return mean, variance
 
 
 def _limit_rows(owner: np.ndarray, limit: int) -> np.ndarray:
