@@ -10,7 +10,7 @@ from toy_encoder import TEXTS, ToyTextEncoder
 
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.models import MODELS, create_encoder, create_model
-from musrep_jax.models.outputs import OutputNameError
+from musrep_jax.models.outputs import OutputNameError, pool_over_time
 
 
 def jitted(model, names, pool=None):
@@ -91,6 +91,18 @@ def test_pooling_leaves_out_where_a_text_has_ended():
     np.testing.assert_array_equal(found["layer_1"][0], table[[3, 1, 4]].max(axis=0))
 
 
+def test_statistics_are_those_of_the_steps_that_count():
+    value = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    counts = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+    found = pool_over_time(value, "statistics", counts)
+    kept = value[0, :3]
+    parts = [kept.mean(axis=0), kept.var(axis=0), kept.max(axis=0), kept.min(axis=0)]
+    np.testing.assert_allclose(found[0], np.concatenate(parts), atol=1e-6)
+    np.testing.assert_array_equal(found[1], 0)
+    whole = pool_over_time(value, "statistics")[1]
+    np.testing.assert_allclose(whole[3:6], value[1].var(axis=0), atol=1e-6)
+
+
 def test_unknown_names_and_poolings_are_one_sentence():
     model = ToyTextEncoder()
     variables = model.init(jax.random.key(0), TEXTS, train=False)
@@ -99,7 +111,9 @@ def test_unknown_names_and_poolings_are_one_sentence():
         run(("layer_2",))
     with pytest.raises(OutputNameError, match=r"It gives embedding, layer_1\."):
         run(("logits",))
-    with pytest.raises(OutputNameError, match="no pooling 'sum'; choose mean, max, both or none"):
+    with pytest.raises(
+        OutputNameError, match="no pooling 'sum'; choose mean, max, both, statistics or none"
+    ):
         run(("layer_1",), pool="sum")
 
 

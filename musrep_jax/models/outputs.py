@@ -9,9 +9,16 @@ import jax.numpy as jnp
 from musrep_jax.runtime.suggestions import suggest_name
 from musrep_jax.types import Array
 
-Pool = Literal["mean", "max", "both"]
-POOLS: tuple[Pool, ...] = ("mean", "max", "both")
-"""Ways to pool over time; "both" is mean and then maximum, side by side on the last axis."""
+Pool = Literal["mean", "max", "both", "statistics"]
+_KINDS: dict[Pool, tuple[str, ...]] = {
+    "mean": ("mean",),
+    "max": ("max",),
+    "both": ("mean", "max"),
+    "statistics": ("mean", "variance", "max", "min"),
+}
+POOLS: tuple[Pool, ...] = tuple(_KINDS)
+"""Ways to pool over time; "both" is mean and then maximum, side by side on the last axis,
+"statistics" mean, variance, maximum and minimum."""
 
 
 class OutputNameError(ValueError):
@@ -47,7 +54,7 @@ def pool_over_time(value: Array, pool: str | None, counts: Array | None = None) 
             of whose steps count becomes zero.
 
     Returns:
-        (batch, ...); twice as long on the last axis for "both".
+        (batch, ...); twice as long on the last axis for "both", four times for "statistics".
 
     Raises:
         OutputNameError: if there is no such pooling.
@@ -58,17 +65,22 @@ def pool_over_time(value: Array, pool: str | None, counts: Array | None = None) 
     if pool not in POOLS:
         raise OutputNameError(f"There is no pooling {pool!r}; choose {', '.join(POOLS)} or none.")
     if counts is None:
-        whole = {"mean": value.mean(axis=1), "max": value.max(axis=1)}
-        return jnp.concatenate([whole[kind] for kind in whole if pool in (kind, "both")], axis=-1)
+        counts = jnp.ones((1, value.shape[1]), bool)
     counts = counts.reshape(*counts.shape, *(1,) * (value.ndim - 2))
     counts = jnp.broadcast_to(counts, value.shape)
+    number, is_any = jnp.maximum(counts.sum(axis=1), 1), counts.any(axis=1)
     parts = []
-    if pool in ("mean", "both"):
-        total = jnp.where(counts, value, 0).sum(axis=1)
-        parts.append(total / jnp.maximum(counts.sum(axis=1), 1))
-    if pool in ("max", "both"):
-        highest = jnp.where(counts, value, -jnp.inf).max(axis=1)
-        parts.append(jnp.where(counts.any(axis=1), highest, 0))
+    for kind in _KINDS[pool]:
+        if kind == "max":
+            parts.append(jnp.where(is_any, jnp.where(counts, value, -jnp.inf).max(axis=1), 0))
+        elif kind == "min":
+            parts.append(jnp.where(is_any, jnp.where(counts, value, jnp.inf).min(axis=1), 0))
+        else:
+            mean = jnp.where(counts, value, 0).sum(axis=1) / number
+            if kind == "variance":
+                square = jnp.where(counts, (value - mean[:, None]) ** 2, 0)
+                mean = square.sum(axis=1) / number
+            parts.append(mean)
     return jnp.concatenate(parts, axis=-1)
 
 
