@@ -15,12 +15,14 @@ from musrep_jax.training.checkpoints import load_export
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
+    music = make_folder(folder / "music")
 
     def run(name, *words):
         workdir = folder / name
         code = main([
-            "main.py", "--config=transfer:smoke", "--config.model.name=sample_cnn",
-            "--config.transfer.modes=scratch", f"--workdir={workdir}",
+            "main.py", "--config=transfer:smoke", "--config.model.name=fcn",
+            f"--config.target=audio_folder:{music}", "--config.transfer.modes=scratch",
+            f"--workdir={workdir}",
             f"--config.data.data_dir={folder / 'data'}", *words,
         ])  # fmt: skip
         (export,) = workdir.glob("exports/*") if code == 0 else [None]
