@@ -28,7 +28,7 @@ from musrep_jax.probing.episodes import (
 )
 from musrep_jax.probing.few_shot_methods import METHODS, make_scorer
 from musrep_jax.probing.prototypes import list_combinations, score_by_prototypes
-from musrep_jax.tasks.few_shot.reports import describe_pool
+from musrep_jax.tasks.few_shot.reports import describe_pool, list_notes
 from musrep_jax.tasks.tagging.features import list_trained_labels
 
 
@@ -339,19 +339,20 @@ def test_the_first_labels_are_one_episode(tmp_path):
     assert len(result["missing_pools"]) == 2
 
 
-def test_labels_of_encoders_are_base_for_all_features(tmp_path, capsys):
+def test_labels_of_encoders_are_base_for_all_features(tmp_path):
     export = make_export(tmp_path, "fcn", labels=("drum", "voice"))
-    flags = ("--config.few_shot.methods=label",)
-    assert run_few_shot(tmp_path, *flags) == 0
     both = f"--config.features=log_mel_statistics,export:{export}"
-    capsys.readouterr()
-    assert run_few_shot(tmp_path, *flags, both) == 0
-    assert "use a new --workdir to compare them" in capsys.readouterr().out
-    assert run_few_shot(tmp_path, *flags, both, f"--workdir={tmp_path / 'v'}") == 0
-    results = json.loads((tmp_path / "v" / "results.json").read_text("utf-8"))["cells"]
+    assert run_few_shot(tmp_path, "--config.few_shot.methods=label", both) == 0
+    results = json.loads((tmp_path / "w" / "results.json").read_text("utf-8"))["cells"]
     assert [result["base_labels"] for result in results] == [["drum"]] * 2
     assert list_trained_labels(f"log_mel_statistics+export:{export}") == ["drum", "voice"]
     assert list_trained_labels("log_mel_statistics") == []
+
+
+def test_rows_of_other_base_labels_are_said_to_be():
+    row = {"target": "x", "base_labels": ["drum"], "error": None, "has_groups": True}
+    assert not list_notes([row, row, {**row, "target": "y", "base_labels": []}])
+    assert "use a new --workdir" in list_notes([row, {**row, "base_labels": []}])[0]
 
 
 def test_the_verdict_warns_of_an_f1_that_shows_nothing():

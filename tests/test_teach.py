@@ -23,9 +23,11 @@ from musrep_jax.probing.left_out_report import report_left_out
 from musrep_jax.probing.protocol import Examples
 from musrep_jax.store import Store
 from musrep_jax.store.suggesting import suggest_tracks
+from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.weights.output_layers import (
     TaughtLabels,
     add_labels,
+    check_teachable,
     compute_logits,
     read_head_inputs,
 )
@@ -357,14 +359,14 @@ def test_the_head_sees_what_the_layer_is_fitted_to(name, tmp_path):
         assert np.allclose(logits[:, :-2], compute_logits(loaded, embeddings), atol=1e-5)
 
 
-def test_classes_that_exclude_each_other_can_only_be_replaced(sounds, run, tmp_path):
-    export = make_export(tmp_path, "fcn", output="softmax")
-    words = ("teach", export, "--examples", sounds, "--out", tmp_path / "taught")
-    refused = run(*words)
-    assert refused.exit_code == 2 and "--replace-labels" in refused.stderr
-    done = run(*words, "--replace-labels")
-    assert done.exit_code == 0, done.stderr
-    assert load_tagger(tmp_path / "taught").output == "sigmoid"
+def test_classes_that_exclude_each_other_can_only_be_replaced(tmp_path):
+    loaded = load_tagger(make_export(tmp_path, "fcn", output="softmax"))
+    with pytest.raises(ExportError, match="--replace-labels"):
+        check_teachable(loaded, "here", keeps_labels=True)
+    check_teachable(loaded, "here", keeps_labels=False)
+    taught = TaughtLabels(("x",), np.ones((loaded.width, 1)), np.zeros(1), 0.5, [], [], {}, {}, [])
+    tagger = add_labels(loaded, taught, "here", keeps_labels=False)
+    assert (tagger.output, tagger.labels) == ("sigmoid", ("x",))
 
 
 def test_stores_of_other_models_are_refused(sounds, store, run, tmp_path):

@@ -59,7 +59,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
                 verdict += [f"{title}: {line}" for line in describe_pool(rows, pool)]
                 text.append(f"{title}\n{_format_rows(rows, pool, 'text')}")
                 markdown.append(f"**{title}**\n\n{_format_rows(rows, pool, 'markdown')}")
-    notes = [*_list_notes(shown), *(f"Failed: {r['key']}: {r['error']}" for r in shown
+    notes = [*list_notes(shown), *(f"Failed: {r['key']}: {r['error']}" for r in shown
                                     if r["error"] is not None)]  # fmt: skip
     return Tables(
         text="\n\n".join([*verdict, *text, *notes]),
@@ -143,8 +143,12 @@ def _name(row: Result) -> str:
     return f"{row['classifier']} on {row['features']}"
 
 
-def _list_notes(results: Sequence[Result]) -> list[str]:
-    """Returns what else keeps the tables honest."""
+def list_notes(results: Sequence[Result]) -> list[str]:
+    """Returns what else keeps the tables honest.
+
+    Args:
+        results: of all jobs.
+    """
     notes = []
     base = {(r["target"], tuple(r["base_labels"])) for r in results if r["error"] is None}
     if len(base) > len({target for target, _ in base}):
