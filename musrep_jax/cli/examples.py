@@ -57,7 +57,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "suggest": (
         "musrep suggest library --label ney",
-        "musrep suggest library --label ney --model models/ney --labeled examples --out more.tsv",
+        "musrep suggest library --label ney --model models/ney --labeled examples \\",
+        "    --out more.tsv",
     ),
     "tag": (
         "musrep tag song.mp3",
@@ -66,8 +67,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "teach": (
         "musrep teach --examples examples --out models/ney",
-        "musrep teach musicnn-msd --examples examples --examples more.tsv --store library \\",
-        "    --out models/ney",
+        "musrep teach musicnn-msd --examples examples --examples more.tsv \\",
+        "    --store library --out models/ney",
     ),
     "train": (
         "musrep train tagging --config.data.path=recordings --workdir=runs/own",
