@@ -1,4 +1,4 @@
-"""What `musrep demo` trains: a small tagger of synthetic Western music, beside the baseline.
+"""What `musrep demo` trains: a small tagger of synthetic music, beside the baseline.
 
     musrep demo
     python main.py --config=configs/demo.py

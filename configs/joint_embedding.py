@@ -1,4 +1,4 @@
-"""One linear embedding of frames shared by several data sets, judged on data sets it has not seen.
+"""One linear embedding of frames shared by several data sets, judged on unseen ones.
 
 Source: Hamel, Davies, Yoshii, Goto, "Transfer learning in MIR: sharing learned latent
 representations for music audio classification and similarity", ISMIR 2013; the loss is WSABIE's

@@ -1,4 +1,4 @@
-"""What frozen features are worth: small classifiers on few and many examples, with intervals.
+"""What frozen features are worth: small classifiers on few and many examples.
 
     python main.py --config=configs/probe.py
     python main.py --config=configs/probe.py --config.target=audio_folder:FOLDER

@@ -1,4 +1,4 @@
-"""Transfer a tagger from one music culture to another, and compare with training from scratch.
+"""Transfer a tagger from one music culture to another, beside training from scratch.
 
 Source: Papaioannou, Benetos, Potamianos, "From West to East: Who can understand the music of the
 others better?", ISMIR 2023; public code pxaris/ccml.
