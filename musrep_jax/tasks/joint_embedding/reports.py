@@ -102,7 +102,7 @@ def _format_accuracy(judged: Sequence[Result], style: str) -> str:
         rows.append([*row, f"{first['metrics'][0]['chance']:.3f}"])
     some = judged[0]
     legend = [
-        f"Mean ± standard error over {some['num_folds']} folds of {some['folds_by']}; linear "
+        f"Mean ± standard error over {some['num_folds']} folds of {some['folds_by']}; "
         "regression of windows, mean over the windows of a track.",
     ]
     if any(not result["is_exclusive"] for result in judged):
