@@ -60,7 +60,8 @@ def convolve_maximum(x: Array, kernel: Array, pads: tuple[int, int]) -> Array:
     Args:
         x: (batch, time, frequency, in).
         kernel: (time, frequency, in, out).
-        pads: zeros before the first frame and after the last one. Bands are not padded.
+        pads: zeros before the first frame and after the last one, as many or more. Bands are not
+            padded.
 
     Returns:
         (batch, time', out).
@@ -68,5 +69,7 @@ def convolve_maximum(x: Array, kernel: Array, pads: tuple[int, int]) -> Array:
     is_single = x.dtype == jnp.float32 == kernel.dtype
     if is_used("maximum") and is_single and cpu_maximum.is_fast(x.shape, kernel.shape):
         return cpu_maximum.convolve_maximum(x, kernel, pads)
-    padded = jnp.pad(x, ((0, 0), pads, (0, 0), (0, 0)))
-    return convolve(padded, kernel, (1, 1), (0, 0)).max(axis=2)
+    before, after = pads
+    if after > before:  # otherwise the convolution pads, which has a form in ONNX
+        x = jnp.pad(x, ((0, 0), (0, after - before), (0, 0), (0, 0)))
+    return convolve(x, kernel, (1, 1), (before, 0)).max(axis=2)
