@@ -43,8 +43,8 @@ def get_config(arg: str = "") -> ConfigDict:
     # on it first), sources; A+B is both, A[9,10,max] outputs and their pooling.
     # The first features are those that all others are compared with.
     config.features = "log_mel_statistics, log_mel_windows, log_mel_statistics+log_mel_windows"
-    # ridge, logistic, svm, neighbors, mlp; svm[cost=10,standardize=scalar] gives settings, and what
-    # is not given is chosen inside the training tracks.
+    # ridge, logistic, svm, neighbors, mlp, prototypes; svm[cost=10,standardize=scalar] gives
+    # settings, and what is not given is chosen inside the training tracks.
     config.classifiers = "ridge, neighbors"
     config.similarity = "l1"  # also precision among nearest neighbors: l1, l2, cosine, or none
     config.num_train_tracks = "5_per_class, 20_per_class, all"

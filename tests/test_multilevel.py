@@ -190,6 +190,8 @@ def test_sources_stand_for_all_of_them_and_each():
     assert expand_sources(["sources", "export:sources"], ["x"]) == ("trained:x", "export:sources")
     with pytest.raises(ConfigError, match="'sources', and source is empty"):
         expand_sources(["sources"], [])
+    with pytest.raises(ConfigError, match="source names x, and no features do"):
+        expand_sources(["a", "export:sources"], ["x"])
     with pytest.raises(
         ConfigError, match=r"source names 'audio_folder:a\+b'; .* rename the folder"
     ):

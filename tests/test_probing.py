@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.linear_model import Ridge as SkRidge
 from sklearn.model_selection import KFold, LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -104,6 +104,15 @@ def test_neighbors_are_those_of_scikit_learn(examples, distance):
     found = load_classifier("neighbors", num_neighbors=7, distance=distance)
     scores = found.fit(train, targets, is_exclusive=False).scores(test)
     np.testing.assert_allclose(scores, expected, atol=1e-12)
+
+
+def test_prototypes_are_the_nearest_centroids_of_scikit_learn(examples):
+    (train, test), classes = split(examples[0]), examples[1]
+    scaler = StandardScaler().fit(train)
+    reference = NearestCentroid().fit(scaler.transform(train), classes[:60])
+    found = load_classifier("prototypes", distance="l2")
+    scores = found.fit(train, np.eye(3)[classes[:60]], is_exclusive=True).scores(test)
+    np.testing.assert_array_equal(scores.argmax(axis=1), reference.predict(scaler.transform(test)))
 
 
 def test_mlp_is_that_of_scikit_learn(examples):

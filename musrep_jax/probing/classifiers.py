@@ -21,6 +21,7 @@ CLASSIFIERS = {
     "svm": "musrep_jax.probing.svm:RbfSvm",
     "neighbors": "musrep_jax.probing.neighbors:Neighbors",
     "mlp": "musrep_jax.probing.mlp:Mlp",
+    "prototypes": "musrep_jax.probing.prototypes:Prototypes",
 }
 """Name -> "module:Class", a subclass of `Classifier`."""
 

@@ -18,11 +18,14 @@ tagging", IEEE OJSP 2025, and the public code pxaris/LC-Protonets, from which th
 fitted to the support set, see `episodes.fit_threshold`.
 """
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
 
+from musrep_jax.config import choose
 from musrep_jax.evaluation.metrics import BoolArray, EvaluationError, FloatArray
+from musrep_jax.probing.classifiers import Classifier, Scorer
 
 LABEL, COMBINATION = "label", "combination"
 PROTOTYPES = (LABEL, COMBINATION)
@@ -30,6 +33,42 @@ DISTANCES = ("cosine", "l2")
 MAX_COMBINATIONS = 20_000
 """Prototypes of one support set; more than these are no few examples."""
 _LEAST = 1e-12
+_OUT_OF_RANGE = 4.0
+"""Stands for infinity in scores, which are differences of two similarities at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prototypes(Classifier):
+    """The nearest prototype: the mean of the training examples of a class.
+
+    Attributes:
+        prototypes: `label` or `combination`, for examples with several classes.
+        distance: `cosine` or `l2`.
+    """
+
+    prototypes: str = LABEL
+    distance: str = "cosine"
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        choose(self.prototypes, PROTOTYPES, "prototypes of the classifier prototypes")
+        choose(self.distance, DISTANCES, "distance of the classifier prototypes")
+
+    def _solve(
+        self,
+        features: FloatArray,
+        targets: FloatArray,
+        weights: FloatArray,
+        is_exclusive: bool,
+        seed: int,
+    ) -> Scorer:
+        def score(queries: FloatArray) -> FloatArray:
+            found = score_by_prototypes(
+                features, targets > 0, queries, self.prototypes, self.distance, weights
+            )
+            return np.clip(found, -_OUT_OF_RANGE, _OUT_OF_RANGE)
+
+        return score
 
 
 def score_by_prototypes(
@@ -38,6 +77,7 @@ def score_by_prototypes(
     queries: FloatArray,
     prototypes: str = LABEL,
     distance: str = "cosine",
+    weights: FloatArray | None = None,
 ) -> FloatArray:
     """Returns the scores of queries.
 
@@ -48,6 +88,7 @@ def score_by_prototypes(
         prototypes: `label` or `combination`.
         distance: `cosine`, or `l2`, whose distances of a query are mapped onto [-1, 1] from the
             farthest to the nearest prototype, as in the public code.
+        weights: (examples,), how much each counts in the means; None counts all alike.
 
     Returns:
         float64 (queries, labels); -inf for a label that no example has, inf for one that each has.
@@ -65,6 +106,8 @@ def score_by_prototypes(
     else:
         sets = list_combinations(targets)
     has_all = (sets[:, None, :] <= targets[None, :, :]).all(axis=2).astype(np.float64)
+    if weights is not None:
+        has_all = has_all * weights
     means = has_all @ support / has_all.sum(axis=1, keepdims=True)
     similarity = measure_similarity(queries, means, distance)
     scores = np.full((len(queries), targets.shape[1]), -np.inf)

@@ -5,6 +5,7 @@ a transfer starts from too. `sources[OUTPUTS]` stands for the config's `source`:
 side, and each alone.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def expand_sources(features: Sequence[str], sources: Sequence[str]) -> tuple[str
         sources: data sets, and `export:FOLDER`, `pretrained:NAME` or `hub:OWNER/NAME`.
 
     Raises:
-        ConfigError: if there are no sources to stand for, or one has a name that features cannot
-            have.
+        ConfigError: if there are no sources to stand for, one has a name that features cannot
+            have, or no features stand for the sources.
 
     Example:
         >>> expand_sources(["sources[-1,max]"], ["western", "export:a"])
@@ -40,6 +41,13 @@ def expand_sources(features: Sequence[str], sources: Sequence[str]) -> tuple[str
         name if name.startswith(LOADED_PREFIXES) else f"{TRAINED_PREFIX}{name}" for name in sources
     ]
     found: list[str] = []
+    if sources and not any(
+        re.search(rf"(^|\+)\s*{SOURCES}\s*($|[+\[])", text) for text in features
+    ):
+        raise ConfigError(
+            f"source names {', '.join(sources)}, and no features do: add {SOURCES} to "
+            "--config.features, or leave --config.source empty."
+        )
     for text in features:
         parts = [part.strip() for part in text.split("+")]
         if all(part.partition("[")[0] != SOURCES for part in parts):
