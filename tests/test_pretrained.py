@@ -27,12 +27,13 @@ from musrep_jax.data.download.files import DownloadError
 from musrep_jax.inference.chunks import chunk_blocks, cut
 from musrep_jax.kernels.formulations import BACKENDS, override_formulations
 from musrep_jax.models import create_model, model_settings
+from musrep_jax.runtime.integrity import sha256_of
 from musrep_jax.tasks.tagging.initial import check_source
 from musrep_jax.tasks.tagging.sources import find_export, read_architecture
 from musrep_jax.training.checkpoints import ExportError
 from musrep_jax.types import Chunking
 from musrep_jax.weights import fetching
-from musrep_jax.weights.fetching import download, fetch, get_cache_dir, sha256_of
+from musrep_jax.weights.fetching import download, fetch, get_cache_dir
 from musrep_jax.weights.pretrained import (
     PRETRAINED,
     HubRepository,

@@ -182,7 +182,7 @@ def make_table(data_dir, path, change=lambda ids, features: (ids, features)):
     return f"table:{path}"
 
 
-def test_features_of_others_are_judged_on_the_same_tracks(data_dir, tmp_path):
+def test_features_of_others_are_judged_on_the_same_tracks(data_dir, tmp_path, capsys):
     table = make_table(data_dir, tmp_path / "others.npz")
     flags = (f"--config.features=log_mel_statistics,{table}", "--config.similarity=cosine")
     assert run_probe(data_dir, tmp_path / "run", *flags) == 0
@@ -195,6 +195,14 @@ def test_features_of_others_are_judged_on_the_same_tracks(data_dir, tmp_path):
     assert by_name["table"]["metrics"][0]["value"] > 0.65
     assert "versus_first" in by_name["table"]
     assert str(tmp_path) not in (tmp_path / "run" / "results.md").read_text(encoding="utf-8")
+    make_table(data_dir, tmp_path / "others.npz", lambda ids, x: (ids, x + 1))
+    capsys.readouterr()
+    assert run_probe(data_dir, tmp_path / "run", *flags) == 0
+    told = "The feature file table:others.npz has changed (its content) since 2 finished cells"
+    printed = capsys.readouterr()
+    assert told in printed.out + printed.err
+    assert run_probe(data_dir, tmp_path / "run", *flags, "--config.seeds=0,1") == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

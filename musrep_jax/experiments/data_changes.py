@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from musrep_jax.config import ConfigError
+from musrep_jax.config import ConfigError, fingerprint
 from musrep_jax.data.datasets import Dataset
+from musrep_jax.runtime.integrity import sha256_of
 from musrep_jax.tasks.jobs import key_of_result, strip_parents
 
 DATA_FIELD = "data"
@@ -31,6 +33,24 @@ def describe_data(
     return {**asked, **dataset.identity}
 
 
+def describe_files(name: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """Returns a result's record of files that are no data set, such as a table of features.
+
+    Args:
+        name: as in configs.
+        paths: of the files.
+
+    Returns:
+        What `describe_data` returns, without splits, and `files`.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
+    asked = {"name": name, "sample_rate": None, "options": {}}
+    content = fingerprint([sha256_of(path) for path in paths])
+    return {**asked, "fingerprint": content, "splits": {}, "files": [str(p) for p in paths]}
+
+
 def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Returns in words in what two states of a data set differ; nothing if they are the same.
 
@@ -40,6 +60,8 @@ def list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """
     if before["fingerprint"] == now["fingerprint"]:
         return []
+    if "files" in before:
+        return ["its content"]
     changed = []
     ours, theirs = now["splits"], before["splits"]
     for split in dict.fromkeys((*theirs, *ours)):
@@ -72,8 +94,8 @@ def check_results_agree(results: Iterable[Mapping[str, Any]], place: str) -> Non
             changed = list_changes(state, entry)
             if changed:
                 raise ConfigError(
-                    f"{place} holds results of two states of the data set "
-                    f"{strip_parents(entry['name'])} ({', '.join(changed)} differ), such as {key} "
+                    f"{place} holds results of two states of "
+                    f"the {_name_entry(entry)} ({', '.join(changed)} differ), such as {key} "
                     f"and {key_of_result(result)}: remove the folders cells/KEY of one state, and "
                     "run the same command again."
                 )
@@ -102,7 +124,7 @@ def describe_change(
             ]
             shown = ", ".join(made[:_MAX_LISTED]) + (", ..." if len(made) > _MAX_LISTED else "")
             return (
-                f"The data set {strip_parents(entry['name'])} has changed ({', '.join(changed)}) "
+                f"The {_name_entry(entry)} has changed ({', '.join(changed)}) "
                 f"since {len(made)} finished cells in {place} were made from it ({shown}): give "
                 "another --workdir, bring the data back to what they were, or remove the folders "
                 "cells/KEY of these cells to have them done again."
@@ -151,6 +173,12 @@ def list_opened(results: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, 
         for entry in result.get(DATA_FIELD) or ():
             found.setdefault(_how_opened(entry), entry)
     return found
+
+
+def _name_entry(entry: Mapping[str, Any]) -> str:
+    """Returns how a sentence names what an entry describes."""
+    kind = "feature file" if "files" in entry else "data set"
+    return f"{kind} {strip_parents(entry['name'])}"
 
 
 def _how_opened(entry: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from musrep_jax.experiments.data_changes import (
     check_results_agree,
     describe_change,
     describe_data,
+    describe_files,
     list_opened,
 )
 from musrep_jax.experiments.fitting import fit_objective
@@ -221,7 +222,9 @@ class _ExperimentRunner:
             name, rate, options = entry["name"], entry["sample_rate"], entry["options"]
             options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
             try:
-                if todo or self._make_builder(name, rate, **options).is_built():
+                if "files" in entry:
+                    present[key] = describe_files(name, [Path(p) for p in entry["files"]])
+                elif todo or self._make_builder(name, rate, **options).is_built():
                     dataset = self._open_once(name, rate, **options)
                     present[key] = describe_data(dataset, name, rate, options)
                 else:
@@ -300,6 +303,7 @@ class _ExperimentRunner:
             settings=task.make_settings(self.config, job),
             folder=self.folder.job_dir(job),
             open_dataset=functools.partial(self._open_dataset, clock, opened),
+            record_files=lambda name, paths: opened.append(describe_files(name, paths)),
             find_export=functools.partial(self._find_export, job),
             is_done=lambda key: self.folder.is_done(self.by_key[key]),
             clock=clock,

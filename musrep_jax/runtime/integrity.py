@@ -59,7 +59,7 @@ def write_checksums(folder: Path, without: Collection[str] = ()) -> None:
         without: files that are left out, relative to the folder.
     """
     files = list_files(folder, without)
-    lines = [f"{_sha256(folder / name)}  {name}\n" for name in files]
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in files]
     write_text(folder / CHECKSUMS_FILE, "".join(lines))
 
 
@@ -91,7 +91,7 @@ def find_damage(folder: Path, listed: Collection[str] = ()) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"the file {name} is missing"
-        if _sha256(path) != digest:
+        if sha256_of(path) != digest:
             return f"the file {name} does not match its checksum"
     if unlisted := sorted(set(listed) - sums.keys()):
         return f"{CHECKSUMS_FILE} does not list the file {unlisted[0]}"
@@ -126,7 +126,7 @@ def describe_difference(theirs: Any, ours: Any) -> str:
     return f"is {theirs!r}, but this run has {ours!r}"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: str | Path) -> str:
     """Returns the hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -155,6 +155,8 @@ class Context:
         settings: of the job, see `Task.make_settings`.
         folder: of the job, for its own files; it may not exist yet.
         open_dataset: opens a data set.
+        record_files: name and paths of files that are no data set, which the result depends on;
+            another run of the workdir is told when they have changed.
         find_export: key of a job in `Job.needs` -> folder of its exported model.
         is_done: key of a job in `Job.needs` -> whether it is there; if not, `find_export` raises.
         clock: of the job; what it counts becomes `seconds` of the result.
@@ -164,6 +166,7 @@ class Context:
     settings: ml_collections.ConfigDict
     folder: Path
     open_dataset: OpenDataset
+    record_files: Callable[[str, Sequence[Path]], None]
     find_export: Callable[[str], Path]
     is_done: Callable[[str], bool]
     clock: Clock = dataclasses.field(default_factory=Clock)

@@ -12,6 +12,7 @@ from musrep_jax.exports.cards import format_model_readme
 from musrep_jax.inference.card import make_card
 from musrep_jax.models import ALIASES, create_model, model_settings
 from musrep_jax.models.spectrogram_transformer import set_input_statistics
+from musrep_jax.runtime.integrity import sha256_of
 from musrep_jax.training.checkpoints import save_export
 from musrep_jax.training.logs import make_run_record
 from musrep_jax.weights.checks import (
@@ -24,7 +25,7 @@ from musrep_jax.weights.checks import (
     is_image_transformer,
     left_out,
 )
-from musrep_jax.weights.files import read_state_dict, sha256_of
+from musrep_jax.weights.files import read_state_dict
 from musrep_jax.weights.hub_directory import read_hub_directory
 from musrep_jax.weights.model_fields import infer_settings
 from musrep_jax.weights.state_dicts import WeightsError, convert_state_dict

@@ -21,12 +21,12 @@ from musrep_jax.data.download.http_client import HttpClient
 from musrep_jax.data.download.partial_files import DownloadError
 from musrep_jax.inference.hub import pull
 from musrep_jax.runtime.files import write_text
+from musrep_jax.runtime.integrity import sha256_of
 from musrep_jax.runtime.locks import Lock
 from musrep_jax.runtime.places import default_data_dir
 from musrep_jax.runtime.progress import Progress
 from musrep_jax.training.checkpoints import CARD_FILE, ExportError
 from musrep_jax.weights.conversion import convert_weights
-from musrep_jax.weights.files import sha256_of
 from musrep_jax.weights.hub_directory import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHT_FILES
 from musrep_jax.weights.pretrained import (
     PREFIX,

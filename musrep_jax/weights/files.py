@@ -1,6 +1,5 @@
 """Weight files and lists of labels, read without executing anything that is in them."""
 
-import hashlib
 import json
 import pickle
 import re
@@ -127,12 +126,6 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     if twice:
         raise WeightFileError(f"The label file {path} names twice: {', '.join(twice)}.")
     return tuple(labels)
-
-
-def sha256_of(path: str | Path) -> str:
-    """Returns the hexadecimal sha256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -18,9 +18,10 @@ from musrep_jax.config import ConfigError
 from musrep_jax.models import Tagger, create_model
 from musrep_jax.rules.kinds import flag, judge
 from musrep_jax.rules.model_settings import MODEL_FIELDS, SIZE
+from musrep_jax.runtime.integrity import sha256_of
 from musrep_jax.types import PyTree
 from musrep_jax.weights.checks import check_finite
-from musrep_jax.weights.files import WeightFileError, read_state_dict, sha256_of
+from musrep_jax.weights.files import WeightFileError, read_state_dict
 from musrep_jax.weights.state_dicts import convert_state_dict
 
 CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"

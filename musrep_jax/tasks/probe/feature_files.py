@@ -15,10 +15,10 @@ from musrep_jax.data.feature_tables import (
 )
 from musrep_jax.probing.leaks import find_label_columns
 from musrep_jax.store import Store, StoreError
-from musrep_jax.store.files import read_store_metadata
+from musrep_jax.store.files import TRACKS_FILE, read_store_metadata
 from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.probe.tracks import LabeledTracks
-from musrep_jax.tasks.tagging.features import STORE_PREFIX, TABLE_PREFIX
+from musrep_jax.tasks.tagging.features import STORE_PREFIX, TABLE_PREFIX, parse_features
 
 _MAX_NAMED = 3
 """Columns that a message names."""
@@ -40,6 +40,23 @@ def check_feature_file(place: str) -> None:
             read_store_metadata(Path(place.removeprefix(STORE_PREFIX)).expanduser())
     except (FeatureTableError, StoreError) as error:
         raise ConfigError(str(error)) from error
+
+
+def list_feature_files(text: str) -> dict[str, list[Path]]:
+    """Returns the files that features by name are read from: table or store -> its files.
+
+    Args:
+        text: a name of features, such as `log_mel_statistics+table:FILE`.
+    """
+    found = {}
+    for place in (encoder.place for encoder in parse_features(text)):
+        path = Path(place.partition(":")[2]).expanduser().absolute()
+        if place.startswith(TABLE_PREFIX):
+            ids = [path.with_suffix(".txt")] if path.suffix == ".npy" else []
+            found[place] = [path, *ids]
+        elif place.startswith(STORE_PREFIX):
+            found[place] = [path / TRACKS_FILE, path / "embeddings.npy"]
+    return found
 
 
 def read_features(place: str, tracks: LabeledTracks) -> tuple[np.ndarray, list[str]]:

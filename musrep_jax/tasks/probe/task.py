@@ -12,6 +12,7 @@ from musrep_jax.config import ConfigError, fingerprint, plain, split_list
 from musrep_jax.probing import protocol
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.probe import comparison, figures, reports
+from musrep_jax.tasks.probe.feature_files import list_feature_files
 from musrep_jax.tasks.probe.features import WindowFeatures, compute_features
 from musrep_jax.tasks.probe.matrix import SIMILARITY, list_jobs
 from musrep_jax.tasks.probe.sources import list_trained
@@ -71,6 +72,8 @@ class ProbeTask(Task):
             settings.train.loss = "binary_cross_entropy"  # its activation is never asked for
         is_pooled = settings.probe.windows == protocol.POOLED or job["classifier"] == SIMILARITY
         found = self._find_features(job, tracks, context, is_pooled=is_pooled)
+        for name, paths in list_feature_files(job["features"]).items():
+            context.record_files(name, paths)
         examples = protocol.Examples(
             found.values, found.owner, tracks.targets, tracks.is_exclusive, tracks.groups
         )
