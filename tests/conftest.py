@@ -24,6 +24,8 @@ jax.devices()
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 PROGRAMS = (
     "test_benchmarks.py",
+    "test_multilevel.py",
+    "test_recipes_compare.py",
     "test_recipes_transfer.py",
     "test_training_distributed.py",
     "test_wheel.py",

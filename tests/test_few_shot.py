@@ -301,10 +301,10 @@ def run_few_shot(tmp_path, *flags):
     )  # fmt: skip
 
 
-def test_few_shot_as_an_experiment(tmp_path, capsys):
+def test_few_shot_as_an_experiment(tmp_path):
     flags = ("--config.few_shot.base_labels=dr*,flute", "--config.few_shot.num_shots=1,2")
     assert run_few_shot(tmp_path, *flags, "--config.few_shot.methods=label,logistic") == 0
-    shown = capsys.readouterr().out
+    shown = (tmp_path / "w" / "results.md").read_text("utf-8")
     assert "2 base labels, 2 examples of each" in shown and "predict everything" in shown
     results = json.loads((tmp_path / "w" / "results.json").read_text("utf-8"))["cells"]
     assert len(results) == 4
