@@ -27,6 +27,9 @@ PROGRAMS = (
     "test_multilevel.py",
     "test_recipes_compare.py",
     "test_recipes_transfer.py",
+    "test_tasks_baseline.py",
+    "test_tasks_candidates.py",
+    "test_tasks_joint_embedding.py",
     "test_training_distributed.py",
     "test_wheel.py",
 )

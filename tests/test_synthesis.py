@@ -469,6 +469,7 @@ def test_unmeasured_tracks_have_neither_metre_label_nor_drums():
             assert all(part.role != "drums" for part in track.plan.parts)
 
 
+@pytest.mark.programs  # in a new environment librosa compiles for half a minute
 def test_log_mel_equals_librosa():
     corpus = make_corpus("greek", num_tracks=12, seconds=2.0)
     audio = corpus.render(corpus.tracks[0])
