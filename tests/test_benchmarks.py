@@ -135,9 +135,17 @@ def test_the_first_run_is_counted_and_its_rows_are_those_of_the_table(tmp_path, 
         for table in capsys.readouterr().out.split("\n\n")
     )
     assert what == ["what", "number"]
+    cells = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["cells"]
+    scores = {
+        f"{cell['mode']} at {cell['num_train_tracks'] or 'all'}": f"{cell['roc_auc']:.3f}"
+        for cell in cells
+        if cell["target"].endswith("makam")
+    }
+    assert len(scores) == 6
     assert dict(facts) | {"test tracks": "60"} == {
         "transfers": "8", "better than scratch": "4", "worse than scratch": "0", "undecided": "4",
         "better than the baseline": "0", "test tracks": "60", "performers": "0",
+        **scores,
     }  # fmt: skip
     assert header[:3] == ["Source", "Mode", "Train tracks"] and len(rows) == 6
     assert [row[1] for row in rows] == 2 * ["scratch", "output_layer", "all_layers"]
