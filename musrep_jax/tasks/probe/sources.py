@@ -5,7 +5,6 @@ a transfer starts from too. `sources[OUTPUTS]` stands for the config's `source`:
 side, and each alone.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,16 +40,14 @@ def expand_sources(features: Sequence[str], sources: Sequence[str]) -> tuple[str
         name if name.startswith(LOADED_PREFIXES) else f"{TRAINED_PREFIX}{name}" for name in sources
     ]
     found: list[str] = []
-    if sources and not any(
-        re.search(rf"(^|\+)\s*{SOURCES}\s*($|[+\[])", text) for text in features
-    ):
+    if sources and not any(map(_names_sources, features)):
         raise ConfigError(
             f"source names {', '.join(sources)}, and no features do: add {SOURCES} to "
             "--config.features, or leave --config.source empty."
         )
     for text in features:
         parts = [part.strip() for part in text.split("+")]
-        if all(part.partition("[")[0] != SOURCES for part in parts):
+        if not _names_sources(text):
             found.append(text)
             continue
         if not places:
@@ -72,6 +69,11 @@ def expand_sources(features: Sequence[str], sources: Sequence[str]) -> tuple[str
                 replaced += [f"{place}{bracket}{outputs}" for place in names]
             found.append("+".join(replaced))
     return tuple(dict.fromkeys(found))
+
+
+def _names_sources(text: str) -> bool:
+    """Returns whether a part of a name of features stands for the sources."""
+    return any(part.strip().partition("[")[0] == SOURCES for part in text.split("+"))
 
 
 def list_trained(features: str) -> tuple[str, ...]:
