@@ -86,6 +86,7 @@ EXCEPTIONS = {
     "data/corpora/builder.py": {"tensorflow_datasets"},
     "data/feature_tables.py": {"pyarrow"},
     "data/build/records.py": {"array_record", "tensorflow_datasets"},
+    "data/deformed/deformations.py": {"librosa"},
     "reporting/drawing.py": {"matplotlib"},
     "reporting/figures.py": {"matplotlib"},
     "runtime/compilation_cache.py": {"compression", "zstandard"},

@@ -12,6 +12,12 @@ import sys
 from typing import Any
 
 from musrep_jax.data.dataset_files import read_report, read_spec
+from musrep_jax.data.deformed.deformations import (
+    Deformation,
+    DeformationError,
+    split_deformation,
+)
+from musrep_jax.data.deformed.tracks import DeformedStore
 from musrep_jax.data.input.tracks import Tracks, TrackStore
 from musrep_jax.data.specs import SPLITS, DatasetSpec
 from musrep_jax.runtime.places import default_data_dir as default_data_dir
@@ -52,6 +58,7 @@ class Dataset:
     Attributes:
         spec: the `DatasetSpec`.
         directory: where it is stored.
+        deformation: of every track, or None.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class Dataset:
         *,
         sample_rate: int | None = None,
         cache_megabytes: float = DEFAULT_CACHE_MEGABYTES,
+        deformation: Deformation | None = None,
+        seed: int = 0,
     ) -> None:
         """Opens a directory that a builder made.
 
@@ -68,6 +77,8 @@ class Dataset:
             sample_rate: rate in Hz that an `encoded` data set is resampled to as it is read; None
                 for its own. Other data sets keep the rate that they are stored at.
             cache_megabytes: memory for decoded audio, per split; 0 keeps none.
+            deformation: of every track, or None; deformed tracks are kept beside the data.
+            seed: of a deformation that is random.
 
         Raises:
             DatasetError: if there is no built data set.
@@ -80,6 +91,7 @@ class Dataset:
         if sample_rate and spec.stored_form == "encoded":
             spec = dataclasses.replace(spec, sample_rate=int(sample_rate))
         self.spec: DatasetSpec = spec
+        self.deformation, self._seed = deformation, seed
         self._cache_megabytes = cache_megabytes
         self._stores: dict[str, TrackStore] = {}
 
@@ -118,6 +130,8 @@ class Dataset:
             if self.spec.sample_rate != self._stored_rate:
                 ratio = self.spec.sample_rate / self._stored_rate
                 store.num_samples = (store.num_samples * ratio).astype(store.num_samples.dtype)
+            if self.deformation is not None:
+                store = DeformedStore(store, self.deformation, self._seed, keeps=True)
             self._stores[split] = store
         return self._stores[split]
 
@@ -177,10 +191,12 @@ def open_dataset(
     """Returns a data set, building it first when it is not there or its content has changed.
 
     Args:
-        name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`.
+        name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`; followed by `@` and a deformation,
+            as in `NAME@pitch:2`, all of its tracks are deformed.
         data_dir: root of the built data sets; None for `default_data_dir()`.
         sample_rate: of the audio in Hz: the model's.
-        seed: of the random parts of a build: synthesis, or the splits generated for a folder.
+        seed: of the random parts of a build: synthesis, or the splits generated for a folder; and
+            of a deformation.
         cache_megabytes: memory for decoded audio, per split; 0 keeps none.
         **options: the builder's own, such as `labels` of `audio_folder`.
 
@@ -189,6 +205,7 @@ def open_dataset(
         ValueError: from the builder, when its material is not as it should be.
     """
     builder = make_builder(name, data_dir=data_dir, sample_rate=sample_rate, seed=seed, **options)
+    deformation = split_deformation(name)[1]
     if not builder.is_built():
         if not builder.CAN_BUILD_AUTOMATICALLY:
             where = f"{builder.directory} holds another state of it"
@@ -201,14 +218,27 @@ def open_dataset(
             f"{name} was built with another quarantine list; `musrep build` takes today's",
             file=sys.stderr,
         )
-    return Dataset(builder.directory, sample_rate=sample_rate, cache_megabytes=cache_megabytes)
+    dataset = Dataset(
+        builder.directory,
+        sample_rate=sample_rate,
+        cache_megabytes=cache_megabytes,
+        deformation=deformation,
+        seed=seed,
+    )
+    if deformation is not None and dataset.spec.stored_form == "log_mel":
+        raise DatasetError(
+            f"data set {dataset.spec.name!r} holds log-mel spectrograms only, and "
+            f"{deformation.name} is applied to audio; take a data set with audio."
+        )
+    return dataset
 
 
 def make_builder(name: str, *, data_dir: str | os.PathLike | None = None, **options: Any) -> Any:
     """Returns the TFDS builder of a data set; nothing is built yet.
 
     Args:
-        name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`.
+        name: `NAME`, `NAME/CONFIG`, or `audio_folder:FOLDER`; a deformation behind it is checked,
+            and nothing of the builder.
         data_dir: root of the built data sets; None for `default_data_dir()`.
         **options: the builder's own, such as `sample_rate`, or `labels` of `audio_folder`.
 
@@ -216,6 +246,10 @@ def make_builder(name: str, *, data_dir: str | os.PathLike | None = None, **opti
         DatasetError: if there is no such data set, config or option; the message names the nearest.
         ValueError: from the builder, when its material is not as it should be.
     """
+    try:
+        name, _ = split_deformation(name)
+    except DeformationError as error:
+        raise DatasetError(f"data set {name!r}: {error}") from error
     key, colon, folder = name.partition(":")
     key, slash, config = key.partition("/")
     builder_class = load_builder_class(key)

@@ -204,7 +204,8 @@ def slugify_name(name: str | Sequence[str]) -> str:
     """
     if not isinstance(name, str):
         return "+".join(map(slugify_name, name))
-    return re.sub(r"[^\w.]+", "_", strip_parents(name)).strip("_")
+    signed = re.sub(r"(?<=[:^])-(?=[\d.])", "minus_", strip_parents(name))  # pitch:-1
+    return re.sub(r"[^\w.]+", "_", signed).strip("_")
 
 
 def strip_result_folders(result: Mapping[str, Any]) -> dict[str, Any]:

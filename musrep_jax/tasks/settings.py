@@ -5,6 +5,7 @@ from typing import Any
 import ml_collections
 
 from musrep_jax.config import ConfigError, given, split_list
+from musrep_jax.data.deformed.deformations import strip_deformation
 from musrep_jax.data.specs import ChunkSpec
 from musrep_jax.models import ALIASES, Tagger, create_model, model_settings
 from musrep_jax.runtime.suggestions import suggest_name
@@ -16,7 +17,7 @@ SIZES = ("compact", "full")
 
 def get_builder_name(dataset: str) -> str:
     """Returns the builder's name of a data set, e.g. `synthetic_cultures`."""
-    return dataset.partition(":")[0].partition("/")[0]
+    return strip_deformation(dataset).partition(":")[0].partition("/")[0]
 
 
 def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> None:

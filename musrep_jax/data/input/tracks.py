@@ -120,15 +120,19 @@ class TrackStore:
         last = self._last
         if last is not None and last[0] == row:
             return last[1]
-        stored = self._read_stored(row)
-        encoded = self.spec.stored_form == "encoded"
-        track = self._decode(row, stored) if encoded else self._as_array(stored)
+        track = self._load(row)
         self._last = (row, track)
         with self._lock:
             if self._cache_bytes + track.nbytes <= self.cache_megabytes * 1e6:
                 self._cache_bytes += track.nbytes if row not in self._cache else 0
                 self._cache[row] = track
         return track
+
+    def _load(self, row: int) -> np.ndarray:
+        """Returns a whole track that is not in memory."""
+        stored = self._read_stored(row)
+        encoded = self.spec.stored_form == "encoded"
+        return self._decode(row, stored) if encoded else self._as_array(stored)
 
     def _read_stored(self, row: int, first: int = 0, end: int | None = None) -> bytes:
         """Returns bytes [first, end) of what is stored of a track, which may end before."""

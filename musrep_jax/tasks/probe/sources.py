@@ -11,6 +11,7 @@ from pathlib import Path
 import ml_collections
 
 from musrep_jax.config import ConfigError, expand_home, split_list
+from musrep_jax.data.deformed.deformations import strip_deformation
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.tagging.features import (
     LOADED_PREFIXES,
@@ -127,6 +128,6 @@ def list_baselines(trainings: Sequence[Job], config: ml_collections.ConfigDict) 
 
 
 def _locate(dataset: str) -> str:
-    """Returns the name of a data set, of a folder with its one place."""
-    builder, colon, path = dataset.partition(":")
+    """Returns the name of a data set however it is deformed, of a folder with its one place."""
+    builder, colon, path = strip_deformation(dataset).partition(":")
     return f"{builder}:{Path(expand_home(path)).resolve()}" if colon else dataset

@@ -1,0 +1,1 @@
+"""Recordings changed as a whole before they are cut into chunks: pitch, tempo, dynamics, noise."""
