@@ -9,6 +9,7 @@ from toy_recordings import make_folder
 
 from musrep_jax.command_line import main
 from musrep_jax.config import ConfigError
+from musrep_jax.evaluation.comparison import apply_holm_correction, compare_values
 from musrep_jax.store import Store, StoreWriter
 from musrep_jax.tasks.probe.feature_files import find_rows
 from musrep_jax.tasks.probe.features import Part, parse_parts
@@ -93,6 +94,30 @@ def test_tables_have_chance_and_the_difference_from_the_first_features(workdir):
     assert len(compared) == 4
     for result in compared:
         assert result["versus_first"]["features"] == "log_mel_statistics"
+
+
+def test_every_pair_of_rows_is_tested(workdir):
+    text = (workdir / "results.md").read_text(encoding="utf-8")
+    assert "All pairs" in text and "of 6 pairs of rows" in text
+    probed = [r for r in read_results(workdir) if r["classifier"] != "similarity"]
+    for size in ("1_per_class", 0):
+        rows = [r for r in probed if r["num_train_tracks"] == size]
+        pairs = [(r["key"], one) for r in rows for one in r.get("versus_rows", ())]
+        assert len({frozenset((key, one["key"])) for key, one in pairs}) == len(pairs) == 6
+        raw = [one["p_value"] for _, one in pairs]
+        assert [one["p_value_corrected"] for _, one in pairs] == pytest.approx(
+            apply_holm_correction(raw)
+        )
+        for key, one in pairs:
+            right = []
+            for name in (key, one["key"]):
+                kept = np.load(workdir / "cells" / name / "scores.npz")
+                right.append(kept["scores"].argmax(axis=1) == kept["labels"].argmax(axis=1))
+            assert one["difference"] == pytest.approx(right[0].mean() - right[1].mean())
+            expected = compare_values(
+                *right, higher_is_better=True, num_resamples=50, track_groups=kept["groups"]
+            )
+            assert one["p_value"] == expected.p_value
 
 
 def test_performers_in_training_and_test_are_told(data_dir, tmp_path):

@@ -193,7 +193,7 @@ def compare_systems(
 
     def judge(chosen: Any, support: Support) -> PairedComparison:
         differences = [
-            _judge_difference(
+            judge_difference(
                 float(np.mean(measured[metric, chosen])),
                 swapped[metric][:, chosen].mean(axis=1) * _widening(support),
                 support,
@@ -307,7 +307,7 @@ def compare_statistic(
                     float(statistic(np.where(where, theirs, ours)))
                     - float(statistic(np.where(where, ours, theirs)))
                 )
-    return _judge_difference(
+    return judge_difference(
         float(statistic(ours)) - float(statistic(theirs)),
         np.array(swapped),
         support,
@@ -360,7 +360,7 @@ def _widening(support: Support) -> float:
     return math.sqrt(size / (size - 1))
 
 
-def _judge_difference(
+def judge_difference(
     measured: float,
     swapped: FloatArray,
     support: Support,

@@ -10,10 +10,12 @@ from musrep_jax.evaluation.comparison import SIGNIFICANCE
 from musrep_jax.evaluation.subsets import describe_size, rank_size
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
+from musrep_jax.reporting.pair_tables import collect_pairs, describe_pairs, format_pairs
 from musrep_jax.reporting.results import parse_number
 from musrep_jax.reporting.tables import format_value
 from musrep_jax.runtime.terminal import get_width
 from musrep_jax.tasks.jobs import strip_result_folders
+from musrep_jax.tasks.probe.comparison import PAIRS
 from musrep_jax.tasks.probe.matrix import SIMILARITY
 from musrep_jax.tasks.probe.rows import (
     Row,
@@ -44,7 +46,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
         config: of the experiment, whose order of features and classifiers rows have.
     """
     shown = [strip_result_folders(result) for result in sort_results(results, config)]
-    verdict, text, markdown = [], [], []
+    verdict, text, markdown, sections = [], [], [], []
     for target in dict.fromkeys(result["target"] for result in shown):
         ours = [result for result in shown if result["target"] == target]
         names = cells_file.make_display_names([r["target"] for r in shown])
@@ -57,6 +59,9 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
             verdict += [f"{title}: {sentence}" for sentence in sentences]
             text.append(f"{title}\n{_format_rows(alike, 'text')}")
             markdown.append(f"**{title}**\n\n{_format_rows(alike, 'markdown')}")
+            named = f"{alike[0].results[0]['metrics'][0]['title']}, all test tracks together"
+            matrix = format_pairs([row.name for row in alike], *_collect_pairs(alike), named)
+            sections += [(f"All pairs: {title}", matrix)] if matrix else []
         similar = [r for r in ours if r["classifier"] == SIMILARITY and r["error"] is None]
         if similar:
             title = f"{names[target]}, similarity"
@@ -67,7 +72,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
     return Tables(
         text="\n\n".join([*verdict, *text, *notes, *failed]),
         markdown="\n\n".join([*verdict, *markdown, *(f"- {note}" for note in (*notes, *failed))]),
-        sections=_make_confusions(shown),
+        sections=[*sections, *_make_confusions(shown)],
     )
 
 
@@ -100,6 +105,10 @@ def describe_findings(rows: Sequence[Row]) -> list[str]:
             f"{len(compared)} rows are better, {counts['worse']} worse, {undecided} undecided "
             "(paired tests, corrected for their number)."
         )
+    sentences += filter(
+        None,
+        [describe_pairs([row.name for row in rows], rows.index(best), *_collect_pairs(rows))],
+    )
     ranked = rank_rows(rows)
     if ranked is not None:
         kept, test = ranked
@@ -144,6 +153,11 @@ def describe_leaks(results: Sequence[Result]) -> list[str]:
         "training and in test at once, so that these numbers are too high for new ones: take folds."
         for (target, name), count in found.items()
     ]
+
+
+def _collect_pairs(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns differences between rows and corrected p-values, see `collect_pairs`."""
+    return collect_pairs([row.results for row in rows], lambda result: result.get(PAIRS) or ())
 
 
 def _format_rows(rows: Sequence[Row], style: str) -> str:

@@ -36,7 +36,7 @@ _MAX_KEPT = 3
 class ProbeTask(Task):
     """Frozen features under small classifiers; nothing is trained step by step."""
 
-    volatile: ClassVar[Sequence[str]] = (comparison.FIELD,)
+    volatile: ClassVar[Sequence[str]] = (comparison.FIELD, comparison.PAIRS)
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, WindowFeatures] = OrderedDict()
@@ -123,8 +123,8 @@ class ProbeTask(Task):
     def compare(
         self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
     ) -> dict[Job, dict[str, Any]]:
-        """See `Task.compare`: every features with the first ones under the same classifier."""
-        return comparison.compare_with_first(
+        """See `Task.compare`: with the first features under the same classifier, and all pairs."""
+        return comparison.compare_probes(
             jobs, records, config.evaluation.num_bootstrap, config.evaluation.resample
         )
 
