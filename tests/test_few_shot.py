@@ -240,7 +240,7 @@ def test_intervals_cover_episodes_and_groups():
     episodes, groups = make_scores(num_episodes=8)
     found = average_episodes(episodes, groups)
     alone = average_episodes(episodes, np.arange(len(groups)))
-    for name, (value, (low, high)) in found.items():
+    for name, (value, (low, high), _) in found.items():
         assert low < value < high, name
         assert value == alone[name][0]
     # The same tracks thrice: as groups they say no more than each once, as tracks they seem to.
@@ -316,6 +316,16 @@ def test_few_shot_as_an_experiment(tmp_path):
         assert pool["everything"]["f1"]["value"] == pytest.approx(2 / 3, abs=0.05)
         assert result["metrics"][0]["value"] == pool["metrics"]["roc_auc"]["value"] > 0.8
         assert result["has_groups"] and result["num_track_groups"] == 6
+    assert "All pairs, macro F1" in shown and "too few groups" in shown
+    (figure,) = (tmp_path / "w" / "figures").glob("few_shot_*.png")
+    assert figure.name.endswith("_base.png") and figure.stat().st_size > 10_000
+    for num_shots in (1, 2):
+        rows = [r for r in results if r["num_shots"] == num_shots]
+        ((one,),) = [r["versus_rows"]["base"]["f1"] for r in rows if r["versus_rows"]["base"]["f1"]]
+        assert {one["key"]} < {r["key"] for r in rows}
+        values = [r["pools"]["base"]["metrics"]["f1"]["value"] for r in rows]
+        assert one["reason"] == "too_few_groups"
+        assert abs(one["difference"]) == pytest.approx(abs(values[1] - values[0]))
     assert run_few_shot(tmp_path, *flags, "--config.few_shot.methods=label,logistic") == 0
 
 
@@ -360,7 +370,7 @@ def test_the_verdict_warns_of_an_f1_that_shows_nothing():
         one = {"value": f1, "ci": None}
         metrics = {"roc_auc": {"value": 0.6, "ci": None}, "f1": one, "f1_at_zero": one}
         return {
-            "features": "x", "classifier": name,
+            "key": name, "features": "x", "classifier": name,
             "pools": {"novel": {"metrics": metrics, "everything": {"f1": {"value": 0.4}}}},
         }  # fmt: skip
 

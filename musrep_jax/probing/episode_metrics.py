@@ -8,6 +8,7 @@ Source: Owen, "The pigeonhole bootstrap", 2007 (resampling both factors of cross
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,23 +83,37 @@ class EpisodeScores:
         }
 
 
+class EpisodeMean(NamedTuple):
+    """The mean of a metric over episodes.
+
+    Attributes:
+        value: of all episodes and queries.
+        interval: 95 %; NaN bounds where fewer than `MIN_EXAMPLES` groups are queries.
+        resampled: float64 (resamples,), the mean in each; none where there is no interval.
+    """
+
+    value: float
+    interval: Interval
+    resampled: FloatArray
+
+
 def average_episodes(
     episodes: Sequence[EpisodeScores],
     groups: np.ndarray,
     *,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-) -> dict[str, tuple[float, Interval]]:
+) -> dict[str, EpisodeMean]:
     """Returns the mean of each metric over episodes, with its 95 % interval.
 
     Args:
         episodes: of one classifier.
         groups: (tracks,) of all tracks, whose rows the episodes number.
         num_resamples: number of resamples; 0 for no intervals.
-        seed: of the draws; the same for classifiers that are compared.
+        seed: of the draws; the same for classifiers that are compared, so that their resamples are.
 
     Returns:
-        Metric -> value and interval; NaN bounds where fewer than `MIN_EXAMPLES` groups are queries.
+        Metric -> its mean.
     """
     measured = [one.measure() for one in episodes]
     values = {name: _mean(np.array([row[name] for row in measured])) for name in METRICS}
@@ -106,7 +121,7 @@ def average_episodes(
     is_enough = make_units(len(queried), groups[queried]).count >= MIN_EXAMPLES
     nothing = float("nan"), float("nan")
     if not is_enough or not num_resamples:
-        return {name: (value, nothing) for name, value in values.items()}
+        return {name: EpisodeMean(value, nothing, np.empty(0)) for name, value in values.items()}
     blocks = list(draw_resample_counts(len(groups), num_resamples, seed, groups))
     counts = np.concatenate(blocks, axis=1)
     drawn = np.random.default_rng(seed).multinomial(
@@ -122,7 +137,7 @@ def average_episodes(
             total > 0, total, np.nan
         )
         low, high = centered_interval(means, value)
-        found[name] = value, (max(low, 0.0), min(high, 1.0))
+        found[name] = EpisodeMean(value, (max(low, 0.0), min(high, 1.0)), means)
     return found
 
 

@@ -75,6 +75,8 @@ def format_pairs(
             cells.append(f"{value:+.3f}{star}" if np.isfinite(value) else EMPTY_CELL)
         lines.append([str(number + 1), name, *cells])
     legend = f"*: p < {SIGNIFICANCE} in a paired test, corrected for all pairs (Holm)."
+    if not np.isfinite(p_values).any():
+        legend = "There are too few groups or tracks for a test, or none was asked for."
     return f"{format_table(columns, lines)}\n\n{legend}"
 
 

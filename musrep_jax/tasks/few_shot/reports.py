@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from musrep_jax.config import split_list
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
+from musrep_jax.reporting.pair_tables import collect_pairs, describe_pairs, format_pairs
 from musrep_jax.reporting.results import parse_number
 from musrep_jax.reporting.tables import format_value
 from musrep_jax.runtime.terminal import get_width
+from musrep_jax.tasks.few_shot.comparison import PAIRS
 from musrep_jax.tasks.few_shot.trial import POOLS, PUBLISHED_F1
 from musrep_jax.tasks.jobs import strip_result_folders
 from musrep_jax.tasks.tagging.matrix import split_features
@@ -46,7 +49,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
     shown = [strip_result_folders(result) for result in in_order]
     done = [result for result in shown if result["error"] is None]
     names = cells_file.make_display_names([result["target"] for result in shown])
-    verdict, text, markdown = [], [], []
+    verdict, text, markdown, sections = [], [], [], []
     keys = dict.fromkeys(
         (result["target"], result["num_labels"], result["num_shots"]) for result in done
     )
@@ -59,11 +62,13 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
                 verdict += [f"{title}: {line}" for line in describe_pool(rows, pool)]
                 text.append(f"{title}\n{_format_rows(rows, pool, 'text')}")
                 markdown.append(f"**{title}**\n\n{_format_rows(rows, pool, 'markdown')}")
+                sections += _format_pairs(rows, pool, title)
     notes = [*list_notes(shown), *(f"Failed: {r['key']}: {r['error']}" for r in shown
                                     if r["error"] is not None)]  # fmt: skip
     return Tables(
         text="\n\n".join([*verdict, *text, *notes]),
         markdown="\n\n".join([*verdict, *markdown, *(f"- {note}" for note in notes)]),
+        sections=sections,
     )
 
 
@@ -78,6 +83,11 @@ def describe_pool(rows: Sequence[Result], pool: str) -> list[str]:
     found = best["pools"][pool]["metrics"]["roc_auc"]
     shown = format_value(parse_number(found["value"]), found["ci"])
     sentences = [f"the highest ROC-AUC is {shown}, of {_name(best)}; chance is 0.500."]
+    place = next(number for number, row in enumerate(rows) if row is best)
+    compared = describe_pairs(
+        [_name(row) for row in rows], place, *_collect_pairs(rows, pool, "roc_auc")
+    )
+    sentences += [compared] if compared else []
     beaten = [
         row
         for row in rows
@@ -92,6 +102,26 @@ def describe_pool(rows: Sequence[Result], pool: str) -> list[str]:
             f"at least that of {which}: an F1 below it shows nothing."
         )
     return sentences
+
+
+def _collect_pairs(rows: Sequence[Result], pool: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns differences between rows and corrected p-values, see `collect_pairs`."""
+
+    def read(result: Result) -> Sequence[Mapping[str, Any]]:
+        return ((result.get(PAIRS) or {}).get(pool) or {}).get(metric) or ()
+
+    return collect_pairs([[row] for row in rows], read)
+
+
+def _format_pairs(rows: Sequence[Result], pool: str, title: str) -> list[tuple[str, str]]:
+    """Returns the differences between all rows in ROC-AUC and macro F1, a section each."""
+    names = [_name(row) for row in rows]
+    found = []
+    for metric in ("roc_auc", "f1"):
+        matrix = format_pairs(names, *_collect_pairs(rows, pool, metric), TITLES[metric])
+        if matrix:
+            found.append((f"All pairs, {TITLES[metric]}: {title}", matrix))
+    return found
 
 
 def _format_rows(rows: Sequence[Result], pool: str, style: str) -> str:
@@ -140,7 +170,8 @@ def _value(row: Result, pool: str, metric: str) -> float:
 
 
 def _name(row: Result) -> str:
-    return f"{row['classifier']} on {row['features']}"
+    seed = f", seed {row['seed']}" if row.get("seed") else ""
+    return f"{row['classifier']} on {row['features']}{seed}"
 
 
 def list_notes(results: Sequence[Result]) -> list[str]:

@@ -16,7 +16,8 @@ from musrep_jax.probing.episodes import (
     find_usable_labels,
     list_base_and_novel,
 )
-from musrep_jax.tasks.few_shot import reports
+from musrep_jax.tasks.few_shot import figures, reports
+from musrep_jax.tasks.few_shot.comparison import PAIRS, compare_rows
 from musrep_jax.tasks.few_shot.trial import BASE, BOTH, NOVEL, measure_pool
 from musrep_jax.tasks.jobs import Job, check_jobs
 from musrep_jax.tasks.probe.task import ProbeTask
@@ -39,7 +40,7 @@ class FewShotTask(ProbeTask):
     """Episodes on frozen features; features and tracks are those of the probe."""
 
     unavailable: ClassVar[Mapping[str, Any]] = {"pools": {}}
-    volatile: ClassVar[Sequence[str]] = ()
+    volatile: ClassVar[Sequence[str]] = (PAIRS,)
 
     def jobs(self, config: ml_collections.ConfigDict) -> list[Job]:
         """See `Task.jobs`; what needs the same features stands together."""
@@ -96,7 +97,7 @@ class FewShotTask(ProbeTask):
             # Of all features of the experiment, so that its rows are of the same episodes.
             every = "+".join(split_features(context.config.features))
             base, novel = list_base_and_novel(names, list_trained_labels(every))
-        pools, missing = {}, []
+        pools, kept, missing = {}, {}, []
         usable = find_usable_labels(part.targets, part.groups, job["num_shots"])
         for pool, (first, second) in {
             NOVEL: (novel, novel[:0]),
@@ -111,8 +112,10 @@ class FewShotTask(ProbeTask):
                 missing.append(f"{pool} ({len(first) + len(second)} labels can be drawn)")
                 continue
             episodes = _draw(job, section, part, first, second)
-            pools[pool] = measure_pool(job, section, part.features, part.targets, part.groups,
-                                       episodes, names)  # fmt: skip
+            pools[pool], arrays = measure_pool(
+                job, section, part.features, part.targets, part.groups, episodes, names
+            )
+            kept |= {f"{pool}_{name}": values for name, values in arrays.items()}
         if not pools:
             raise ConfigError(
                 f"No episode of {job['num_labels']} labels with {job['num_shots']} examples each "
@@ -136,21 +139,22 @@ class FewShotTask(ProbeTask):
                 "draw": section.draw,
                 "base_labels": [names[column] for column in base],
             },
+            arrays={"resampled": kept},
         )
 
     def compare(
         self, jobs: Sequence[Job], records: Records, config: ml_collections.ConfigDict
     ) -> dict[Job, dict[str, Any]]:
-        """See `Task.compare`: intervals stand side by side, and nothing is tested."""
-        return {}
+        """See `Task.compare`: every pair of rows, on the same episodes and queries."""
+        return compare_rows(jobs, records)
 
     def make_tables(self, results: Sequence[Result], config: ml_collections.ConfigDict) -> Tables:
         """See `Task.make_tables`."""
         return reports.make_tables(results, config)
 
     def save_figures(self, results: Sequence[Result], folder: Path) -> list[Path]:
-        """See `Task.save_figures`: there are none."""
-        return []
+        """See `Task.save_figures`: ROC-AUC and macro F1 over the number of examples."""
+        return figures.save_figures(results, folder)
 
 
 @dataclasses.dataclass(frozen=True)

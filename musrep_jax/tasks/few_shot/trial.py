@@ -6,8 +6,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from musrep_jax.evaluation.bootstrap import Interval
 from musrep_jax.probing.episode_metrics import (
+    EpisodeMean,
     EpisodeScores,
     average_episodes,
     average_random,
@@ -33,8 +33,8 @@ def measure_pool(
     groups: np.ndarray,
     episodes: Sequence[Episode],
     names: Sequence[str],
-) -> dict[str, Any]:
-    """Returns what a method reaches on episodes, as JSON values.
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns what a method reaches on episodes, as JSON values, and its resampled numbers.
 
     Args:
         job: the job.
@@ -49,7 +49,8 @@ def measure_pool(
         `metrics`: name -> value and interval; `everything` and `random`: the same numbers of who
         predicts every label, and of scores at random; `num_everything_wins`: episodes in which
         predicting everything has at least the macro F1 of the method; `num_episodes`, `num_queries`
-        (mean), `num_support` (mean), `labels` that were drawn.
+        (mean), `num_support` (mean), `num_groups` of queries, `labels` that were drawn. Then arrays
+        for paired tests: name -> float64 (resamples,), and `queries`, the rows of all queries.
     """
     scorer = make_scorer(job["classifier"], section.distance, centers=section.centers)
     at_zero, fitted = [], []
@@ -70,7 +71,8 @@ def measure_pool(
         other.measure()["f1"] >= one.measure()["f1"]
         for one, other in zip(fitted, blind, strict=True)
     )
-    return to_json_safe(
+    queries = np.concatenate([one.queries for one in episodes])
+    fields = to_json_safe(
         {
             "metrics": _list(found),
             "everything": _list(everything),
@@ -79,14 +81,19 @@ def measure_pool(
             "num_episodes": len(episodes),
             "num_queries": float(np.mean([len(one.queries) for one in episodes])),
             "num_support": float(np.mean([len(one.support) for one in episodes])),
+            "num_groups": len(np.unique(groups[queries])),
             "labels": sorted({names[column] for one in episodes for column in one.labels}),
         }
     )
+    return fields, {**{name: one.resampled for name, one in found.items()}, "queries": queries}
 
 
-def _list(found: dict[str, tuple[float, Interval]]) -> dict[str, Any]:
+def _list(found: dict[str, EpisodeMean]) -> dict[str, Any]:
     """Returns values with their intervals, None where there is none."""
     return {
-        name: {"value": value, "ci": list(interval) if np.isfinite(interval).all() else None}
-        for name, (value, interval) in found.items()
+        name: {
+            "value": one.value,
+            "ci": list(one.interval) if np.isfinite(one.interval).all() else None,
+        }
+        for name, one in found.items()
     }
