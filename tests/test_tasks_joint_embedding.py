@@ -1,5 +1,6 @@
 """A joint embedding of small folders: trained, projected, exported, judged and shown."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,12 +13,14 @@ from musrep_jax.command_line import main
 from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.probing.folds import Fold
 from musrep_jax.probing.linear import Ridge
+from musrep_jax.probing.neighbors import measure_chance_precision
 from musrep_jax.probing.protocol import Examples
 from musrep_jax.probing.windows import (
     count_same_names,
     divide_tracks,
     find_label_neighbors,
     measure_chance,
+    measure_similarity,
     trace_curve,
 )
 from musrep_jax.tasks.joint_embedding.objective import make_projection
@@ -89,9 +92,11 @@ def test_every_target_is_judged_in_the_embedding_of_the_others(run):
         for result in judged.values():
             assert result["num_tracks"] == 18 and result["num_labels"] == 3
             assert result["num_folds"] == 3 and result["folds_by"] == "groups"
-            accuracy, precision = result["metrics"]
+            accuracy, precision, across = result["metrics"]
             assert accuracy["value"] > 0.8 and accuracy["chance"] == pytest.approx(1 / 3)
             assert precision["value"] > precision["chance"] == pytest.approx(5 / 17)
+            assert across["name"] == "precision_across_groups"
+            assert across["chance"] == pytest.approx(5 / 15)
 
 
 def test_labels_of_one_register_stand_side_by_side(run):
@@ -202,7 +207,35 @@ def test_few_examples_are_fewer_windows_and_groups_lie_in_one_fold():
 
 def test_chance_and_neighbors_on_hand_made_numbers():
     targets = np.eye(2)[[0, 0, 0, 1]]
-    assert measure_chance(targets) == (0.75, pytest.approx((2 / 3 * 3 + 0) / 4))
+    assert measure_chance(targets) == 0.75
+    assert measure_chance_precision(targets) == pytest.approx((2 / 3 * 3 + 0) / 4)
+    # Of other groups: the first two have one of two others with their class, the third both.
+    groups = np.array(["a", "a", "b", "c"])
+    assert measure_chance_precision(targets, groups) == pytest.approx((1 / 2 + 1 / 2 + 2 / 3) / 4)
+
+
+def test_neighbors_of_the_same_recording_do_not_count():
+    """Two recordings of each class, three takes of each: takes are found first, and say nothing."""
+    windows, _ = make_windows(num_tracks=12)
+    random = np.random.default_rng(0)
+    recordings = np.repeat(np.arange(4), 3)
+    features = 10 * random.standard_normal((4, 5))[recordings]
+    features += 0.01 * random.standard_normal((12, 5))
+    targets = np.eye(2)[recordings % 2]
+    tracks = dataclasses.replace(
+        windows, features=features, owner=np.arange(12), targets=targets,
+        groups=np.array([f"r{n}" for n in recordings]),
+    )  # fmt: skip
+    found, _ = measure_similarity(tracks, 2, "l1")
+    assert found == 1
+    across, _ = measure_similarity(tracks, 2, "l1", across_groups=True)
+    expected = []
+    for row in range(12):
+        distances = np.abs(features - features[row]).sum(axis=1)
+        distances[recordings == recordings[row]] = np.inf
+        nearest = np.argsort(distances)[:2]
+        expected.append(np.mean(recordings[nearest] % 2 == recordings[row] % 2))
+    assert across == pytest.approx(np.mean(expected)) and across < 1
     vectors = np.array([[0.0, 0], [10, 0], [1, 0], [8, 1]])
     sets, names = ["a", "a", "b", "b"], ["Jazz", "rock", "jazz", "Blues"]
     found = find_label_neighbors(vectors, sets, names, count=2)

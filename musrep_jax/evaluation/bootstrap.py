@@ -41,7 +41,13 @@ from musrep_jax.evaluation.metrics import (
     macro_roc_auc,
     make_ranking,
 )
-from musrep_jax.evaluation.support import Support, make_units, support_mean, t_quantile
+from musrep_jax.evaluation.support import (
+    Support,
+    make_units,
+    support_mean,
+    support_tracks,
+    t_quantile,
+)
 from musrep_jax.evaluation.weighted import compute_weighted_areas
 
 NUM_RESAMPLES = 1000
@@ -327,3 +333,26 @@ def bootstrap_intervals(
         "roc_auc": metric_interval(roc, macro_roc_auc(labels, scores), support, method),
         "pr_auc": metric_interval(pr, macro_average_precision(labels, scores), support, method),
     }
+
+
+def bootstrap_mean(
+    values: FloatArray, track_groups: ArrayLike | None = None, num_resamples: int = NUM_RESAMPLES
+) -> tuple[float, Interval | None]:
+    """Returns the mean over tracks and its 95 % interval, None of too few tracks or groups.
+
+    Args:
+        values: (tracks,), finite.
+        track_groups: (tracks,) groups that are drawn as a whole, or None.
+        num_resamples: number of resamples; 0 for no interval.
+    """
+    measured = float(values.mean()) if len(values) else float("nan")
+    if not len(values):
+        return measured, None
+    parts = [
+        values @ counts / counts.sum(axis=0)
+        for counts in draw_resample_counts(len(values), num_resamples, 0, track_groups)
+    ]
+    units = make_units(len(values), track_groups)
+    resampled = np.concatenate([np.empty(0), *parts])
+    low, high = metric_interval(resampled, measured, support_tracks(units))
+    return measured, (low, high) if np.isfinite(low) else None

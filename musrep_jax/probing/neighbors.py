@@ -157,18 +157,27 @@ def measure_precision(
     return np.where(is_judged, is_alike.sum(axis=1) / np.maximum(num_found, 1), np.nan)
 
 
-def measure_chance_precision(targets: np.ndarray) -> float:
+def measure_chance_precision(targets: np.ndarray, groups: np.ndarray | None = None) -> float:
     """Returns the precision of neighbors that are drawn at random, in expectation.
 
     Args:
         targets: (examples, classes), 0 or 1.
+        groups: (examples,), see `measure_precision`: those of the own group are not drawn.
     """
     held = np.asarray(targets) > 0
-    kinds, counts = np.unique(held, axis=0, return_counts=True)
-    has_class = kinds.any(axis=1)
-    alike = [(kinds & one).any(axis=1) @ counts for one in kinds]
-    others = (np.array(alike) - 1) / max(1, len(held) - 1)
-    return float(np.average(others[has_class], weights=counts[has_class]))
+    kinds, kind, counts = np.unique(held, axis=0, return_inverse=True, return_counts=True)
+    kind = kind.reshape(len(held))
+    alike = np.array([(kinds & one).any(axis=1) @ counts for one in kinds])[kind]
+    own = np.arange(len(held)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.argsort(own, kind="stable")
+    left_out, number = np.zeros(len(held)), np.zeros(len(held))
+    for rows in np.split(order, np.flatnonzero(np.diff(own[order])) + 1):
+        left_out[rows] = [(held[rows] & held[row]).any(axis=1).sum() for row in rows]
+        number[rows] = len(rows)
+    others = len(held) - number
+    is_judged = held.any(axis=1) & (others > 0)
+    shares = (alike - left_out)[is_judged] / others[is_judged]
+    return float(shares.mean()) if len(shares) else float("nan")
 
 
 def measure_blocks(

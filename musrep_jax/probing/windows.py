@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from musrep_jax.evaluation.bootstrap import bootstrap_mean
 from musrep_jax.evaluation.subsets import draw_subset
+from musrep_jax.evaluation.support import choose_groups
 from musrep_jax.probing.classifiers import Classifier
 from musrep_jax.probing.folds import Fold, make_folds
 from musrep_jax.probing.neighbors import find_nearest, measure_precision
@@ -99,9 +101,9 @@ def trace_curve(
 
 
 def measure_similarity(
-    tracks: Examples, num_neighbors: int, distance: str
-) -> tuple[float, tuple[float, float]]:
-    """Returns the mean precision of the nearest tracks, and its 95 % interval over tracks.
+    tracks: Examples, num_neighbors: int, distance: str, *, across_groups: bool = False
+) -> tuple[float, tuple[float, float] | None]:
+    """Returns the mean precision of the nearest tracks, and its 95 % interval over groups.
 
     A track is the mean of its windows.
 
@@ -109,24 +111,24 @@ def measure_similarity(
         tracks: of the data set; every one has a label.
         num_neighbors: nearest tracks that are looked at.
         distance: "l1", "l2" or "cosine".
+        across_groups: whether tracks of the same group, recording or performer, are no neighbors.
     """
-    means = tracks.pool().features
-    found = measure_precision(means, tracks.targets, num_neighbors, distance)
-    reach = 1.96 * found.std(ddof=1) / np.sqrt(len(found))
-    mean = float(found.mean())
-    return mean, (max(0.0, mean - float(reach)), min(1.0, mean + float(reach)))
+    left_out = tracks.groups if across_groups else None
+    found = measure_precision(
+        tracks.pool().features, tracks.targets, num_neighbors, distance, groups=left_out
+    )
+    known = np.flatnonzero(np.isfinite(found))
+    groups = None if tracks.groups is None else tracks.groups[known]
+    return bootstrap_mean(found[known], choose_groups(groups))
 
 
-def measure_chance(targets: np.ndarray) -> tuple[float, float]:
-    """Returns accuracy of the most frequent label, and precision of neighbors drawn at random.
+def measure_chance(targets: np.ndarray) -> float:
+    """Returns the accuracy of always the most frequent label.
 
     Args:
         targets: (tracks, labels), 0 or 1.
     """
-    held = targets > 0
-    shared = (held.astype(np.float64) @ held.T.astype(np.float64)) > 0
-    others = (shared.sum(axis=1) - held.any(axis=1)) / (len(held) - 1)
-    return float(held.mean(axis=0).max()), float(others.mean())
+    return float((targets > 0).mean(axis=0).max())
 
 
 def find_label_neighbors(

@@ -13,6 +13,12 @@ TRAINING = "embedding"
 """Mode of the jobs that train an embedding; those of `WINDOWS` judge one on a target."""
 BASE, GENRE, TAGS = WINDOWS = ("base", "genre", "tags")
 """Windows without an embedding, in one of the other targets, and in one of the tag data sets."""
+PRECISIONS = {
+    "precision": "all other tracks",
+    "precision_across_groups": "tracks of other groups",
+}
+"""Metric of neighbors -> which tracks may be one: all as published, or none of the same recording
+or performer."""
 
 
 def plan_jobs(config: ml_collections.ConfigDict) -> list[Job]:

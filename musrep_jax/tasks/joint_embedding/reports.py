@@ -10,10 +10,10 @@ from musrep_jax.reporting import drawing
 from musrep_jax.reporting.curve_figures import draw_curves
 from musrep_jax.reporting.job_table import format_job_table
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
-from musrep_jax.reporting.results import make_display_names
+from musrep_jax.reporting.results import make_display_names, parse_number
 from musrep_jax.runtime.terminal import get_width
 from musrep_jax.tasks.jobs import shorten_settings, slugify_name, strip_parents
-from musrep_jax.tasks.joint_embedding.jobs import BASE, TRAINING, WINDOWS
+from musrep_jax.tasks.joint_embedding.jobs import BASE, PRECISIONS, TRAINING, WINDOWS
 from musrep_jax.tasks.task import Result, Tables
 
 TITLES = {"base": "base", "genre": "genre embedding", "tags": "tag embedding"}
@@ -103,7 +103,7 @@ def _format_accuracy(judged: Sequence[Result], style: str) -> str:
     some = judged[0]
     legend = [
         f"Mean ± standard error over {some['num_folds']} folds of {some['folds_by']}; "
-        "regression of windows, mean over the windows of a track.",
+        f"of windows, the mean over the windows of a track: {_describe_regression(judged)}.",
     ]
     if any(not result["is_exclusive"] for result in judged):
         legend.append("Where tracks have several labels, the best one must be among them.")
@@ -111,22 +111,45 @@ def _format_accuracy(judged: Sequence[Result], style: str) -> str:
 
 
 def _format_precision(judged: Sequence[Result], style: str) -> str:
-    """Returns table 5 of the paper."""
-    title = judged[0]["metrics"][1]["title"].capitalize()
+    """Returns table 5 of the paper, and the same without neighbors of the same group."""
+    count = judged[0]["metrics"][1]["title"].split(" among")[0]
     columns = [
-        Column(title), *(Column(TITLES[kind], is_number=True) for kind in WINDOWS),
+        Column(count.capitalize()), Column("Among"),
+        *(Column(TITLES[kind], is_number=True) for kind in WINDOWS),
         Column("at random", is_number=True),
     ]  # fmt: skip
     rows = []
     for target, kinds in _group(judged).items():
-        row = [target]
-        for kind in WINDOWS:
-            values = [float(r["metrics"][1]["value"]) for r in kinds.get(kind, ())]
-            row.append(f"{np.mean(values):.3f}" if values else EMPTY_CELL)
-        first = next(iter(kinds.values()))[0]
-        rows.append([*row, f"{first['metrics'][1]['chance']:.3f}"])
-    legend = ["Share of the nearest tracks that have a label in common with a track."]
+        for name, words in PRECISIONS.items():
+            found = {
+                kind: [m for r in results for m in r["metrics"] if m["name"] == name]
+                for kind, results in kinds.items()
+            }
+            cells = [np.mean([parse_number(m["value"]) for m in ms] or [np.nan])
+                     for ms in (found.get(kind, []) for kind in WINDOWS)]  # fmt: skip
+            chance = next((parse_number(m["chance"]) for ms in found.values() for m in ms), np.nan)
+            shown = [f"{x:.3f}" if np.isfinite(x) else EMPTY_CELL for x in (*cells, chance)]
+            if shown != [EMPTY_CELL] * len(shown):
+                rows.append([target, words, *shown])
+    legend = [
+        "Share of the nearest tracks that have a label in common with a track; published is that "
+        "among all other tracks, whose nearest may be of the same recording or performer."
+    ]
     return join_paragraphs([format_table(columns, rows, style, get_width()), "", *legend], style)
+
+
+def _describe_regression(judged: Sequence[Result]) -> str:
+    """Returns the regressions of all results in words."""
+    words = []
+    if any(result.get("ridge") is None for result in judged):
+        words.append("ridge regression, its penalty chosen on folds of the training tracks")
+    penalties = sorted({float(r["ridge"]) for r in judged if r.get("ridge") is not None})
+    if 0.0 in penalties:
+        words.append("linear regression without a penalty (ridge=0.0)")
+    given = [f"{penalty:g}" for penalty in penalties if penalty > 0]
+    if given:
+        words.append(f"ridge regression with a penalty of {' or '.join(given)}")
+    return "; ".join(words)
 
 
 def _format_mean(values: np.ndarray | None, sign: str = "") -> str:

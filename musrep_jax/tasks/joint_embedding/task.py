@@ -21,6 +21,7 @@ from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.models import create_encoder
 from musrep_jax.models.joint_embedding import LogMelWindows
 from musrep_jax.probing.linear import Ridge
+from musrep_jax.probing.neighbors import measure_chance_precision
 from musrep_jax.probing.protocol import Examples, list_choices
 from musrep_jax.probing.windows import (
     count_same_names,
@@ -32,7 +33,7 @@ from musrep_jax.probing.windows import (
 )
 from musrep_jax.tasks.jobs import Job, strip_parents
 from musrep_jax.tasks.joint_embedding import reports
-from musrep_jax.tasks.joint_embedding.jobs import TRAINING, plan_jobs
+from musrep_jax.tasks.joint_embedding.jobs import PRECISIONS, TRAINING, plan_jobs
 from musrep_jax.tasks.joint_embedding.objective import (
     ENCODER,
     LABELS,
@@ -351,17 +352,19 @@ def judge_windows(
     counts = (*parse_integers(own.num_per_class, "joint_embedding.num_per_class"), 0)
     regressions = list_choices(Ridge()) if own.ridge is None else [Ridge(strength=own.ridge)]
     curve = trace_curve(whole, folds, dict.fromkeys(counts), regressions, seed=job.seed)
-    precision, interval = measure_similarity(whole, own.num_neighbors, own.distance)
-    chances = measure_chance(whole.targets)
-    last = curve[-1]
+    metrics = [
+        Metric("accuracy", curve[-1].mean, curve[-1].interval(), chance=measure_chance(targets))
+    ]
+    for name, words in PRECISIONS.items():
+        across_groups = name != "precision"
+        precision, interval = measure_similarity(
+            whole, own.num_neighbors, own.distance, across_groups=across_groups
+        )
+        chance = measure_chance_precision(targets, whole.groups if across_groups else None)
+        title = f"precision at {own.num_neighbors} among {words}"
+        metrics.append(Metric(name, precision, interval, chance=chance, title=title))
     return Outcome(
-        metrics=[
-            Metric("accuracy", last.mean, last.interval(), chance=chances[0]),
-            Metric(
-                "precision", precision, interval, chance=chances[1],
-                title=f"precision at {own.num_neighbors}",
-            ),
-        ],
+        metrics=metrics,
         fields={
             "is_synthetic": objective.dataset.spec.is_synthetic,
             "num_tracks": len(whole.targets),
@@ -370,6 +373,7 @@ def judge_windows(
             "num_labels": whole.targets.shape[1],
             "num_folds": len(folds),
             "folds_by": own.folds_by,
+            "ridge": own.ridge,
             "is_exclusive": whole.is_exclusive,
             "curve": [
                 {"count": point.count, "accuracies": point.accuracies.tolist(),

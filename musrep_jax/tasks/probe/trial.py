@@ -9,11 +9,11 @@ import numpy as np
 
 from musrep_jax.config import split_list
 from musrep_jax.data.specs import SPLITS
-from musrep_jax.evaluation.bootstrap import draw_resample_counts, metric_interval
+from musrep_jax.evaluation.bootstrap import bootstrap_mean
 from musrep_jax.evaluation.decisions import confusion_matrix
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.evaluation.subsets import draw_subset
-from musrep_jax.evaluation.support import BY_TRACKS, make_units, support_tracks
+from musrep_jax.evaluation.support import BY_TRACKS
 from musrep_jax.probing import folds, measures, neighbors, protocol
 from musrep_jax.probing.classifiers import Classifier
 from musrep_jax.probing.folds import Fold
@@ -171,9 +171,7 @@ def measure_similarity(
     deviation = features.std(axis=0)
     features = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     held = tracks.targets > 0
-    # Of two tracks drawn at random, how often one has a label of the other.
     groups = tracks.groups if settings.evaluation.resample != BY_TRACKS else None
-    chance = neighbors.measure_chance_precision(held)
     metrics = []
     for distance in split_list(distances):
         for name, left_out in (("precision", None), ("precision_across_groups", tracks.groups)):
@@ -183,11 +181,12 @@ def measure_similarity(
                 features, tracks.targets, count, distance, groups=left_out
             )
             known = np.flatnonzero(np.isfinite(values))
-            value, interval = _measure_mean(
+            value, interval = bootstrap_mean(
                 values[known],
                 None if groups is None else groups[known],
                 settings.evaluation.num_bootstrap,
             )
+            chance = neighbors.measure_chance_precision(held, left_out)
             across = "" if left_out is None else ", other groups only"
             title = f"Precision at {count} ({distance}{across})"
             metrics.append(
@@ -266,21 +265,6 @@ def _measure(
         {name: interval for name, (_, _, interval) in found.items()},
         {"per_fold": per_fold, "standard_errors": {name: e for name, (_, e, _) in found.items()}},
     )
-
-
-def _measure_mean(
-    values: np.ndarray, groups: np.ndarray | None, num_resamples: int
-) -> tuple[float, tuple[float, float] | None]:
-    """Returns the mean over tracks and its interval by the bootstrap, None without one."""
-    measured = float(values.mean())
-    parts = [
-        values @ counts / counts.sum(axis=0)
-        for counts in draw_resample_counts(len(values), num_resamples, 0, groups)
-    ]
-    units = make_units(len(values), groups)
-    resampled = np.concatenate([np.empty(0), *parts])
-    low, high = metric_interval(resampled, measured, support_tracks(units))
-    return measured, (low, high) if np.isfinite(low) else None
 
 
 def _list_metrics(
