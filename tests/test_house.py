@@ -35,7 +35,7 @@ ROOMS = {
         "inference",
     },
     "tasks": {
-        "types", "config", "runtime", "kernels", "models", "losses", "training", "data",
+        "types", "config", "runtime", "dsp", "kernels", "models", "losses", "training", "data",
         "evaluation", "probing", "reporting", "inference", "exports", "weights", "store",
     },
     "experiments": {

@@ -154,10 +154,12 @@ class _ExperimentRunner:
             f"{len(ours) + len(sources) - len(todo)} done before; "
             f"{len(devices)} {devices[0].device_kind} device(s); writing to {self.folder.path}"
         )
-        for name, task in self.tasks.items():
-            if plan := task.describe_plan([job for job in todo if job.task == name], self.config):
-                say(plan)
         self._check_data([job for job in jobs if self.folder.is_done(job)], todo)
+        for name, task in self.tasks.items():
+            own = [job for job in todo if job.task == name]
+            task.check_data(own, self.config, self._open_once)
+            if plan := task.describe_plan(own, self.config):
+                say(plan)
         started, code = time.perf_counter(), EXIT_OK
         painter = ThreadPoolExecutor(1, "figures")  # while the next job trains
         try:
@@ -208,10 +210,7 @@ class _ExperimentRunner:
         return code
 
     def _check_data(self, done: Sequence[Job], todo: Sequence[Job]) -> None:
-        """Raises if jobs would be added to those that were made from other data.
-
-        Nothing is built for jobs that are all done: then it is only said.
-        """
+        """Raises if jobs would be added to those made from other data; with none to do, says so."""
         results = [self.folder.result(job) or {} for job in done]
         check_results_agree(results, str(self.folder.path))
         unknown = sum(DATA_FIELD not in result for result in results)

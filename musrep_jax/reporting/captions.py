@@ -253,6 +253,8 @@ def make_transfer_matrix(
     shown = [cell for cell in shown if cell["target"] in targets]
     sources: list[str | None] = [None, *cells_file.order_sources(shown)]
     modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in shown)]
+    carried = [cell for cell in shown if cell.get("source") is not None]
+    modes += [mode for mode in cells_file.ordered(carried, "mode") if mode not in MODES]
     return TransferMatrix(
         targets=targets,
         sources=sources,

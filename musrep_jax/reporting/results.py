@@ -206,14 +206,15 @@ def sort_cells(cells: Iterable[Cell]) -> list[Cell]:
     targets, models = ordered(listed, "target"), ordered(listed, "model")
     sources = order_sources(listed)
     studies = list(dict.fromkeys(get_condition(cell).study for cell in listed))
+    others = [mode for mode in ordered(listed, "mode") if mode not in (*MODES, BASELINE)]
+    modes = [*MODES, *others, BASELINE]
 
     def place(cell: Cell) -> tuple[float, ...]:
-        mode = cell["mode"]
         return (
             targets.index(cell["target"]),
             models.index(cell["model"]),
             *rank_size(cell.get("num_train_tracks")),
-            MODES.index(mode) if mode in MODES else len(MODES),
+            modes.index(cell["mode"]),
             -1 if cell.get("source") is None else sources.index(cell["source"]),
             studies.index(get_condition(cell).study),
             cell.get("seed") or 0,

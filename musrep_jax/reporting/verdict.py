@@ -27,13 +27,13 @@ def describe_verdict(cells: Iterable[Cell], metric: str = "roc_auc") -> list[str
     for source in ordered(trained, "source"):
         carried = [c for c in trained if c.get("source") == source and c.get("versus_scratch")]
         if carried:
-            counts = _count_outcomes(carried, "versus_scratch", metric, "training from scratch")
+            counts = count_outcomes(carried, "versus_scratch", metric, "training from scratch")
             name = make_display_names([source, *ordered(trained, "target")])[source]
             sentences.append(f"From {name}: {counts}.")
     beside = [cell for cell in trained if cell.get("versus_baseline")]
     if beside:
         title = "the baseline (log-mel statistics, linear model)"
-        counts = _count_outcomes(beside, "versus_baseline", metric, title)
+        counts = count_outcomes(beside, "versus_baseline", metric, title)
         sentences.append(f"All trained models: {counts}.")
         if not any(is_better(cell, "versus_baseline", metric) for cell in beside):
             sentences.append(
@@ -59,8 +59,15 @@ def is_better(cell: Cell, field: str, metric: str, sign: float = 1.0) -> bool:
     )
 
 
-def _count_outcomes(cells: Sequence[Cell], field: str, metric: str, reference: str) -> str:
-    """Returns the numbers of cells with a positive, negative, or inconclusive difference."""
+def count_outcomes(cells: Sequence[Cell], field: str, metric: str, reference: str) -> str:
+    """Returns the numbers of cells with a positive, negative, or inconclusive difference.
+
+    Args:
+        cells: of `results.json`.
+        field: see `is_better`.
+        metric: `roc_auc` or `pr_auc`.
+        reference: what they are compared with, in words.
+    """
     better = sum(is_better(cell, field, metric) for cell in cells)
     worse = sum(is_better(cell, field, metric, sign=-1.0) for cell in cells)
     undecided = len(cells) - better - worse

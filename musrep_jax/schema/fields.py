@@ -44,6 +44,12 @@ from musrep_jax.tasks.probe.matrix import (
 from musrep_jax.tasks.probe.trial import PROTOCOLS, SELECT_BY
 from musrep_jax.tasks.scoring import SELECTABLE
 from musrep_jax.tasks.settings import SIZES
+from musrep_jax.tasks.student.jobs import (
+    SETTING_MODES,
+    STUDENT_MODES,
+    TEACHER_WORDS,
+    is_teacher,
+)
 from musrep_jax.tasks.tagging.features import CANDIDATE_WORDS, are_candidates
 from musrep_jax.tasks.tagging.matrix import MODES
 from musrep_jax.training.descent import UNITS
@@ -132,6 +138,7 @@ FIELDS: dict[str, Rule] = {
     "train.reload_best_at_switch": flag(),
     "train.checkpoint": flag(),
     "train.checkpoint_every_minutes": real(0, 1e6),
+    "train.augment": optional(choice(("published", "thesis"))),
     "train.max_seconds": optional(real(0, 1e6, above=True)),
     "train.num_devices": optional(SIZE),
     "train.num_cpu_devices": whole(1, 1_024),
@@ -162,6 +169,14 @@ FIELDS: dict[str, Rule] = {
     "joint_embedding.ridge": optional(real(0, 1e12)),
     "joint_embedding.num_neighbors": _COUNT,
     "joint_embedding.distance": choice(DISTANCES),
+    "student.teacher": Rule(TEACHER_WORDS, is_teacher),
+    "student.teacher_model": optional(choice(MODEL_NAMES)),
+    "student.unlabeled": text(),
+    "student.unlabeled_batch_size": optional(SIZE),
+    "student.unlabeled_weight": real(0, 1e6),
+    "student.num_iterations": whole(1, 100),
+    "student.decay": real(0, 1, below=True),
+    "student.ramp_up_steps": whole(0, MANY),
     "data.name": text(),
     "data.path": optional(text()),
     "data.data_dir": optional(text()),
@@ -170,9 +185,10 @@ FIELDS: dict[str, Rule] = {
     "data.seed": whole(0, 2**31 - 1),
     "data.labels": optional(text()),
     "data.source_labels": optional(text()),
+    "data.options.audio_folder.unlabeled": choice(("none", "rows", "files")),
     "data.options.synthetic_cultures.num_tracks": whole(3, 10**6),
     "data.options.synthetic_cultures.seconds": real(1, 3_600),
-    "transfer.modes": names(MODES),
+    "transfer.modes": names(tuple(dict.fromkeys((*MODES, *STUDENT_MODES)))),
     "transfer.batch_norm": optional(choice(BATCH_NORM)),
     "transfer.cache_embeddings": flag(),
     "transfer.input_statistics": choice(("target", "source")),
@@ -181,7 +197,7 @@ FIELDS: dict[str, Rule] = {
 
 BY_NAME = {
     "compact": MODEL_NAMES,
-    "for_mode": MODES,
+    "for_mode": (*MODES, *SETTING_MODES),
     "for_model": MODEL_NAMES,
     "for_target": tuple(DATASETS),
     "data.options": tuple(DATASETS),

@@ -1,7 +1,8 @@
 """The data sets, folders and exports that a config names, looked for before anything runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
@@ -10,6 +11,8 @@ from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.probe.feature_files import check_feature_file
 from musrep_jax.tasks.settings import get_builder_name
+from musrep_jax.tasks.student.jobs import LINEAR_PREFIX
+from musrep_jax.tasks.student.unlabeled import REST, list_unlabeled_options
 from musrep_jax.tasks.tagging.features import (
     FILE_PREFIXES,
     SOURCES,
@@ -64,6 +67,8 @@ def check_names(config: ml_collections.ConfigDict) -> None:
                     )
                 elif encoder.place.startswith(TRAINED_PREFIX):
                     _check_dataset(config, field, encoder.place.removeprefix(TRAINED_PREFIX))
+    if config.task == "student":
+        _check_student(config)
     used = dict.fromkeys(_data_of(config))
     for field, name in used:
         if name.startswith(READY_PREFIXES):
@@ -77,6 +82,25 @@ def check_names(config: ml_collections.ConfigDict) -> None:
                 f"data.{field} is {config.data[field]!r}, but it chooses labels of audio folders, "
                 "and no data set of this experiment is one: leave it out."
             )
+
+
+def _check_student(config: ml_collections.ConfigDict) -> None:
+    """Raises unless a student's teacher and its music without labels are there."""
+    teacher, unlabeled = config.student.teacher, config.student.unlabeled
+    if teacher.startswith(READY_PREFIXES):
+        _check_start("student.teacher", teacher)
+    elif teacher.startswith(LINEAR_PREFIX):
+        for encoder in parse_features(teacher.removeprefix(LINEAR_PREFIX)):
+            if encoder.place.startswith(READY_PREFIXES):
+                _check_start("student.teacher", encoder.place)
+            elif encoder.place.startswith((*FILE_PREFIXES, TRAINED_PREFIX, SOURCES)):
+                raise ConfigError(
+                    f"student.teacher names {encoder.place!r}, of which no model can be made: name "
+                    "export:FOLDER or pretrained:NAME."
+                )
+    if unlabeled != REST:
+        options = list_unlabeled_options(unlabeled)
+        _check_dataset(config, "student.unlabeled", unlabeled, options)
 
 
 def _data_of(config: ml_collections.ConfigDict) -> list[tuple[str, str]]:
@@ -115,11 +139,18 @@ def _parts(config: ml_collections.ConfigDict, field: str) -> Iterator[tuple[str,
     return ((field, name) for name in split_list(config[field]))
 
 
-def _check_dataset(config: ml_collections.ConfigDict, field: str, name: str) -> None:
+def _check_dataset(
+    config: ml_collections.ConfigDict,
+    field: str,
+    name: str,
+    own_options: Mapping[str, Any] | None = None,
+) -> None:
     """Raises unless there is a data set of that name, with the labels and options asked for."""
     data, builder = config.data, get_builder_name(name)
     options = dict(data.options.get(builder, {}))
-    if builder == FOLDER_BUILDER:
+    if own_options is not None:
+        options |= own_options
+    elif builder == FOLDER_BUILDER:
         labels = data.labels
         if field == "source" and data.source_labels:
             labels = data.source_labels

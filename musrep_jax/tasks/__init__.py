@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "few_shot": "musrep_jax.tasks.few_shot.task:FewShotTask",
     "joint_embedding": "musrep_jax.tasks.joint_embedding.task:JointEmbeddingTask",
     "probe": "musrep_jax.tasks.probe.task:ProbeTask",
+    "student": "musrep_jax.tasks.student.task:StudentTask",
     "tagging": "musrep_jax.tasks.tagging.task:TaggingTask",
 }
 """Name -> "module:Class", a subclass of `musrep_jax.tasks.task.Task`."""

@@ -228,6 +228,20 @@ class Task(abc.ABC):
             ConfigError: if a setting cannot be read.
         """
 
+    def check_data(  # noqa: B027 - nothing to check is a valid answer
+        self, jobs: Sequence[Job], config: ml_collections.ConfigDict, open_dataset: OpenDataset
+    ) -> None:
+        """Raises unless the data have what the jobs need; called before anything is trained.
+
+        Args:
+            jobs: that are still to be done.
+            config: of the experiment.
+            open_dataset: opens a data set.
+
+        Raises:
+            ConfigError: one sentence; the whole run is refused.
+        """
+
     @abc.abstractmethod
     def prepare(self, job: Job, context: Context) -> Objective:
         """Returns the training objective.

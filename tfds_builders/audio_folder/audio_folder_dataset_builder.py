@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import fnmatch
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -22,18 +23,21 @@ from musrep_jax.tfds_builders.audio_folder.folder_splits import (
     make_label_matrix,
 )
 from musrep_jax.tfds_builders.audio_folder.label_table import (
+    ALL_UNLABELED,
+    NO_UNLABELED,
     TABLE_NAME,
+    UNLABELED_CHOICES,
     Row,
     TableError,
     find_unlisted_files,
-    read_label_table,
+    list_rows,
 )
 
 from musrep_jax.data.audio.audio_files import lies_outside
 from musrep_jax.data.audio.reading import AudioError, measure_length, open_audio, read_audio
 from musrep_jax.data.build.builder import BuildError, RefusedTrack, TrackBuilder, TrackRecord
 from musrep_jax.data.doctor.quarantine import quarantine_path, read_quarantine
-from musrep_jax.data.specs import SPLITS, DatasetSpec
+from musrep_jax.data.specs import SPLITS, UNLABELED, DatasetSpec
 from musrep_jax.data.splits import content_hash, find_leakage, merge_groups, missing_labels
 from musrep_jax.runtime.names import find_path, normalize_name, split_labels
 
@@ -112,6 +116,7 @@ class Builder(TrackBuilder):
         labels: Sequence[str] | str = (),
         label_prefix: str = "",
         min_positives: int = 1,
+        unlabeled: str = NO_UNLABELED,
     ) -> None:
         """Reads the table; no audio is touched yet.
 
@@ -125,21 +130,33 @@ class Builder(TrackBuilder):
                 examples of none.
             label_prefix: use only the labels that begin so.
             min_positives: use only the labels that at least so many recordings have.
+            unlabeled: which recordings make up a further split of music without labels, see
+                `UNLABELED_CHOICES`.
 
         Raises:
             TableError: if the folder or its table is not as it should be.
         """
         if not str(folder):
             raise TableError("audio_folder needs a folder: write audio_folder:FOLDER.")
+        if unlabeled not in UNLABELED_CHOICES:
+            raise TableError(
+                f"audio_folder has the option unlabeled={unlabeled!r}; it must be one of "
+                f"{', '.join(UNLABELED_CHOICES)}."
+            )
         self.folder = pathlib.Path(folder).expanduser().resolve()
-        self.rows = read_label_table(self.folder)
+        self.unlabeled = unlabeled
+        self.rows = list_rows(self.folder, unlabeled)
         wanted = split_labels(labels) if isinstance(labels, str) else map(normalize_name, labels)
         self.options = {
             "labels": sorted({name for name in wanted if name}),
             "label_prefix": unicodedata.normalize("NFC", label_prefix),
             "min_positives": int(min_positives),
         }
-        self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
+        self.label_names = ()
+        if unlabeled != ALL_UNLABELED:
+            self.label_names = _choose_labels(self.folder / TABLE_NAME, self.rows, **self.options)
+        if unlabeled != NO_UNLABELED:
+            self.options["unlabeled"] = unlabeled
         self._quarantined = _find_quarantined_paths(
             self.folder, self.rows, read_quarantine(quarantine_path(data_dir, self.folder))
         )
@@ -170,9 +187,12 @@ class Builder(TrackBuilder):
             split_sizes={},
             licence="; ".join(licences[:_MAX_LICENCES]) + more or "not stated in the table",
             citation=f"Recordings in the folder {self.folder.name}.",
-            description=f"{len(self.rows)} recordings with labels from {TABLE_NAME}.",
+            description=f"{len(self.rows)} recordings {self._describe_labels()}.",
             fingerprint=self._fingerprint(),
         )
+
+    def _describe_labels(self) -> str:
+        return "without labels" if not self.label_names else f"with labels from {TABLE_NAME}"
 
     def _fingerprint(self) -> str:
         files = []
@@ -181,7 +201,8 @@ class Builder(TrackBuilder):
             if os.path.isfile(path):
                 stat = path.stat()
                 files.append([row.path, stat.st_size, stat.st_mtime_ns])
-        table = (self.folder / TABLE_NAME).read_bytes()
+        path = self.folder / TABLE_NAME
+        table = path.read_bytes() if path.is_file() else b""
         content = [str(self.VERSION), hashlib.sha256(table).hexdigest(), files]
         content += [self.sample_rate, self.seed, self.options]
         return _digest([*content, self._quarantined] if self._quarantined else content)
@@ -236,28 +257,24 @@ class Builder(TrackBuilder):
                 f"none of the {len(self.rows)} files that {self.folder / TABLE_NAME} lists can be "
                 f"read; {unreadable[0].track_id}, for one, {unreadable[0].refused}"
             )
-        used = set(self.label_names)
-        matrix = make_label_matrix(rows, self.label_names)
         groups = merge_groups([row.group for row in rows], hashes)
-        # Of all labels, in an order of its own: the choice of labels must not move a recording.
-        every = sorted({name for row in rows for name in row.labels})
-        splits, notes = complete_splits(rows, groups, make_label_matrix(rows, every), self.seed)
-        check_label_coverage(self.folder / TABLE_NAME, matrix, splits, bool(notes))
-        self._planned = {
-            split: [
-                Recording(row.path, tuple(name for name in row.labels if name in used), group)
-                for row, group, name in zip(rows, groups, splits, strict=True)
-                if name == split
-            ]
-            for split in SPLITS
-            if split in splits
-        }
+        is_labeled = [
+            self.unlabeled == NO_UNLABELED or (self.label_names and row.labels) for row in rows
+        ]
+        self._planned, self._facts = {}, {"notes": []}
+        if any(is_labeled):
+            self._split_labeled(*(
+                list(itertools.compress(column, is_labeled)) for column in (rows, groups, hashes)
+            ))  # fmt: skip
+        free = [
+            Recording(row.path, (), group)
+            for row, group, has_label in zip(rows, groups, is_labeled, strict=True)
+            if not has_label and (not self.label_names or row.split in (None, "train"))
+        ]
+        if free:
+            self._planned[UNLABELED] = free
         next(iter(self._planned.values())).extend(unreadable)
-        leakage = find_leakage(
-            [row.path for row in rows], [row.group for row in rows], hashes, splits
-        )
-        missing = missing_labels(matrix, self.label_names, splits)
-        notes += describe_splits(leakage, missing, matrix, self.label_names, splits)
+        notes = self._facts["notes"]
         outside = [
             row.path for row in rows if lies_outside(self.folder, find_path(self.folder, row.path))
         ]
@@ -274,6 +291,37 @@ class Builder(TrackBuilder):
             )
             if any("\ufffd" in name for name in unlisted):
                 notes.append("file names that are not UTF-8 cannot be listed: rename those files.")
+
+    def _split_labeled(
+        self, rows: Sequence[Row], groups: Sequence[str], hashes: Sequence[str]
+    ) -> None:
+        """Makes the splits of recordings with labels that are not given, and reports on them.
+
+        Args:
+            rows: of readable recordings.
+            groups: of each, see `merge_groups`.
+            hashes: of each file.
+        """
+        used = set(self.label_names)
+        matrix = make_label_matrix(rows, self.label_names)
+        # Of all labels, in an order of its own: the choice of labels must not move a recording.
+        every = sorted({name for row in rows for name in row.labels})
+        splits, notes = complete_splits(rows, groups, make_label_matrix(rows, every), self.seed)
+        check_label_coverage(self.folder / TABLE_NAME, matrix, splits, bool(notes))
+        self._planned = {
+            split: [
+                Recording(row.path, tuple(name for name in row.labels if name in used), group)
+                for row, group, name in zip(rows, groups, splits, strict=True)
+                if name == split
+            ]
+            for split in SPLITS
+            if split in splits
+        }
+        leakage = find_leakage(
+            [row.path for row in rows], [row.group for row in rows], hashes, splits
+        )
+        missing = missing_labels(matrix, self.label_names, splits)
+        notes += describe_splits(leakage, missing, matrix, self.label_names, splits)
         self._facts = {"leakage": leakage, "missing_labels": missing, "notes": notes}
 
     def _probe(self, row: Row) -> str | RefusedTrack:

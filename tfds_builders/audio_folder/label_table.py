@@ -34,6 +34,16 @@ class TableError(ValueError):
     """The folder or its table is not as it should be; one sentence says what to do."""
 
 
+NO_UNLABELED, ALL_UNLABELED = "none", "all"
+UNLABELED_CHOICES = {
+    NO_UNLABELED: "rows without labels are examples of none, in the splits",
+    "rows": "rows without any label",
+    "files": "rows without any label, and audio files that the table does not list",
+    ALL_UNLABELED: "every audio file, with or without a row; no label of the table is read",
+}
+"""Option `unlabeled` -> the recordings of the split `UNLABELED`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One recording.
@@ -110,6 +120,32 @@ def find_unlisted_files(folder: pathlib.Path, rows: Iterable[Row]) -> list[str]:
         for path in _audio_files(folder)
     )
     return sorted(path for path in found if normalize_path(path) not in listed)
+
+
+def list_rows(folder: pathlib.Path, unlabeled: str) -> list[Row]:
+    """Returns the rows of a folder's table, and of files that it does not list where they count.
+
+    Args:
+        folder: that holds the recordings.
+        unlabeled: a key of `UNLABELED_CHOICES`; only "all" does without a table.
+
+    Raises:
+        TableError: if there is no table where one is needed, or no recording.
+    """
+    table = folder / TABLE_NAME
+    if unlabeled != ALL_UNLABELED or not folder.is_dir():
+        rows = read_label_table(folder)
+    else:
+        rows = read_table_file(table, needs_labels=False) if table.is_file() else []
+    if unlabeled in ("files", ALL_UNLABELED):
+        names = [name for name in find_unlisted_files(folder, rows) if "\ufffd" not in name]
+        rows = [
+            *rows,
+            *(Row(path=name, labels=(), group=name, split=None, licence="") for name in names),
+        ]
+    if not rows:
+        raise TableError(f"{folder} holds no audio files, in no subfolder either.")
+    return rows
 
 
 def _parse(table: pathlib.Path) -> tuple[list[Row], bool]:

@@ -296,6 +296,14 @@ class Tracks(Sequence):
             chosen = self.columns[chosen]
         return self._take(self.rows[kept], self.num_samples[kept], self.target_set, chosen)
 
+    def take(self, indices: np.ndarray) -> "Tracks":
+        """Returns some of the tracks.
+
+        Args:
+            indices: int (taken,), of the tracks.
+        """
+        return self._take(self.rows[indices], self.num_samples[indices])
+
     def _take(
         self,
         rows: np.ndarray,

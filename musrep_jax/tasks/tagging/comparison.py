@@ -1,6 +1,6 @@
 """Trainings compared on the same test tracks: with scratch, and with the baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,30 @@ from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.tagging.matrix import find_baseline, find_scratch
 from musrep_jax.tasks.task import Records
 
-REFERENCES = {"versus_scratch": find_scratch, "versus_baseline": find_baseline}
+FindReference = Callable[[Job, Sequence[Job]], Job | None]
+
+REFERENCES: Mapping[str, FindReference] = {
+    "versus_scratch": find_scratch,
+    "versus_baseline": find_baseline,
+}
 """Field of a result -> `(job, jobs) -> job` with which it is compared, None with nothing."""
 
 
 def compare_on_same_tracks(
-    jobs: Sequence[Job], records: Records, num_resamples: int, resample: str = BY_GROUPS
+    jobs: Sequence[Job],
+    records: Records,
+    num_resamples: int,
+    resample: str = BY_GROUPS,
+    references: Mapping[str, FindReference] = REFERENCES,
 ) -> dict[Job, dict[str, Any]]:
-    """Returns the fields of `REFERENCES` for the jobs that do not have them and can have them.
+    """Returns the fields of references for the jobs that do not have them and can have them.
 
     Args:
         jobs: to look through.
         records: their results, and the scores of their test tracks.
         num_resamples: swaps of the paired test; below 1 nothing is compared.
         resample: `groups` or `tracks`: what is swapped as a whole.
+        references: see `REFERENCES`.
 
     Raises:
         ConfigError: if two jobs were tested on different tracks.
@@ -38,7 +48,7 @@ def compare_on_same_tracks(
         if not records.is_done(job):
             continue
         recorded = records.result(job)
-        for field, find_reference in REFERENCES.items():
+        for field, find_reference in references.items():
             reference = None if field in recorded else find_reference(job, jobs)
             if reference is None or not records.is_done(reference):
                 continue

@@ -155,7 +155,7 @@ def find_scratch(job: Job, jobs: Sequence[Job]) -> Job | None:
         job: to be held against it.
         jobs: to look among.
     """
-    if job["source"] is None:
+    if job["mode"] == SCRATCH:
         return None
     return _find_reference(job, {"source": None, "mode": SCRATCH}, jobs)
 
@@ -206,8 +206,8 @@ def plan_jobs(
         choose(mode, MODES, "transfer.modes")
     jobs: list[Job] = []
     for model in dict.fromkeys([*models, *architectures.values()]):
-        trained = [s for s in sources if s not in architectures and model in models]
-        usable = [s for s in sources if s in trained or architectures.get(s) == model]
+        usable = list_usable_sources(sources, model, models, architectures)
+        trained = [source for source in usable if source not in architectures]
         for seed in seeds:
             if any(mode != SCRATCH for mode in modes):
                 jobs += [make_job(source, model, seed=seed) for source in trained]
@@ -229,6 +229,44 @@ def plan_jobs(
     return check_jobs(jobs)
 
 
+def list_usable_sources(
+    sources: Sequence[str], model: str, models: Sequence[str], architectures: Mapping[str, str]
+) -> list[str]:
+    """Returns the sources that a model can start from.
+
+    Args:
+        sources: see `plan_jobs`.
+        model: name of the model.
+        models: that are trained from scratch, and on data sets.
+        architectures: sources that stand ready, with the names of their models.
+    """
+    return [
+        source for source in sources
+        if (architectures[source] == model if source in architectures else model in models)
+    ]  # fmt: skip
+
+
+def plan_matrix(config: ml_collections.ConfigDict, modes: Sequence[str]) -> list[Job]:
+    """Returns the jobs of the transfer matrix of a config, without baselines.
+
+    Args:
+        config: with `source` and `target`.
+        modes: of `MODES`.
+
+    Raises:
+        ConfigError: if a setting cannot be read, or nothing is left to do.
+    """
+    return plan_jobs(
+        sources=split_list(config.source),
+        targets=split_list(config.target),
+        models=list_models(config),
+        modes=modes,
+        seeds=parse_integers(config.seeds, "seeds"),
+        num_train_tracks=parse_sizes(config.num_train_tracks),
+        architectures=list_architectures(config),
+    )
+
+
 def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
     """Returns the jobs that a config asks for; lists are comma separated.
 
@@ -240,20 +278,10 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
     Raises:
         ConfigError: if a setting cannot be read, or nothing is left to do.
     """
-    models = list_models(config)
-    seeds = parse_integers(config.seeds, "seeds")
-    sizes = parse_sizes(config.num_train_tracks)
     if "target" in config:
-        jobs = plan_jobs(
-            sources=split_list(config.source),
-            targets=split_list(config.target),
-            models=models,
-            modes=split_list(config.transfer.modes),
-            seeds=seeds,
-            num_train_tracks=sizes,
-            architectures=list_architectures(config),
-        )
+        jobs = plan_matrix(config, split_list(config.transfer.modes))
     else:
+        models = list_models(config)
         path = config.data.path
         target = f"{config.data.name}:{path}" if path else config.data.name
         names = split_features(config.get("candidates", SCRATCH))
@@ -261,8 +289,8 @@ def jobs_of_config(config: ml_collections.ConfigDict) -> list[Job]:
             names = tuple(name for name in names if name not in TRAINED)
         jobs = [
             job
-            for seed in seeds
-            for size in sizes
+            for seed in parse_integers(config.seeds, "seeds")
+            for size in parse_sizes(config.num_train_tracks)
             for job in make_candidates(names, models, target, seed, size)
         ]
     return check_jobs([*plan_baselines(jobs), *jobs] if config.evaluation.baseline else jobs)

@@ -1,7 +1,8 @@
 """The objective of a tagging job, and checks before anything runs."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -38,6 +39,14 @@ class TaggingObjective(Objective):
     validation: SplitScorer
     embed: Callable[[SplitScorer, PyTree], np.ndarray] | None
     start: Start
+
+    def take_tagger(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the tagger's variables of all that are trained or stay beside it.
+
+        Args:
+            variables: collection -> arrays, as in `variables`.
+        """
+        return dict(variables)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,7 +123,8 @@ def describe_training(
         fit: what the loop returned.
         settings: of the job.
     """
-    spec, leaves = objective.dataset.spec, jax.tree.leaves(objective.variables["params"])
+    spec = objective.dataset.spec
+    leaves = jax.tree.leaves(objective.take_tagger(objective.variables)["params"])
     return to_json_safe(
         {
             "is_synthetic": spec.is_synthetic,

@@ -227,7 +227,8 @@ class TaggingTask(Task):
         The test tracks are cut as `evaluation.num_chunks` says, whatever validation does.
         """
         settings, model, dataset = context.settings, objective.model, objective.dataset
-        best = sharding.to_host({"params": fit.best_state.params, **fit.best_state.model_state})
+        trained = {"params": fit.best_state.params, **fit.best_state.model_state}
+        best = sharding.to_host(objective.take_tagger(trained))
         test = SplitScorer(model, dataset.tracks("test"), settings, settings.evaluation.num_chunks)
         embed = objective.embed or (lambda scorer, variables: None)
         labels, scores = test.tracks.label_matrix, test.scores(best, embed(test, best))
@@ -256,7 +257,7 @@ class TaggingTask(Task):
         known = np.concatenate([dataset.tracks("train").label_matrix, truth]) > 0
         label_groups = find_exclusive_groups(known, names)
         card = make_model_card(job, objective, report, calibration, label_groups, fit, settings)
-        filters = record_filters(model, objective.variables, best)
+        filters = record_filters(model, objective.take_tagger(objective.variables), best)
         return Outcome(
             metrics=list_metrics(report),
             fields={

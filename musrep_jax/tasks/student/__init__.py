@@ -1,0 +1,1 @@
+"""Noisy student: a network that learns from labels, and from what its teacher says of others."""
