@@ -1,0 +1,162 @@
+"""Augmentation of waveforms against references in numpy and scipy: values, spectra, lengths."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from musrep_jax.dsp.augment import chains, filters, reverb, splicing, waveform
+
+RATE = 16_000
+KEY = jax.random.key(3)
+
+
+def noise(num_samples, seed=0):
+    return (0.1 * np.random.default_rng(seed).normal(size=num_samples)).astype(np.float32)
+
+
+def tone(hertz, num_samples, rate=RATE):
+    return np.sin(2 * np.pi * hertz * np.arange(num_samples) / rate).astype(np.float32)
+
+
+def peak_hertz(audio, rate=RATE):
+    """The frequency of the highest peak, by a parabola through three bins in dB."""
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio))))
+    top = int(spectrum.argmax())
+    left, middle, right = np.log(spectrum[top - 1 : top + 2] + 1e-12)
+    return (top + 0.5 * (left - right) / (left - 2 * middle + right)) * rate / len(audio)
+
+
+@pytest.mark.parametrize("num_samples, num_taps", [(1000, 51), (1000, 1), (300, 900), (7, 3)])
+def test_convolution_is_that_of_numpy(num_samples, num_taps):
+    audio, taps = noise(num_samples), noise(num_taps, 1)
+    found = filters.convolve(jnp.asarray(audio), jnp.asarray(taps))
+    np.testing.assert_allclose(found, np.convolve(audio, taps)[:num_samples], atol=1e-6)
+
+
+@pytest.mark.parametrize("cutoff", [200.0, 555.5, 4000.0])
+def test_low_and_high_pass_are_windowed_sincs(cutoff):
+    """As in julius: eight zero crossings, a symmetric Hann window, sum one, edges repeated."""
+    audio = noise(3000)
+    half = int(8 / (cutoff / RATE) / 2)
+    time = np.arange(-half, half + 1)
+    taps = np.sinc(2 * cutoff / RATE * time) * np.hanning(2 * half + 1)
+    low = np.convolve(np.pad(audio, half, "edge"), taps / taps.sum(), "valid")
+    np.testing.assert_allclose(filters.low_pass(audio, cutoff, RATE, 200.0), low, atol=2e-6)
+    np.testing.assert_allclose(
+        filters.high_pass(audio, cutoff, RATE, 200.0), audio - low, atol=2e-6
+    )
+
+
+def test_echo_gain_and_polarity():
+    audio = noise(1000)
+    for delay in (0, 300, 1000, 2000):
+        echo = np.concatenate([np.zeros(delay), audio])[:1000]
+        np.testing.assert_allclose(
+            waveform.add_delay(audio, delay), (audio + 0.5 * echo) / 2, atol=1e-7
+        )
+    np.testing.assert_allclose(waveform.apply_gain(audio, -6.0), audio * 10**-0.3, rtol=1e-6)
+    np.testing.assert_array_equal(waveform.invert_polarity(audio), -audio)
+
+
+def test_noise_is_white_and_normal():
+    drawn = np.stack([waveform.draw_noise(jax.random.key(i), 40_000) for i in range(5)])
+    for row in drawn:
+        assert stats.kstest(row, "norm").pvalue > 1e-3
+        power = np.abs(np.fft.rfft(row)) ** 2 / len(row)  # of white noise: exponential, mean 1
+        assert stats.kstest(power[1:-1], "expon").pvalue > 1e-3
+    assert np.abs(np.corrcoef(drawn) - np.eye(5)).max() < 0.02
+    assert np.abs(drawn).max() < 5.5
+    audio = noise(40_000, 9)
+    added = np.asarray(waveform.add_noise(KEY, audio, 0.4)) - audio
+    assert added.std() / audio.std() == pytest.approx(0.4, rel=0.02)
+
+
+def freeverb(audio, rate, reverberance, damping, room_size):
+    """SoX's `reverb` and `channels 1`, sample by sample, as its public source defines it."""
+    a = -1 / np.log(1 - 0.3)
+    b = 100 / (np.log(1 - 0.98) * a + 1)
+    feedback = 1 - np.exp((reverberance - b) / (a * b))
+    kept, scale = damping / 100 * 0.3 + 0.2, room_size / 100 * 0.9 + 0.1
+    wet = np.zeros(len(audio))
+    for depth in (0, 1):
+        offset, total = depth, np.zeros(len(audio))
+        for length in (1116, 1188, 1277, 1356, 1422, 1491, 1557, 1617):
+            size = int(scale * rate / 44100 * (length + 12 * offset) + 0.5)
+            offset, kept_value, line = -offset, 0.0, np.zeros(len(audio) + size)
+            for i, value in enumerate(audio):
+                kept_value = line[i] + (kept_value - line[i]) * kept
+                line[i + size] = value + kept_value * feedback
+            total += line[: len(audio)]
+        for length in (225, 341, 441, 556):
+            size = int(rate / 44100 * (length + 12 * offset) + 0.5)
+            offset, line = -offset, np.zeros(len(audio) + size)
+            for i, value in enumerate(total):
+                line[i + size] = value + 0.5 * line[i]
+            total = line[: len(audio)] - total
+        wet += 0.5 * 0.015 * total
+    return audio + wet
+
+
+@pytest.mark.parametrize("room", [(50, 50, 99), (99, 0, 99), (0, 99, 0)])
+def test_reverb_is_that_of_sox(room):
+    audio = noise(4000)
+    reverberance, damping, room_size = room
+    found = reverb.reverberate(audio, reverberance, damping, room_size, RATE)
+    expected = freeverb(audio, RATE, *room)
+    assert np.abs(expected - audio).max() > 0.03
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(audio).max() + 1e-5)
+
+
+@pytest.mark.parametrize("cents", [-700, -100, 0, 350, 700])
+def test_a_pitch_shift_moves_a_tone_and_keeps_its_length_and_level(cents):
+    audio = tone(440.0, 16_000)
+    found = np.asarray(splicing.shift_pitch(audio, cents, RATE))
+    assert found.shape == audio.shape
+    assert peak_hertz(found) == pytest.approx(440 * 2 ** (cents / 1200), rel=1e-3)
+    assert found[500:-1500].std() == pytest.approx(audio.std(), rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.7, 1.0, 1.5])
+def test_a_time_stretch_keeps_the_pitch_and_moves_what_happens(rate):
+    audio = tone(440.0, 16_000)
+    audio[8000:] *= 0.1
+    found = np.asarray(splicing.stretch_time(audio, rate, RATE))
+    assert found.shape == audio.shape
+    assert peak_hertz(found) == pytest.approx(440, rel=1e-3)
+    level = np.abs(found[: int(16_000 / rate) - 400])
+    falls = np.flatnonzero(level > 0.3).max()
+    assert falls == pytest.approx(8000 / rate, abs=0.05 * RATE)
+    assert not found[int(16_000 / rate) + 1 :].any()
+    if rate == 1.0:
+        np.testing.assert_allclose(found, audio, atol=1e-6)
+
+
+@functools.cache
+def published():
+    augment = chains.make_augment("published", RATE)
+    assert augment is not None
+    return jax.jit(augment)
+
+
+def test_a_chain_depends_on_key_and_row_only():
+    audio = noise(20 * 8000).reshape(20, 8000)
+    found = published()(KEY, audio)
+    assert found.shape == audio.shape
+    again = published()(KEY, np.concatenate([audio, audio[:12]]))
+    np.testing.assert_allclose(again[:20], found, atol=1e-6)
+    other = published()(jax.random.key(4), audio)
+    assert (np.abs(np.asarray(other) - found).max(axis=1) > 1e-3).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", [None, "", "none"])
+def test_no_augmentation_is_none(name):
+    assert chains.make_augment(name, RATE) is None
+
+
+def test_unknown_names_are_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="There is no augmentation 'echo': name one chain of"):
+        chains.make_augment("noise, echo", RATE)
