@@ -17,7 +17,8 @@ from musrep_jax.tfds_builders.synthetic_cultures.synthetic_cultures_dataset_buil
 )
 
 from musrep_jax.data.audio.log_mel import FRONT_END
-from musrep_jax.data.audio.reading import read_audio, resample
+from musrep_jax.data.audio.reading import read_audio
+from musrep_jax.data.audio.resampling import resample
 from musrep_jax.data.build.builder import TrackBuilder
 from musrep_jax.data.corpora.tracks import CorpusLoader, CorpusTrack
 from musrep_jax.data.datasets import Dataset

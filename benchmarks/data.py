@@ -40,7 +40,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.audio_stores import ENCODINGS, FORMS, RATE, make_files, open_tracks
 from musrep_jax.data import ChunkSpec
 from musrep_jax.data.audio.log_mel import FRONT_END
-from musrep_jax.data.audio.reading import read_audio, resample
+from musrep_jax.data.audio.reading import read_audio
+from musrep_jax.data.audio.resampling import resample
 from musrep_jax.data.input.pipeline import chunk_length, train_batches
 from musrep_jax.data.input.tracks import Tracks
 

@@ -285,13 +285,14 @@ def test_a_taggram(run, export, music, tmp_path):
 
 @pytest.fixture(scope="module")
 def odd_folder(tmp_path_factory, music):
-    """A sample that resampling leaves nothing of, silence, silence and a song, and a song."""
+    """A single sample, silence, silence and a song, a song, and a constant."""
     folder = tmp_path_factory.mktemp("odd")
     song, _ = read_audio(music / "b.flac", sample_rate=16000)
     soundfile.write(folder / "a one sample.wav", np.full(1, 0.5), 44100)
     soundfile.write(folder / "b silence.wav", np.zeros(8 * 16000), 16000)
     soundfile.write(folder / "c later.wav", np.concatenate([np.zeros(8 * 16000), song]), 16000)
     soundfile.write(folder / "d song.wav", song, 16000)
+    soundfile.write(folder / "e offset.wav", np.full(8 * 44100, 0.4), 44100)
     return folder
 
 
@@ -301,13 +302,14 @@ def test_one_recording_that_cannot_be_used_stops_no_folder(run, export, odd_fold
     found = json.loads(told.stdout)
     (failed,) = found["failed"]
     assert "too short, its 1 sample(s) at 44100 Hz are none at 16000 Hz" in failed["reason"]
-    assert [os.path.basename(t["path"])[0] for t in found["tracks"]] == ["b", "c", "d"]
+    assert [os.path.basename(t["path"])[0] for t in found["tracks"]] == ["b", "c", "d", "e"]
+    assert [track["is_silent"] for track in found["tracks"]] == [True, False, False, True]
     for _ in range(2):
         told = run("embed", export, odd_folder, "--store", tmp_path / "s", "--json")
         found = json.loads(told.stdout)
         assert told.exit_code == 1
-        assert [os.path.basename(f["path"])[0] for f in found["failed"]] == ["a", "b"]
-        assert "it is silent" in found["failed"][1]["reason"]
+        assert [os.path.basename(f["path"])[0] for f in found["failed"]] == ["a", "b", "e"]
+        assert all("it is silent" in failed["reason"] for failed in found["failed"][1:])
         assert found["tracks"] == 2
     alone = run("embed", export, odd_folder / "a one sample.wav", "--store", tmp_path / "t")
     assert alone.exit_code == 1 and "1 failed" in alone.stdout

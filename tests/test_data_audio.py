@@ -9,11 +9,13 @@ import stat
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from damaged_audio import make_music
 from encoded_audio import encode
 
 from musrep_jax.data.audio import opening
-from musrep_jax.data.audio.reading import AudioError, is_silent, mix_down, read_audio, resample
+from musrep_jax.data.audio.reading import AudioError, is_silent, mix_down, read_audio
+from musrep_jax.data.audio.resampling import Resampler, resample
 
 MP3_FRAME = 1152
 
@@ -243,3 +245,40 @@ def test_a_constant_is_silent_also_padded_and_sound_is_not():
     assert all(map(is_silent, silent))
     heard = (1e-3 * sound, offset + 1e-3 * sound, np.append(zeros, sound), np.append(sound, zeros))
     assert not any(map(is_silent, heard))
+
+
+@pytest.mark.parametrize("rates", [(44100, 16000), (8000, 16000), (1000, 48000)])
+def test_resampling_adds_no_click_to_a_constant(rates, tmp_path):
+    # A filter that takes what lies beyond the ends for zeros rings there.
+    rng, (before, after) = np.random.default_rng(0), rates
+    dither = rng.integers(-1, 2, 2 * before).astype(np.float32) / 32768
+    noise = rng.uniform(-0.1, 0.1, 2 * before).astype(np.float32)
+    for constant in (np.float32(-0.4) + 0 * dither, np.float32(0.4) + dither):
+        soundfile.write(tmp_path / "constant.wav", constant, before)
+        for found in (
+            resample(constant, before, after),
+            resample(constant[: before // 30], before, after),
+            read_audio(tmp_path / "constant.wav", sample_rate=after)[0],
+            read_audio(tmp_path / "constant.wav", sample_rate=after, start=3, num_frames=9)[0],
+            read_audio(tmp_path / "constant.wav", sample_rate=after, mono=False)[0],
+        ):
+            assert len(found) and is_silent(found)
+            assert found.mean() == pytest.approx(constant[0], abs=1e-4)
+        sound = resample(np.concatenate([constant, noise, constant]), before, after)
+        assert len(sound) == 6 * after and not is_silent(sound)
+        assert is_silent(sound[:after]) and is_silent(sound[-after:])
+    plain = soxr.resample(noise, before, after, quality="HQ")
+    np.testing.assert_array_equal(resample(noise, before, after), plain)
+
+
+def test_blocks_are_resampled_as_a_whole_wherever_they_are_cut():
+    rng = np.random.default_rng(0)
+    sound = rng.uniform(-0.1, 0.1, (30000, 2)).astype(np.float32)
+    sound[:9000], sound[-9000:] = (0.2, 0.3), (0.2, 0)
+    whole = resample(sound, 44100, 16000)
+    for cuts in ([], [1, 2, 3, 2000], [29999], list(range(0, 30000, 700))):
+        resampler = Resampler(44100, 16000, 2)
+        parts = [resampler.feed(block) for block in np.split(sound, cuts)]
+        joined = np.concatenate([*parts, resampler.finish()])
+        assert joined.shape == whole.shape
+        np.testing.assert_allclose(joined, whole, atol=1e-6)

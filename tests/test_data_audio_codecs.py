@@ -11,7 +11,8 @@ from encoded_audio import encode_all
 
 from musrep_jax.data.audio.containers import read_container
 from musrep_jax.data.audio.decoders import decode_files
-from musrep_jax.data.audio.reading import AudioError, measure_length, read_audio, resample
+from musrep_jax.data.audio.reading import AudioError, measure_length, read_audio
+from musrep_jax.data.audio.resampling import resample
 from musrep_jax.data.doctor.findings import judge
 from musrep_jax.data.doctor.measurements import measure_file
 from tfds_builders.audio_folder.audio_folder_dataset_builder import Recording, RecordingDecoder

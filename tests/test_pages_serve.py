@@ -277,11 +277,12 @@ def test_a_recording_that_says_it_is_too_long_is_not_decoded(port, tmp_path, mon
 
 
 def test_silence_is_not_judged(port, tmp_path):
-    soundfile.write(tmp_path / "silence.wav", np.zeros(16000 * 8), 16000)
-    content = (tmp_path / "silence.wav").read_bytes()
-    status, _, found = ask(port, "POST", "/api/tag?name=silence.wav", content)
-    assert (status, found["is_silent"], found["tags"], found["similar"]) == (200, True, {}, [])
-    assert found["chunks"] and all(c["is_silent"] and not c["tags"] for c in found["chunks"])
+    for level, rate in ((0.0, 16000), (0.4, 44100)):
+        soundfile.write(tmp_path / "silence.wav", np.full(rate * 8, level), rate)
+        content = (tmp_path / "silence.wav").read_bytes()
+        status, _, found = ask(port, "POST", "/api/tag?name=silence.wav", content)
+        assert (status, found["is_silent"], found["tags"], found["similar"]) == (200, True, {}, [])
+        assert found["chunks"] and all(c["is_silent"] and not c["tags"] for c in found["chunks"])
 
 
 def test_a_large_upload_is_refused_before_or_while_it_comes(port, served):

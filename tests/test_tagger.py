@@ -113,10 +113,11 @@ def test_what_is_not_audio_gets_one_sentence(tagger, audio, sentence):
 def test_silence_is_not_judged(tagger):
     size, own = tagger.model.num_samples, dict(tagger.card["front_end"])
     noise = 5e-5 * np.random.default_rng(0).uniform(-1, 1, 2 * size).astype(np.float32)
-    for silence in (np.zeros(2 * size, np.float32), noise, noise[:100]):
+    for silence in (np.zeros(2 * size, np.float32), noise, noise[:100], 0.3 + noise):
         for method in (tagger.predict, tagger.embed):
-            with pytest.raises(AudioInputError, match="cannot be judged: it is silent"):
-                method(silence, RATE)
+            for rate in (RATE, 44100):
+                with pytest.raises(AudioInputError, match="cannot be judged: it is silent"):
+                    method(silence, rate)
     frames = np.full((1 + size // own["hop_length"], own["n_mels"]), -100.0, np.float32)
     with pytest.raises(AudioInputError, match="cannot be judged: it is silent"):
         tagger.predict_log_mel(frames, own)

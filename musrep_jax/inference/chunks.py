@@ -1,4 +1,4 @@
-"""Prepares recordings for taggers: record_validation, resampled, cut into chunks."""
+"""Prepares recordings for taggers: checked, resampled, cut into chunks."""
 
 from collections.abc import Iterable, Iterator
 
@@ -50,7 +50,7 @@ def prepare(audio: np.ndarray, sample_rate: int, target_rate: int) -> np.ndarray
             f"{first / sample_rate:.3f} s: repair or leave out the recording."
         )
     from musrep_jax.data.audio.opening import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-    from musrep_jax.data.audio.reading import resample
+    from musrep_jax.data.audio.resampling import resample
 
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise AudioInputError(

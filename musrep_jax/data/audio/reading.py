@@ -23,16 +23,18 @@ from musrep_jax.data.audio.errors import (
 from musrep_jax.data.audio.formats import Container
 from musrep_jax.data.audio.opening import format_libsndfile_error, inspect_audio
 from musrep_jax.data.audio.opening import open_audio as open_audio
+from musrep_jax.data.audio.resampling import (
+    MARGIN_SECONDS,
+    SILENCE_LEVEL,
+    Resampler,
+    resample,
+)
 from musrep_jax.data.audio.stderr_filter import silence_libmpg123
 
 _BLOCK_FRAMES = 1 << 18
-_RESAMPLER_MARGIN_SECONDS = 0.05
-"""Context read on either side of an excerpt that is resampled; soxr's HQ filter is shorter."""
 _WARM_UP_FRAMES = {"MP3": 24 * 1152, "OPUS": 3840}
 """What must be decoded before an excerpt. MP3: its bit reservoir reaches back over several frames,
 many where frames are small (measured; 24 gave no error). Opus: 80 ms (RFC 7845, 4.6)."""
-SILENCE_LEVEL = 1e-4
-"""-80 dBFS: three steps of 16 bits, which holds dither and what lossy decoders make of silence."""
 _OGG_TAIL_BYTES = 2 * 65307
 """Two pages of the greatest size (RFC 3533, 6)."""
 
@@ -148,18 +150,15 @@ def _stream_whole(
 def _resample_blocks(
     file: Any, name: str, container: Container, wanted: int, mono: bool
 ) -> Iterator[np.ndarray]:
-    import soxr
-
     stream, num_frames, has_any = None, 0, False
     if file.samplerate != wanted:
-        channels = 1 if mono else file.channels
-        stream = soxr.ResampleStream(file.samplerate, wanted, channels, quality="HQ")
+        stream = Resampler(file.samplerate, wanted, None if mono else file.channels)
     for block in read_blocks(file, name):
         num_frames += len(block)
         block = mix_down(block) if mono else block
         if not np.isfinite(block).all():
             raise make_not_finite_error(name)
-        block = stream.resample_chunk(block) if stream else block
+        block = stream.feed(block) if stream else block
         if len(block):
             has_any = True
             yield block
@@ -168,8 +167,7 @@ def _resample_blocks(
     announced = file.frames / file.samplerate if file.format in ("FLAC", "OGG") else None
     _check_length(container, name, num_frames / file.samplerate, announced)
     if stream:
-        empty = np.zeros(0 if mono else (0, file.channels), np.float32)
-        rest = stream.resample_chunk(empty, last=True)
+        rest = stream.finish()
         if len(rest):
             has_any = True
             yield rest
@@ -250,32 +248,6 @@ def read_blocks(
         ) from error
 
 
-def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Returns audio at another sample rate (soxr, quality HQ).
-
-    Args:
-        audio: float (samples,) or (samples, channels).
-        from_rate: of the audio, in Hz.
-        to_rate: wanted, in Hz.
-
-    Returns:
-        float32, about `samples * to_rate / from_rate` long; the same array if the rates are equal.
-
-    Raises:
-        ValueError: if a rate is not positive.
-    """
-    if from_rate <= 0 or to_rate <= 0:
-        raise ValueError(
-            f"cannot resample from {from_rate} Hz to {to_rate} Hz: sample rates are positive."
-        )
-    audio = np.ascontiguousarray(audio, np.float32)
-    if from_rate == to_rate or not len(audio):
-        return audio
-    import soxr
-
-    return soxr.resample(audio, from_rate, to_rate, quality="HQ")
-
-
 def _read_excerpt(
     file: Any,
     name: str,
@@ -300,7 +272,7 @@ def _read_excerpt(
     # is a whole number, with some context for the filter.
     divisor = math.gcd(rate, wanted)
     step_in, step_out = rate // divisor, wanted // divisor
-    margin = int(_RESAMPLER_MARGIN_SECONDS * wanted)
+    margin = int(MARGIN_SECONDS * wanted)
     first_step = max(0, start - margin) // step_out
     offset = start - first_step * step_out
     length = None

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from musrep_jax.data.audio.containers import find_missing_audio
 from musrep_jax.data.audio.ffmpeg import FFMPEG_ADVICE
 from musrep_jax.data.audio.formats import SUFFIXES, TITLES
-from musrep_jax.data.audio.reading import SILENCE_LEVEL
+from musrep_jax.data.audio.resampling import SILENCE_LEVEL
 from musrep_jax.data.doctor.measurements import FileMeasurements
 from musrep_jax.data.doctor.quarantine import escape_path
 

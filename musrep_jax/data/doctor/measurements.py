@@ -18,7 +18,8 @@ from musrep_jax.data.audio.containers import read_container
 from musrep_jax.data.audio.ffmpeg import FfmpegFile
 from musrep_jax.data.audio.formats import Container
 from musrep_jax.data.audio.log_mel import FRONT_END
-from musrep_jax.data.audio.reading import SILENCE_LEVEL, AudioError, open_audio, read_blocks
+from musrep_jax.data.audio.reading import AudioError, open_audio, read_blocks
+from musrep_jax.data.audio.resampling import SILENCE_LEVEL
 
 WINDOW_SECONDS = 0.05
 """Of which silence is counted."""
