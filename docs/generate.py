@@ -83,7 +83,7 @@ def describe_command(name: str, function: Callable[..., None]) -> str:
 def argument_word(name: str, kind: Any, info: Any) -> str:
     """Returns an argument as it stands in the usage."""
     word = info.metavar or name.upper()
-    return f"{word}..." if "list" in str(kind) and not word.endswith("...") else word
+    return f"{word}..." if "list" in str(kind) and "..." not in word else word
 
 
 def option_words(name: str, kind: Any, info: Any) -> str:

@@ -51,6 +51,7 @@ def test_a_config_of_the_package_goes_by_its_name_wherever_one_is(monkeypatch, t
         "harmonic",
         "joint_embedding",
         "probe",
+        "robustness",
         "student",
         "tagging",
         "transfer",

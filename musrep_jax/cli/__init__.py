@@ -24,6 +24,7 @@ from musrep_jax.cli.merge import merge
 from musrep_jax.cli.models import models
 from musrep_jax.cli.pull import pull
 from musrep_jax.cli.report import report
+from musrep_jax.cli.robustness import robustness
 from musrep_jax.cli.search import search
 from musrep_jax.cli.serve import serve
 from musrep_jax.cli.similar import similar
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": models,
     "pull": pull,
     "report": report,
+    "robustness": robustness,
     "search": search,
     "serve": serve,
     "similar": similar,

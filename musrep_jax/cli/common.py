@@ -135,7 +135,7 @@ def _list_arguments(command: TyperCommand) -> list[Any]:
 def _name_argument(param: Any) -> str:
     """Returns an argument as it stands in the usage."""
     word = param.metavar or param.name.upper()
-    return word if param.nargs == 1 or word.endswith("...") else f"{word}..."
+    return word if param.nargs == 1 or "..." in word else f"{word}..."
 
 
 def _name_kind(param: Any, ctx: Any) -> str:

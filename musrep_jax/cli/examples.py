@@ -48,6 +48,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep pull culturemert-95m --accept-license",
     ),
     "report": ("musrep report runs/transfer --open",),
+    "robustness": (
+        "musrep robustness runs/own/exports/best recordings",
+        "musrep robustness linear:pretrained:musicnn-msd recordings \\",
+        "    --deformations published,pitch:-6..6",
+    ),
     "search": ('musrep search library "ney, -voice" -k 5',),
     "serve": ("musrep serve runs/own/exports/NAME --store library --open",),
     "similar": ("musrep similar library song.mp3 -k 5",),

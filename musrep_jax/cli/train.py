@@ -3,7 +3,7 @@
 import contextlib
 import json as json_module
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +70,17 @@ def summarize(workdir: Path) -> dict[str, Any]:
     Args:
         workdir: of the experiment; before its first result there are no cells.
     """
+    return summarize_cells(workdir, SUMMARY_FIELDS)
+
+
+def summarize_cells(workdir: Path, fields: Sequence[str], task: str = "") -> dict[str, Any]:
+    """Returns the location of an experiment's results and fields of each, as JSON values.
+
+    Args:
+        workdir: of the experiment; before its first result there are no cells.
+        fields: of results.
+        task: whose results are listed; all if empty.
+    """
     file = workdir.absolute() / "results.json"
     cells = []
     if file.is_file():
@@ -77,5 +88,9 @@ def summarize(workdir: Path) -> dict[str, Any]:
     return {
         "workdir": str(file.parent),
         "results": str(file) if file.is_file() else None,
-        "cells": [{name: cell.get(name) for name in SUMMARY_FIELDS} for cell in cells],
+        "cells": [
+            {name: cell.get(name) for name in fields}
+            for cell in cells
+            if not task or cell.get("task") == task
+        ],
     }

@@ -69,6 +69,7 @@ class Dataset:
         cache_megabytes: float = DEFAULT_CACHE_MEGABYTES,
         deformation: Deformation | None = None,
         seed: int = 0,
+        keeps_deformed: bool = True,
     ) -> None:
         """Opens a directory that a builder made.
 
@@ -77,8 +78,9 @@ class Dataset:
             sample_rate: rate in Hz that an `encoded` data set is resampled to as it is read; None
                 for its own. Other data sets keep the rate that they are stored at.
             cache_megabytes: memory for decoded audio, per split; 0 keeps none.
-            deformation: of every track, or None; deformed tracks are kept beside the data.
+            deformation: of every track, or None.
             seed: of a deformation that is random.
+            keeps_deformed: whether deformed tracks are kept beside the data, for later runs.
 
         Raises:
             DatasetError: if there is no built data set.
@@ -91,9 +93,34 @@ class Dataset:
         if sample_rate and spec.stored_form == "encoded":
             spec = dataclasses.replace(spec, sample_rate=int(sample_rate))
         self.spec: DatasetSpec = spec
-        self.deformation, self._seed = deformation, seed
+        self.deformation, self._seed, self._keeps = deformation, seed, keeps_deformed
         self._cache_megabytes = cache_megabytes
         self._stores: dict[str, TrackStore] = {}
+
+    def deformed(self, deformation: Deformation, seed: int = 0) -> "Dataset":
+        """Returns the same data set with every track deformed when it is read; none is kept.
+
+        Args:
+            deformation: of every track.
+            seed: of a deformation that is random.
+
+        Raises:
+            DatasetError: if the tracks are deformed already, or are spectrograms.
+        """
+        if self.deformation is not None:
+            raise DatasetError(
+                f"data set {self.spec.name!r} is deformed by {self.deformation.name} already, and "
+                f"{deformation.name} would come on top: name it without."
+            )
+        check_deformable(self.spec, deformation)
+        return Dataset(
+            self.directory,
+            sample_rate=self.spec.sample_rate,
+            cache_megabytes=self._cache_megabytes,
+            deformation=deformation,
+            seed=seed,
+            keeps_deformed=False,
+        )
 
     @functools.cached_property
     def report(self) -> dict[str, Any]:
@@ -131,7 +158,7 @@ class Dataset:
                 ratio = self.spec.sample_rate / self._stored_rate
                 store.num_samples = (store.num_samples * ratio).astype(store.num_samples.dtype)
             if self.deformation is not None:
-                store = DeformedStore(store, self.deformation, self._seed, keeps=True)
+                store = DeformedStore(store, self.deformation, self._seed, keeps=self._keeps)
             self._stores[split] = store
         return self._stores[split]
 
@@ -225,12 +252,18 @@ def open_dataset(
         deformation=deformation,
         seed=seed,
     )
-    if deformation is not None and dataset.spec.stored_form == "log_mel":
-        raise DatasetError(
-            f"data set {dataset.spec.name!r} holds log-mel spectrograms only, and "
-            f"{deformation.name} is applied to audio; take a data set with audio."
-        )
+    if deformation is not None:
+        check_deformable(dataset.spec, deformation)
     return dataset
+
+
+def check_deformable(spec: DatasetSpec, deformation: Deformation) -> None:
+    """Raises `DatasetError` if a data set holds no audio that could be deformed."""
+    if spec.stored_form == "log_mel":
+        raise DatasetError(
+            f"data set {spec.name!r} holds log-mel spectrograms only, and {deformation.name} is "
+            "applied to audio; take a data set with audio."
+        )
 
 
 def make_builder(name: str, *, data_dir: str | os.PathLike | None = None, **options: Any) -> Any:

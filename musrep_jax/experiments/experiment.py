@@ -81,7 +81,9 @@ def run_jobs(
     Raises:
         ConfigError: if the config cannot be used at all.
     """
-    tasks = tasks or {name: load_task(name) for name in dict.fromkeys(job.task for job in jobs)}
+    # What the config is for is presented first, what it trains for that purpose behind it.
+    names = sorted({job.task for job in jobs}, key=lambda name: (name != config.task, name))
+    tasks = tasks or {name: load_task(name) for name in names}
     jobs = repeat_jobs(jobs, parse_study(config.get("study") or "", config), tasks)
     for job in jobs:
         tasks[job.task].make_settings(config, job)

@@ -5,6 +5,7 @@ no machine holds. Whether the values fit together is checked in `musrep_jax.sche
 """
 
 from musrep_jax.data.datasets import DATASETS
+from musrep_jax.data.deformed.deformations import DEFORMATION_WORDS, are_deformations
 from musrep_jax.evaluation.aggregation import AGGREGATIONS
 from musrep_jax.evaluation.subsets import SIZE_WORDS, are_sizes
 from musrep_jax.evaluation.support import RESAMPLE_BY
@@ -42,6 +43,7 @@ from musrep_jax.tasks.probe.matrix import (
     are_distances,
 )
 from musrep_jax.tasks.probe.trial import PROTOCOLS, SELECT_BY
+from musrep_jax.tasks.robustness.matrix import TAGGER_WORDS, are_taggers
 from musrep_jax.tasks.scoring import SELECTABLE
 from musrep_jax.tasks.settings import SIZES
 from musrep_jax.tasks.student.jobs import (
@@ -118,6 +120,8 @@ FIELDS: dict[str, Rule] = {
     "few_shot.split": choice((ALL_SPLITS, TEST_SPLIT)),
     "few_shot.num_episodes": whole(1, 100_000),
     "few_shot.num_resamples": whole(0, 100_000),
+    "taggers": Rule(TAGGER_WORDS, are_taggers),
+    "robustness.deformations": Rule(DEFORMATION_WORDS, are_deformations),
     "minutes": optional(real(0, 1e6)),
     "num_train_tracks": Rule(SIZE_WORDS, are_sizes),
     **{f"model.{name}": optional(rule) for name, rule in MODEL_FIELDS.items()},

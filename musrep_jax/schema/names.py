@@ -10,6 +10,7 @@ from musrep_jax.config import ConfigError, expand_home, join_list, split_list
 from musrep_jax.data.datasets import make_builder
 from musrep_jax.experiments.shares import JobShard
 from musrep_jax.tasks.probe.feature_files import check_feature_file
+from musrep_jax.tasks.robustness.matrix import parse_taggers
 from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.tasks.student.jobs import LINEAR_PREFIX
 from musrep_jax.tasks.student.unlabeled import REST, list_unlabeled_options
@@ -53,8 +54,14 @@ def check_names(config: ml_collections.ConfigDict) -> None:
         )
     for field, start in _starts_of(config):
         _check_start(field, start)
-    for field in ("candidates", "features"):
-        for name in split_features(config.get(field, "")):
+    taggers = parse_taggers(config.taggers) if "taggers" in config else ()
+    named = {
+        "candidates": split_features(config.get("candidates", "")),
+        "features": split_features(config.get("features", "")),
+        "taggers": [tagger.place for tagger in taggers],
+    }
+    for field, features in named.items():
+        for name in features:
             for encoder in parse_features(name) if name not in TRAINED else ():
                 if encoder.place.startswith(READY_PREFIXES):
                     _check_start(field, encoder.place)

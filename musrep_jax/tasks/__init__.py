@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "few_shot": "musrep_jax.tasks.few_shot.task:FewShotTask",
     "joint_embedding": "musrep_jax.tasks.joint_embedding.task:JointEmbeddingTask",
     "probe": "musrep_jax.tasks.probe.task:ProbeTask",
+    "robustness": "musrep_jax.tasks.robustness.task:RobustnessTask",
     "student": "musrep_jax.tasks.student.task:StudentTask",
     "tagging": "musrep_jax.tasks.tagging.task:TaggingTask",
 }

@@ -20,6 +20,16 @@ def get_builder_name(dataset: str) -> str:
     return strip_deformation(dataset).partition(":")[0].partition("/")[0]
 
 
+def list_folder_options(dataset: str, labels: str | None) -> dict[str, Any]:
+    """Returns the options of a data set's builder that choose its labels, where it is a folder.
+
+    Args:
+        dataset: its name.
+        labels: patterns, as in `data.labels`; None takes all.
+    """
+    return {"labels": labels} if labels and get_builder_name(dataset) == "audio_folder" else {}
+
+
 def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> None:
     """Writes deviations over settings, in place.
 

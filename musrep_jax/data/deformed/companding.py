@@ -22,6 +22,8 @@ _NEPERS = math.log(10.0) / 20.0
 _CURVE_DECIBELS = 0.01
 """Radius of the corners: that of SoX where none is said."""
 
+Point = tuple[float, float]
+
 
 @dataclasses.dataclass(frozen=True)
 class Compressor:
@@ -149,13 +151,13 @@ def _make_segments(compressor: Compressor) -> tuple[np.ndarray, ...]:
     x, y = (np.array(values) * _NEPERS for values in zip(*points, strict=True))
     radius = _CURVE_DECIBELS * _NEPERS
     rows: list[tuple[float, float, float, float]] = []
-    start = (x[0], y[0])
+    start: Point = (x[0], y[0])
     for corner in range(1, len(x) - 1):
         here, after = (x[corner], y[corner]), (x[corner + 1], y[corner + 1])
         rows.append((*start, 0.0, _slope(start, here)))
         enter = _step(here, start, min(radius, math.dist(here, start)))
         leave = _step(here, after, min(radius, math.dist(here, after) / 2))
-        middle = [(enter[i] + here[i] + leave[i]) / 3 for i in (0, 1)]
+        middle = (enter[0] + here[0] + leave[0]) / 3, (enter[1] + here[1] + leave[1]) / 3
         first, last = _slope(enter, middle), _slope(enter, leave)
         curvature = (last - first) / (leave[0] - middle[0])
         rows.append((*enter, curvature, first - curvature * (middle[0] - enter[0])))
@@ -165,7 +167,7 @@ def _make_segments(compressor: Compressor) -> tuple[np.ndarray, ...]:
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def _join_collinear(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _join_collinear(points: list[Point]) -> list[Point]:
     """Returns the points without those that lie on the line between their neighbors."""
     kept = points[:2]
     for point in points[2:]:
@@ -175,11 +177,11 @@ def _join_collinear(points: list[tuple[float, float]]) -> list[tuple[float, floa
     return kept
 
 
-def _slope(one: tuple[float, ...] | list[float], other: tuple[float, ...] | list[float]) -> float:
+def _slope(one: Point, other: Point) -> float:
     return (other[1] - one[1]) / (other[0] - one[0])
 
 
-def _step(start: tuple[float, float], end: tuple[float, float], size: float) -> tuple[float, float]:
+def _step(start: Point, end: Point, size: float) -> Point:
     """Returns the point at a distance from a start, on the way to an end."""
     share = size / math.dist(start, end)
     return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])

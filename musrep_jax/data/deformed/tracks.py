@@ -28,23 +28,15 @@ class DeformedStore(TrackStore):
     has become shorter than a chunk is one chunk, followed by zeros, like any short track.
 
     Args:
-        store: of the split as it is.
+        store: of the split as it is, with audio.
         deformation: of every track.
         seed: of noise; each track draws its own.
         keeps: whether deformed tracks are also kept in a folder beside the data, for later runs.
-
-    Raises:
-        DeformationError: if the data set holds spectrograms.
     """
 
     def __init__(
         self, store: TrackStore, deformation: Deformation, seed: int = 0, *, keeps: bool = False
     ) -> None:
-        if store.spec.stored_form == "log_mel":
-            raise DeformationError(
-                f"data set {store.spec.name!r} holds log-mel spectrograms only, and "
-                f"{deformation.name} is applied to audio; take a data set with audio."
-            )
         self.base, self.deformation, self.seed, self.keeps = store, deformation, seed, keeps
         self.directory, self.split = store.directory, store.split
         self.spec = dataclasses.replace(store.spec, stored_form="encoded")

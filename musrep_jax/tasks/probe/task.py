@@ -24,7 +24,7 @@ from musrep_jax.tasks.probe.trial import (
     measure_similarity,
     score_classifier,
 )
-from musrep_jax.tasks.settings import get_builder_name
+from musrep_jax.tasks.settings import list_folder_options
 from musrep_jax.tasks.task import Context, OpenDataset, Outcome, Records, Result, Tables, Task
 from musrep_jax.training.loop import FitResult
 from musrep_jax.training.objective import Objective
@@ -143,9 +143,7 @@ _LABELS_RATE = 16000
 
 def _options(job: Job, context: Context) -> dict[str, Any]:
     """Returns options of a data set's builder that settings of the experiment give."""
-    labels = context.config.data.labels
-    is_folder = get_builder_name(job["target"]) == "audio_folder"
-    return {"labels": labels} if is_folder and labels else {}
+    return list_folder_options(job["target"], context.config.data.labels)
 
 
 def _open_at(job: Job, context: Context, name: str, sample_rate: int) -> Any:

@@ -29,7 +29,7 @@ from musrep_jax.tasks.profiling import profile_scoring
 from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
 from musrep_jax.tasks.settings import (
     build_model,
-    get_builder_name,
+    list_folder_options,
     make_chunk_spec,
     merge,
     model_deviations,
@@ -354,12 +354,11 @@ def open_target(job: Job, context: Context) -> Dataset:
     """
     rate = model_class(job["model"]).sample_rate
     rate = given(context.settings.model).get("sample_rate", rate)
-    data, options = context.config.data, {}
+    data = context.config.data
     # An audio folder has patterns of labels; as a source it may have its own.
-    if get_builder_name(job["target"]) == "audio_folder":
-        sources = getattr(context.config, "source", "")
-        has_source_labels = data.source_labels and job["target"] in sources
-        is_source = has_source_labels and job["mode"] in (SCRATCH, BASELINE)
-        labels = data.source_labels if is_source else data.labels
-        options = {"labels": labels} if labels else {}
+    sources = getattr(context.config, "source", "")
+    has_source_labels = data.source_labels and job["target"] in sources
+    is_source = has_source_labels and job["mode"] in (SCRATCH, BASELINE)
+    labels = data.source_labels if is_source else data.labels
+    options = list_folder_options(job["target"], labels)
     return context.open_dataset(job["target"], rate, **options)

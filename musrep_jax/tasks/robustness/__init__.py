@@ -1,0 +1,1 @@
+"""Robustness: trained taggers on recordings whose sound was changed."""
