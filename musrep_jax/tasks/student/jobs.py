@@ -23,7 +23,7 @@ from musrep_jax.tasks.tagging.matrix import (
     plan_baselines,
     plan_matrix,
 )
-from musrep_jax.tasks.tagging.sources import READY_PREFIXES, list_architectures
+from musrep_jax.tasks.tagging.sources import READY_PREFIXES, list_architectures, read_architecture
 
 TASK = "student"
 AUGMENTED = "augmented"
@@ -78,7 +78,7 @@ def get_kind(job: Job) -> str:
 
 
 def find_teacher(job: Job, jobs: Sequence[Job]) -> Job | None:
-    """Returns the job that trains a student's teacher, None where it is not trained before it.
+    """Returns the job of a student's teacher, None for other jobs and averaged teachers.
 
     Args:
         job: of this task.
@@ -89,15 +89,21 @@ def find_teacher(job: Job, jobs: Sequence[Job]) -> Job | None:
 
 
 def get_teacher_key(job: Job) -> str | None:
-    """Returns the key of the job that trains a student's teacher, None without one.
+    """Returns the key of the job of a student's teacher, None for one that has no such job.
 
     Args:
         job: of this task.
     """
-    starts = starts_from_trained_source(job)
-    if get_kind(job) not in (STUDENT, FRESH_STUDENT) or len(job.needs) == starts:
-        return None
-    return job.needs[-1]
+    return job.needs[-1] if get_kind(job) in (STUDENT, FRESH_STUDENT) else None
+
+
+def is_ready_teacher(job: Job) -> bool:
+    """Returns whether a job tests a teacher that stands ready.
+
+    Args:
+        job: of this task.
+    """
+    return job["mode"] == TEACHER and job["source"] is not None
 
 
 def starts_from_trained_source(job: Job) -> bool:
@@ -151,7 +157,7 @@ def plan_students(config: ml_collections.ConfigDict) -> list[Job]:
                     starts = [None, *(source for source in usable if source != target)]
                     jobs += _plan_cell(config, modes, starts, common)
     if config.evaluation.baseline:
-        learned = [job for job in jobs if job["mode"] != LINEAR]
+        learned = [job for job in jobs if job["mode"] != LINEAR and not is_ready_teacher(job)]
         jobs = [*(_own(job) for job in plan_baselines(learned)), *jobs]
     return check_jobs(jobs)
 
@@ -198,7 +204,7 @@ def _plan_cell(
     transferred = starts[1:]
     for source in transferred if name in TRANSFERRED else (None,):
         teacher = _make_teacher(config, name, source, common)
-        jobs += [teacher] if teacher else []
+        jobs.append(teacher)
         for mode in (mode for mode in (STUDENT, FRESH_STUDENT) if mode in modes):
             if mode == FRESH_STUDENT and source is None:
                 continue  # it is the student
@@ -212,13 +218,14 @@ def _plan_cell(
 
 def _make_teacher(
     config: ml_collections.ConfigDict, name: str, source: str | None, common: dict
-) -> Job | None:
-    """Returns the job of a teacher, None of one that stands ready."""
+) -> Job:
+    """Returns the job of a teacher; one that stands ready is tested, and not trained."""
+    if name.startswith(READY_PREFIXES):
+        fields = {"model": read_architecture(name), "source": name, "mode": TEACHER}
+        return _own(make_job(target=common["target"], **fields))
     if name.startswith(LINEAR_PREFIX):
         features = name.removeprefix(LINEAR_PREFIX)
         own = common | {"model": COMBINED_MODEL, "mode": LINEAR, "source": features}
-    elif name.startswith(READY_PREFIXES):
-        return None
     elif name == BASELINE:
         own = common | {"model": BASELINE_MODEL, "mode": BASELINE}
     elif name == TEACHER:
@@ -240,8 +247,7 @@ def _plan_iterations(
     for number in range(1, config.student.num_iterations + 1):
         job = make_job(source=start, mode=mode if number == 1 else f"{mode}_{number}", **common)
         needs = job.needs if mode == STUDENT else ()
-        needs += () if teacher is None else (teacher.key,)
-        teacher = dataclasses.replace(_own(job), needs=needs)
+        teacher = dataclasses.replace(_own(job), needs=(*needs, teacher.key))
         jobs.append(teacher)
     return jobs
 

@@ -72,7 +72,7 @@ def make_teacher_table(shown: Sequence[Cell], style: str) -> str:
         shown: results with display names.
         style: `markdown` or `text`.
     """
-    students = [cell for cell in cells_file.sort_cells(shown) if cell.get("teacher")]
+    students = [cell for cell in cells_file.sort_cells(shown) if cell.get(VERSUS_TEACHER)]
     if not students:
         return ""
     names = cells_file.make_display_names(

@@ -10,6 +10,7 @@ import ml_collections
 from musrep_jax.config import ConfigError, given
 from musrep_jax.data.datasets import Dataset
 from musrep_jax.data.input import pipeline
+from musrep_jax.inference.card import to_tuples
 from musrep_jax.models import model_class
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job, strip_parents
@@ -25,6 +26,7 @@ from musrep_jax.tasks.student.jobs import (
     find_teacher,
     get_kind,
     get_teacher_key,
+    is_ready_teacher,
     is_student,
     name_teacher,
     plan_students,
@@ -35,7 +37,7 @@ from musrep_jax.tasks.student.objective import (
     StudentObjective,
     make_student_objective,
 )
-from musrep_jax.tasks.student.teacher import Teacher, hear_alike, open_teacher
+from musrep_jax.tasks.student.teacher import Teacher, hear_alike, open_teacher, order_outputs
 from musrep_jax.tasks.student.unlabeled import (
     Unlabeled,
     describe_unlabeled,
@@ -45,7 +47,7 @@ from musrep_jax.tasks.student.unlabeled import (
 from musrep_jax.tasks.tagging.comparison import REFERENCES, compare_on_same_tracks
 from musrep_jax.tasks.tagging.matrix import SCRATCH
 from musrep_jax.tasks.tagging.objective import Scheme, TaggingObjective, resolve_loss
-from musrep_jax.tasks.tagging.sources import READY_PREFIXES
+from musrep_jax.tasks.tagging.sources import READY_PREFIXES, read_settings
 from musrep_jax.tasks.tagging.task import TaggingTask
 from musrep_jax.tasks.task import Context, OpenDataset, Outcome, Records, Result, Tables
 from musrep_jax.training.loop import FitResult
@@ -110,12 +112,15 @@ class StudentTask(TaggingTask):
             model = build_model(settings, len(dataset.spec.label_names))
             teacher = None
             if job["mode"] != AVERAGED and config.student.teacher.startswith(READY_PREFIXES):
-                teacher = self._open_teacher(config.student.teacher, dataset, settings, config)
+                place = config.student.teacher
+                teacher = self._open_teacher(place, dataset, settings, strip_parents(place))
             self._find_music(config, job, settings, model, dataset, teacher, open_dataset)
 
     def prepare(self, job: Job, context: Context) -> TaggingObjective:
         """See `Task.prepare`: a student is prepared as if it were alone, and then given its
         teacher and the music that has no labels."""
+        if is_ready_teacher(job):
+            return self._prepare_ready_teacher(job, context)
         if not is_student(job):
             return super().prepare(job, context)
         mode = SCRATCH if job["source"] is None or get_kind(job) == FRESH_STUDENT else STUDENT
@@ -129,10 +134,10 @@ class StudentTask(TaggingTask):
             columns = tuple(range(len(alone.dataset.spec.label_names)))
             teacher = Teacher(alone.model, alone.variables, columns, AVERAGE, ())
         else:
-            key = get_teacher_key(job)
-            place = config.student.teacher if key is None else context.find_export(key)
-            name = name_teacher_of(job, config)
-            teacher = self._open_teacher(place, alone.dataset, settings, config, name)
+            place = context.find_export(str(get_teacher_key(job)))
+            teacher = self._open_teacher(
+                place, alone.dataset, settings, name_teacher_of(job, config)
+            )
         unlabeled = self._find_music(
             config, job, settings, alone.model, alone.dataset, teacher, context.open_dataset
         )
@@ -149,18 +154,26 @@ class StudentTask(TaggingTask):
             alone, teacher, unlabeled, lesson, settings, seed=job.seed, is_averaged=is_averaged
         )
 
+    def _prepare_ready_teacher(self, job: Job, context: Context) -> TaggingObjective:
+        """Returns the objective of a teacher that stands ready: it is tested as it is."""
+        settings = context.settings
+        read = read_settings(job["source"])
+        with settings.ignore_type():
+            for name, value in read.items():
+                settings.model[name] = to_tuples(value)
+        own = dataclasses.replace(_change(job, mode=SCRATCH, source=None), needs=())
+        alone = super().prepare(own, context)
+        name = strip_parents(job["source"])
+        teacher = self._open_teacher(job["source"], alone.dataset, settings, name)
+        variables = order_outputs(teacher)
+        return dataclasses.replace(alone, variables=variables, solve=lambda: variables)
+
     def _open_teacher(
-        self,
-        place: str | Path,
-        dataset: Dataset,
-        settings: ml_collections.ConfigDict,
-        config: ml_collections.ConfigDict,
-        name: str | None = None,
+        self, place: str | Path, dataset: Dataset, settings: ml_collections.ConfigDict, name: str
     ) -> Teacher:
         """Returns a teacher that fits a target."""
         output = binding.get_output_activation(settings.train.loss)
-        shown = name or strip_parents(config.student.teacher)
-        return open_teacher(place, dataset.spec.label_names, output, shown)
+        return open_teacher(place, dataset.spec.label_names, output, name)
 
     def _find_music(
         self,
@@ -197,6 +210,9 @@ class StudentTask(TaggingTask):
     ) -> Outcome:
         """See `Task.finish`."""
         outcome = super().finish(job, objective, fit, context)
+        if is_ready_teacher(job):  # nobody knows here what it was trained on
+            fields = {**outcome.fields, "num_train_tracks_used": None}
+            return dataclasses.replace(outcome, fields=fields)
         if not isinstance(objective, StudentObjective):
             return outcome
         own = {"teacher": objective.teacher_name, **describe_unlabeled(objective.unlabeled)}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from musrep_jax.config import ConfigError
 from musrep_jax.data.specs import ChunkSpec
@@ -96,6 +97,21 @@ def match_labels(theirs: Sequence[str], ours: Sequence[str], name: str) -> tuple
             "run, such as --config.student.teacher=scratch, or linear:FEATURES above another model."
         )
     return tuple(place[label] for label in ours)
+
+
+def order_outputs(teacher: Teacher) -> PyTree:
+    """Returns a teacher's variables with its labels in the order of its student.
+
+    Args:
+        teacher: the teacher.
+    """
+    columns = np.array(teacher.columns)
+    leaves = traverse_util.flatten_dict(dict(teacher.variables))
+    ordered = {
+        path: np.asarray(leaf)[..., columns] if teacher.model.is_head_path(path[1:]) else leaf
+        for path, leaf in leaves.items()
+    }
+    return traverse_util.unflatten_dict(ordered)
 
 
 def _shorten(names: Sequence[str]) -> str:

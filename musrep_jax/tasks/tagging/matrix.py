@@ -155,7 +155,7 @@ def find_scratch(job: Job, jobs: Sequence[Job]) -> Job | None:
         job: to be held against it.
         jobs: to look among.
     """
-    if job["mode"] == SCRATCH:
+    if job["mode"] in (SCRATCH, BASELINE):
         return None
     return _find_reference(job, {"source": None, "mode": SCRATCH}, jobs)
 
