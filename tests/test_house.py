@@ -23,8 +23,8 @@ ROOMS = {
     "store": {"runtime"},
     "rules": {"config", "models"},
     "inference": {
-        "types", "config", "runtime", "rules", "models", "training", "data", "evaluation", "store",
-        "weights",
+        "types", "config", "runtime", "rules", "dsp", "models", "training", "data", "evaluation",
+        "store", "weights",
     },
     "weights": {
         "types", "config", "runtime", "dsp", "kernels", "models", "rules", "training", "data",

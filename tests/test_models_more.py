@@ -9,15 +9,11 @@ import pytest
 from compact_models import QUICK
 
 from musrep_jax.models import InputError, create_model
+from musrep_jax.models.attention_maps import attention_maps, tag_contributions
 from musrep_jax.models.crnn import GRU
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
 from musrep_jax.models.self_attention import sinusoidal_positions
-from musrep_jax.models.token_tagger import (
-    attention_maps,
-    constant_class_token,
-    prepend_token,
-    tag_contributions,
-)
+from musrep_jax.models.token_tagger import constant_class_token, prepend_token
 
 quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 

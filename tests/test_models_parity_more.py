@@ -15,12 +15,9 @@ import pytest
 from parity_files import load_arrays, load_clip, load_log_mel, load_manifest
 
 from musrep_jax.models import create_model
+from musrep_jax.models.attention_maps import attention_maps, tag_contributions
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
-from musrep_jax.models.token_tagger import (
-    attention_maps,
-    constant_class_token,
-    tag_contributions,
-)
+from musrep_jax.models.token_tagger import constant_class_token
 from musrep_jax.weights.state_dicts import convert_state_dict, rename
 
 

@@ -417,3 +417,18 @@ def test_nothing_is_wider_than_the_page_and_text_is_readable(browser, page, widt
     )
     assert len(contrasts) > 100
     assert min(contrasts)[0] >= 4.5, min(contrasts)  # WCAG 2.2, 1.4.3
+
+
+def test_what_the_tags_rest_on_is_drawn_when_it_is_opened(browser, heard, tmp_path):  # noqa: F811
+    path, cell, _ = heard
+    made = read_run(path)
+    tracks, _ = make_playable_tracks(made, cell.key, 1, is_explained=True)
+    file = tmp_path / "explained.html"
+    file.write_text(report.make_page(made, tracks, "Heard."), encoding="utf-8")
+    browser.open(file.as_uri())
+    assert not browser.run("return document.querySelectorAll('.maps canvas').length")
+    browser.click(browser.driver.find_element("css selector", "article details summary"))
+    browser.wait("document.querySelectorAll('.maps canvas').length >= 2")
+    drawn = tracks[0].maps["maps"][0]["names"]
+    assert set(tracks[0].true_labels) <= set(drawn)
+    assert browser.console() == []

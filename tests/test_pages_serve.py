@@ -190,6 +190,29 @@ def test_tags_and_nearest_tracks_are_those_of_the_tagger_and_the_store(
     assert not list(served[2].iterdir())
 
 
+def test_maps_are_those_of_the_tagger(port, tagger, music):
+    body = (music / "c.ogg").read_bytes()
+    status, _, answer = ask(port, "POST", "/api/explain?name=c.ogg&tag=oud", body)
+    assert status == 200
+    found = json.loads(answer)
+    audio, rate = read_audio(music / "c.ogg", sample_rate=tagger.sample_rate)
+    expected = tagger.occlusion(audio, rate, ["oud"])
+    (one,) = found["maps"]
+    np.testing.assert_allclose(one["spans"], expected.spans, atol=1e-3)
+    bytes_ = np.frombuffer(base64.b64decode(one["bytes"]), np.uint8)
+    largest = np.abs(expected.values).max()
+    np.testing.assert_allclose(
+        2 * largest * (bytes_ / 255 - 0.5), expected.values[0], atol=largest / 120
+    )
+    for words, sentence in (
+        ("&tag=zurna", "c.ogg: The model has no label 'zurna'."),
+        ("&tag=oud" * 9, "9 tags were asked for; 8 at most are explained."),
+    ):
+        status, _, answer = ask(port, "POST", f"/api/explain?name=c.ogg{words}", body)
+        assert status == 400
+        assert json.loads(answer)["error"].startswith(sentence)
+
+
 def test_what_is_said_of_the_model(port, tagger, store):
     _, headers, about = ask(port, "GET", "/api/model")
     assert about["labels"] == list(LABELS)
@@ -534,6 +557,27 @@ def test_a_recording_in_the_page(page, tagger, music, store, port):
     assert page.wait("document.getElementById('other').paused")
     assert button.text.startswith("Play")
     assert page.text("#player-name") == "b.flac"
+
+
+def test_why_in_the_page(page, tagger, music):
+    choose(page, music / "d.mp3")
+    page.wait("!document.getElementById('result').hidden")
+    page.wait("document.querySelectorAll('#why button').length > 1")
+    page.click(page.driver.find_element(By.ID, "explain"))
+    page.wait("document.querySelectorAll('#maps canvas').length == 2")  # spectrogram and occlusion
+    names = page.run(
+        "return [...document.querySelectorAll('#maps .taggram-labels li')].map(e => e.textContent)"
+    )
+    pressed = page.run(
+        "return [...document.querySelectorAll('#why [aria-pressed=true]')].map(e => e.textContent)"
+    )
+    assert names == pressed
+    assert len(names) == 2
+    maps = page.driver.find_elements(By.CSS_SELECTOR, "#maps .maps-map")
+    page.wait("document.getElementById('audio').readyState >= 1")
+    page.click(maps[1])  # in its middle
+    page.wait("Math.abs(document.getElementById('audio').currentTime - 4.85) < 1.5")
+    assert page.console() == []
 
 
 def test_a_format_that_the_browser_cannot_play_is_dropped(page, music):

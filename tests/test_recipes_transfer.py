@@ -323,3 +323,40 @@ def test_the_literal_command_runs(config, tmp_path, data_dir, repository):
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert "cells are done" in ran.stderr
     assert "ROC-AUC" in ran.stdout
+
+
+def test_tracks_on_which_transfer_and_scratch_disagree(done):
+    """Of the finished experiment: the gains are those of the scores, and each model is heard."""
+    from musrep_jax.experiments.reading import read_run, read_scores
+    from musrep_jax.pages.report import make_page
+    from musrep_jax.pages.report_disagreements import (
+        choose_rows,
+        find_disagreements,
+        find_pair,
+        measure_gains,
+    )
+
+    made = read_run(done)
+    transfer, scratch = find_pair(made)
+    assert made.results[transfer]["source"] == WEST
+    assert made.results[scratch]["mode"] == "scratch"
+    assert made.results[scratch]["target"] == MAKAM
+    ours, theirs = read_scores(made, transfer), read_scores(made, scratch)
+    gains = measure_gains(ours.labels, ours.scores, theirs.scores)
+    found, sentence = find_disagreements(made, 2)
+    rows = choose_rows(gains, 2)
+    assert [one.gain for one in found] == gains[rows].tolist()
+    assert [one.transfer.track_id for one in found] == [ours.track_ids[row] for row in rows]
+    assert f"Of {len(gains)} test tracks" in sentence
+    page = make_page(made, [], "Nothing.", (found, sentence))
+    assert page.count('class="maps"') == 2 * len(found)
+    assert find_disagreements(made, 2, scratch)[0] == []
+
+
+def test_greatest_gains_and_losses():
+    from musrep_jax.pages.report_disagreements import choose_rows
+
+    gains = np.array([0.1, -0.5, 0.3, 0.0, -0.2, 0.2])
+    assert choose_rows(gains, 4) == [2, 5, 4, 1]
+    assert choose_rows(gains, 1) == [2]
+    assert choose_rows(-np.abs(gains), 2) == [2, 1]

@@ -18,6 +18,7 @@ from musrep_jax.cli.demo import demo
 from musrep_jax.cli.doctor import doctor
 from musrep_jax.cli.download import download
 from musrep_jax.cli.embed import embed
+from musrep_jax.cli.explain import explain
 from musrep_jax.cli.export import export
 from musrep_jax.cli.import_weights import import_weights
 from musrep_jax.cli.merge import merge
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "download": download,
     "embed": embed,
+    "explain": explain,
     "export": export,
     "import-weights": import_weights,
     "merge": merge,

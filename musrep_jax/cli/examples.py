@@ -23,6 +23,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep embed recordings --store library",
         "musrep embed runs/own/exports/NAME recordings --store library",
     ),
+    "explain": (
+        "musrep explain song.mp3 --png song.png",
+        "musrep explain runs/own/exports/NAME a.wav b.wav --tags ney,oud --html page.html",
+        "musrep explain runs/own/exports/NAME recordings --faithfulness",
+    ),
     "export": (
         "musrep export runs/own/exports/NAME --format onnx",
         "musrep export runs/own/exports/NAME --push OWNER/NAME --private",
@@ -47,7 +52,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "musrep pull musicnn-msd",
         "musrep pull culturemert-95m --accept-license",
     ),
-    "report": ("musrep report runs/transfer --open",),
+    "report": (
+        "musrep report runs/transfer --open",
+        "musrep report runs/transfer --explain --disagreements 4",
+    ),
     "robustness": (
         "musrep robustness runs/own/exports/best recordings",
         "musrep robustness linear:pretrained:musicnn-msd recordings \\",

@@ -22,6 +22,21 @@ def report(
     tracks: Annotated[
         int, typer.Option(min=0, max=12, help="Test tracks to listen to, with tags over time.")
     ] = 3,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Maps of what the tags of these tracks rest on, see musrep explain."
+        ),
+    ] = False,
+    disagreements: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=12,
+            help="Test tracks on which a transfer and its training from scratch disagree most, "
+            "with the maps of both.",
+        ),
+    ] = 0,
     open_page: OpenPage = False,
     json: Json = False,
 ) -> None:
@@ -32,6 +47,7 @@ def report(
     """
     from musrep_jax.experiments.reading import read_run
     from musrep_jax.pages.report import describe_cell, make_page
+    from musrep_jax.pages.report_disagreements import find_disagreements
     from musrep_jax.pages.report_tracks import MAX_SECONDS, find_best_cells, make_playable_tracks
     from musrep_jax.runtime.files import write_text
 
@@ -46,7 +62,7 @@ def report(
     elif candidates:
         sentences = []
     for heard in candidates:  # the data set of the best one may hold no audio
-        played, reason = make_playable_tracks(run, heard, tracks)
+        played, reason = make_playable_tracks(run, heard, tracks, is_explained=explain)
         if played:
             break
         sentences.append(reason)
@@ -62,7 +78,8 @@ def report(
             "into a map, or use the arrow keys on it, to move through the recording."
         )
     page = out or workdir / "report.html"
-    write_text(page, make_page(run, played, sentence))
+    differing = find_disagreements(run, disagreements, cell) if disagreements else None
+    write_text(page, make_page(run, played, sentence, differing))
     failed = sum(result.get("error") is not None for result in run.results.values())
     if json:
         print_json(

@@ -192,6 +192,25 @@ _MEL_SCALES = {
 """Convention -> Hz to mel, mel to Hz."""
 
 
+def to_hertz(settings: LogMel, bands: np.ndarray) -> np.ndarray:
+    """Returns where places on the axis of mel bands lie.
+
+    Args:
+        settings: front-end settings.
+        bands: places in bands: k is the peak of band k, k - 0.5 its lower edge.
+
+    Returns:
+        float64 of the same shape, in Hz.
+
+    Example:
+        >>> to_hertz(LogMel(), np.array([-1.0, 128.0])).round(6).tolist()
+        [0.0, 8000.0]
+    """
+    to_mel, to_hz = _MEL_SCALES[settings.convention]
+    low, high = (float(to_mel(np.asarray(f))) for f in (settings.f_min, settings.f_max))
+    return to_hz(low + (high - low) * (np.asarray(bands) + 1) / (settings.n_mels + 1))
+
+
 def hann_window(length: int) -> np.ndarray:
     """Returns the periodic Hann window, float32 (length,)."""
     n = np.arange(length)

@@ -216,14 +216,42 @@ class LoadedEncoder:
         """
         yield from self._run_batches(self._forward, chunks)
 
-    def _run_batches(self, program: Any, chunks: Iterable[np.ndarray]) -> Iterator[Any]:
+    def run_program(
+        self,
+        name: str,
+        forward: Callable[[Any, jax.Array], Any],
+        chunks: Iterable[np.ndarray],
+        bound: Any = None,
+    ) -> Iterator[Any]:
+        """Yields what a function gives for every chunk, in order; see `run_chunks`.
+
+        Args:
+            name: the function is compiled once under it.
+            forward: of `bound` and a batch of chunks.
+            chunks: as `run_chunks` takes them.
+            bound: its first argument; None is the model's variables.
+        """
+        if name not in self._programs:
+            self._programs[name] = _compile(forward)
+        # On a CPU rows go one by one anyway; a recording has few.
+        size = 1 if jax.default_backend() == "cpu" else self.batch_size
+        yield from self._run_batches(self._programs[name], chunks, bound, size)
+
+    def _run_batches(
+        self,
+        program: Any,
+        chunks: Iterable[np.ndarray],
+        bound: Any = None,
+        size: int | None = None,
+    ) -> Iterator[Any]:
         """Yields the outputs of a program for every chunk, in order; see `run_chunks`."""
+        bound, size = (self.variables if bound is None else bound), size or self.batch_size
         rest, pending = iter(chunks), deque()
         while True:
-            batch = list(itertools.islice(rest, self.batch_size))
+            batch = list(itertools.islice(rest, size))
             if batch:
-                padded = batch + batch[-1:] * (self.batch_size - len(batch))
-                pending.append((program(self.variables, np.stack(padded)), len(batch)))
+                padded = batch + batch[-1:] * (size - len(batch))
+                pending.append((program(bound, np.stack(padded)), len(batch)))
             if not pending:
                 return
             if len(pending) > _PREFETCH_BATCHES or not batch:
@@ -278,8 +306,8 @@ class LoadedEncoder:
         return {name: np.stack([row[name] for row in rows]) for name in names}
 
     @functools.cached_property
-    def _programs(self) -> dict[tuple[tuple[str, ...], str | None], Any]:
-        """Compiled programs, keyed by output names and pooling."""
+    def _programs(self) -> dict[Any, Any]:
+        """Compiled programs, keyed by output names and pooling, or by a name."""
         return {}
 
     @functools.cached_property

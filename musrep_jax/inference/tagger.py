@@ -1,7 +1,7 @@
 """Opens exported taggers, and tags and embeds recordings with them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ from musrep_jax.inference.card import make_card as make_card
 from musrep_jax.inference.chunks import AudioInputError, check_not_silent, cut
 from musrep_jax.inference.encoder import BackboneError as BackboneError
 from musrep_jax.inference.encoder import LoadedEncoder
+from musrep_jax.inference.explanation import (
+    Explanation,
+    ExplanationError,
+    check_reader,
+    explain_attention,
+    explain_contributions,
+)
+from musrep_jax.inference.input_maps import explain_by_gradients, explain_by_occlusion
 from musrep_jax.inference.opening import check_card, check_variables
 from musrep_jax.inference.reading import read_model
 from musrep_jax.models import Tagger
@@ -205,6 +213,72 @@ class LoadedTagger(LoadedEncoder):
         logits, _ = self._apply(chunks)
         return self._join(logits)
 
+    def attention(self, audio: np.ndarray, sample_rate: int) -> Explanation:
+        """Returns whom the class token attends to over time, per head and summed.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
+            ExplanationError: if the model has no attention.
+        """
+        return explain_attention(self, audio, sample_rate)
+
+    def contributions(
+        self, audio: np.ndarray, sample_rate: int, tags: Sequence[str]
+    ) -> Explanation:
+        """Returns the probability of each tag from each moment alone, of a model with attention.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+            tags: of `labels`.
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
+            BackboneError: if the model has no output layer.
+            ExplanationError: if the model has no attention, or no such label.
+        """
+        self.check_head()
+        return explain_contributions(self, audio, sample_rate, tags, self.output)
+
+    def occlusion(
+        self, audio: np.ndarray, sample_rate: int, tags: Sequence[str], seconds: float = 0.5
+    ) -> Explanation:
+        """Returns what each tag's logit loses when a part of the recording is silenced.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+            tags: of `labels`.
+            seconds: length of what is silenced at once.
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
+            BackboneError: if the model has no output layer.
+            ExplanationError: if the model has no such label.
+        """
+        self.check_head()
+        return explain_by_occlusion(self, audio, sample_rate, tags, seconds)
+
+    def gradients(self, audio: np.ndarray, sample_rate: int, tags: Sequence[str]) -> Explanation:
+        """Returns integrated gradients: each tag's logit, shared out over time and frequency.
+
+        Args:
+            audio: (samples,), mono, float in [-1, 1].
+            sample_rate: of the audio, in Hz.
+            tags: of `labels`.
+
+        Raises:
+            AudioInputError: if the audio is empty, not mono, not finite, or silent throughout.
+            BackboneError: if the model has no output layer.
+            ExplanationError: if the model has no such label.
+        """
+        self.check_head()
+        return explain_by_gradients(self, audio, sample_rate, tags)
+
     def join(self, logits: np.ndarray) -> np.ndarray:
         """Returns the probabilities of a recording from the logits of its chunks.
 
@@ -227,3 +301,41 @@ class LoadedTagger(LoadedEncoder):
                 "This model is a backbone without output layer: it embeds recordings and does not "
                 "tag them. Train an output layer with --config.source=export:DIRECTORY."
             )
+
+
+def choose_methods(tagger: LoadedTagger) -> list[str]:
+    """Returns the maps that show most of a tagger in seconds.
+
+    Args:
+        tagger: to be explained.
+    """
+    try:
+        check_reader(tagger)
+    except ExplanationError:
+        return ["occlusion"]
+    return ["attention", "contribution"]
+
+
+def make_map(
+    tagger: LoadedTagger, audio: np.ndarray, method: str, tags: Sequence[str], seconds: float = 0.5
+) -> Explanation:
+    """Returns a map of a recording by the name of its method.
+
+    Args:
+        tagger: to be explained.
+        audio: (samples,), mono, float in [-1, 1], at the tagger's sample rate.
+        method: of `musrep_jax.inference.explanation.METHODS`.
+        tags: of the labels; attention is of no tag.
+        seconds: length of what occlusion silences at once.
+
+    Raises:
+        AudioInputError, ExplanationError: see the methods of `LoadedTagger`.
+    """
+    rate = tagger.sample_rate
+    if method == "attention":
+        return tagger.attention(audio, rate)
+    if method == "contribution":
+        return tagger.contributions(audio, rate, tags)
+    if method == "occlusion":
+        return tagger.occlusion(audio, rate, tags, seconds)
+    return tagger.gradients(audio, rate, tags)

@@ -53,6 +53,16 @@ class CNNSA(TokenTagger):
     )
 
     @property
+    def token_start(self) -> float:
+        """Half a step before the waveform: strides center a token on its first frame."""
+        return -4.0 * self.hop_length
+
+    @property
+    def token_step(self) -> float:
+        """Distance between tokens, in samples."""
+        return 8.0 * self.hop_length
+
+    @property
     def token_width(self) -> int:
         """Width of a token, 2 n_channels."""
         return 2 * self.n_channels

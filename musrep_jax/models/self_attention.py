@@ -231,6 +231,23 @@ class SelfAttentionTagger(TokenTagger):
                 )
 
     @property
+    def token_start(self) -> float:
+        """Half a hop before the waveform for frames, which are centered; 0 for samples."""
+        return -0.5 * self.hop_length if self.front == "spec" else 0.0
+
+    @property
+    def token_step(self) -> float:
+        """Distance between tokens, in samples."""
+        return float(
+            self.hop_length if self.front == "spec" else 3 ** (1 + len(RAW_FACTORS[self.back]))
+        )
+
+    def check_attention(self) -> None:
+        """Raises ValueError for the back end without attention."""
+        if self.back != "transformer":
+            raise ValueError('self_attention with back="cnn" has no attention weights.')
+
+    @property
     def token_width(self) -> int:
         """Width of a token."""
         return self.width
@@ -341,6 +358,6 @@ class SelfAttentionTagger(TokenTagger):
                 overrides=overrides,
             )
         if return_weights or overrides:
-            raise ValueError('self_attention with back="cnn" has no attention weights.')
+            self.check_attention()
         x, intermediates = self.tokenize(features, train=train)
         return x.astype(jnp.float32), intermediates

@@ -30,6 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from musrep_jax.models.attention import BlockStack, LayerNorm, PreNormBlock
+from musrep_jax.models.attention_maps import (
+    HEAT_MAPS,
+    AttentionReader,
+    TokenGrid,
+    attention_heat_maps,
+)
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import Conv
 from musrep_jax.models.outputs import layer_names, transformer_options
@@ -128,7 +134,7 @@ def set_input_statistics(variables: Mapping[str, Any], mean: float, std: float) 
     return {**variables, "input_statistics": statistics}
 
 
-class SpectrogramTransformer(SpectrogramTagger):
+class SpectrogramTransformer(AttentionReader, SpectrogramTagger):
     """The Audio Spectrogram Transformer (AST).
 
     Positions are learned for the grid of the model's own `num_samples` and resized to whatever the
@@ -182,10 +188,37 @@ class SpectrogramTransformer(SpectrogramTagger):
     TORCH_IGNORED: ClassVar[tuple[str, ...]] = (r"^v\.(head|head_dist|pre_logits)\.",)
 
     def setup(self) -> None:
-        """Creates the output layer and the input statistics."""
+        """Creates the transformer, the output layer and the input statistics."""
         super().setup()
         self.input_mean = self.variable("input_statistics", "mean", lambda: jnp.float32(0.0))
         self.input_std = self.variable("input_statistics", "std", lambda: jnp.float32(0.5))
+        width, num_heads, depth = self.size
+        self.patch_embed = Conv(
+            width, (self.patch_size,) * 2, (self.patch_stride,) * 2, padding=(0, 0)
+        )
+        self.cls_token = self.param("cls_token", _token_init, (width,))
+        if self.distilled:
+            self.dist_token = self.param("dist_token", _token_init, (width,))
+        num_patches = math.prod(self.patch_grid(self.log_mel.num_frames(self.num_samples)))
+        self.pos_embed = self.param(
+            "pos_embed", _token_init, (self.num_special + num_patches, width)
+        )
+        self.patch_dropout = nn.Dropout(self.block_dropout_rate)
+        self.encoder = BlockStack(
+            depth,
+            functools.partial(
+                PreNormBlock,
+                num_heads=num_heads,
+                mlp_ratio=self.mlp_ratio,
+                dropout_rate=self.block_dropout_rate,
+                attention_dropout_rate=self.attention_dropout_rate,
+                implementation=self.attention_implementation,
+            ),
+            drop_path_rate=self.drop_path_rate,
+            remat=self.remat,
+        )
+        self.norm = LayerNorm(1e-6)
+        self.head_norm = LayerNorm(1e-5)
 
     @property
     def size(self) -> Size:
@@ -236,7 +269,7 @@ class SpectrogramTransformer(SpectrogramTagger):
         layers, weights = (
             layer_names(self.size.depth, prefix) for prefix in ("layer", "attention")
         )
-        return ("patch_tokens", "tokens", "pooled", *layers, *weights)
+        return ("patch_tokens", "tokens", "pooled", *layers, *weights, *HEAT_MAPS)
 
     def embed_options(self, names: Sequence[str]) -> Mapping[str, Any]:
         """Returns the requested outputs of `embed`: weights or all tokens, as needed."""
@@ -248,7 +281,47 @@ class SpectrogramTransformer(SpectrogramTagger):
             return jnp.arange(num_steps)[None] >= self.num_special
         return None
 
-    @nn.compact
+    def tokenize(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Returns the input of the transformer, (batch, tokens, width), and the patches.
+
+        Args:
+            features: (batch, frames, mels, 1), normalized.
+            train: whether dropout is active.
+
+        Returns:
+            Special tokens and patches with positions; and `patch_tokens` (batch, patches, width)
+            before positions.
+        """
+        patches = self.patch_embed(features.astype(self.dtype))
+        batch, columns, rows, width = patches.shape
+        patches = patches.swapaxes(1, 2).reshape(batch, rows * columns, width)
+        special = [self.cls_token, *([self.dist_token] if self.distilled else [])]
+        special = jnp.broadcast_to(jnp.stack(special)[None], (batch, len(special), width))
+        grid = self.patch_grid(self.log_mel.num_frames(self.num_samples))
+        positions = resize_positions(self.pos_embed, grid, (rows, columns), self.num_special)
+        x = jnp.concatenate([special.astype(patches.dtype), patches], axis=1)
+        x = x + positions[None].astype(patches.dtype)
+        return self.patch_dropout(x, deterministic=not train), {"patch_tokens": patches}
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of transformer blocks."""
+        return self.size.depth
+
+    @property
+    def token_grid(self) -> TokenGrid:
+        """Where the patches lie; where they overlap, the middle between two is their edge."""
+        middle, half = (self.patch_size - 1) / 2, self.patch_stride / 2
+        rows, _ = self.patch_grid(self.patch_size)
+        bands = tuple(middle + row * self.patch_stride - half for row in range(rows + 1))
+        start, step = (middle - half) * self.hop_length, self.patch_stride * self.hop_length
+        return TokenGrid(self.num_special, start, float(step), bands)
+
+    def read_special(self, encoded: Array) -> Array:
+        """Returns the mean of the special tokens after the last block, normalized twice."""
+        pooled = self.norm(encoded)[:, : self.num_special].astype(jnp.float32).mean(axis=1)
+        return self.head_norm(pooled)
+
     def embed(
         self,
         features: Array,
@@ -264,7 +337,7 @@ class SpectrogramTransformer(SpectrogramTagger):
             features: (batch, frames, mels, 1), normalized.
             train: whether dropout is active.
             return_weights: whether the intermediates hold, for block k counted from 1,
-                `attention_k` (batch, heads, tokens, tokens).
+                `attention_k` (batch, heads, tokens, tokens), and the maps of `attention_heat_maps`.
             all_tokens: whether they hold `layer_k`, the output of block k, (batch, tokens, width),
                 and all `tokens`.
             overrides: block number -> attention weights to be used there instead.
@@ -275,57 +348,24 @@ class SpectrogramTransformer(SpectrogramTagger):
             are returned),
             `pooled` (batch, width) before the head's norm.
         """
-        width, num_heads, depth = self.size
-        patches = Conv(
-            width,
-            (self.patch_size,) * 2,
-            (self.patch_stride,) * 2,
-            padding=(0, 0),
-            name="patch_embed",
-        )(features.astype(self.dtype))
-        batch, columns, rows, _ = patches.shape
-        patches = patches.swapaxes(1, 2).reshape(batch, rows * columns, width)
-        names = ("cls_token", "dist_token")[: self.num_special]
-        special = jnp.stack([self.param(name, _token_init, (width,)) for name in names])
-        special = jnp.broadcast_to(special[None], (batch, *special.shape)).astype(patches.dtype)
-        grid = self.patch_grid(self.log_mel.num_frames(self.num_samples))
-        positions = self.param(
-            "pos_embed", _token_init, (self.num_special + math.prod(grid), width)
-        )
-        positions = resize_positions(positions, grid, (rows, columns), self.num_special)
-        x = jnp.concatenate([special, patches], axis=1) + positions[None].astype(patches.dtype)
-        x = nn.Dropout(self.block_dropout_rate)(x, deterministic=not train)
-        encoder = BlockStack(
-            depth,
-            functools.partial(
-                PreNormBlock,
-                num_heads=num_heads,
-                mlp_ratio=self.mlp_ratio,
-                dropout_rate=self.block_dropout_rate,
-                attention_dropout_rate=self.attention_dropout_rate,
-                implementation=self.attention_implementation,
-            ),
-            drop_path_rate=self.drop_path_rate,
-            remat=self.remat,
-            name="encoder",
-        )
-        x, weights, blocks = encoder(
+        x, intermediates = self.tokenize(features, train=train)
+        x, weights, blocks = self.encoder(
             x,
             train=train,
             return_weights=return_weights,
             overrides=overrides,
             num_read=None if all_tokens else self.num_special,
         )
-        tokens = LayerNorm(1e-6, name="norm")(x)
+        tokens = self.norm(x)
         pooled = tokens[:, : self.num_special].astype(jnp.float32).mean(axis=1)
-        intermediates = {"patch_tokens": patches, "tokens": tokens, "pooled": pooled}
+        intermediates = {**intermediates, "tokens": tokens, "pooled": pooled}
         if all_tokens:
             intermediates |= {f"layer_{k}": block for k, block in enumerate(blocks, start=1)}
         if return_weights:
-            intermediates |= {
-                f"attention_{k}": w for k, w in enumerate(weights, start=1) if w is not None
-            }
-        return LayerNorm(1e-5, name="head_norm")(pooled), intermediates
+            maps = [w for w in weights if w is not None]
+            intermediates |= {f"attention_{k}": w for k, w in enumerate(maps, start=1)}
+            intermediates |= attention_heat_maps(maps, self.num_special)
+        return self.head_norm(pooled), intermediates
 
     def adapt_torch_weights(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Returns an image transformer's or another AST's arrays, made to fit this model.

@@ -117,6 +117,16 @@ class TaggingTransformer(TokenTagger):
         self.head_norm = LayerNorm(1e-5)
 
     @property
+    def token_start(self) -> float:
+        """Half a hop before the waveform, whose first frame is centered on its start."""
+        return -0.5 * self.hop_length
+
+    @property
+    def token_step(self) -> float:
+        """Distance between tokens, in samples."""
+        return float(TIME_FACTOR * self.hop_length)
+
+    @property
     def token_width(self) -> int:
         """Width of a token."""
         return self.width

@@ -1,27 +1,30 @@
-"""Taggers that read a sequence of tokens with a transformer, and what its attention shows.
+"""Taggers that read a sequence of tokens with a transformer.
 
 `TokenTagger` is the base: a sequence with a class token in front goes through a `BlockStack`, and
-the class token is read out. `attention_heat_maps` and `tag_contributions` are the two pictures of
-the self-attention paper.
+the class token is read out. What its attention shows is in `musrep_jax.models.attention_maps`.
 
-Source: Won, Chun, Serra, "Toward interpretable music tagging with self-attention", 2019; public
-code minzwon/self-attention-music-tagging (the notebook with the heat maps).
+Source: Won, Chun, Serra, "Toward interpretable music tagging with self-attention", 2019.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from musrep_jax.models.attention import BlockStack, PostNormBlock
+from musrep_jax.models.attention_maps import (
+    HEAT_MAPS,
+    AttentionReader,
+    TokenGrid,
+    attention_heat_maps,
+)
 from musrep_jax.models.base import SpectrogramTagger
 from musrep_jax.models.layers import Dense, per_channel
 from musrep_jax.models.outputs import layer_names, transformer_options
-from musrep_jax.types import Array, PyTree
+from musrep_jax.types import Array
 
 
 @functools.lru_cache(maxsize=8)
@@ -57,7 +60,7 @@ def prepend_token(token: Array | np.ndarray, x: Array) -> Array:
     return jnp.concatenate([per_channel(jnp.asarray(token), x[:, :1]), x], axis=1)
 
 
-class TokenTagger(SpectrogramTagger):
+class TokenTagger(AttentionReader, SpectrogramTagger):
     """Base of the taggers with a transformer; a subclass writes `features` and `tokenize`.
 
     By default the blocks are BERT's (post-norm) and the embedding is tanh of a dense layer of the
@@ -117,6 +120,30 @@ class TokenTagger(SpectrogramTagger):
     def read_out(self, class_token: Array) -> Array:
         """Maps the class token after the last block, (batch, width), to the embedding."""
         return jnp.tanh(self.pooler(class_token))
+
+    def read_special(self, encoded: Array) -> Array:
+        """Returns the embedding of the tokens after the last block; see `AttentionReader`."""
+        return self.read_out(encoded[:, 0])
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of transformer blocks."""
+        return self.depth
+
+    @property
+    def token_start(self) -> float:
+        """Where the first token behind the class token starts, in samples; see `token_grid`."""
+        return 0.0
+
+    @property
+    def token_step(self) -> float:
+        """Distance between tokens, in samples."""
+        raise NotImplementedError
+
+    @property
+    def token_grid(self) -> TokenGrid:
+        """See `AttentionReader.token_grid`."""
+        return TokenGrid(1, self.token_start, self.token_step)
 
     def embed(
         self,
@@ -179,128 +206,3 @@ class TokenTagger(SpectrogramTagger):
         if name == "tokens" or name.startswith("layer_"):
             return jnp.arange(num_steps)[None] >= 1
         return None
-
-    def compute_block_inputs(self, inputs: Array, *, block: int) -> Array:
-        """Returns the tokens that enter a block, without dropout.
-
-        Args:
-            inputs: as in `__call__`.
-            block: number of the block, from 0.
-
-        Returns:
-            (batch, tokens, width).
-        """
-        tokens, _ = self.tokenize(self.features(inputs, train=False), train=False)
-        return self.encoder(tokens, train=False, blocks=range(block))[0]
-
-    def logits_from(self, states: Array, override: Array, *, block: int) -> Array:
-        """Returns the logits when a block's attention weights are replaced.
-
-        Args:
-            states: (batch, tokens, width), what enters the block.
-            override: (batch or 1, heads or 1, tokens, tokens), its attention weights.
-            block: number of the block, from 0.
-
-        Returns:
-            float32 (batch, classes).
-        """
-        encoded, _, _ = self.encoder(
-            states,
-            train=False,
-            overrides={block: override},
-            blocks=range(block, self.depth),
-            num_read=1,
-        )
-        return self.classify(self.read_out(encoded[:, 0]), train=False)
-
-
-HEAT_MAPS = ("attention_map_per_head", "attention_map", "first_block_attention_map")
-"""The result of `attention_heat_maps`."""
-
-
-def attention_heat_maps(weights: Sequence[Array]) -> dict[str, Array]:
-    """Returns the published summaries of the attention weights.
-
-    Args:
-        weights: per block float32 (batch, heads, tokens, tokens), class token first.
-
-    Returns:
-        `attention_map_per_head` (batch, heads, tokens): whom the class token attends to in the last
-        block; `attention_map` (batch, tokens): its sum over heads;
-        `first_block_attention_map` (batch, tokens): the first block's weights, summed over heads,
-        mean over queries.
-    """
-    class_rows = weights[-1][:, :, 0]
-    return {
-        "attention_map_per_head": class_rows,
-        "attention_map": class_rows.sum(axis=1),
-        "first_block_attention_map": weights[0].sum(axis=1).mean(axis=1),
-    }
-
-
-def attention_maps(model: TokenTagger, variables: PyTree, inputs: Array) -> dict[str, Array]:
-    """Returns the attention weights of every block and their summaries.
-
-    Args:
-        model: a tagger with a transformer, unbound.
-        variables: of the model.
-        inputs: float32 (batch, samples) or (batch, frames, mels).
-
-    Returns:
-        `attention_k` float32 (batch, heads, tokens, tokens) for block k, counted from 1, and the
-        maps of `attention_heat_maps`.
-    """
-    features = model.apply(variables, inputs, train=False, method="features")
-    embed = functools.partial(model.apply, method="embed")
-    _, intermediates = cast(
-        tuple[Array, Mapping[str, Array]],
-        embed(variables, features, train=False, return_weights=True),
-    )
-    return {name: value for name, value in intermediates.items() if "attention" in name}
-
-
-def tag_contributions(
-    model: TokenTagger, variables: PyTree, inputs: Array, block: int = -1
-) -> Array:
-    """Returns the tag predictions of each position alone.
-
-    In one block every head of every query attends to one position only; the rest of the network is
-    as it is. In the last block this costs about as much as a forward pass, because only the class
-    token is read; in an earlier block it costs one pass of the later blocks per position.
-
-    Args:
-        model: a tagger with a transformer, unbound.
-        variables: of the model.
-        inputs: float32 (batch, samples) or (batch, frames, mels).
-        block: number of the block; -1 is the last.
-
-    Returns:
-        float32 (batch, classes, tokens), probabilities; position 0 is the class token.
-
-    Raises:
-        ValueError: if there is no such block.
-    """
-    if not -model.depth <= block < model.depth:
-        raise ValueError(f"There is no block {block}; the model has {model.depth}.")
-    block %= model.depth
-    states = cast(Array, model.apply(variables, inputs, block=block, method="compute_block_inputs"))
-    batch, num_tokens, width = states.shape
-
-    def logits_from(states: Array, override: Array) -> Array:
-        apply = functools.partial(model.apply, block=block, method="logits_from")
-        return cast(Array, apply(variables, states, override))
-
-    if block == model.depth - 1:
-        # A pair (class token, position) tells the same as the whole sequence.
-        classes = jnp.broadcast_to(states[:, :1], states.shape)
-        pairs = jnp.stack([classes, states], axis=2).reshape(batch * num_tokens, 2, width)
-        override = jnp.zeros((1, 1, 2, 2)).at[..., 1].set(1.0)
-        logits = logits_from(pairs, override).reshape(batch, num_tokens, -1)
-    else:
-
-        def at(position: Array) -> Array:
-            row = jax.nn.one_hot(position, num_tokens)[None, None, None]
-            return logits_from(states, jnp.broadcast_to(row, (1, 1, num_tokens, num_tokens)))
-
-        logits = jax.lax.map(at, jnp.arange(num_tokens)).swapaxes(0, 1)
-    return jax.nn.sigmoid(logits).swapaxes(1, 2)

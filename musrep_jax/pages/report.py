@@ -7,9 +7,7 @@ and no template language: a few hundred lines of plain JavaScript and of `markup
 file opens in ten years.
 """
 
-import base64
 import datetime
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,9 @@ import ml_collections
 from musrep_jax import __version__
 from musrep_jax.experiments.reading import Run
 from musrep_jax.pages import read_static, report_data, report_models, report_tables
+from musrep_jax.pages.document import make_document
 from musrep_jax.pages.markup import Markup, data_block, element, facts, join, table
+from musrep_jax.pages.report_disagreements import Disagreement, make_section
 from musrep_jax.pages.report_tracks import PlayableTrack
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.captions import describe_resampled
@@ -32,7 +32,7 @@ from musrep_jax.training.checkpoints import CARD_FILE
 from musrep_jax.training.logs import strip_folders
 
 STYLES = ("theme.css", "report.css")
-SCRIPTS = ("taggram.js", "tables.js", "charts.js", "report.js")
+SCRIPTS = ("taggram.js", "maps.js", "tables.js", "charts.js", "report.js")
 
 _PATH = re.compile(r"""^(?!.*://).*?(?:^|[("'=:,])~?/\w""")
 
@@ -40,13 +40,20 @@ Section = tuple[str, str, Markup]
 """Its id, its title, its content."""
 
 
-def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
+def make_page(
+    run: Run,
+    played: Sequence[PlayableTrack],
+    listening: str,
+    disagreements: tuple[Sequence[Disagreement], str] | None = None,
+) -> str:
     """Returns the report of a run as an HTML file.
 
     Args:
         run: the workdir.
         played: test tracks to listen to.
         listening: which cell is heard, or a sentence on why there is nothing to hear.
+        disagreements: tracks on which transfer and scratch disagree, and what is compared; None
+            for no such section.
     """
     everything = {name: strip_result_folders(result) for name, result in run.results.items()}
     shown = {name: result for name, result in everything.items() if _is_of_tagger(result)}
@@ -58,16 +65,30 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
         *_make_task_sections(others),
         *_make_cell_section(finished),
         ("listen", "Listen: tags over time", _make_listening_section(played, listening)),
+        *(
+            []
+            if disagreements is None
+            else [
+                (
+                    "disagree",
+                    "Listen: where transfer and scratch disagree",
+                    make_section(*disagreements, first=len(played)),
+                )
+            ]
+        ),
         *_failures(everything, run.unfinished),
         ("made", "How this was made", _make_provenance_section(run)),
     ]
+    pairs = [] if disagreements is None else disagreements[0]
+    heard = [*played, *(track for one in pairs for track in (one.transfer, one.scratch))]
     data = {
         "cells": [
             report_data.make_cell_details(name, result, run.rows(name))
             for name, result in finished.items()
         ],
         "learning": report_data.learning_curves(list(shown.values()), _synthetic(shown)),
-        "taggrams": [track.taggram for track in played],
+        "taggrams": [track.taggram for track in heard],
+        "maps": [track.maps for track in heard],
         "metrics": METRIC_TITLES,
     }
     title = f"{run.path.absolute().name}: report"
@@ -94,20 +115,7 @@ def make_page(run: Run, played: Sequence[PlayableTrack], listening: str) -> str:
         data_block("report-data", data),
         element("script", Markup(_script())),
     )
-    style = Markup("\n".join(read_static(name) for name in STYLES))
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        Markup(
-            f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, _script())}">'
-        ),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="generator", content=f"musrep_jax {__version__}"),
-        element("link", rel="icon", href="data:,"),
-        element("title", title),
-        element("style", style),
-    )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return make_document(title, body, STYLES, _script())
 
 
 def _is_of_tagger(result: Mapping[str, Any]) -> bool:
@@ -166,18 +174,6 @@ def _strip_folders(value: Any) -> Any:
 def _script() -> str:
     """Returns the page's JavaScript."""
     return "\n".join(read_static(name) for name in SCRIPTS)
-
-
-def _policy(style: str, script: str) -> str:
-    """Returns a policy that allows this style, this script and data of the page, nothing else."""
-    hashes = [
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for text in (style, script)
-    ]
-    return (
-        f"default-src 'none'; style-src {hashes[0]}; script-src {hashes[1]}; img-src data:; "
-        "media-src data:; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _panel(name: str, title: str, content: Markup) -> Markup:
@@ -319,6 +315,9 @@ def _make_listening_section(played: Sequence[PlayableTrack], listening: str) -> 
                 element("audio", controls=True, preload="metadata", src=track.url,
                         aria_labelledby=f"track-{number}"),
                 element("div", class_="taggram", data_track=number),
+                element("details", element("summary", "What the tags rest on"),
+                        element("div", class_="maps", data_track=number))
+                if track.maps else None,
             )
         )  # fmt: skip
     return join(

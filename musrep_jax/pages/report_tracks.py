@@ -11,14 +11,19 @@ from musrep_jax.config import ConfigError
 from musrep_jax.data.audio.encoders import compress
 from musrep_jax.data.datasets import Dataset, DatasetError, make_builder
 from musrep_jax.experiments.reading import Run, read_scores
+from musrep_jax.inference.chunks import AudioInputError
+from musrep_jax.inference.explanation import compute_spectrogram
 from musrep_jax.inference.tag_output import TagPredictor
-from musrep_jax.inference.tagger import LoadedTagger, load_tagger
+from musrep_jax.inference.tagger import LoadedTagger, choose_methods, load_tagger, make_map
+from musrep_jax.pages.explanation import describe_maps
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.tasks.settings import get_builder_name
 from musrep_jax.training.checkpoints import ExportError
 
 MAX_SECONDS = 30.0
 """Of each track, from its start: about 250 kilobytes on the page."""
+NUM_EXPLAINED = 3
+"""Labels of a track that its maps show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class PlayableTrack:
         is_cut: whether the track is longer.
         true_labels: the labels in the data set.
         taggram: as `drawTaggram` in `static/taggram.js` takes it.
+        maps: of what its tags rest on, as `drawMaps` in `static/maps.js` takes them; None for none.
     """
 
     track_id: str
@@ -42,6 +48,7 @@ class PlayableTrack:
     is_cut: bool
     true_labels: tuple[str, ...]
     taggram: Mapping[str, Any]
+    maps: Mapping[str, Any] | None = None
 
     @property
     def url(self) -> str:
@@ -71,7 +78,9 @@ def find_best_cells(run: Run) -> list[str]:
     return list(best.values())
 
 
-def make_playable_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[PlayableTrack], str]:
+def make_playable_tracks(
+    run: Run, name: str, num_tracks: int, *, is_explained: bool = False
+) -> tuple[list[PlayableTrack], str]:
     """Returns test tracks of a cell, evenly spread over the split, or why there are none.
 
     No data set is built or downloaded for a report.
@@ -80,6 +89,7 @@ def make_playable_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[Pla
         run: the workdir.
         name: of the cell.
         num_tracks: how many at most.
+        is_explained: whether they have maps of what their tags rest on.
 
     Returns:
         The tracks, and a sentence that is empty when there are some.
@@ -99,7 +109,10 @@ def make_playable_tracks(run: Run, name: str, num_tracks: int) -> tuple[list[Pla
         )
     spread = np.linspace(0, len(test.track_ids) - 1, min(num_tracks, len(test.track_ids)))
     chosen = [test.track_ids[int(place)] for place in spread]
-    return [_make_playable_track(tagger, dataset, rows[track_id]) for track_id in chosen], ""
+    return [
+        play_track(tagger, dataset, rows[track_id], is_explained=is_explained)
+        for track_id in chosen
+    ], ""
 
 
 def open_built_dataset(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
@@ -140,7 +153,12 @@ def open_built_dataset(run: Run, target: str, tagger: LoadedTagger) -> Dataset:
 
 
 def make_playable_track(
-    tagger: LoadedTagger, name: str, audio: np.ndarray, true_labels: Sequence[str]
+    tagger: LoadedTagger,
+    name: str,
+    audio: np.ndarray,
+    true_labels: Sequence[str],
+    *,
+    is_explained: bool = False,
 ) -> PlayableTrack:
     """Returns a recording with its tags, its first `MAX_SECONDS` if it is longer.
 
@@ -149,6 +167,7 @@ def make_playable_track(
         name: of the recording.
         audio: float32 (samples,), at the tagger's sample rate.
         true_labels: what holds of it.
+        is_explained: whether it has maps of what its labels, or its most probable ones, rest on.
     """
     rate = tagger.sample_rate
     heard = audio[: int(MAX_SECONDS * rate)]
@@ -174,14 +193,41 @@ def make_playable_track(
             "thresholds": thresholds or None,
             "truth": tuple(true_labels),
         },
+        maps=_make_maps(tagger, heard, true_labels) if is_explained else None,
     )
 
 
-def _make_playable_track(tagger: LoadedTagger, dataset: Dataset, row: int) -> PlayableTrack:
-    """Returns a track of the test split with its tags."""
+def _make_maps(
+    tagger: LoadedTagger, audio: np.ndarray, true_labels: Sequence[str]
+) -> dict[str, Any] | None:
+    """Returns the maps of a recording for its labels, or its most probable ones."""
+    rate = tagger.sample_rate
+    try:
+        scores = tagger.predict(audio, rate)
+    except AudioInputError:  # silence, of which nothing is said
+        return None
+    best = sorted(scores, key=lambda label: (label not in true_labels, -scores[label]))
+    tags = best[: max(2, min(len(true_labels), NUM_EXPLAINED))]
+    found = [make_map(tagger, audio, method, tags) for method in choose_methods(tagger)]
+    return describe_maps(compute_spectrogram(tagger, audio, rate), found, None)
+
+
+def play_track(
+    tagger: LoadedTagger, dataset: Dataset, row: int, *, is_explained: bool = False
+) -> PlayableTrack:
+    """Returns a track of the test split with its tags.
+
+    Args:
+        tagger: that tags it.
+        dataset: at the tagger's sample rate.
+        row: of the test split.
+        is_explained: see `make_playable_track`.
+    """
     tracks, names = dataset.tracks("test"), dataset.spec.label_names
     # One sample more than is heard, so that it is known whether the track is longer.
     length = min(int(tracks.num_samples[row]), int(MAX_SECONDS * tagger.sample_rate) + 1)
     true_labels = [names[column] for column in np.flatnonzero(tracks.label_matrix[row] > 0)]
     audio = tracks.crop(row, 0, length)
-    return make_playable_track(tagger, tracks.track_ids[row], audio, true_labels)
+    return make_playable_track(
+        tagger, tracks.track_ids[row], audio, true_labels, is_explained=is_explained
+    )

@@ -17,6 +17,10 @@ POST /api/tag?name=NAME&k=K
     (start, end, is_silent, tags, chosen); what is silent cannot be judged, and its tags are empty.
     And with a store similar, its K nearest tracks: row, name, path, score, seconds, is_playable.
     The recording itself is left out, if the store has it.
+POST /api/explain?name=NAME&tag=LABEL&tag=LABEL
+    Of the recording in the body, its first half minute: maps over time of what these tags (the most
+    probable, if none is named) rest on, as `musrep explain` makes them: duration, spectrogram, maps
+    (title, caption, names, spans, numRows, isSigned, range, special, bytes: 0 to 255, in base64).
 POST /api/wav?name=NAME
     The recording in the body as the model hears it: for browsers that cannot play its format.
 GET /api/tracks/ROW, GET /api/tracks/ROW/wav
@@ -56,6 +60,7 @@ from musrep_jax.pages import read_static
 from musrep_jax.pages.guard import RequestGuard
 from musrep_jax.pages.tagging_service import RecordingError, RequestCanceledError, TaggingService
 from musrep_jax.pages.uploads import Upload, receive
+from musrep_jax.runtime.files import to_json_safe
 
 MAX_PENDING_REQUESTS = 16
 """Recordings that are computed or waiting; further requests are asked to retry."""
@@ -63,7 +68,9 @@ MAX_UPLOADS = 64
 """Recordings being uploaded; stalled uploads are canceled, see `uploads`."""
 _MAX_DIGITS = 18
 _MAX_NEAREST = 100
+_MAX_EXPLAINED = 8
 _STATIC = {
+    "maps.js": "text/javascript",
     "recordings.js": "text/javascript",
     "serve.js": "text/javascript",
     "taggram.js": "text/javascript",
@@ -119,6 +126,7 @@ class Page:
                 *statics,
                 Route("/api/model", self._about),
                 Route("/api/tag", self._tag, methods=["POST"]),
+                Route("/api/explain", self._explain, methods=["POST"]),
                 Route("/api/wav", self._wav, methods=["POST"]),
                 Route("/api/tracks/{row}", self._track),
                 Route("/api/tracks/{row}/wav", self._track_wav),
@@ -157,6 +165,20 @@ class Page:
                     self._service.tag, upload.path, upload.name, int(asked), is_over,
                 )  # fmt: skip
         return JSONResponse(found)
+
+    async def _explain(self, request: Request) -> Response:
+        tags = request.query_params.getlist("tag")
+        if len(tags) > _MAX_EXPLAINED:
+            raise HTTPException(
+                400, f"{len(tags)} tags were asked for; {_MAX_EXPLAINED} at most are explained."
+            )
+        async with self._receive(request) as upload:
+            with self._reserve_slot() as is_over:
+                found = await self._run_exclusively(
+                    request, is_over,
+                    self._service.explain, upload.path, upload.name, tags, is_over,
+                )  # fmt: skip
+        return JSONResponse(to_json_safe(found))
 
     async def _wav(self, request: Request) -> Response:
         async with self._receive(request) as upload:

@@ -4,18 +4,25 @@ import os
 import pathlib
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from musrep_jax.data.audio.decoders import DecodedFile, decode_files
-from musrep_jax.data.audio.reading import AudioError, measure_length
+from musrep_jax.data.audio.reading import AudioError, measure_length, read_audio
 from musrep_jax.data.doctor.quarantine import unescape_path
+from musrep_jax.inference.chunks import AudioInputError
+from musrep_jax.inference.explanation import ExplanationError, compute_spectrogram
 from musrep_jax.inference.folders import FileResult, listen
 from musrep_jax.inference.tag_output import TagPredictor, about, describe
-from musrep_jax.inference.tagger import LoadedTagger
+from musrep_jax.inference.tagger import BackboneError, LoadedTagger, choose_methods, make_map
+from musrep_jax.pages.explanation import describe_maps
 from musrep_jax.store import Store, StoreError, identify_file, rank_by_vector
+
+EXPLAINED_SECONDS = 30.0
+"""Of a recording, from its start, that are explained on the page."""
+_NUM_EXPLAINED = 3
 
 
 class RecordingError(ValueError):
@@ -115,6 +122,43 @@ class TaggingService:
             nearest = [] if heard.is_silent else self._nearest(self.store, path, heard, k)
             found["similar"] = nearest
         return found
+
+    def explain(
+        self, path: str, name: str, tags: Sequence[str], is_over: threading.Event
+    ) -> dict[str, Any]:
+        """Returns maps of what tags of a recording rest on, for `drawMaps` in `static/maps.js`.
+
+        Args:
+            path: of the file.
+            name: what it is called.
+            tags: of the model's labels; empty for the most probable.
+            is_over: when it is set the work is given up.
+
+        Returns:
+            JSON values, of the first `EXPLAINED_SECONDS`, see `describe_maps`.
+
+        Raises:
+            RecordingError: if it cannot be read, is too long or silent, or there is no such label.
+            RequestCanceledError: when it was given up.
+        """
+        self._check_length(path, name)
+        tagger, rate = self.tagger, self.tagger.sample_rate
+        try:
+            audio, _ = read_audio(
+                path, sample_rate=rate, num_frames=int(EXPLAINED_SECONDS * rate), name=name
+            )
+            scores = tagger.predict(audio, rate)
+            chosen = list(tags) or sorted(scores, key=lambda tag: -scores[tag])[:_NUM_EXPLAINED]
+            found = []
+            for method in choose_methods(tagger):
+                if is_over.is_set():
+                    raise RequestCanceledError
+                found.append(make_map(tagger, audio, method, chosen))
+        except AudioError as error:
+            raise _make_recording_error(path, name, error.reason) from error
+        except (AudioInputError, BackboneError, ExplanationError) as error:
+            raise RecordingError(f"{name}: {error}") from error
+        return describe_maps(compute_spectrogram(tagger, audio, rate), found, None)
 
     def _check_length(self, path: str, name: str) -> None:
         """Raises if a recording says that it is too long; nothing of it is decoded."""

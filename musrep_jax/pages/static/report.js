@@ -189,7 +189,13 @@
     showCell();
   }
   document.querySelectorAll(".taggram[data-track]").forEach((place) => {
-    const audio = place.parentElement.querySelector("audio");
+    const audio = place.closest("article").querySelector("audio");
     window.drawTaggram(place, data.taggrams[Number(place.dataset.track)], audio);
+  });
+  document.querySelectorAll(".maps[data-track]").forEach((place) => {
+    const audio = place.closest("article").querySelector("audio");
+    const details = place.parentElement;
+    const draw = () => window.drawMaps(place, data.maps[Number(place.dataset.track)], audio);
+    details.addEventListener("toggle", () => { if (details.open && !place.firstChild) draw(); });
   });
 }

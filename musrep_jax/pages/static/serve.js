@@ -227,6 +227,49 @@
     }));
   };
 
+  // Why
+
+  const NUM_OFFERED = 6;
+  const NUM_ASKED = 2;
+
+  const offerReasons = (file) => {
+    const best = [...model.labels].sort((a, b) => result.tags[b] - result.tags[a]);
+    const offered = best.slice(0, NUM_OFFERED);
+    $("maps").replaceChildren();
+    $("maps").hidden = true;
+    $("why-state").textContent = "";
+    $("why").replaceChildren(...offered.map((label, index) => {
+      const button = make("button", { type: "button" }, label);
+      button.setAttribute("aria-pressed", String(index < NUM_ASKED));
+      button.addEventListener("click", () =>
+        button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true")));
+      return button;
+    }));
+    $("explain").onclick = async () => {
+      const asked = [...document.querySelectorAll('#why [aria-pressed="true"]')];
+      if (!asked.length) {
+        $("why-state").textContent = "Choose a tag.";
+        return;
+      }
+      const shown = result;
+      const words = asked.map((one) => `&tag=${encodeURIComponent(one.textContent)}`).join("");
+      $("explain").disabled = true;
+      $("why-state").textContent = "Explaining the first half minute…";
+      try {
+        const address = `/api/explain?name=${encodeURIComponent(file.name)}${words}`;
+        const maps = await (await ask(address, { method: "POST", body: file })).json();
+        if (shown !== result) return;
+        $("why-state").textContent = "Click a map to hear that moment.";
+        $("maps").hidden = false;
+        window.drawMaps($("maps"), maps, $("audio"));
+      } catch (error) {
+        $("why-state").textContent = error.message;
+      } finally {
+        $("explain").disabled = false;
+      }
+    };
+  };
+
   const showResult = (file) => {
     $("result").hidden = false;
     $("skip").hidden = false;
@@ -248,6 +291,7 @@
         thresholds: model.thresholds,
         chosen: result.chunks.map((chunk) => chunk.chosen.map((name) => model.labels.indexOf(name))),
       }, $("audio"));
+      if (!result.is_silent) offerReasons(file);
     }
     showSilence();
     if (model.store) showSimilar();
