@@ -1,4 +1,4 @@
-"""A student that learns from few labels, and from what its teacher says of music without labels.
+"""A student of few labels, and of what its teacher says of music without labels.
 
 Source: Won, Choi, Serra, "Semi-supervised music tagging transformer", ISMIR 2021; Won's thesis,
 3.5.3; public code minzwon/semi-supervised-music-tagging-transformer. Across music cultures it is

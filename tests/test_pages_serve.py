@@ -194,7 +194,7 @@ def test_maps_are_those_of_the_tagger(port, tagger, music):
     body = (music / "c.ogg").read_bytes()
     status, _, answer = ask(port, "POST", "/api/explain?name=c.ogg&tag=oud", body)
     assert status == 200
-    found = json.loads(answer)
+    found = answer
     audio, rate = read_audio(music / "c.ogg", sample_rate=tagger.sample_rate)
     expected = tagger.occlusion(audio, rate, ["oud"])
     (one,) = found["maps"]
@@ -210,7 +210,7 @@ def test_maps_are_those_of_the_tagger(port, tagger, music):
     ):
         status, _, answer = ask(port, "POST", f"/api/explain?name=c.ogg{words}", body)
         assert status == 400
-        assert json.loads(answer)["error"].startswith(sentence)
+        assert answer["error"].startswith(sentence)
 
 
 def test_what_is_said_of_the_model(port, tagger, store):

@@ -25,7 +25,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "explain": (
         "musrep explain song.mp3 --png song.png",
-        "musrep explain runs/own/exports/NAME a.wav b.wav --tags ney,oud --html page.html",
+        "musrep explain runs/own/exports/NAME a.wav b.wav --html page.html",
         "musrep explain runs/own/exports/NAME recordings --faithfulness",
     ),
     "export": (
