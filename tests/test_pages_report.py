@@ -427,7 +427,7 @@ def test_what_the_tags_rest_on_is_drawn_when_it_is_opened(browser, heard, tmp_pa
     file.write_text(report.make_page(made, tracks, "Heard."), encoding="utf-8")
     browser.open(file.as_uri())
     assert not browser.run("return document.querySelectorAll('.maps canvas').length")
-    browser.click(browser.driver.find_element("css selector", "article details summary"))
+    browser.click(browser.driver.find_element("css selector", "details:has(.maps) summary"))
     browser.wait("document.querySelectorAll('.maps canvas').length >= 2")
     drawn = tracks[0].maps["maps"][0]["names"]
     assert set(tracks[0].true_labels) <= set(drawn)
