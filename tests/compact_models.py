@@ -50,7 +50,12 @@ COMPACT: dict[str, dict[str, Any]] = {
         "width": 6,
         "dropout_rate": 0.5,
     },
-    "log_mel_statistics": {"num_samples": 16000, "num_bands": 4, "dropout_rate": 0.5},
+    "log_mel_statistics": {
+        "num_samples": 16000,
+        "num_bands": 4,
+        "leaves_out_end": True,
+        "dropout_rate": 0.5,
+    },
     "log_mel_windows": {
         "num_samples": 4096,
         "n_fft": 512,

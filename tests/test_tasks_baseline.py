@@ -17,13 +17,17 @@ from musrep_jax.tasks.tagging.matrix import jobs_of_config, make_job, plan_basel
 from musrep_jax.tasks.tagging.task import TaggingTask
 
 
-def test_statistics_are_those_of_the_frames_that_are_heard():
-    model = create_model("log_mel_statistics", 2, {"num_bands": 2, "n_mels": 4})
+@pytest.mark.parametrize(("leaves_out_end", "num_heard", "num_counted"),
+                         [(False, 6, 6), (True, 6, 4), (True, 9, 7), (True, 3, 3)])  # fmt: skip
+def test_statistics_are_those_of_the_frames_that_are_heard(leaves_out_end, num_heard, num_counted):
+    """The last windows reach into the padding; a recording of a few frames has no others."""
+    settings = {"num_bands": 2, "n_mels": 4, "leaves_out_end": leaves_out_end}
+    model = create_model("log_mel_statistics", 2, settings)
     level = np.random.default_rng(0).uniform(-60, 0, (1, 9, 4)).astype(np.float32)
-    level[:, 6:] = -100.0  # the padding of a short recording
+    level[:, num_heard:] = -100.0  # the padding of a short recording
     variables = model.init(jax.random.key(0), jnp.asarray(level), train=False)
     output = model.apply(variables, jnp.asarray(level), train=False)
-    bands = level[0, :6].reshape(6, 2, 2).mean(axis=2)
+    bands = level[0, :num_counted].reshape(num_counted, 2, 2).mean(axis=2)
     expected = np.concatenate(
         [bands.mean(axis=0), bands.std(axis=0), np.abs(np.diff(bands, axis=0)).mean(axis=0)]
     )
@@ -57,6 +61,7 @@ def test_it_keeps_the_front_end_and_drops_what_other_models_have(tmp_path):
     job = next(job for job in jobs_of_config(config) if job["mode"] == "baseline")
     settings = TaggingTask().make_settings(config, job)
     assert settings.model.n_mels == 96 and settings.model.n_channels is None
+    assert settings.model.leaves_out_end
     config, _ = parse_command_line(
         ["main.py", "--config=transfer", "--config.model.name=cnnsa,fcn"]
     )

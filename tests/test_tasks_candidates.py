@@ -15,9 +15,9 @@ from musrep_jax.data import open_dataset
 from musrep_jax.reporting.candidate_table import describe_choice, make_candidate_table
 from musrep_jax.schema.names import check_names
 from musrep_jax.tasks.tagging import features
-from musrep_jax.tasks.tagging.choice import find_best
+from musrep_jax.tasks.tagging.choice import choose_one, find_best
 from musrep_jax.tasks.tagging.features import load_features, parse_features
-from musrep_jax.tasks.tagging.matrix import jobs_of_config, share_minutes, split_features
+from musrep_jax.tasks.tagging.matrix import jobs_of_config, make_job, share_minutes, split_features
 from musrep_jax.tasks.tagging.outcome import is_still_rising
 from musrep_jax.training.loop import FitResult
 
@@ -65,11 +65,20 @@ def cells(workdir):
     return {(cell["mode"], cell["source"]): cell for cell in found}
 
 
-def test_the_best_on_validation_is_chosen_and_kept(workdir, cells):
+def rank(cell, kind="folds"):
+    return cell[kind]["roc_auc"], -cell[kind]["loss"]
+
+
+def test_the_best_by_folds_is_chosen_and_kept(workdir, cells):
+    """Validation is one group, so solved candidates are judged by folds; the trained one is not."""
     done = [cell for cell in cells.values() if cell["error"] is None]
     (chosen,) = (cell for cell in done if cell["is_chosen"])
-    best = max((c["validation"]["roc_auc"], -c["validation"]["loss"]) for c in done)
-    assert best == (chosen["validation"]["roc_auc"], -chosen["validation"]["loss"])
+    solved = [cell for cell in done if cell["mode"] != "all_layers"]
+    assert rank(chosen) == max(map(rank, solved))
+    assert {(cell["folds"]["num_tracks"], cell["folds"]["num_groups"]) for cell in solved} == {
+        (20, 5)
+    }
+    assert cells["all_layers", "best_start"]["folds"] is None
     kept, own = (workdir / path for path in ("exports/best", chosen["export"]))
     assert (kept / "SHA256SUMS").read_bytes() == (own / "SHA256SUMS").read_bytes()
     tags = musrep_jax.load_tagger(kept).predict(make_audio(30_000, 1)[0], 16000)
@@ -80,7 +89,8 @@ def test_what_cannot_be_fetched_is_said_and_left_out(workdir, cells):
     cell = cells["linear", "pretrained:vgg-mtt"]
     assert cell["is_unavailable"] and "vgg-mtt cannot be opened: there is" in cell["error"]
     lines = (workdir / "results.md").read_text().splitlines()
-    assert lines[2].startswith("Chosen on validation data: ")
+    assert lines[2].startswith("Chosen by folds over groups: ")
+    assert any("Folds ROC-AUC" in line for line in lines)
     assert any(" not available |" in line for line in lines)
     rows = [line for line in lines if line.startswith("| ")]
     assert "log_mel_statistics, linear (baseline)" in rows[2]
@@ -119,7 +129,7 @@ def test_features_are_the_outputs_standardized_by_the_training_tracks(workdir, c
 def test_all_layers_start_from_the_best_linear_model(workdir, cells):
     cell = cells["all_layers", "best_start"]
     linear = [c for (mode, _), c in cells.items() if mode == "linear" and c["error"] is None]
-    best = max(linear, key=lambda c: (c["validation"]["roc_auc"], -c["validation"]["loss"]))
+    best = max(linear, key=rank)
     assert cell["features"] == best["source"]
     start, end = (
         musrep_jax.load_tagger(workdir / c["export"]).variables["params"] for c in (best, cell)
@@ -201,6 +211,62 @@ def test_the_choice_is_by_the_metric_then_the_loss_then_the_order():
     assert find_best(listed, "roc_auc") == "c"
     assert find_best(listed, "loss") == "e"
     assert find_best([], "roc_auc") is None
+
+
+class ToyRecords:
+    """Results of candidates that stand in memory."""
+
+    def __init__(self, **found):
+        self.found = found
+
+    def result(self, job):
+        return self.found[job.fields["model"]]["result"]
+
+    def read_arrays(self, job, name):
+        assert name == "validation"
+        return self.found[job.fields["model"]]["arrays"]
+
+
+def make_candidate(errors, folds=None, num_tracks=24, **result):
+    """A candidate that errs on the first of the validation tracks, all of two classes."""
+    labels = np.eye(2)[np.arange(num_tracks) % 2]
+    right = np.where(np.arange(num_tracks) < errors, 0.2, 0.9)[:, None]
+    scores = np.where(labels > 0, right, 1 - right)
+    loss = -np.log(right[:, 0])
+    measured = {"roc_auc": 1 - errors / num_tracks, "loss": float(loss.mean())}
+    folds = None if folds is None else {"roc_auc": folds, "loss": 1.0}
+    arrays = {"labels": labels, "scores": scores, "loss": loss}
+    return {"result": {"validation": measured, "folds": folds, **result}, "arrays": arrays}
+
+
+@pytest.mark.parametrize("select_by", ["roc_auc", "loss"])
+@pytest.mark.parametrize(
+    ("trained", "chosen"),
+    [
+        (make_candidate(0), "trained"),  # beyond doubt
+        (make_candidate(7), "b"),  # one track better
+        (make_candidate(9), "b"),
+    ],
+)
+def test_of_few_groups_folds_choose_and_training_has_to_be_surely_better(
+    select_by, trained, chosen
+):
+    records = ToyRecords(
+        a=make_candidate(1, folds=0.8), b=make_candidate(8, folds=0.9), trained=trained
+    )
+    for name in "ab":
+        records.found[name]["result"]["folds"]["loss"] = {"a": 0.6, "b": 0.5}[name]
+    jobs = [make_job("t", name) for name in ("a", "b", "trained")]
+    assert choose_one(jobs, records, select_by)["model"] == chosen
+
+
+def test_without_folds_validation_chooses():
+    jobs = [make_job("t", name) for name in ("a", "b", "trained")]
+    plain = ToyRecords(a=make_candidate(3), b=make_candidate(2), trained=make_candidate(4))
+    assert choose_one(jobs, plain, "roc_auc")["model"] == "b"
+    earlier = ToyRecords(a=make_candidate(3, 0.9), b=make_candidate(2), trained=make_candidate(4))
+    del earlier.found["b"]["result"]["folds"]  # of a version that knew none
+    assert choose_one(jobs, earlier, "roc_auc")["model"] == "b"
 
 
 def make_cell(mode, source=None, **fields):

@@ -58,12 +58,13 @@ def test_the_penalty_is_the_best_on_groups_that_were_left_out(output):
         probabilities = [squash(model.logits(apply(features[is_out]))) for model in models]
         per_track = np.array(probabilities).reshape(len(models), 8, 2, 2).mean(axis=2)
         found = found - ((per_track - targets[group == GROUPS]) ** 2).mean(axis=(1, 2))
-    place = choose_by_folds(
+    place, scores = choose_by_folds(
         features, owner, targets, list(GROUPS), standardizer, score,
         how="probability", output=output,
     )  # fmt: skip
     assert place == int(np.argmax(found))
     assert found.max() - np.median(found) > 0, "some penalties do worse"
+    assert score(targets, scores) == pytest.approx(found.max() / 4)
     weights = weigh_rows(owner)
     apply = standardizer(features, weights)
     chosen = take_candidate(place, apply(features), targets[owner], weights, output)

@@ -11,7 +11,8 @@ Layers for 64,000 samples (251 frames), output shapes after each:
 Beside it `mfcc`: mean and deviation of 20 cepstral coefficients and of their change, 80 values, for
 probes (`log_mel_statistics[mfcc]`).
 
-Frames of digital silence, such as the padding of a short recording, do not count.
+Frames of digital silence, such as the padding of a short recording, do not count, and with
+`leaves_out_end` neither do the last ones before it, whose windows hold the step to zeros.
 
 Source: own; the features are those of the classic "bag of frames" systems, e.g. Tzanetakis, Cook,
 "Musical genre classification of audio signals", IEEE TSAP 2002. Cepstral coefficients: Davis,
@@ -40,10 +41,13 @@ class LogMelStatistics(SpectrogramTagger):
 
     Attributes:
         num_bands: groups of neighboring mel bands, averaged in dB.
+        leaves_out_end: whether the last frames with sound do not count, as many as a window reaches
+            over.
     """
 
     num_samples: int = 64000
     num_bands: int = 32
+    leaves_out_end: bool = False
     dropout_rate: float = 0.0
 
     MIN_FRAMES: ClassVar[int] = 2
@@ -62,6 +66,8 @@ class LogMelStatistics(SpectrogramTagger):
         """Returns the embedding (batch, 3 num_bands) and the grouped bands over time."""
         x = features.astype(jnp.float32)
         is_heard = (x.max(axis=-1) > SILENCE_DB).astype(jnp.float32)[..., None]
+        if self.leaves_out_end:
+            is_heard = leave_out_end(is_heard, -(-self.n_fft // self.hop_length))
         groups = group_bands(self.n_mels, self.num_bands)
         bands = (x.astype(self.dtype) @ groups.astype(self.dtype)).astype(jnp.float32)
         mean, deviation = summarize(bands, is_heard)
@@ -88,6 +94,20 @@ def summarize(frames: Array, is_heard: Array) -> tuple[Array, Array]:
     square = ((frames - mean[:, None]) ** 2 * is_heard).sum(axis=1) / count
     # The gradient of a square root at 0 is infinite.
     return mean, jnp.sqrt(jnp.maximum(square, 1e-6))
+
+
+def leave_out_end(is_heard: Array, count: int) -> Array:
+    """Returns which frames are heard, without the last ones that are.
+
+    Args:
+        is_heard: float32 (batch, frames, 1), 1 for a frame that is heard, else 0.
+        count: frames that are left out, of a recording that has at least two more.
+    """
+    later = np.triu(np.ones((is_heard.shape[1],) * 2, np.float32), 1)
+    num_later = jnp.einsum("ij,bjc->bic", later, is_heard)
+    is_short = is_heard.sum(axis=1, keepdims=True) < count + 2
+    is_kept = jnp.maximum(num_later >= count, is_short).astype(jnp.float32)
+    return is_heard * is_kept
 
 
 def make_cosines(num_bands: int, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The table of candidates for one data set: chosen on validation, tested beside the baseline."""
+"""The table of candidates for one data set: how one is chosen, and its test beside the baseline."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -59,6 +59,7 @@ def make_candidate_table(
     """
     has_sizes = len({cell.get("num_train_tracks") for cell in cells}) > 1
     has_seeds = len({cell.get("seed") for cell in cells}) > 1
+    has_folds = any(cell.get("folds") for cell in cells)
     settings = cells_file.list_study_settings(cells)
     rows, sentences = [], []
     for cell in sort_candidates(cells):
@@ -68,8 +69,9 @@ def make_candidate_table(
         if cells_file.is_failed(cell):
             reason = "not available" if cell.get("is_unavailable") else "failed"
             sentences.append(f"{name_candidate(cell)}: {reason}: {cell.get('error')}")
-            rows.append([*row, reason, *[EMPTY_CELL] * 5])
+            rows.append([*row, reason, *[EMPTY_CELL] * (5 + has_folds)])
             continue
+        row += [format_number((cell.get("folds") or {}).get(select_by))] * has_folds
         row.append(format_number((cell.get("validation") or {}).get(select_by)))
         row += [
             format_value(cells_file.parse_number(cell.get(m)), cell.get(f"{m}_ci"))
@@ -77,12 +79,14 @@ def make_candidate_table(
         ]
         row += [_format_accuracy(cell), _format_difference(cell)]
         rows.append([*row, format_seconds(cells_file.parse_number(cell.get("seconds")))])
+    metric = METRIC_TITLES.get(select_by, select_by)
     columns = [
         Column("Candidate"),
         *(Column(title, is_number=True) for title in settings.values()),
         *[Column("Train tracks", is_number=True)] * has_sizes,
         *[Column("Seed", is_number=True)] * has_seeds,
-        Column(f"Validation {METRIC_TITLES.get(select_by, select_by)}", is_number=True),
+        *[Column(f"Folds {metric}", is_number=True)] * has_folds,
+        Column(f"Validation {metric}", is_number=True),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
         Column("Balanced accuracy [95 %]", is_optional=True),
         Column("ROC-AUC - baseline [95 %]"),
@@ -90,9 +94,16 @@ def make_candidate_table(
     ]
     legend = [
         f"Brackets: 95 % intervals over {captions.describe_resampled(cells)}.",
-        f"{CHOSEN_MARK.strip()} is chosen on validation data, and kept as exports/best; all other "
-        "numbers are of the test tracks.",
+        f"{CHOSEN_MARK.strip()} is chosen {_name_choice(has_folds)}, and kept as exports/best; all "
+        "other numbers are of the test tracks.",
     ]
+    if has_folds:
+        legend.append(
+            "Folds are of the groups of training and validation tracks, each judged by a model "
+            "that was not fitted to it: validation has too few groups to choose on. What is "
+            "trained has no folds, and is chosen only if it is better on the validation tracks by "
+            "a paired test over tracks (p < 0.05)."
+        )
     text = [format_table(columns, rows, style, get_width()), "", *legend, *notes, *sentences]
     return join_paragraphs(text, style)
 
@@ -109,7 +120,8 @@ def describe_choice(cells: Iterable[Cell]) -> list[str]:
         size = cell.get("num_train_tracks")
         among = f" of {describe_size(size)}" if size else ""
         among += f", seed {cell['seed']}" if len({c.get("seed") for c in chosen}) > 1 else ""
-        start = f"Chosen on validation data{among}: {name_candidate(cell)}"
+        has_folds = any(other.get("folds") for other in listed)
+        start = f"Chosen {_name_choice(has_folds)}{among}: {name_candidate(cell)}"
         if cell["mode"] == BASELINE:
             sentences.append(f"{start}; no other candidate is better there.")
         else:
@@ -155,6 +167,11 @@ def sort_candidates(cells: Iterable[Cell]) -> list[Cell]:
             modes.index(cell["mode"]) if cell["mode"] in modes else len(modes),
         ),
     )
+
+
+def _name_choice(has_folds: bool) -> str:
+    """Returns on what was chosen, in words."""
+    return "by folds over groups" if has_folds else "on validation data"
 
 
 def _format_accuracy(cell: Cell) -> str:

@@ -179,6 +179,17 @@ class SplitScorer:
             "f1_samples": decisions.f1_scores(labels, guesses)["samples"],
         }
 
+    def summarize_track(self, labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+        """Returns the metrics of one track that are means over tracks: `loss`, `f1_samples`.
+
+        Args:
+            labels: (classes,), 0 or 1.
+            scores: (classes,), probabilities.
+        """
+        guesses = decisions.predict(scores[None], self.settings.evaluation.threshold)
+        f1 = decisions.f1_scores(labels[None], guesses)["samples"]
+        return {"loss": self.loss_of(labels[None], scores[None]), "f1_samples": float(f1)}
+
     def loss_of(self, labels: np.ndarray, scores: np.ndarray) -> float:
         """Returns the mean loss of track scores, per label or, of exclusive classes, per track."""
         clipped = np.clip(scores, 1e-7, 1 - 1e-7)

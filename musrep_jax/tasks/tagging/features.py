@@ -25,6 +25,7 @@ from musrep_jax.models.outputs import check_output_names, expand_layer_numbers
 from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.tagging.matrix import (
     BASELINE_MODEL,
+    BASELINE_SETTINGS,
     TRAINED,
     split_features,
 )
@@ -182,7 +183,8 @@ def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Featu
             if name.place != BASELINE_MODEL:
                 for key, values in shared.items():
                     values.add(model_settings(name.place)[key])
-            encoders.append((name.place, (), name.outputs or ("embedding",)))
+            own = tuple(BASELINE_SETTINGS.items()) if name.place == BASELINE_MODEL else ()
+            encoders.append((name.place, own, name.outputs or ("embedding",)))
             parts.append({})
             continue
         place = name.place
@@ -212,10 +214,11 @@ def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Featu
     lengths = shared["num_samples"] or {model_settings(BASELINE_MODEL)["num_samples"]}
     rate = rates.pop()
     if rate < 16000:  # the bands end at half of it
-        low = (("f_max", rate / 2),)
         encoders = [
-            (part[0], low, part[2]) if part[0] == BASELINE_MODEL and not part[1] else part
-            for part in encoders
+            (kind, (("f_max", rate / 2), *own), outputs)
+            if kind == BASELINE_MODEL and "f_max" not in dict(own)
+            else (kind, own, outputs)
+            for kind, own, outputs in encoders
         ]
     settings = {"encoders": tuple(encoders), "sample_rate": rate, "num_samples": max(lengths)}
     return Features(settings, tuple(parts), tuple(notes))

@@ -1,8 +1,9 @@
-"""The penalty of a linear model where validation has few groups: by folds over all known groups.
+"""Linear models where validation has few groups: judged by folds over all known groups.
 
 One performer or instrument says little of the next. Where validation tracks are of few groups, kind
 and penalty are those that do best on folds of the training and validation tracks, each fitted
-without the groups that it is judged by. The test tracks choose nothing.
+without the groups that it is judged by; so are the features, see `choice`. The test tracks choose
+nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,8 +51,8 @@ def choose_by_folds(
     *,
     how: str,
     output: str,
-) -> int:
-    """Returns the place of the best classifier in the list that `list_linear` makes.
+) -> tuple[int, FloatArray]:
+    """Returns the place of the best classifier in what `list_linear` lists, and its scores.
 
     Args:
         features: (rows, features), raw, of training and validation tracks.
@@ -62,6 +63,10 @@ def choose_by_folds(
         score: targets and scores of tracks -> what is to be largest.
         how: see `aggregate_tracks`.
         output: "sigmoid", or "softmax" for exclusive classes.
+
+    Returns:
+        The place, and float64 (tracks, classes), the probabilities of every track by the fold that
+        was not fitted to its group.
     """
     num_folds = min(MAX_FOLDS, len(set(groups)))
     scores: list[np.ndarray] = []
@@ -81,7 +86,8 @@ def choose_by_folds(
             scores[place][fold.test] = aggregate_tracks(
                 logits, rows, None, len(fold.test), how, output
             )
-    return int(np.argmax([np.nan_to_num(score(targets, one), nan=-np.inf) for one in scores]))
+    place = int(np.argmax([np.nan_to_num(score(targets, one), nan=-np.inf) for one in scores]))
+    return place, scores[place]
 
 
 def take_candidate(

@@ -20,7 +20,7 @@ from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.tasks.settings import make_chunk_spec
-from musrep_jax.tasks.tagging.choice import find_best
+from musrep_jax.tasks.tagging.choice import FOLDS_FIELD, find_best
 from musrep_jax.tasks.tagging.features import load_features
 from musrep_jax.tasks.tagging.matrix import (
     BEST_START,
@@ -88,14 +88,16 @@ def find_start(job: Job, context: Context) -> Start:
 
 
 def _find_best_start(job: Job, context: Context) -> Path:
-    """Returns the export of the linear model that is best on validation data."""
+    """Returns the export of the linear model that is best by folds, or on validation data."""
     exports = [context.find_export(key) for key in job.needs if context.is_done(key)]
     if not exports:
         raise UnavailableError(
             "There is no candidate with a pretrained encoder whose layers could be trained: see "
             f"the others, name one in --config.candidates, or take {SCRATCH} there."
         )
-    measured = [(path, checkpoints.read_card(path)["metrics"]["validation"]) for path in exports]
+    metrics = [checkpoints.read_card(path)["metrics"] for path in exports]
+    kind = FOLDS_FIELD if all(FOLDS_FIELD in one for one in metrics) else "validation"
+    measured = zip(exports, (one[kind] for one in metrics), strict=True)
     return find_best(measured, context.settings.train.select_by)
 
 

@@ -6,6 +6,7 @@ solved in seconds, and are what trained models have to beat to be worth their tr
 """
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ from musrep_jax.tasks.tagging.few_groups import (
     take_candidate,
     weigh_rows,
 )
-from musrep_jax.tasks.tagging.matrix import BASELINE_MODEL
+from musrep_jax.tasks.tagging.matrix import BASELINE_MODEL, BASELINE_SETTINGS
 from musrep_jax.types import PyTree
 
 FRONT_END = ("sample_rate", "n_fft", "hop_length", "n_mels", "f_min", "f_max")
@@ -82,6 +83,7 @@ def make_baseline_settings(
     clear_model_settings(settings)
     with settings.ignore_type():
         model.update(kept)
+        model.update(BASELINE_SETTINGS)
     model.name = BASELINE_MODEL
     return settings
 
@@ -148,20 +150,79 @@ def standardize(features: np.ndarray, variables: PyTree) -> np.ndarray:
     return ((features - np.asarray(norm["mean"], np.float64)) * scale).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class FoldChoice:
+    """What folds over the groups of training and validation tracks say of frozen features.
+
+    Attributes:
+        place: of the best classifier, see `take_candidate`.
+        metrics: of its probabilities for the groups that a fold was not fitted to, see
+            `SplitScorer.summarize`, with `num_tracks` and `num_groups`.
+    """
+
+    place: int
+    metrics: Mapping[str, Any]
+
+
+def judge_by_folds(
+    model: Tagger,
+    variables: PyTree,
+    tracks: Tracks,
+    validation: SplitScorer,
+    settings: ml_collections.ConfigDict,
+) -> FoldChoice | None:
+    """Returns what folds over all known groups choose, None where validation has enough groups.
+
+    Args:
+        model: `LogMelStatistics` or `CombinedEncoders`.
+        variables: of the model.
+        tracks: training tracks.
+        validation: scores validation tracks.
+        settings: of the job.
+    """
+    if not need_folds(tracks.groups, validation.tracks.groups):
+        return None
+    scorer, raw = SplitScorer(model, tracks, settings, None), without_standardization(variables)
+    rows = np.concatenate([embed_frozen(scorer, raw), embed_frozen(validation, raw)])
+    owner = np.concatenate([scorer.table[:, 0], len(tracks) + validation.table[:, 0]])
+    kept, blocks = _limit_rows(owner, MAX_ROWS // MAX_FOLDS), _list_blocks(model, variables)
+    labels = np.concatenate([tracks.label_matrix, validation.tracks.label_matrix])
+    groups = [*tracks.groups, *validation.tracks.groups]
+    rank = _make_rank(validation, settings)
+
+    def make_standardizer(rows: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], Any]:
+        own = _with_statistics(variables, *_measure(rows, weights, blocks))
+        return lambda x: standardize(x, own).astype(np.float64)
+
+    place, scores = choose_by_folds(
+        rows[kept],
+        owner[kept],
+        labels,
+        groups,
+        make_standardizer,
+        lambda labels, scores: rank(validation.summarize(labels, scores))[0],
+        how=settings.evaluation.aggregate,
+        output=validation.output,
+    )
+    counts = {"num_tracks": len(labels), "num_groups": len(set(groups))}
+    return FoldChoice(place, {**validation.summarize(labels, scores), **counts})
+
+
 def solve_linear(
     model: Tagger,
     variables: PyTree,
     tracks: Tracks,
     validation: SplitScorer,
     settings: ml_collections.ConfigDict,
+    folds: FoldChoice | None = None,
 ) -> PyTree:
     """Returns the variables of the best linear model on the features of a frozen model.
 
     Features are standardized by the training tracks, of which each counts alike, however many
     chunks it has. The kind of regression and the strength of its penalty are chosen on validation:
     of exclusive classes by the loss, which varies less on few tracks than a ranking of them, of
-    other labels by `train.select_by`. Where validation has few groups, they are chosen on folds of
-    all groups, see `few_groups`, and fitted to the training tracks all the same.
+    other labels by `train.select_by`. Where folds have chosen them, they are fitted to the training
+    tracks all the same.
 
     Args:
         model: `LogMelStatistics` or `CombinedEncoders`.
@@ -169,6 +230,7 @@ def solve_linear(
         tracks: training tracks.
         validation: scores validation tracks.
         settings: of the job.
+        folds: of `judge_by_folds`.
     """
     scorer = SplitScorer(model, tracks, settings, None)
     raw = without_standardization(variables)
@@ -180,45 +242,32 @@ def solve_linear(
     backbone = _with_statistics(variables, *_measure(features, weights, blocks))
     fitted = standardize(features, backbone).astype(np.float64)
     targets = tracks.label_matrix[owner]
-    metric = settings.train.select_by
-    sign = 1.0 if SELECTABLE[metric] == "max" else -1.0
-    is_exclusive = validation.output == "softmax"
-
-    def rank(summary: Mapping[str, Any]) -> tuple[float, float]:
-        loss = -summary["loss"]
-        return (loss if is_exclusive else sign * summary[metric]), loss
-
-    held_out = embed_frozen(validation, raw)
-    if need_folds(tracks.groups, validation.tracks.groups):
-
-        def make_standardizer(
-            rows: np.ndarray, weights: np.ndarray
-        ) -> Callable[[np.ndarray], np.ndarray]:
-            own = _with_statistics(variables, *_measure(rows, weights, blocks))
-            return lambda x: standardize(x, own).astype(np.float64)
-
-        rows = np.concatenate([features, held_out])
-        owners = np.concatenate([owner, len(tracks) + validation.table[:, 0]])
-        kept = _limit_rows(owners, MAX_ROWS // MAX_FOLDS)
-        place = choose_by_folds(
-            rows[kept],
-            owners[kept],
-            np.concatenate([tracks.label_matrix, validation.tracks.label_matrix]),
-            [*tracks.groups, *validation.tracks.groups],
-            make_standardizer,
-            lambda labels, scores: rank(validation.summarize(labels, scores))[0],
-            how=settings.evaluation.aggregate,
-            output=validation.output,
-        )
-        chosen = take_candidate(place, fitted, targets, weights, validation.output)
+    if folds is not None:
+        chosen = take_candidate(folds.place, fitted, targets, weights, validation.output)
         return _with_head(model, backbone, chosen)
-    cached = standardize(held_out, backbone)
+    cached = standardize(embed_frozen(validation, raw), backbone)
+    rank = _make_rank(validation, settings)
 
     def score(candidate: Linear) -> tuple[float, float]:
         return rank(validation.summary(_with_head(model, backbone, candidate), cached))
 
+    is_exclusive = validation.output == "softmax"
     chosen = choose_linear(fitted, targets, weights, score, is_exclusive=is_exclusive)
     return _with_head(model, backbone, chosen)
+
+
+def _make_rank(
+    validation: SplitScorer, settings: ml_collections.ConfigDict
+) -> Callable[[Mapping[str, Any]], tuple[float, float]]:
+    """Returns metrics -> what is largest for the best linear model, and what decides of equals."""
+    metric = settings.train.select_by
+    sign = 1.0 if SELECTABLE[metric] == "max" else -1.0
+
+    def rank(summary: Mapping[str, Any]) -> tuple[float, float]:
+        loss = -summary["loss"]
+        return (loss if validation.output == "softmax" else sign * summary[metric]), loss
+
+    return rank
 
 
 def _measure(

@@ -27,6 +27,8 @@ BEST_START = "best_start"
 """Source of the job that trains all layers of the best candidate with a pretrained encoder."""
 BASELINE, BASELINE_MODEL = "baseline", "log_mel_statistics"
 """Mode and model of the jobs that every table has beside what is trained."""
+BASELINE_SETTINGS = MappingProxyType({"leaves_out_end": True})
+"""Of that model, wherever its features are made anew; by themselves exports of before stay so."""
 
 
 def make_job(

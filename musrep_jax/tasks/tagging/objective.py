@@ -14,6 +14,7 @@ from musrep_jax.tasks.binding import AUTO
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.tasks.tagging.initial import Start
+from musrep_jax.tasks.tagging.linear import FoldChoice
 from musrep_jax.tasks.tagging.matrix import SCRATCH
 from musrep_jax.training.objective import Objective
 from musrep_jax.types import PyTree
@@ -31,6 +32,7 @@ class TaggingObjective(Objective):
         embed: `(scorer, variables)` -> embeddings of all chunks of a split, kept on disk, when the
             backbone is frozen, else None.
         start: what it starts from.
+        judge_by_folds: () -> what folds choose, where frozen features are solved; computed once.
     """
 
     model: Tagger
@@ -39,6 +41,7 @@ class TaggingObjective(Objective):
     validation: SplitScorer
     embed: Callable[[SplitScorer, PyTree], np.ndarray] | None
     start: Start
+    judge_by_folds: Callable[[], FoldChoice | None] = lambda: None
 
     def take_tagger(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the tagger's variables of all that are trained or stay beside it.

@@ -15,7 +15,7 @@ from musrep_jax.runtime.files import to_json_safe
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.settings import model_deviations
-from musrep_jax.tasks.tagging.choice import rank_validation
+from musrep_jax.tasks.tagging.choice import FOLDS_FIELD, rank_validation
 from musrep_jax.tasks.tagging.objective import TaggingObjective
 from musrep_jax.tasks.task import (
     Metric,
@@ -60,7 +60,7 @@ def make_model_card(
         fit: what the loop returned.
         settings: of the job.
     """
-    summary = report.to_dict()
+    summary, folds = report.to_dict(), objective.judge_by_folds()
     fields = (
         "roc_auc", "pr_auc", "roc_auc_ci", "pr_auc_ci", "ci_reason", "num_tracks",
         "num_track_groups",
@@ -81,6 +81,7 @@ def make_model_card(
         metrics={
             "test": {name: summary[name] for name in fields},
             "validation": to_json_safe(fit.best_metrics),
+            **({} if folds is None else {FOLDS_FIELD: to_json_safe(folds.metrics)}),
         },
         versions=make_run_record(),
         aggregate=settings.evaluation.aggregate,
@@ -125,6 +126,7 @@ def describe_training(
     """
     spec = objective.dataset.spec
     leaves = jax.tree.leaves(objective.take_tagger(objective.variables)["params"])
+    folds = objective.judge_by_folds()
     return to_json_safe(
         {
             "is_synthetic": spec.is_synthetic,
@@ -139,6 +141,7 @@ def describe_training(
             "stopped_early": fit.stopped_early,
             "is_still_rising": is_still_rising(fit, settings.train.select_by),
             "validation": fit.best_metrics,
+            FOLDS_FIELD: None if folds is None else folds.metrics,
             "validation_size": describe_validation(
                 objective.validation.tracks.label_matrix, objective.validation.tracks.groups
             ),

@@ -1,7 +1,7 @@
 """The task of tagging: jobs, training and test of one tagger, exported model."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,13 +36,21 @@ from musrep_jax.tasks.settings import (
 )
 from musrep_jax.tasks.tagging import reports
 from musrep_jax.tasks.tagging.cached import cached_batches
-from musrep_jax.tasks.tagging.choice import CHOSEN_FIELD, choose_jobs, find_best
+from musrep_jax.tasks.tagging.choice import (
+    CHOSEN_FIELD,
+    VALIDATION_ARRAYS,
+    choose_jobs,
+    choose_one,
+    make_validation_arrays,
+)
 from musrep_jax.tasks.tagging.comparison import compare_on_same_tracks
 from musrep_jax.tasks.tagging.filters import FILTERS, record_filters
 from musrep_jax.tasks.tagging.initial import find_start
 from musrep_jax.tasks.tagging.linear import (
+    FoldChoice,
     clear_model_settings,
     embed_standardized,
+    judge_by_folds,
     make_baseline_settings,
     solve_linear,
 )
@@ -77,7 +85,7 @@ from musrep_jax.tasks.task import (
 )
 from musrep_jax.training import sharding
 from musrep_jax.training.loop import FitResult
-from musrep_jax.types import TrainState
+from musrep_jax.types import PyTree, TrainState
 
 
 class TaggingTask(Task):
@@ -161,11 +169,15 @@ class TaggingTask(Task):
                 check_one_label(tracks, split)
         scheme = Scheme.of(job, settings)
         solve = embed = cached = None
+        judge: Callable[[], FoldChoice | None] = lambda: None  # noqa: E731
         if job["mode"] in (BASELINE, LINEAR):
             embed = embed_standardized
-            solve = functools.partial(
-                solve_linear, model, host_variables, train_tracks, validation, settings
-            )
+            frozen = (model, host_variables, train_tracks, validation, settings)
+            judge = functools.cache(functools.partial(judge_by_folds, *frozen))
+
+            def solve() -> PyTree:
+                return solve_linear(*frozen, judge())
+
         if scheme.trained == "cached":
             batches = cached_batches(model, train_tracks, settings, variables, job.seed)
             embed = embed_once
@@ -208,6 +220,7 @@ class TaggingTask(Task):
             embed=embed,
             start=start,
             solve=solve,
+            judge_by_folds=judge,
         )
 
     def identify(self, job: Job, objective: TaggingObjective, context: Context) -> dict[str, Any]:
@@ -272,6 +285,7 @@ class TaggingTask(Task):
                     "scores": scores.astype(np.float32),
                     "groups": np.array(list(test.tracks.groups), str),
                 },
+                VALIDATION_ARRAYS: make_validation_arrays(validation, guesses),
                 **({} if filters is None else {FILTERS: filters}),
             },
             exports={"": Export(best, card, format_model_readme(card))},
@@ -324,13 +338,10 @@ class TaggingTask(Task):
             if (records.result(job) or {}).get("export")
         ]
         sizes = {job: rank_size(job["num_train_tracks"]) for job in chosen}
-        largest = [
-            (job, records.result(job)["validation"])
-            for job in chosen
-            if sizes[job] == max(sizes.values())
-        ]
-        best = find_best(largest, config.train.select_by)
-        return {} if best is None else {CHOSEN_EXPORT: best}
+        largest = [job for job in chosen if sizes[job] == max(sizes.values())]
+        if not largest:
+            return {}
+        return {CHOSEN_EXPORT: choose_one(largest, records, config.train.select_by)}
 
     def list_figures(self, result: Result, folder: Path) -> list[JobFigure]:
         """See `Task.list_figures`."""
