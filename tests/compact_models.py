@@ -53,7 +53,7 @@ COMPACT: dict[str, dict[str, Any]] = {
     "log_mel_statistics": {
         "num_samples": 16000,
         "num_bands": 4,
-        "leaves_out_end": True,
+        "whole_frames": True,
         "dropout_rate": 0.5,
     },
     "log_mel_windows": {

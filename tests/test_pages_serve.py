@@ -213,8 +213,12 @@ def test_maps_are_those_of_the_tagger(port, tagger, music):
         assert answer["error"].startswith(sentence)
 
 
-def test_what_is_said_of_the_model(port, tagger, store):
+def test_what_is_said_of_the_model(port, tagger, store, monkeypatch):
+    with monkeypatch.context() as patch:  # a pretrained model goes by the name that was asked for
+        patch.setitem(tagger.card, "published", {"name": "musicnn-msd"})
+        assert ask(port, "GET", "/api/model")[2]["model"] == "musicnn-msd"
     _, headers, about = ask(port, "GET", "/api/model")
+    assert about["model"] == tagger.card["model"]["name"]
     assert about["labels"] == list(LABELS)
     assert about["fingerprint"] == tagger.fingerprint
     assert about["is_calibrated"] is True

@@ -342,20 +342,30 @@ def test_a_cache_that_is_read_only(served, cache, monkeypatch):
         fetch("small", is_fresh=True)
 
 
-def test_pip_fetches_packages_and_its_reason_is_told(cache, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("warning", "reason"),
+    [
+        ("x", "(No network)"),
+        (
+            "Retrying (Retry(total=1)) after connection broken by 'NewConnectionError(...)'",
+            "(the package index cannot be reached; No network)",
+        ),
+    ],
+)
+def test_pip_fetches_packages_and_its_reason_is_told(cache, monkeypatch, tmp_path, warning, reason):
     asked = []
 
     def run(words, **_):
         asked.append(words)
-        return subprocess.CompletedProcess(words, 1, "", "WARNING: x\nERROR: No network.\n")
+        said = f"WARNING: {warning}\nERROR: No network.\n"
+        return subprocess.CompletedProcess(words, 1, "", said)
 
     monkeypatch.setattr(subprocess, "run", run)
     entry = PRETRAINED["vgg-mtt"]
     with pytest.raises(DownloadError) as error:
         download("vgg-mtt", entry, tmp_path)
-    assert "pip cannot fetch musicnn 0.1.0 (No network). By hand: It is published at" in str(
-        error.value
-    )
+    sentence = f"pip cannot fetch musicnn 0.1.0 {reason}. By hand: It is published at"
+    assert sentence in str(error.value)
     assert f"Save it as {cache}/downloads/{entry.source.wheel.name} (29292476 bytes" in str(
         error.value
     )

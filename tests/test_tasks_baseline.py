@@ -17,17 +17,18 @@ from musrep_jax.tasks.tagging.matrix import jobs_of_config, make_job, plan_basel
 from musrep_jax.tasks.tagging.task import TaggingTask
 
 
-@pytest.mark.parametrize(("leaves_out_end", "num_heard", "num_counted"),
-                         [(False, 6, 6), (True, 6, 4), (True, 9, 7), (True, 3, 3)])  # fmt: skip
-def test_statistics_are_those_of_the_frames_that_are_heard(leaves_out_end, num_heard, num_counted):
+@pytest.mark.parametrize(("whole_frames", "num_heard", "counted"),
+                         [(False, 6, (0, 6)), (True, 6, (1, 4)), (True, 9, (1, 7)),
+                          (True, 4, (0, 4))])  # fmt: skip
+def test_statistics_are_those_of_the_frames_that_are_heard(whole_frames, num_heard, counted):
     """The last windows reach into the padding; a recording of a few frames has no others."""
-    settings = {"num_bands": 2, "n_mels": 4, "leaves_out_end": leaves_out_end}
+    settings = {"num_bands": 2, "n_mels": 4, "whole_frames": whole_frames}
     model = create_model("log_mel_statistics", 2, settings)
     level = np.random.default_rng(0).uniform(-60, 0, (1, 9, 4)).astype(np.float32)
     level[:, num_heard:] = -100.0  # the padding of a short recording
     variables = model.init(jax.random.key(0), jnp.asarray(level), train=False)
     output = model.apply(variables, jnp.asarray(level), train=False)
-    bands = level[0, :num_counted].reshape(num_counted, 2, 2).mean(axis=2)
+    bands = level[0, slice(*counted)].reshape(-1, 2, 2).mean(axis=2)
     expected = np.concatenate(
         [bands.mean(axis=0), bands.std(axis=0), np.abs(np.diff(bands, axis=0)).mean(axis=0)]
     )
@@ -61,7 +62,7 @@ def test_it_keeps_the_front_end_and_drops_what_other_models_have(tmp_path):
     job = next(job for job in jobs_of_config(config) if job["mode"] == "baseline")
     settings = TaggingTask().make_settings(config, job)
     assert settings.model.n_mels == 96 and settings.model.n_channels is None
-    assert settings.model.leaves_out_end
+    assert settings.model.whole_frames
     config, _ = parse_command_line(
         ["main.py", "--config=transfer", "--config.model.name=cnnsa,fcn"]
     )

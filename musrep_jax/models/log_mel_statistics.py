@@ -12,7 +12,8 @@ Beside it `mfcc`: mean and deviation of 20 cepstral coefficients and of their ch
 probes (`log_mel_statistics[mfcc]`).
 
 Frames of digital silence, such as the padding of a short recording, do not count, and with
-`leaves_out_end` neither do the last ones before it, whose windows hold the step to zeros.
+`whole_frames` neither do those whose windows reach over an end: there, the recording is mirrored
+before its first sample, and steps to zeros after its last one.
 
 Source: own; the features are those of the classic "bag of frames" systems, e.g. Tzanetakis, Cook,
 "Musical genre classification of audio signals", IEEE TSAP 2002. Cepstral coefficients: Davis,
@@ -41,13 +42,12 @@ class LogMelStatistics(SpectrogramTagger):
 
     Attributes:
         num_bands: groups of neighboring mel bands, averaged in dB.
-        leaves_out_end: whether the last frames with sound do not count, as many as a window reaches
-            over.
+        whole_frames: whether only frames count that lie wholly within the sound.
     """
 
     num_samples: int = 64000
     num_bands: int = 32
-    leaves_out_end: bool = False
+    whole_frames: bool = False
     dropout_rate: float = 0.0
 
     MIN_FRAMES: ClassVar[int] = 2
@@ -66,8 +66,9 @@ class LogMelStatistics(SpectrogramTagger):
         """Returns the embedding (batch, 3 num_bands) and the grouped bands over time."""
         x = features.astype(jnp.float32)
         is_heard = (x.max(axis=-1) > SILENCE_DB).astype(jnp.float32)[..., None]
-        if self.leaves_out_end:
-            is_heard = leave_out_end(is_heard, -(-self.n_fft // self.hop_length))
+        if self.whole_frames:
+            reach = (self.n_fft // 2, self.n_fft)
+            is_heard = leave_out_ends(is_heard, *(-(-x // self.hop_length) for x in reach))
         groups = group_bands(self.n_mels, self.num_bands)
         bands = (x.astype(self.dtype) @ groups.astype(self.dtype)).astype(jnp.float32)
         mean, deviation = summarize(bands, is_heard)
@@ -96,18 +97,21 @@ def summarize(frames: Array, is_heard: Array) -> tuple[Array, Array]:
     return mean, jnp.sqrt(jnp.maximum(square, 1e-6))
 
 
-def leave_out_end(is_heard: Array, count: int) -> Array:
-    """Returns which frames are heard, without the last ones that are.
+def leave_out_ends(is_heard: Array, first: int, last: int) -> Array:
+    """Returns which frames are heard, without the first frames and the last ones that are heard.
 
     Args:
         is_heard: float32 (batch, frames, 1), 1 for a frame that is heard, else 0.
-        count: frames that are left out, of a recording that has at least two more.
+        first: frames that are left out at the beginning, heard or not.
+        last: heard frames that are left out at the end. A recording of which fewer than two would
+            be kept keeps all.
     """
-    later = np.triu(np.ones((is_heard.shape[1],) * 2, np.float32), 1)
-    num_later = jnp.einsum("ij,bjc->bic", later, is_heard)
-    is_short = is_heard.sum(axis=1, keepdims=True) < count + 2
-    is_kept = jnp.maximum(num_later >= count, is_short).astype(jnp.float32)
-    return is_heard * is_kept
+    frames = np.arange(is_heard.shape[1])
+    later = (frames[:, None] < frames).astype(np.float32)
+    is_before_end = jnp.einsum("ij,bjc->bic", later, is_heard) >= last
+    is_whole = is_before_end.astype(jnp.float32) * (frames >= first)[None, :, None] * is_heard
+    is_short = (is_whole.sum(axis=1, keepdims=True) < 2).astype(jnp.float32)
+    return is_short * is_heard + (1 - is_short) * is_whole
 
 
 def make_cosines(num_bands: int, count: int) -> np.ndarray:

@@ -81,8 +81,10 @@ class TaggingService:
 
     def about(self) -> dict[str, Any]:
         """Returns model and store as JSON values."""
-        data, store = self.tagger.card["data"], self.store
-        return about(self.tags) | {
+        card, store = self.tagger.card, self.store
+        data, found = card["data"], about(self.tags)
+        return found | {
+            "model": (card.get("published") or {}).get("name") or found["model"],
             "trained_on": data["name"],
             "licence": data["licence"],
             "is_synthetic": data["is_synthetic"],

@@ -90,7 +90,7 @@ MODEL_FIELDS: dict[str, Rule] = {
     "hop_length": whole(1, 32_768),
     "n_mels": whole(1, 1_024),
     "num_bands": whole(1, 1_024),
-    "leaves_out_end": flag(),
+    "whole_frames": flag(),
     "f_min": real(0, 192_000),
     "f_max": real(0, 192_000, above=True),
     "initial_quality": real(0, 1_000, above=True),

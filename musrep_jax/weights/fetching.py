@@ -267,15 +267,19 @@ def _download_wheel(source: WheelFile, folder: Path) -> Path:
             raise DownloadError(f"pip has not fetched it in {PIP_SECONDS} s.") from error
         came = Path(inside) / source.wheel.name
         if done.returncode or not came.is_file():
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason"]
-            reason = next((x for x in reversed(lines) if x.startswith("ERROR")), lines[-1])
-            raise DownloadError(
-                f"pip cannot fetch {source.package} {source.version} "
-                f"({reason.removeprefix('ERROR: ').rstrip('.')})."
-            )
+            reason = _find_reason(done.stderr)
+            raise DownloadError(f"pip cannot fetch {source.package} {source.version} ({reason}).")
         _refuse_wrong(source.wheel, came)
         os.replace(came, path)
     return path
+
+
+def _find_reason(said: str) -> str:
+    """Returns why pip failed: its last error, and the broken connection that it knows of before."""
+    lines = [line for line in said.splitlines() if line.strip()] or ["no reason"]
+    reason = next((x for x in reversed(lines) if x.startswith("ERROR")), lines[-1])
+    broken = "the package index cannot be reached; " * ("connection broken by" in said)
+    return broken + reason.removeprefix("ERROR: ").rstrip(".")
 
 
 def _find_pip() -> list[str]:

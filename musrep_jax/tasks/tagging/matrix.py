@@ -27,7 +27,7 @@ BEST_START = "best_start"
 """Source of the job that trains all layers of the best candidate with a pretrained encoder."""
 BASELINE, BASELINE_MODEL = "baseline", "log_mel_statistics"
 """Mode and model of the jobs that every table has beside what is trained."""
-BASELINE_SETTINGS = MappingProxyType({"leaves_out_end": True})
+BASELINE_SETTINGS = MappingProxyType({"whole_frames": True})
 """Of that model, wherever its features are made anew; by themselves exports of before stay so."""
 
 
