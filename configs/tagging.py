@@ -7,9 +7,10 @@
 FOLDER holds recordings and a `labels.tsv` (tab-separated; columns `path` and `labels`, optional
 `group` and `split`). `--config.data.labels="stroke_*"` uses only matching labels.
 
-Candidates are compared on validation data, and each is tested: log-mel statistics with a linear
-model, the baseline; linear models above frozen features of pretrained encoders; and what is trained
-within `minutes`. `exports/best` of the workdir is the chosen one.
+Candidates are compared on validation data (by folds where it is of few groups), and each is tested:
+log-mel statistics with a linear model, the baseline; linear models above frozen features of
+pretrained encoders; and what is trained within `minutes`. `exports/best` of the workdir is the
+chosen one.
 """
 
 from ml_collections import ConfigDict, config_dict

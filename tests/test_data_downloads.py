@@ -196,6 +196,14 @@ def test_a_dead_link_names_the_manual_way(server, web, tmp_path, status):
     assert names(tmp_path) == []
 
 
+def test_redirects_in_a_circle_are_one_sentence(server, web, tmp_path):
+    file = serve_clip(server, statuses=[(302, {"Location": "/a/clip.bin"})] * 20)
+    with pytest.raises(DownloadError, match=r"answered with 302 \(.*infinite loop") as caught:
+        fetch_file(file, tmp_path, web=web)
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [

@@ -98,18 +98,18 @@ def summarize(frames: Array, is_heard: Array) -> tuple[Array, Array]:
 
 
 def leave_out_ends(is_heard: Array, first: int, last: int) -> Array:
-    """Returns which frames are heard, without the first frames and the last ones that are heard.
+    """Returns which frames are heard, without the first ones and those before the end.
 
     Args:
         is_heard: float32 (batch, frames, 1), 1 for a frame that is heard, else 0.
-        first: frames that are left out at the beginning, heard or not.
-        last: heard frames that are left out at the end. A recording of which fewer than two would
-            be kept keeps all.
+        first: frames that are left out at the beginning.
+        last: frames that are left out before the end of what is heard. A recording of which fewer
+            than two would be kept keeps all.
     """
-    frames = np.arange(is_heard.shape[1])
-    later = (frames[:, None] < frames).astype(np.float32)
-    is_before_end = jnp.einsum("ij,bjc->bic", later, is_heard) >= last
-    is_whole = is_before_end.astype(jnp.float32) * (frames >= first)[None, :, None] * is_heard
+    number = jnp.arange(is_heard.shape[1], dtype=jnp.float32)[None, :, None]
+    end = (is_heard * (number + 1)).max(axis=1, keepdims=True)
+    is_inside = (number >= first).astype(jnp.float32) * (number < end - last)
+    is_whole = is_heard * is_inside.astype(jnp.float32)
     is_short = (is_whole.sum(axis=1, keepdims=True) < 2).astype(jnp.float32)
     return is_short * is_heard + (1 - is_short) * is_whole
 

@@ -241,8 +241,9 @@ class HttpClient:
         host = urlsplit(url).hostname
         if isinstance(error, urllib.error.HTTPError):
             error.close()
+            reason = " ".join(str(error.reason).split())  # of a loop of redirects it has lines
             return (
-                f"{url} was answered with {error.code} ({error.reason})",
+                f"{url} was answered with {error.code} ({reason})",
                 error.code in _TRANSIENT_STATUSES,
             )
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
