@@ -258,3 +258,13 @@ def test_public_things_have_docstrings(repository):
         ]
         missing += [f"{path.name}: {name}" for name, node in nodes if not ast.get_docstring(node)]
     assert not missing, "\n".join(missing)
+
+
+def test_reading_a_command_line_loads_neither_statistics_nor_drawing(repository):
+    # Every run waits for it: both together take seconds.
+    code = "import sys, musrep_jax.command_line, musrep_jax.schema.checks\n"
+    code += "print(sorted({'scipy.stats', 'matplotlib', 'sklearn', 'grain'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

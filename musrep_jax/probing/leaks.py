@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from scipy.stats import rankdata
 
 from musrep_jax.evaluation.metrics import IntArray
 
@@ -55,6 +54,8 @@ def find_label_columns(features: np.ndarray, targets: np.ndarray) -> list[LabelC
     }
     number = held.sum(axis=0)
     pairs = number * (count - number)
+    from scipy.stats import rankdata
+
     above = rankdata(values, axis=0).T @ held - number * (number + 1) / 2
     enough = (number >= MIN_TRACKS) & (count - number >= MIN_TRACKS)
     perfect = enough & ((above == pairs) | (above == 0))

@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
-from scipy.stats import t as student
 
 from musrep_jax.evaluation import metrics
 from musrep_jax.evaluation.comparison import Difference, judge_difference
@@ -112,6 +110,8 @@ def compare_all_resamples(
 
 def _spread_areas(held: BoolArray, scores: FloatArray) -> tuple[float, FloatArray]:
     """Returns macro ROC-AUC, and by how much each track moves it."""
+    from scipy.stats import rankdata
+
     number = held.sum(axis=0)
     others = len(held) - number
     above = rankdata(scores, axis=0)
@@ -128,6 +128,8 @@ def _spread_areas(held: BoolArray, scores: FloatArray) -> tuple[float, FloatArra
 
 def _judge(measured: float, error: float, support: Support) -> Difference:
     """Returns a difference with interval and p-value by its standard error and Student's t."""
+    from scipy.stats import t as student
+
     if support.reason is not None or not math.isfinite(error):
         return Difference(measured, (math.nan, math.nan), math.nan, support.reason)
     if measured == error == 0:

@@ -282,7 +282,8 @@ def check_jobs(jobs: Iterable[Job]) -> list[Job]:
                 raise ValueError(f"The job {job.key} needs {key}, which does not come before it.")
     if not by_key:
         raise ConfigError(
-            "There is nothing to do: name at least one data set, one model and one seed."
+            "There is nothing to do: name at least one data set, one model and one seed, and leave "
+            "what is trained enough time (--config.minutes=0 leaves it out)."
         )
     return list(by_key.values())
 

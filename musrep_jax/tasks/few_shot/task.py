@@ -16,7 +16,7 @@ from musrep_jax.probing.episodes import (
     find_usable_labels,
     list_base_and_novel,
 )
-from musrep_jax.tasks.few_shot import figures, reports
+from musrep_jax.tasks.few_shot import reports
 from musrep_jax.tasks.few_shot.comparison import PAIRS, compare_rows
 from musrep_jax.tasks.few_shot.trial import BASE, BOTH, NOVEL, measure_pool
 from musrep_jax.tasks.jobs import Job, check_jobs
@@ -154,6 +154,8 @@ class FewShotTask(ProbeTask):
 
     def save_figures(self, results: Sequence[Result], folder: Path) -> list[Path]:
         """See `Task.save_figures`: ROC-AUC and macro F1 over the number of examples."""
+        from musrep_jax.tasks.few_shot import figures  # which draws, and loads what that takes
+
         return figures.save_figures(results, folder)
 
 

@@ -11,7 +11,7 @@ import ml_collections
 from musrep_jax.config import ConfigError, fingerprint, plain, split_list
 from musrep_jax.probing import protocol
 from musrep_jax.tasks.jobs import Job
-from musrep_jax.tasks.probe import comparison, figures, reports
+from musrep_jax.tasks.probe import comparison, reports
 from musrep_jax.tasks.probe.feature_files import list_feature_files
 from musrep_jax.tasks.probe.features import WindowFeatures, compute_features
 from musrep_jax.tasks.probe.matrix import SIMILARITY, list_jobs
@@ -134,6 +134,8 @@ class ProbeTask(Task):
 
     def save_figures(self, results: Sequence[Result], folder: Path) -> list[Path]:
         """See `Task.save_figures`: curves over numbers of examples."""
+        from musrep_jax.tasks.probe import figures  # which draws, and loads what that takes
+
         return figures.save_figures(results, folder)
 
 
