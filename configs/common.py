@@ -142,9 +142,9 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
             "reload_best_at_switch": True,
             "checkpoint": True,  # save a training when it is asked to stop and now and then
             "checkpoint_every_minutes": 5.0,  # at evaluations; 0 is at each
-            "augment": config_dict.placeholder(
-                str
-            ),  # deformations, see dsp/augment.py; None is off
+            # What is done to waveforms before a model hears them in training: published, thesis, or
+            # operations of musrep_jax/dsp/augment separated by commas; None or none is nothing.
+            "augment": config_dict.placeholder(str),
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
             "num_devices": config_dict.placeholder(int),  # None is all
             "num_cpu_devices": 1,  # virtual ones, at most; one is fastest

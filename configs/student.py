@@ -66,6 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
     # "none" lets such rows be examples of no label.
     config.data.options.audio_folder = ConfigDict({"unlabeled": "rows"})
     common.embedded_training(config)
+    config.train.augment = "published"
     config.model.name = "musicnn"
     config.compact.musicnn.update(
         n_mels=48, n_fft=1024, hop_length=512, num_samples=59392, dense_width=128, dropout_rate=0.2
@@ -79,6 +80,7 @@ def get_config(arg: str = "") -> ConfigDict:
     elif arg == "smoke":
         common.smoke(config)
         config.model.name = "log_mel_statistics"  # which compiles in seconds
+        config.train.augment = "polarity"
         config.num_train_tracks = "5"
     elif arg == "thesis":
         use_published_protocol(config)
@@ -97,6 +99,7 @@ def use_published_protocol(config: ConfigDict) -> None:
     config.model.width = 64  # of the student; 256 of its teacher
     config.student.teacher = "teacher"
     config.for_mode = ConfigDict({"teacher": {"model": {"width": 256}}})
+    config.train.augment = "thesis"
     config.optimizer.update(name="adam", learning_rate=1e-4, weight_decay=0.0)
     # 16 with labels and 16 without; the published code, too, has half a batch of 32 of each.
     config.train.update(batch_size=16, num_steps=None, evaluate_every_steps=None)

@@ -33,7 +33,7 @@ from musrep_jax.rules.kinds import (
 )
 from musrep_jax.rules.model_settings import MODEL_FIELDS, RATE, SIZE
 from musrep_jax.tasks import TASKS
-from musrep_jax.tasks.binding import AUTO, BATCH_NORM, LOSSES
+from musrep_jax.tasks.binding import AUGMENT_WORDS, AUTO, BATCH_NORM, LOSSES, is_chain
 from musrep_jax.tasks.few_shot.task import ALL_SPLITS, DRAWS, TEST_SPLIT
 from musrep_jax.tasks.probe.features import FEATURE_WORDS, are_features
 from musrep_jax.tasks.probe.matrix import (
@@ -142,7 +142,7 @@ FIELDS: dict[str, Rule] = {
     "train.reload_best_at_switch": flag(),
     "train.checkpoint": flag(),
     "train.checkpoint_every_minutes": real(0, 1e6),
-    "train.augment": optional(choice(("published", "thesis"))),
+    "train.augment": optional(Rule(AUGMENT_WORDS, is_chain)),
     "train.max_seconds": optional(real(0, 1e6, above=True)),
     "train.num_devices": optional(SIZE),
     "train.num_cpu_devices": whole(1, 1_024),

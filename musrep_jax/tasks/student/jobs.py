@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import ml_collections
 
 from musrep_jax.config import ConfigError, choose, split_list
+from musrep_jax.dsp.augment import parse_chain
 from musrep_jax.evaluation.subsets import parse_sizes
 from musrep_jax.tasks.jobs import Job, check_jobs
 from musrep_jax.tasks.settings import parse_integers
@@ -172,7 +173,7 @@ def list_modes(config: ml_collections.ConfigDict) -> tuple[str, ...]:
         ConfigError: if there is no such mode.
     """
     modes = [choose(m, STUDENT_MODES, "transfer.modes") for m in split_list(config.transfer.modes)]
-    return tuple(mode for mode in modes if mode != AUGMENTED or config.train.augment)
+    return tuple(mode for mode in modes if mode != AUGMENTED or parse_chain(config.train.augment))
 
 
 def name_teacher(config: ml_collections.ConfigDict) -> str:
@@ -182,7 +183,7 @@ def name_teacher(config: ml_collections.ConfigDict) -> str:
         config: of an experiment.
     """
     name = config.student.teacher
-    return SCRATCH if name == AUGMENTED and not config.train.augment else name
+    return SCRATCH if name == AUGMENTED and not parse_chain(config.train.augment) else name
 
 
 def _plan_cell(

@@ -12,6 +12,7 @@ import numpy as np
 
 from musrep_jax.data.input import pipeline
 from musrep_jax.data.input.streams import zip_streams
+from musrep_jax.dsp.augment import make_augment
 from musrep_jax.models import Tagger
 from musrep_jax.tasks import binding
 from musrep_jax.tasks.settings import make_chunk_spec
@@ -61,7 +62,7 @@ class Lesson:
         weight: of music without labels.
         columns: of the teacher's labels, those of the student.
         hearing: how both hear music without labels.
-        augment: name of the deformations that the student hears, or None.
+        augment: what is done to the waveforms that the student hears, see `dsp.augment`, or None.
         ramp_up_steps: updates in which the weight grows from nearly nothing; 0 for none.
     """
 
@@ -149,7 +150,7 @@ def make_student_loss(student: Tagger, teacher: Tagger, lesson: Lesson) -> LossF
     apply = binding.make_apply(student, lesson.batch_norm)
     is_softmax = binding.get_output_activation(lesson.loss) == "softmax"
     columns = np.array(lesson.columns)
-    augment = find_augment(lesson.augment, student.sample_rate)
+    augment = make_augment(lesson.augment, student.sample_rate)
 
     def ask_teacher(variables: PyTree, heard: Array) -> Array:
         chunks = lesson.hearing.teacher.cut(heard)
@@ -194,16 +195,6 @@ def _weigh(lesson: Lesson, model_state: PyTree) -> Array | float:
         return lesson.weight
     done = model_state[SCHEDULE][STUDENT][NUM_STEPS] / lesson.ramp_up_steps
     return lesson.weight * jnp.exp(-5.0 * (1.0 - jnp.minimum(done, 1.0)) ** 2)
-
-
-def find_augment(name: str | None, sample_rate: int) -> Any:
-    """Returns the deformations of a name, `(key, audio) -> audio`, or None.
-
-    Args:
-        name: of deformations, or None.
-        sample_rate: of the audio, in Hz.
-    """
-    return None
 
 
 def is_student_path(path: tuple[str, ...]) -> bool:

@@ -46,7 +46,12 @@ from musrep_jax.tasks.student.unlabeled import (
 )
 from musrep_jax.tasks.tagging.comparison import REFERENCES, compare_on_same_tracks
 from musrep_jax.tasks.tagging.matrix import SCRATCH
-from musrep_jax.tasks.tagging.objective import Scheme, TaggingObjective, resolve_loss
+from musrep_jax.tasks.tagging.objective import (
+    Scheme,
+    TaggingObjective,
+    check_augmented,
+    resolve_loss,
+)
 from musrep_jax.tasks.tagging.sources import READY_PREFIXES, read_settings
 from musrep_jax.tasks.tagging.task import TaggingTask
 from musrep_jax.tasks.task import Context, OpenDataset, Outcome, Records, Result, Tables
@@ -70,7 +75,7 @@ class StudentTask(TaggingTask):
     ) -> ml_collections.ConfigDict:
         """See `Task.make_settings`: all iterations have those of the first one.
 
-        Only students, their teacher and the row named so hear deformed music.
+        Only students, their teacher and the row named so hear augmented music.
         """
         kind = get_kind(job)
         settings = super().make_settings(config, _change(job, mode=kind))
@@ -191,7 +196,8 @@ class StudentTask(TaggingTask):
         heard = [make_chunk_spec(teacher.model)] if teacher else []
         rate = max(spec.sample_rate for spec in (chunk, *heard))
         unlabeled = find_unlabeled(config, job["target"], dataset, labeled, rate, open_dataset)
-        check_forms(dataset, unlabeled, settings.train.augment)
+        check_forms(dataset, unlabeled)
+        check_augmented(settings, dataset.spec)
         spec = unlabeled.tracks.spec
         for one in (chunk, *heard):
             pipeline.check_compatible(spec, dataclasses.replace(one, sample_rate=rate))
@@ -255,16 +261,15 @@ def name_teacher_of(job: Job, config: ml_collections.ConfigDict) -> str:
     )
 
 
-def check_forms(dataset: Dataset, unlabeled: Unlabeled, augment: str | None) -> None:
+def check_forms(dataset: Dataset, unlabeled: Unlabeled) -> None:
     """Raises unless labeled and unlabeled music can pass through a network in one batch.
 
     Args:
         dataset: the target.
         unlabeled: the music without labels.
-        augment: name of the deformations, or None.
 
     Raises:
-        ConfigError: if one is of spectrograms, and the other or what deforms it is not.
+        ConfigError: if one is of spectrograms and the other of waveforms.
     """
     forms = [
         "spectrograms" if spec.stored_form == "log_mel" else "waveforms"
@@ -274,11 +279,6 @@ def check_forms(dataset: Dataset, unlabeled: Unlabeled, augment: str | None) -> 
         raise ConfigError(
             f"student.unlabeled names {unlabeled.dataset.spec.name}, which holds {forms[1]}, and "
             f"the target {dataset.spec.name} holds {forms[0]}: both must be of one kind."
-        )
-    if augment and forms[0] == "spectrograms":
-        raise ConfigError(
-            f"train.augment is {augment!r}, which deforms waveforms, and {dataset.spec.name} holds "
-            "spectrograms: leave it out by --config.train.augment=none."
         )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Dataset, Tracks
+from musrep_jax.data.specs import DatasetSpec
+from musrep_jax.dsp.augment import parse_chain
 from musrep_jax.models import Tagger
 from musrep_jax.tasks.binding import AUTO
 from musrep_jax.tasks.jobs import Job
@@ -82,8 +84,35 @@ class Scheme:
         trained = "model"
         if only_head:
             cache = settings.transfer.cache_embeddings and batch_norm == "frozen"
+            cache = cache and not is_augmented(settings)  # each step hears another sound
             trained = "cached" if cache else "head"
         return cls(trained, batch_norm)
+
+
+def is_augmented(settings: ml_collections.ConfigDict) -> bool:
+    """Returns whether a job hears augmented waveforms.
+
+    Args:
+        settings: of the job.
+    """
+    return bool(parse_chain(settings.train.augment))
+
+
+def check_augmented(settings: ml_collections.ConfigDict, spec: DatasetSpec) -> None:
+    """Raises if a data set has no waveforms that could be augmented as a job wants them.
+
+    Args:
+        settings: of the job.
+        spec: of the data set.
+
+    Raises:
+        ConfigError: if it holds spectrograms.
+    """
+    if is_augmented(settings) and spec.stored_form == "log_mel":
+        raise ConfigError(
+            f"train.augment is {settings.train.augment!r}, which changes waveforms, and the data "
+            f"set {spec.name} holds spectrograms: leave it out by --config.train.augment=none."
+        )
 
 
 def has_one_label(tracks: Tracks) -> bool:

@@ -68,6 +68,7 @@ from musrep_jax.tasks.tagging.matrix import (
 from musrep_jax.tasks.tagging.objective import (
     Scheme,
     TaggingObjective,
+    check_augmented,
     check_one_label,
     resolve_loss,
 )
@@ -153,6 +154,8 @@ class TaggingTask(Task):
         resolve_loss(settings, dataset)
         model = build_model(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
+        if job["mode"] not in (BASELINE, LINEAR):
+            check_augmented(settings, dataset.spec)
         train_tracks = dataset.tracks("train").subset(job["num_train_tracks"], job.seed)
         train_tracks = train_tracks.capped(settings.train.max_seconds)
         if settings.train.max_minutes is None:
@@ -203,7 +206,7 @@ class TaggingTask(Task):
             return validation.summary(found, cached)
 
         loss_fn, is_trainable = binding.make_loss(
-            model, scheme.trained, scheme.batch_norm, settings.train.loss
+            model, scheme.trained, scheme.batch_norm, settings.train.loss, settings.train.augment
         )
         return TaggingObjective(
             variables=host_variables,
