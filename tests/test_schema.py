@@ -18,6 +18,7 @@ ARGUMENTS = ("", ":smoke")
 FURTHER = (
     "transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published",
     "probe:few_shot", "probe:few_shot_smoke", "joint_embedding:paper",
+    "student:transfer", "student:thesis",
 )  # fmt: skip
 BAD_VALUES = (
     0, -1, math.nan, math.inf, -math.inf, 10**9, 1e9, 10**400, 1.5, "no such word", "", " ", "nan",

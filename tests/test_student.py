@@ -19,9 +19,11 @@ from toy_training import assert_trees_equal
 from musrep_jax.config import ConfigError, parse_command_line
 from musrep_jax.data.datasets import open_dataset
 from musrep_jax.data.specs import UNLABELED, ChunkSpec
+from musrep_jax.dsp.augment import make_augment
 from musrep_jax.dsp.resampling import resample
 from musrep_jax.losses import binary_cross_entropy, cross_entropy
 from musrep_jax.models.layers import BatchNorm
+from musrep_jax.tasks.binding import make_loss
 from musrep_jax.tasks.student.jobs import find_teacher, get_kind, is_teacher, plan_students
 from musrep_jax.tasks.student.objective import (
     Lesson,
@@ -132,6 +134,45 @@ def test_the_loss_is_that_of_one_pass_over_both_streams(networks, loss):
         moved["batch_stats"]["student"], updated["batch_stats"],
     )  # fmt: skip
     assert_trees_equal(moved["batch_stats"]["teacher"], state["batch_stats"]["teacher"])
+
+
+def test_a_student_hears_augmented_music_and_its_teacher_the_music_as_it_is(networks):
+    lesson = lesson_of(networks, augment="gain,polarity")
+    loss_fn = jax.jit(make_student_loss(networks.student, networks.teacher, lesson))
+    params, state = split_variables(networks.variables)
+    key = jax.random.key(3)
+    _, (_, metrics) = loss_fn(params, state, networks.batch, key)
+    labeled, unlabeled = networks.batch["labeled"], networks.batch["unlabeled"]
+    _, own = jax.random.split(key)
+    heard = make_augment("gain,polarity", 1000)(
+        own, interleave(labeled["audio"], unlabeled["audio"])
+    )
+    assert not np.allclose(heard, interleave(labeled["audio"], unlabeled["audio"]))
+    output, _ = networks.student.apply(
+        networks.own["student"], heard, train=True, mutable=["batch_stats"]
+    )
+    taught = networks.teacher.apply(networks.own["teacher"], unlabeled["audio"], train=False).logits
+    ours, theirs = separate(output.logits, 4, 6)
+    found = (metrics["loss_of_labels"], metrics["loss_of_teaching"])
+    assert found[0] == pytest.approx(float(binary_cross_entropy(ours, labeled["labels"])), rel=1e-4)
+    expected = binary_cross_entropy(theirs, jax.nn.sigmoid(taught))
+    assert found[1] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_tagger_hears_augmented_music_if_that_is_asked_for(networks):
+    params, state = split_variables(networks.own["student"])
+    labeled, key = networks.batch["labeled"], jax.random.key(3)
+    losses = {
+        name: make_loss(networks.student, "model", "update", "binary_cross_entropy", name)[0]
+        for name in (None, "none", "polarity")
+    }
+    values = {
+        name: float(jax.jit(loss)(params, state, labeled, key)[0]) for name, loss in losses.items()
+    }
+    assert values[None] == values["none"] != values["polarity"]
+    heard = make_augment("polarity", 1000)(jax.random.split(key)[1], labeled["audio"])
+    by_hand = jax.jit(losses[None])(params, state, {**labeled, "audio": heard}, key)[0]
+    assert values["polarity"] == pytest.approx(float(by_hand), rel=1e-5)
 
 
 def test_the_gradient_of_the_teacher_is_exactly_zero(networks):

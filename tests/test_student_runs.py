@@ -229,3 +229,45 @@ def test_a_ready_teacher_of_another_rate_and_music_of_another_folder(place, tmp_
     assert student["num_unlabeled"] == 3 and student["unlabeled"] == f"audio_folder:{tmp_path.name}"
     assert student["teacher"] == f"export:{teacher.name}"
     assert read_card(workdir / student["export"])["sample_rate"] == 8000
+
+
+@pytest.mark.programs
+def test_students_across_two_cultures_stand_in_the_matrix_of_transfer(place, monkeypatch):
+    """Started from the source and from fresh weights, with curves over the number of labels."""
+    starts, finish = {}, StudentTask.finish
+
+    def remember(self, job, objective, fit, context):
+        if hasattr(objective, "tested"):
+            starts[job["mode"]] = objective.variables["params"]["student"]["norm"]["scale"]
+        return finish(self, job, objective, fit, context)
+
+    monkeypatch.setattr(StudentTask, "finish", remember)
+    west = make_folder(place.root / "west", names=("horn", "violin"), seconds=0.5)
+    code, workdir = run(
+        place, "cultures", f"--config.source=audio_folder:{west}",
+        "--config.transfer.modes=scratch,all_layers,fresh_student,student",
+        "--config.student.teacher=all_layers", "--config.num_train_tracks=1_per_class,2_per_class",
+    )  # fmt: skip
+    assert code == 0
+    cells = json.loads((workdir / "results.json").read_text("utf-8"))["cells"]
+    assert not any(cell["error"] for cell in cells)
+    rows = [c for c in cells if c["target"].endswith("music")]
+    assert {(c["source"] is None, c["mode"]) for c in rows} == {
+        (True, "scratch"), (False, "all_layers"), (False, "fresh_student"), (False, "student"),
+    }  # fmt: skip
+    assert len(rows) == 8 and len(cells) == 9
+    for cell in rows:
+        assert ("versus_scratch" in cell) == (cell["mode"] != "scratch")
+        assert (cell.get("teacher") or "") == (
+            "all_layers from audio_folder:west" if "student" in cell["mode"] else ""
+        )
+    figures = {path.name for path in (workdir / "figures").glob("*.png")}
+    assert figures >= {f"{kind}_{MODEL}_roc_auc.png" for kind in ("transfer", "learning_curves")}
+    report = (workdir / "results.md").read_text("utf-8")
+    assert "From west: better than training from scratch in" in report
+
+    (source,) = [c for c in cells if c["target"].endswith("west")]
+    trained = load_export(workdir / source["export"])[0]["params"]["norm"]["scale"]
+    for mode, start in starts.items():
+        assert np.array_equal(start, trained) == (mode == "student")
+        assert np.array_equal(start, np.ones_like(start)) == (mode == "fresh_student")
