@@ -1,6 +1,6 @@
 """How far taggers hold when the sound is changed: pitch, tempo, dynamics, noise.
 
-    musrep robustness MODEL... DATASET
+    musrep robustness runs/own/exports/best audio_folder:FOLDER
     python main.py --config=configs/robustness.py
     python main.py --config=configs/robustness.py --config.target=audio_folder:FOLDER \\
         --config.taggers=linear:pretrained:musicnn-msd,export:runs/own/exports/best

@@ -6,6 +6,7 @@ others better?", ISMIR 2023; public code pxaris/ccml.
     python main.py --config=configs/transfer.py
     python main.py --config=configs/transfer.py:full
     python main.py --config=configs/transfer.py:pretrained --config.target=audio_folder:FOLDER
+    python main.py --config=configs/transfer.py:deformed
     python main.py --config=configs/transfer.py:smoke
     python main.py --config=configs/transfer.py:paper --config.data.data_dir=DIR
 
@@ -25,6 +26,11 @@ synthetic_cultures/carnatic` adds another target. `:full` is the matrix with all
 models' usual front end, some hours on two CPU cores. Both use generated audio and compact models:
 their numbers say nothing about real music cultures. Model, learning rate, steps and numbers of
 tracks of the default were chosen by scores on validation splits alone.
+
+`:deformed` asks what of music transfers: the target is the source's own music, a fourth lower, half
+as fast again, compressed or noisy (`NAME@pitch:-5` and the like, see docs/robustness.md), with 40
+labeled tracks, and makam music beside it. What the output layer alone reaches, the features know
+however the sound is changed. Any source may be deformed, too.
 
 `:pretrained` starts from models that others trained on real music (`pretrained:NAME`, which brings
 its architecture: training from scratch is of the same network) and is meant for a folder of one's
@@ -78,7 +84,8 @@ def get_config(arg: str = "") -> ConfigDict:
 
     Args:
         arg: "" for the first look, "full" for all cultures, "pretrained" for a model that knows
-            real music, "smoke" for one step of everything, "paper" for the published protocol.
+            real music, "deformed" for the source's music with another sound, "smoke" for one step
+            of everything, "paper" for the published protocol.
     """
     config = common.get_base("transfer")
     config.source = "synthetic_cultures/western"
@@ -92,6 +99,9 @@ def get_config(arg: str = "") -> ConfigDict:
             config.for_mode[mode] = ConfigDict(
                 {"train": {"num_steps": 600, "evaluate_every_steps": 60}}
             )
+    elif arg == "deformed":
+        use_first_look(config)
+        use_deformed_targets(config)
     elif arg == "pretrained":
         use_pretrained_model(config)
     elif arg == "smoke":
@@ -102,8 +112,8 @@ def get_config(arg: str = "") -> ConfigDict:
         use_published_protocol(config)
     elif arg:
         raise ValueError(
-            "configs/transfer.py knows the arguments full, pretrained, smoke and paper, not "
-            f"{arg!r}."
+            "configs/transfer.py knows the arguments full, pretrained, deformed, smoke and paper, "
+            f"not {arg!r}."
         )
     return config
 
@@ -123,6 +133,15 @@ def use_first_look(config: ConfigDict) -> None:
     config.train.update(num_steps=600, evaluate_every_steps=50, patience=3)
     config.for_mode.all_layers = ConfigDict({"train": {"num_steps": 400}})
     config.for_mode.output_layer.train.patience = 4
+
+
+def use_deformed_targets(config: ConfigDict) -> None:
+    """Writes the source's own music, deformed, beside another culture's into the config."""
+    changes = ("pitch:-5", "stretch:1.5", "compression:6", "noise:0.4")
+    targets = [f"synthetic_cultures/western@{change}" for change in changes]
+    config.target = ",".join([*targets, "synthetic_cultures/makam"])
+    config.num_train_tracks = "40"
+    config.data.options.synthetic_cultures = ConfigDict({"num_tracks": 240})
 
 
 def use_pretrained_model(config: ConfigDict) -> None:

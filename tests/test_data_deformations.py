@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import toy_builds
 
+from musrep_jax.command_line import main
 from musrep_jax.data.datasets import Dataset, DatasetError, make_builder
 from musrep_jax.data.deformed import deformations
 from musrep_jax.data.deformed.companding import PRESETS, compress
@@ -22,6 +23,8 @@ from musrep_jax.data.deformed.deformations import (
 )
 from musrep_jax.data.input.pipeline import chunk_batches, make_chunk_table
 from musrep_jax.data.specs import ChunkSpec
+from musrep_jax.tasks.settings import get_builder_name
+from musrep_jax.tasks.tagging.matrix import make_job
 
 RATE = 16000
 EVERY = tuple(map(parse_deformation, (*PUBLISHED, "pitch:7", "stretch:4", "stretch:0.25")))
@@ -225,3 +228,15 @@ def test_a_name_of_a_data_set_may_have_a_deformation(tmp_path):
         make_builder("synthetic_cultures/makam@pitch:99", data_dir=tmp_path)
     with pytest.raises(DatasetError, match="makam@flanger"):
         make_builder("synthetic_cultures/makam@flanger:1", data_dir=tmp_path)
+
+
+def test_deformed_data_sets_are_told_apart_and_checked_before_anything_runs(tmp_path, capsys):
+    names = [f"synthetic_cultures/makam@{name}" for name in (*PUBLISHED, "noise:0.1")]
+    names.insert(0, "synthetic_cultures/makam")
+    assert len({make_job(name, "musicnn").key for name in names}) == len(names) - 1
+    assert {get_builder_name(name) for name in names} == {"synthetic_cultures"}
+    words = ["main.py", "--config=transfer:smoke", f"--workdir={tmp_path}/w"]
+    assert main([*words, "--config.target=synthetic_cultures/makam@pitch:x"]) == 2
+    said = capsys.readouterr().err
+    assert "semitones from -24 to 24" in said and said.count("\n") == 1
+    assert not (tmp_path / "w").exists()

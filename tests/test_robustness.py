@@ -11,10 +11,15 @@ from toy_recordings import make_folder
 
 from musrep_jax.cli.robustness import name_taggers
 from musrep_jax.command_line import main
-from musrep_jax.config import ConfigError, parse_command_line
+from musrep_jax.config import ConfigError, parse_command_line, plain
 from musrep_jax.data.deformed.deformations import PUBLISHED
+from musrep_jax.evaluation.comparison import compare_systems
+from musrep_jax.experiments.reading import read_run
+from musrep_jax.experiments.workdir import identity
+from musrep_jax.pages.report import make_page
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.robustness import comparison
 from musrep_jax.tasks.robustness import task as robustness_task
 from musrep_jax.tasks.robustness.comparison import compare_with_clean
 from musrep_jax.tasks.robustness.matrix import parse_taggers
@@ -60,6 +65,16 @@ def test_a_linear_model_is_fitted_first_and_once():
     assert [job["mode"] for job in fitted] == ["linear", "baseline"]
     assert {job.needs for job in jobs[2:]} == {(job.key,) for job in fitted}
     assert len(jobs) == 2 + 2 * (1 + len(PUBLISHED))
+
+
+def test_a_study_may_be_extended():
+    one = make_config("--config.target=fma", "--config.taggers=pretrained:musicnn-msd")
+    more = make_config(
+        "--config.target=gtzan", "--config.taggers=export:x", "--config.robustness.deformations="
+    )
+    assert identity(plain(one)) == identity(plain(more))
+    other = make_config("--config.target=fma", "--config.evaluation.num_chunks=3")
+    assert identity(plain(one)) != identity(plain(other))
 
 
 def test_exports_of_one_name_are_told_apart():
@@ -174,6 +189,23 @@ def test_differences_are_those_of_plain_loops_and_paired():
     }  # fmt: skip
     with pytest.raises(ConfigError, match="different tracks"):
         compare_with_clean(records.jobs, records, 500, "groups")
+
+
+def test_large_tables_take_more_swaps_as_their_p_values_are_corrected(monkeypatch):
+    records, taken = MadeUpRecords(), []
+
+    def compare(*arrays, num_resamples, **options):
+        taken.append(num_resamples)
+        return compare_systems(*arrays, num_resamples=0, **options)
+
+    monkeypatch.setattr(comparison, "compare_systems", compare)
+    fields = dict(records.jobs[0].fields)
+    for number in range(60):
+        name = f"noise:{0.001 * number:.3f}"
+        records.scores[name] = records.scores["clean"]
+        records.jobs.append(Job("robustness", {**fields, "deformation": name}))
+    compare_with_clean(records.jobs, records, 500, "groups")
+    assert set(taken) == {40 * 62} and min(taken) > 20 * len(taken)  # 1 / swaps * rows < 0.05
 
 
 def make_result(tagger, deformation, roc_auc, difference=None, p_value=0.001):
@@ -301,6 +333,8 @@ def test_a_study_resumes_and_is_what_it_would_have_been(material, tmp_path, monk
     assert drawn == sorted(reversed(drawn), key=rank_deformation)
     figure = tmp_path / "whole" / "figures" / "robustness_audio_folder_recordings.png"
     assert figure.stat().st_size > 10_000
+    page = make_page(read_run(tmp_path / "whole"), [], "nothing to hear")
+    assert "All cells: robustness" in page and "noise:0.4" in page
     assert "Label by label" in (tmp_path / "whole" / "results.md").read_text(encoding="utf-8")
 
 

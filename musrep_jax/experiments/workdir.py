@@ -43,6 +43,7 @@ NON_IDENTITY_FIELDS = {
         "features",
         "classifiers",
         "similarity",
+        "taggers",
         "seeds",
         "num_train_tracks",
         "cells",
@@ -54,6 +55,7 @@ NON_IDENTITY_FIELDS = {
     "model": ("name",),
     "data": ("name", "path", "data_dir", "cache_megabytes", "num_workers"),
     "transfer": ("modes",),
+    "robustness": ("deformations",),
     "train": (
         "log_every_steps",
         "num_devices",

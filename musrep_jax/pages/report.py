@@ -119,8 +119,8 @@ def make_page(
 
 
 def _is_of_tagger(result: Mapping[str, Any]) -> bool:
-    """Returns whether a result is of a tagger, which has labels, and not of another task."""
-    return "per_label" in result
+    """Returns whether a result is of a tagger that a run trained, and not of another task."""
+    return "per_label" in result and "model" in result
 
 
 def _has_failed(result: Mapping[str, Any]) -> bool:

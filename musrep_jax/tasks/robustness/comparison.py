@@ -1,5 +1,6 @@
 """Taggers on deformed tracks compared with themselves on the same tracks as they are."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from musrep_jax.tasks.task import Records
 FIELD = "versus_clean"
 """Field of a result: the paired differences from the same tracks without deformation."""
 TASK = "robustness"
+SWAPS_PER_ROW = 40
+"""Of a table: the smallest p-value is one over the number of swaps, and is corrected for the rows;
+so it can come down to 1 / 40."""
 
 
 def compare_with_clean(
@@ -26,7 +30,8 @@ def compare_with_clean(
     Args:
         jobs: of a config.
         records: their results, and the scores of their test tracks.
-        num_resamples: swaps of the paired test; below 1 nothing is compared.
+        num_resamples: swaps of the paired test, at least; below 1 nothing is compared. Large tables
+            take more, or no p-value could be small enough for its correction.
         resample: `groups` or `tracks`: what is swapped as a whole.
 
     Returns:
@@ -38,9 +43,13 @@ def compare_with_clean(
     """
     clean = {_identify(job): job for job in jobs if job["deformation"] == CLEAN}
     found: dict[Job, dict[str, Any]] = {}
-    for job in jobs if num_resamples > 0 else ():
+    if num_resamples < 1:
+        return found
+    changed = [job for job in jobs if job["deformation"] != CLEAN]
+    num_rows = Counter(job["target"] for job in changed)
+    for job in changed:
         reference = clean.get(_identify(job))
-        if job["deformation"] == CLEAN or reference is None:
+        if reference is None:
             continue
         if not (records.is_done(job) and records.is_done(reference)):
             continue
@@ -54,7 +63,8 @@ def compare_with_clean(
             )
         comparison = compare_systems(
             ours["labels"], ours["scores"], theirs["scores"],
-            num_resamples=num_resamples, seed=job.seed,
+            num_resamples=max(num_resamples, SWAPS_PER_ROW * num_rows[job["target"]]),
+            seed=job.seed,
             track_groups=choose_groups(ours["groups"], resample),
         )  # fmt: skip
         per_label = {

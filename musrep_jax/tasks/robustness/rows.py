@@ -1,7 +1,6 @@
 """The rows of a robustness table: one for each model and deformation."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -121,17 +120,3 @@ def correct_p_values(rows: Sequence[Row], metric: str) -> np.ndarray:
         metric: `roc_auc` or `pr_auc`.
     """
     return apply_holm_correction([row.p_value(metric) for row in rows])
-
-
-def correct_label_p_values(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """Returns label -> p-value of each row, corrected for all labels and rows together.
-
-    Args:
-        rows: of one model.
-    """
-    labels = rows[0].label_names if rows else []
-    raw = [[row.label_difference(label, "p_value") for row in rows] for label in labels]
-    if not raw or not any(math.isfinite(p) for line in raw for p in line):
-        return {label: [math.nan] * len(rows) for label in labels}
-    corrected = apply_holm_correction(np.ravel(raw)).reshape(len(labels), len(rows))
-    return dict(zip(labels, corrected.tolist(), strict=True))
