@@ -81,22 +81,23 @@ def whole(place):
 @pytest.mark.programs
 def test_a_run_has_all_rows_with_their_differences(whole):
     cells = cells_of(whole.workdir)
-    modes = ("baseline", "scratch", "student", "student_2", "mean_teacher")
+    modes = ("baseline", "scratch", "augmented", "student", "student_2", "mean_teacher")
     assert set(cells) == {(mode, seed) for mode in modes for seed in (0, 1)}
     for (mode, _), cell in cells.items():
         assert ("versus_scratch" in cell) == (mode not in ("scratch", "baseline"))
         assert ("versus_teacher" in cell) == (mode in ("student", "student_2"))
         assert ("versus_baseline" in cell) == (mode != "baseline")
     student = cells["student", 0]
-    assert (student["teacher"], student["num_train_tracks_used"]) == ("scratch", 2)
+    assert (student["teacher"], student["num_train_tracks_used"]) == ("augmented", 2)
     assert cells["student_2", 0]["teacher"] == "student"
     assert cells["mean_teacher", 0]["teacher"] == "average of the student"
     assert student["num_unlabeled"] > 2 and student["unlabeled"] == "audio_folder:music"
     report = (whole.workdir / "results.md").read_text("utf-8")
     assert report.index("Students: better than the same labels alone in") < report.index("| Target")
+    assert "Augmentation alone: better than the same labels alone in" in report
     assert "Students and teachers: better than their teachers in" in report
     card = read_card(whole.workdir / student["export"])
-    assert card["training"]["notes"][-1].startswith("Taught by scratch, licence:")
+    assert card["training"]["notes"][-1].startswith("Taught by augmented, licence:")
 
 
 @pytest.mark.programs
@@ -118,8 +119,9 @@ def test_teachers_of_a_run_stay_as_they_are_bit_for_bit(whole):
 
 @pytest.mark.programs
 def test_all_seeds_and_iterations_share_one_program_of_each_kind(whole):
-    """Training from labels, a student of a teacher that stays, a student of its own average."""
-    assert whole.compiled == 3
+    """Training from labels with and without augmentation, and students of a teacher that stays
+    and of their own average."""
+    assert whole.compiled == 4
 
 
 def assert_alike(ours, theirs, key, atol):
