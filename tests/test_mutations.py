@@ -244,6 +244,34 @@ MUTATIONS = (
         "draw_resample_counts(len(groups), num_resamples, seed, None)",
         "test_few_shot.py::test_intervals_cover_episodes_and_groups",
     ),
+    Mutation(
+        "the level of compression is followed without the look-ahead of SoX",
+        "data/deformed/companding.py",
+        "np.concatenate([level[delay:], behind])",
+        "np.concatenate([level, behind])[: len(level)]",
+        "test_data_deformations.py::test_compression_is_that_of_sox",
+    ),
+    Mutation(
+        "noise is scaled to the absolute peak, not the positive one",
+        "data/deformed/deformations.py",
+        "float(audio.max()) / np.abs(noise).max()",
+        "float(np.abs(audio).max()) / np.abs(noise).max()",
+        "test_data_deformations.py::test_noise_is_the_published_construction",
+    ),
+    Mutation(
+        "a deformed data set has the identity of the clean one",
+        "data/deformed/tracks.py",
+        '{**found, "records": _hash(facts)}',
+        "dict(found)",
+        "test_data_deformations.py::test_a_data_set_is_deformed_as_wholes_and_knows_it",
+    ),
+    Mutation(
+        "differences are clean minus deformed",
+        "tasks/robustness/comparison.py",
+        'ours["labels"], ours["scores"], theirs["scores"],',
+        'ours["labels"], theirs["scores"], ours["scores"],',
+        "test_robustness.py::test_differences_are_those_of_plain_loops_and_paired",
+    ),
 )
 
 
