@@ -27,6 +27,8 @@ MODES = (SCRATCH, "output_layer", "all_layers")
 METRIC_TITLES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 SIGNIFICANCE = 0.05
 _STORED_FORM = re.compile(r"-(pcm16|encoded|log_mel)$")
+_DEFORMATION = re.compile(r"@\w+:[^@/]*$")
+"""Of all tracks of a data set, behind its name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,9 +337,16 @@ def make_display_names(names: Iterable[str | None]) -> dict[str | None, str]:
 
 
 def _short_name(name: str) -> str:
-    if _STORED_FORM.search(name) and ":" not in name:
-        return _STORED_FORM.sub("", name)
-    return name.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
+    """Returns the last part of a name, with its deformation behind it.
+
+    >>> _short_name("synthetic_cultures/makam@pitch:-5"), _short_name("audio_folder:/a/b@c")
+    ('makam@pitch:-5', 'b@c')
+    """
+    plain = _DEFORMATION.sub("", name)
+    deformation = name[len(plain) :]
+    if _STORED_FORM.search(plain) and ":" not in plain:
+        return _STORED_FORM.sub("", plain) + deformation
+    return plain.rstrip("/").replace(":", "/").rsplit("/", 1)[-1] + deformation
 
 
 def find_common_collection(names: Iterable[str | None]) -> str:
@@ -349,8 +358,9 @@ def find_common_collection(names: Iterable[str | None]) -> str:
     Args:
         names: as in configs; None is passed over.
     """
-    heads = {name.rpartition("/")[0] for name in names if name is not None and ":" not in name}
-    has_folder = any(name is not None and ":" in name for name in names)
+    plain = [_DEFORMATION.sub("", name) for name in names if name is not None]
+    heads = {name.rpartition("/")[0] for name in plain if ":" not in name}
+    has_folder = any(":" in name for name in plain)
     return heads.pop() if len(heads) == 1 and not has_folder else ""
 
 
