@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -230,3 +231,27 @@ def test_the_same_folder_by_another_path_is_the_target_too(folders, tmp_path, ca
     flags = [*flags_of(folders), f"--config.source=audio_folder:{folders}/near/../target"]
     assert main([*flags, f"--workdir={tmp_path / 'run'}"]) == 2
     assert "which is also a target" in capsys.readouterr().err
+
+
+def test_a_copy_of_target_tracks_in_a_source_is_refused_whatever_it_is_called(
+    folders, tmp_path, capsys
+):
+    """A third of the tracks, under other names, beside recordings of its own."""
+    make_folder(tmp_path / "mixed", seconds=0.7)
+    lines = (folders / "target" / "labels.tsv").read_text("utf-8").splitlines()[1:]
+    taken = [line.split("\t") for line in lines[::3]]
+    with (tmp_path / "mixed" / "labels.tsv").open("a", encoding="utf-8") as table:
+        for path, labels, group in taken:
+            shutil.copy(folders / "target" / path, tmp_path / "mixed" / f"copy_of_{path}")
+            table.write(f"copy_of_{path}\t{labels}\tother {group}\n")
+    flags = [
+        *flags_of(folders), f"--config.source=audio_folder:{tmp_path}/mixed",
+        "--config.features=sources[-1,max]", f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    assert main(flags) == 1
+    found = re.search(
+        r"(\d+) of 24 test tracks of audio_folder:target are also in audio_folder:mixed, which "
+        r"the network was trained on, such as '(\w+.wav)' \('copy_of_\2' there\)",
+        capsys.readouterr().out,
+    )
+    assert found and 1 <= int(found[1]) <= len(taken)

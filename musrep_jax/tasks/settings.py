@@ -30,6 +30,17 @@ def list_folder_options(dataset: str, labels: str | None) -> dict[str, Any]:
     return {"labels": labels} if labels and get_builder_name(dataset) == "audio_folder" else {}
 
 
+def list_source_labels(dataset: str, config: ml_collections.ConfigDict) -> str | None:
+    """Returns the patterns of labels of a data set that a network is trained on.
+
+    Args:
+        dataset: its name; one of `source` may have patterns of its own.
+        config: of the experiment.
+    """
+    is_source = dataset in (getattr(config, "source", "") or "")
+    return (is_source and config.data.source_labels) or config.data.labels
+
+
 def merge(settings: ml_collections.ConfigDict, deviations: Any, where: str) -> None:
     """Writes deviations over settings, in place.
 

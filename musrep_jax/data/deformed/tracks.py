@@ -52,6 +52,10 @@ class DeformedStore(TrackStore):
         facts = [found["records"], self.deformation.name, self.seed, VERSION]
         return {**found, "records": _hash(facts)}
 
+    def identify_audio(self, row: int) -> str:
+        """See `TrackStore.identify_audio`: of the recording before it was deformed."""
+        return self.base.identify_audio(row)
+
     def _load(self, row: int) -> np.ndarray:
         path = self._make_path(row) if self.keeps else None
         track = None if path is None else _read(path)

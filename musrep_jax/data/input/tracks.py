@@ -112,6 +112,27 @@ class TrackStore:
             parts["texts"] = json.dumps(self.texts).encode("utf-8")
         return {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
 
+    def identify_audio(self, row: int) -> str:
+        """Returns what tracks of the same audio have in common, in whatever data set they are.
+
+        That is a hash of the length and of the first, middle and last 64 KiB of what is stored. ""
+        for a track whose stored bytes there are all the same, as those of silence are.
+
+        Args:
+            row: of the track.
+        """
+        length, size = int(self.num_samples[row]), 1 << 16
+        width = 2 * (self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1)
+        stored = width * length
+        if self.spec.stored_form == "encoded":
+            stored = int(self._places[row, 2])
+        starts = dict.fromkeys((0, max(0, stored - size) // 2, max(0, stored - size)))
+        parts = [self._read_stored(row, start, start + size) for start in starts]
+        if len(set(b"".join(parts))) < 2:
+            return ""
+        facts = [self.spec.stored_form, stored, [hashlib.sha256(p).hexdigest() for p in parts]]
+        return hashlib.sha256(json.dumps(facts).encode("utf-8")).hexdigest()[:16]
+
     def read(self, row: int) -> np.ndarray:
         """Returns a whole track in its stored precision: int16, float16, or float32 if decoded."""
         kept = self._cache.get(row)

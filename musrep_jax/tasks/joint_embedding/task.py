@@ -33,7 +33,7 @@ from musrep_jax.probing.windows import (
 )
 from musrep_jax.tasks.jobs import Job, strip_parents
 from musrep_jax.tasks.joint_embedding import reports
-from musrep_jax.tasks.joint_embedding.jobs import PRECISIONS, TRAINING, plan_jobs
+from musrep_jax.tasks.joint_embedding.jobs import PRECISIONS, TAGS, TRAINING, plan_jobs
 from musrep_jax.tasks.joint_embedding.objective import (
     ENCODER,
     LABELS,
@@ -42,6 +42,7 @@ from musrep_jax.tasks.joint_embedding.objective import (
     summarize_errors,
 )
 from musrep_jax.tasks.joint_embedding.windows import embed_windows, measure_frames
+from musrep_jax.tasks.overlap import refuse_shared_audio
 from musrep_jax.tasks.settings import (
     get_builder_name,
     make_chunk_spec,
@@ -107,6 +108,11 @@ class JointEmbeddingTask(Task):
             loaded = load_encoder(context.find_export(job_key_of_training(job, context)))
             model, variables = loaded.model, dict(loaded.variables)
         dataset, tracks = open_tracks(job["target"], model, context)
+        for name in job["source"] or ():
+            learned = open_tracks(name, model, context, has_all_labels=job["mode"] == TAGS)[1]
+            seen = [learned["train"], learned["validation"]]
+            places = "--config.source and --config.target"
+            refuse_shared_audio(seen, [*tracks.values()], name, job["target"], places)
         return WindowsObjective(
             variables=variables,
             loss_fn=no_loss,

@@ -9,8 +9,12 @@ from typing import Any, ClassVar
 import ml_collections
 
 from musrep_jax.config import ConfigError, fingerprint, plain, split_list
+from musrep_jax.data.input.tracks import Tracks
+from musrep_jax.data.specs import SPLITS
+from musrep_jax.inference.tagger import load_encoder
 from musrep_jax.probing import protocol
 from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.overlap import refuse_shared_audio
 from musrep_jax.tasks.probe import comparison, reports
 from musrep_jax.tasks.probe.feature_files import list_feature_files
 from musrep_jax.tasks.probe.features import WindowFeatures, compute_features
@@ -20,11 +24,12 @@ from musrep_jax.tasks.probe.tracks import LabeledTracks, list_labeled_tracks
 from musrep_jax.tasks.probe.trial import (
     FOLDS,
     LEAVE_ONE_OUT,
+    SPLIT,
     ProbeObjective,
     measure_similarity,
     score_classifier,
 )
-from musrep_jax.tasks.settings import list_folder_options
+from musrep_jax.tasks.settings import list_folder_options, list_source_labels
 from musrep_jax.tasks.task import Context, OpenDataset, Outcome, Records, Result, Tables, Task
 from musrep_jax.training.loop import FitResult
 from musrep_jax.training.objective import Objective
@@ -98,16 +103,16 @@ class ProbeTask(Task):
             }
         )  # fmt: skip
         if key not in self._kept:
+            exports = dict(
+                zip(list_trained(job["features"]), map(context.find_export, job.needs), strict=True)
+            )
+            for name, export in exports.items():
+                _check_shared_audio(name, export, job, tracks, context)
             open_at: OpenDataset = functools.partial(_open_at, job, context)
             self._kept[key] = compute_features(
                 job["features"], job["target"], tracks, open_at, context.settings,
                 is_pooled=is_pooled,
-                trained=dict(
-                    zip(
-                        list_trained(job["features"]), map(context.find_export, job.needs),
-                        strict=True,
-                    )
-                ),
+                trained=exports,
             )  # fmt: skip
             while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
@@ -146,6 +151,26 @@ _LABELS_RATE = 16000
 def _options(job: Job, context: Context) -> dict[str, Any]:
     """Returns options of a data set's builder that settings of the experiment give."""
     return list_folder_options(job["target"], context.config.data.labels)
+
+
+def _check_shared_audio(
+    source: str, export: Path, job: Job, tracks: LabeledTracks, context: Context
+) -> None:
+    """Raises if a network has seen tracks that are probed, in its training or validation split."""
+    rate = load_encoder(export).model.sample_rate
+    options = list_folder_options(source, list_source_labels(source, context.config))
+    learned = context.open_dataset(source, rate, **options)
+    target = context.open_dataset(job["target"], rate, **_options(job, context))
+    names = set(tracks.track_ids.tolist())
+    is_split = context.settings.probe.protocol == SPLIT
+    parts = [target.tracks(name) for name in (("test",) if is_split else SPLITS)]
+    refuse_shared_audio(
+        [learned.tracks("train"), learned.tracks("validation")],
+        [Tracks(p.store, p.rows[[one in names for one in p.track_ids]]) for p in parts],
+        source,
+        job["target"],
+        "--config.source",
+    )
 
 
 def _open_at(job: Job, context: Context, name: str, sample_rate: int) -> Any:

@@ -30,6 +30,7 @@ from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
 from musrep_jax.tasks.settings import (
     build_model,
     list_folder_options,
+    list_source_labels,
     make_chunk_spec,
     merge,
     model_deviations,
@@ -368,11 +369,8 @@ def open_target(job: Job, context: Context) -> Dataset:
     """
     rate = model_class(job["model"]).sample_rate
     rate = given(context.settings.model).get("sample_rate", rate)
-    data = context.config.data
-    # An audio folder has patterns of labels; as a source it may have its own.
-    sources = getattr(context.config, "source", "")
-    has_source_labels = data.source_labels and job["target"] in sources
-    is_source = has_source_labels and job["mode"] in (SCRATCH, BASELINE)
-    labels = data.source_labels if is_source else data.labels
+    labels = context.config.data.labels
+    if job["mode"] in (SCRATCH, BASELINE):
+        labels = list_source_labels(job["target"], context.config)
     options = list_folder_options(job["target"], labels)
     return context.open_dataset(job["target"], rate, **options)
