@@ -211,6 +211,25 @@ def test_blocks_give_the_distances_of_a_loop(examples, distance, monkeypatch):
         np.testing.assert_allclose(found[query], expected[order], atol=1e-12)
 
 
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_rounded_distances_find_the_same_neighbors(has_groups, monkeypatch):
+    """Features far from zero and of unlike scales, and copies, which are equally near."""
+    random = np.random.default_rng(0)
+    features = 1000 + random.standard_normal((150, 21)) * 10.0 ** random.integers(-3, 3, 21)
+    features[100:110] = features[:10]
+    options = {
+        "without_self": True,
+        "groups": np.array([f"g{n // 4}" for n in range(150)]) if has_groups else None,
+    }
+    rows, distances = neighbors.find_nearest(features, features, 7, "l1", **options)
+    monkeypatch.setattr(neighbors, "_FEW", 0)
+    found = neighbors.find_nearest(features, features, 7, "l1", **options)
+    np.testing.assert_allclose(found[1], distances, rtol=1e-9)
+    is_same = found[0] == rows
+    for near in (found[0], rows):
+        assert (((near < 10) | (near // 10 == 10)) | is_same).all()  # but for copies
+
+
 def test_precision_by_hand():
     features = np.array([[0.0], [1.0], [2.5], [9.0]])
     targets = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])

@@ -73,8 +73,8 @@ def erfc(graph: Graph, equation: Any, given: list[Value]) -> Value:
     return graph.add("Sub", _number(1, equation), graph.add("Erf", given[0]))
 
 
-_FLOAT = 1
-"""onnx.TensorProto.FLOAT"""
+_FLOAT, _FLOAT16 = 1, 10
+"""Numbers of onnx.TensorProto.FLOAT and FLOAT16."""
 
 
 def convert(graph: Graph, equation: Any, given: list[Value]) -> Value:
@@ -82,8 +82,10 @@ def convert(graph: Graph, equation: Any, given: list[Value]) -> Value:
     source, target = equation.invars[0].aval.dtype, np.dtype(equation.params["new_dtype"])
     if target == source:
         return given[0]
-    if (source, target) == (np.bool_, np.float32):
+    if target == np.float32 and source in (np.bool_, np.float16):
         return graph.add("Cast", given[0], to=_FLOAT)
+    if (source, target) == (np.float32, np.float16):  # numbers are rounded, and cast back
+        return graph.add("Cast", given[0], to=_FLOAT16)
     raise _refuse(equation, f"gives {target}")
 
 

@@ -13,6 +13,12 @@ from musrep_jax.probing.classifiers import Classifier, Scorer, require
 DISTANCES = ("l1", "l2", "cosine")
 MAX_BLOCK = 1 << 22
 """Distances that are in memory at once, at most; at least those of one query."""
+_UNROLLED = 16
+"""Features of one pass over a block of L1 distances, which otherwise waits for memory."""
+_SPARE = 16
+"""Neighbors by rounded distances that are measured again beyond those asked for."""
+_FEW = 1 << 30
+"""Differences of features, below which distances are measured without compiling anything."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +113,25 @@ def find_nearest(
     count = min(count, len(references) - without_self)
     if count < 1:
         raise EvaluationError("there is no other example to be a neighbor; give at least two.")
+    queries, references = np.asarray(queries, np.float64), np.asarray(references, np.float64)
+    if groups is not None:
+        groups = np.unique(groups, return_inverse=True)[1]
+    is_rounded = distance == "l1" and queries.size * len(references) > _FEW
+    wanted = min(count + _SPARE, len(references)) if is_rounded else count
+    measure = _measure_rounded if is_rounded else measure_blocks
     rows, found = [], []
-    for start, block in measure_blocks(queries, references, distance):
+    for start, block in measure(queries, references, distance):
         if without_self:
             own = np.arange(len(block))
             block[own, start + own] = np.inf
         if groups is not None:
             block[groups[start : start + len(block), None] == groups] = np.inf
-        nearest = np.argpartition(block, count - 1, axis=1)[:, :count]
+        nearest = np.argpartition(block, wanted - 1, axis=1)[:, :wanted]
         values = np.take_along_axis(block, nearest, axis=1)
-        order = np.lexsort((nearest, values), axis=1)
+        if is_rounded:
+            exact = np.abs(queries[start : start + len(block), None] - references[nearest])
+            values = np.where(np.isfinite(values), exact.sum(axis=2), np.inf)
+        order = np.lexsort((nearest, values), axis=1)[:, :count]
         rows.append(np.take_along_axis(nearest, order, axis=1))
         found.append(np.take_along_axis(values, order, axis=1))
     return np.concatenate(rows), np.concatenate(found)
@@ -200,6 +215,39 @@ def measure_blocks(
     size = max(1, MAX_BLOCK // max(1, len(references)))
     for start in range(0, len(queries), size):
         yield start, _measure(queries[start : start + size], references, distance)
+
+
+def _measure_rounded(
+    queries: FloatArray, references: FloatArray, distance: str
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields L1 distances in single precision block by block, eight times as fast as in double."""
+    import jax
+    import jax.numpy as jnp
+
+    center = references.mean(axis=0)
+    padding = -queries.shape[1] % _UNROLLED
+
+    def turn(rows: FloatArray) -> np.ndarray:
+        """Returns features in passes, float32 (passes, features of one, rows)."""
+        found = np.pad((rows - center).astype(np.float32).T, ((0, padding), (0, 0)))
+        return found.reshape(-1, _UNROLLED, len(rows))
+
+    @jax.jit
+    def measure(ours: jax.Array, theirs: jax.Array) -> jax.Array:
+        def add(total: jax.Array, both: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            for mine, other in zip(*both, strict=True):
+                total += jnp.abs(mine[:, None] - other[None, :])
+            return total, None
+
+        nothing = jnp.zeros((ours.shape[2], theirs.shape[2]), jnp.float32)
+        return jax.lax.scan(add, nothing, (ours, theirs))[0]
+
+    theirs = jnp.asarray(turn(references))
+    size = max(1, min(64, MAX_BLOCK // len(references), len(queries)))
+    for start in range(0, len(queries), size):
+        block = queries[start : start + size]
+        padded = np.pad(block, ((0, size - len(block)), (0, 0)))
+        yield start, np.array(measure(turn(padded), theirs))[: len(block)]
 
 
 def _measure(queries: FloatArray, references: FloatArray, distance: str) -> FloatArray:
