@@ -147,6 +147,9 @@ FUNCTIONS = {
                                                       (1, 2, 1, 1)), 2),
     "spread constant": lambda x: jnp.concatenate(
         [jnp.broadcast_to(jnp.arange(4.0), (x.shape[0], 1, 7, 4)), x], axis=1),
+    "pad and crop": lambda x: jax.lax.pad(
+        x, jnp.float32(-1.5), ((0, 0, 0), (2, 1, 0), (-1, 3, 0), (0, 0, 0))),
+    "rounded to half precision": lambda x: (100 * x).astype(jnp.float16).astype(jnp.float32),
     "powers": lambda x: (jnp.abs(x) + 1.0) ** 3 + jnp.sqrt(jnp.abs(x)) - jnp.minimum(x, 0.1),
 }  # fmt: skip
 

@@ -160,6 +160,20 @@ def cut(graph: Graph, equation: Any, given: list[Value]) -> Value:
     return graph.add("Slice", given[0], *bounds, axes, [int(strides[axis]) for axis in axes])
 
 
+def pad(graph: Graph, equation: Any, given: list[Value]) -> Value:
+    """Returns an array with a number around it, or without its edges."""
+    array, number = given
+    edges = equation.params["padding_config"]
+    if any(between for _, _, between in edges) or not isinstance(number, np.ndarray):
+        raise _refuse(equation, "spreads an array, or pads by a number that is computed")
+    axes = [axis for axis, (low, high, _) in enumerate(edges) if low or high]
+    if not axes:
+        return array
+    amounts = [int(edges[axis][side]) for side in (0, 1) for axis in axes]
+    value = np.asarray(number, equation.outvars[0].aval.dtype)
+    return graph.add("Pad", array, amounts, value.reshape(()), axes)
+
+
 def gather(graph: Graph, equation: Any, given: list[Value]) -> Value:
     """Returns the entries of one axis at known places: one slice, or single entries."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
@@ -293,6 +307,7 @@ OPERATIONS: dict[str, Operation] = {
     "min": same("Min"),
     "mul": same("Mul"),
     "neg": same("Neg"),
+    "pad": pad,
     "real": real,
     "reduce_max": reduce("ReduceMax"),
     "reduce_sum": reduce("ReduceSum"),
