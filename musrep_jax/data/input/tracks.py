@@ -115,11 +115,8 @@ class TrackStore:
     def identify_audio(self, row: int) -> str:
         """Returns what tracks of the same audio have in common, in whatever data set they are.
 
-        That is a hash of the length and of the first, middle and last 64 KiB of what is stored. ""
-        for a track whose stored bytes there are all the same, as those of silence are.
-
-        Args:
-            row: of the track.
+        A hash of the length and of the first, middle and last 64 KiB of what is stored; "" for a
+        track whose stored bytes there are all the same, as those of silence are.
         """
         length, size = int(self.num_samples[row]), 1 << 16
         width = 2 * (self.spec.front_end["n_mels"] if self.spec.stored_form == "log_mel" else 1)
