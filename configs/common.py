@@ -145,6 +145,11 @@ def get_base(recipe: str = "train", task: str = "tagging") -> ConfigDict:
             # What is done to waveforms before a model hears them in training: published, thesis, or
             # operations of musrep_jax/dsp/augment separated by commas; None or none is nothing.
             "augment": config_dict.placeholder(str),
+            "augment_responses": config_dict.placeholder(str),  # folder, for the operation room
+            "mixup": config_dict.placeholder(float),  # alpha of Beta(alpha, alpha); None is off
+            "spec_augment_masks": config_dict.placeholder(int),  # of time and of frequency each
+            "spec_augment_time": 0.1,  # the widest, over the length of a chunk
+            "spec_augment_frequency": 0.15,  # the widest, over the number of mel bands
             "max_seconds": config_dict.placeholder(float),  # use only the start of a recording
             "num_devices": config_dict.placeholder(int),  # None is all
             "num_cpu_devices": 1,  # virtual ones, at most; one is fastest

@@ -269,14 +269,14 @@ def warp_loss(
 def make_tagging_loss(
     apply: ApplyFn,
     loss: Callable[..., Array] = binary_cross_entropy,
-    augment: Callable[[Array, Array], Array] | None = None,
+    change: Callable[[Array, Stream], Stream] | None = None,
 ) -> LossFn:
     """Returns the loss function that trains a tagger on batches of inputs and labels.
 
     Args:
         apply: calls the model in training mode, see `ApplyFn`.
         loss: `(logits, labels, mask) -> scalar`; `cross_entropy` for one class per example.
-        augment: `(key, inputs) -> inputs`, what is done to them before; None for nothing.
+        change: `(key, stream) -> stream`, what is done to examples before; None for nothing.
 
     Returns:
         A loss function for `musrep_jax.training.step.make_train_step`.
@@ -286,12 +286,13 @@ def make_tagging_loss(
         params: PyTree, model_state: PyTree, batch: Batch, key: Array
     ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
         stream = cast(Stream, batch)
-        mask = stream.get("mask")
-        inputs = model_inputs(stream)
-        if augment is not None:
+        if change is not None:
             key, own = jax.random.split(key)
-            inputs = augment(own, inputs)
-        logits, model_state = apply(params, model_state, inputs, key, train=True, mask=mask)
+            stream = change(own, stream)
+        mask = stream.get("mask")
+        logits, model_state = apply(
+            params, model_state, model_inputs(stream), key, train=True, mask=mask
+        )
         return loss(logits, stream["labels"], mask), (model_state, {})
 
     return loss_fn

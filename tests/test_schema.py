@@ -18,6 +18,7 @@ ARGUMENTS = ("", ":smoke")
 FURTHER = (
     "transfer:paper", "compare:thesis", "harmonic:keywords", "harmonic:music_published",
     "probe:few_shot", "probe:few_shot_smoke", "joint_embedding:paper",
+    "tagging:transformer", "tagging:transformer_smoke",
     "student:transfer", "student:thesis",
 )  # fmt: skip
 BAD_VALUES = (
@@ -31,6 +32,7 @@ FREE_TEXT = {
     "data.path": "looked for on the disk", "data.data_dir": "made when data is built",
     "data.labels": "looked for in the table", "data.source_labels": "looked for in the table",
     "distributed.coordinator": "an address", "model.start": "looked for on the disk",
+    "train.augment_responses": "looked for on the disk",
 }  # fmt: skip
 WORDS = {"no such word", "nan", "-1"}
 
@@ -53,7 +55,7 @@ MILLIARD = {
 
 ONE_AND_A_HALF = {
     "train.checkpoint_every_minutes", "train.max_seconds", "minutes",
-    "train.max_minutes", "data.cache_megabytes",
+    "train.max_minutes", "train.mixup", "data.cache_megabytes",
     "data.options.synthetic_cultures.seconds", "model.f_min", "model.f_max",
     "model.initial_quality", "optimizer.learning_rate", "optimizer.weight_decay",
     "optimizer.clip_norm", "optimizer.step_decay", "optimizer.sgd_weight_decay",
@@ -62,7 +64,7 @@ ONE_AND_A_HALF = {
 NOT_NONE = {
     "recipe", "task", "seeds", "study", "candidates", "source", "target",
     "num_train_tracks", "model.name", "model.size", "optimizer.name", "train.batch_size",
-    "train.loss", "train.select_by",
+    "train.loss", "train.select_by", "train.spec_augment_time", "train.spec_augment_frequency",
     "train.reload_best_at_switch", "train.checkpoint", "train.checkpoint_every_minutes",
     "train.num_cpu_devices", "train.num_microbatches", "train.log_every_steps", "train.trace",
     "distributed.timeout_seconds", "evaluation.aggregate", "evaluation.tail",

@@ -23,6 +23,7 @@ from musrep_jax.dsp.augment import make_augment
 from musrep_jax.dsp.resampling import resample
 from musrep_jax.losses import binary_cross_entropy, cross_entropy
 from musrep_jax.models.layers import BatchNorm
+from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.binding import make_loss
 from musrep_jax.tasks.student.jobs import find_teacher, get_kind, is_teacher, plan_students
 from musrep_jax.tasks.student.objective import (
@@ -162,9 +163,10 @@ def test_a_student_hears_augmented_music_and_its_teacher_the_music_as_it_is(netw
 def test_a_tagger_hears_augmented_music_if_that_is_asked_for(networks):
     params, state = split_variables(networks.own["student"])
     labeled, key = networks.batch["labeled"], jax.random.key(3)
+    chains = {name: Augmentation(chain=name) for name in (None, "none", "polarity")}
     losses = {
-        name: make_loss(networks.student, "model", "update", "binary_cross_entropy", name)[0]
-        for name in (None, "none", "polarity")
+        name: make_loss(networks.student, "model", "update", "binary_cross_entropy", chain)[0]
+        for name, chain in chains.items()
     }
     values = {
         name: float(jax.jit(loss)(params, state, labeled, key)[0]) for name, loss in losses.items()

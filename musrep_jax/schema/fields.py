@@ -6,6 +6,7 @@ no machine holds. Whether the values fit together is checked in `musrep_jax.sche
 
 from musrep_jax.data.datasets import DATASETS
 from musrep_jax.data.deformed.deformations import DEFORMATION_WORDS, are_deformations
+from musrep_jax.dsp.augment import AUGMENT_WORDS, CHAINS, OPERATIONS, is_chain
 from musrep_jax.evaluation.aggregation import AGGREGATIONS
 from musrep_jax.evaluation.subsets import SIZE_WORDS, are_sizes
 from musrep_jax.evaluation.support import RESAMPLE_BY
@@ -33,7 +34,7 @@ from musrep_jax.rules.kinds import (
 )
 from musrep_jax.rules.model_settings import MODEL_FIELDS, RATE, SIZE
 from musrep_jax.tasks import TASKS
-from musrep_jax.tasks.binding import AUGMENT_WORDS, AUTO, BATCH_NORM, LOSSES, is_chain
+from musrep_jax.tasks.binding import AUTO, BATCH_NORM, LOSSES
 from musrep_jax.tasks.few_shot.task import ALL_SPLITS, DRAWS, TEST_SPLIT
 from musrep_jax.tasks.probe.features import FEATURE_WORDS, are_features
 from musrep_jax.tasks.probe.matrix import (
@@ -142,7 +143,12 @@ FIELDS: dict[str, Rule] = {
     "train.reload_best_at_switch": flag(),
     "train.checkpoint": flag(),
     "train.checkpoint_every_minutes": real(0, 1e6),
-    "train.augment": optional(Rule(AUGMENT_WORDS, is_chain)),
+    "train.augment": optional(Rule(AUGMENT_WORDS, is_chain, (*CHAINS, *OPERATIONS))),
+    "train.augment_responses": optional(text()),
+    "train.mixup": optional(real(0, 100, above=True)),
+    "train.spec_augment_masks": optional(whole(1, 100)),
+    "train.spec_augment_time": real(0, 1, above=True),
+    "train.spec_augment_frequency": real(0, 1, above=True),
     "train.max_seconds": optional(real(0, 1e6, above=True)),
     "train.num_devices": optional(SIZE),
     "train.num_cpu_devices": whole(1, 1_024),

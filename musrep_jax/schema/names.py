@@ -46,6 +46,9 @@ def check_names(config: ml_collections.ConfigDict) -> None:
     for workdir in split_list(config.get("merge") or ""):
         if not Path(workdir).expanduser().is_dir():
             raise ConfigError(f"--merge names {workdir!r}, which is no folder.")
+    responses = config.get("train", {}).get("augment_responses")
+    if responses and not Path(responses).expanduser().is_dir():
+        raise ConfigError(f"train.augment_responses is {responses!r}, which is no folder.")
     if not _data_of(config):
         return
     if config.data.data_dir and _first_that_exists(config.data.data_dir).is_file():

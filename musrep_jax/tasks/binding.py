@@ -10,37 +10,21 @@ from collections.abc import Callable
 import jax
 
 from musrep_jax.config import choose
-from musrep_jax.dsp.augment import CHAINS, OPERATIONS, make_augment
 from musrep_jax.kernels.formulations import get_single_run_compiler_options
 from musrep_jax.losses import ApplyFn, binary_cross_entropy, cross_entropy, make_tagging_loss
 from musrep_jax.models import Encoder, Tagger
 from musrep_jax.models.layers import mask_padding
+from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.training.step import IsTrainable
 from musrep_jax.types import Array, LossFn, PyTree
 
+NO_AUGMENTATION = Augmentation()
 BATCH_NORM = ("frozen", "update")
 AUTO = "auto"
 """The setting `train.loss` that is one of `LOSSES` as soon as the labels are known."""
 LOSSES = {"binary_cross_entropy": binary_cross_entropy, "cross_entropy": cross_entropy}
-NONE = "none"
-AUGMENT_WORDS = (
-    f"{NONE}, one of {', '.join(CHAINS)}, or operations separated by commas of "
-    f"{', '.join(name for name in OPERATIONS if name != 'room')}"
-)
 OUTPUT_OF_LOSS = {"binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
 """Loss -> what turns logits into probabilities, see `evaluation.aggregation`."""
-
-
-def is_chain(value: object) -> bool:
-    """Returns whether a value names what can be done to waveforms.
-
-    Args:
-        value: of the setting `train.augment`.
-    """
-    try:
-        return isinstance(value, str) and (make_augment(value, 16000) is not None or value == NONE)
-    except ValueError:
-        return False
 
 
 def get_output_activation(loss: str) -> str:
@@ -136,7 +120,7 @@ def make_loss(
     trained: str,
     batch_norm: str,
     loss: str = "binary_cross_entropy",
-    augment: str | None = None,
+    augmentation: Augmentation = NO_AUGMENTATION,
 ) -> tuple[LossFn, IsTrainable | None]:
     """Returns the loss of a tagger and which parameters it trains; equal arguments share both.
 
@@ -146,8 +130,7 @@ def make_loss(
             layer, on embeddings computed before).
         batch_norm: "frozen" or "update".
         loss: a key of `LOSSES`.
-        augment: what is done to waveforms before the model hears them, see `dsp.augment`;
-            embeddings were computed before, of none.
+        augmentation: how examples are changed; embeddings were computed before, of none.
 
     Raises:
         ConfigError: if there is no such `batch_norm` or loss.
@@ -156,11 +139,12 @@ def make_loss(
     loss_of_logits = LOSSES[choose(loss, sorted(LOSSES), "train.loss")]
     if trained == "cached":
         return make_tagging_loss(make_embedding_apply(model), loss_of_logits), model.is_head_path
-    change = make_augment(augment, model.sample_rate) if augment else None
+    change = augmentation.make_change(model.sample_rate)
     if trained == "head" and batch_norm == "frozen":
-        return make_tagging_loss(make_head_apply(model), loss_of_logits, change), model.is_head_path
+        apply = augmentation.mask(make_head_apply(model))
+        return make_tagging_loss(apply, loss_of_logits, change), model.is_head_path
     # Published behavior for the output layer: the backbone runs in training mode.
-    apply = make_apply(model, batch_norm)
+    apply = augmentation.mask(make_apply(model, batch_norm))
     is_trainable = model.is_head_path if trained == "head" else None
     return make_tagging_loss(apply, loss_of_logits, change), is_trainable
 

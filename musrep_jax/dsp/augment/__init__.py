@@ -5,7 +5,19 @@ chains and who is augmented (`chains`), what operations draw (`operations`), and
 one waveform (`waveform`, `filters`, `reverb`, `splicing`).
 """
 
-from musrep_jax.dsp.augment.chains import CHAINS, Augment, Step, make_augment, parse_chain
-from musrep_jax.dsp.augment.operations import OPERATIONS
+from musrep_jax.dsp.augment.chains import (
+    AUGMENT_WORDS,
+    CHAINS,
+    Augment,
+    Step,
+    compose,
+    is_chain,
+    make_augment,
+    parse_chain,
+)
+from musrep_jax.dsp.augment.operations import OPERATIONS, make_operation
 
-__all__ = ["CHAINS", "OPERATIONS", "Augment", "Step", "make_augment", "parse_chain"]
+__all__ = [
+    "AUGMENT_WORDS", "CHAINS", "OPERATIONS", "Augment", "Step", "compose", "is_chain",
+    "make_augment", "make_operation", "parse_chain",
+]  # fmt: skip

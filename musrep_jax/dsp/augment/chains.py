@@ -10,7 +10,6 @@ in the batch alone: neither on how many devices there are nor on what padding fo
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musrep_jax.dsp.augment.operations import OPERATIONS, RandomOp
+from musrep_jax.dsp.augment.operations import OPERATIONS, Drawn, to_uniform
 from musrep_jax.types import Array
 
 Augment = Callable[[Array, Array], Array]
@@ -95,21 +94,62 @@ def make_augment(
             responses.
     """
     steps = parse_chain(name)
-    if not steps:
-        return None
-    stages = []
-    for index, step in enumerate(steps):
-        operation = OPERATIONS[step.name]
-        draw = operation.make(sample_rate, {**operation.ranges, **step.ranges}, responses)
-        apply = _apply_to_drawn if operation.is_costly else _apply_by_chance
-        stages.append((index, functools.partial(apply, draw, step.probability)))
+    return compose(steps, sample_rate, responses) if steps else None
+
+
+def compose(
+    steps: Sequence[Step], sample_rate: int, responses: np.ndarray | None = None
+) -> Augment:
+    """Returns the augmentation of steps, see `make_augment`.
+
+    Args:
+        steps: one after the other.
+        sample_rate: of the waveforms, in Hz.
+        responses: see `make_augment`.
+    """
+    operations = [OPERATIONS[step.name] for step in steps]
+    applied = [
+        operation.make(sample_rate, {**operation.ranges, **step.ranges}, responses)
+        for operation, step in zip(operations, steps, strict=True)
+    ]
 
     def augment(key: Array, audio: Array) -> Array:
-        for index, stage in stages:
-            audio = stage(jax.random.fold_in(key, index), audio)
+        # Everything random at once: compiling a generator takes longer than running it.
+        group_key, row_key = jax.random.split(key)
+        num_draws = [1 + operation.num_draws for operation in operations]
+        of_rows = _draw_bits(row_key, len(audio), sum(num_draws))
+        bits = jnp.split(of_rows, np.cumsum(num_draws)[:-1], axis=1)
+        of_groups = to_uniform(
+            _draw_bits(group_key, -(-len(audio) // GROUP), len(steps) * (GROUP + 1))
+        )
+        chances = jnp.split(of_groups, len(steps), axis=1)
+        for index, (step, operation) in enumerate(zip(steps, operations, strict=True)):
+            draws, apply = bits[index], applied[index]
+            if operation.is_costly:
+                audio = _apply_to_drawn(
+                    apply, step.probability, chances[index], draws[:, 1:], audio
+                )
+            else:
+                is_wanted = to_uniform(draws[:, :1]) < step.probability
+                audio = jnp.where(is_wanted, jax.vmap(apply)(draws[:, 1:], audio), audio)
         return audio
 
     return augment
+
+
+AUGMENT_WORDS = (
+    f"one of {', '.join(CHAINS)}, or operations of {', '.join(OPERATIONS)} separated by commas, or "
+    f"{NONE}"
+)
+"""What `make_augment` takes, in words."""
+
+
+def is_chain(name: object) -> bool:
+    """Returns whether a value is the name of a chain, names of operations, or `NONE`."""
+    try:
+        return isinstance(name, str) and (name == NONE or bool(parse_chain(name)))
+    except ValueError:
+        return False
 
 
 def parse_chain(name: str | None) -> tuple[Step, ...]:
@@ -125,60 +165,57 @@ def parse_chain(name: str | None) -> tuple[Step, ...]:
     if words in ([], [NONE]):
         return ()
     if wrong := [word for word in words if word not in OPERATIONS]:
-        raise ValueError(
-            f"There is no augmentation {wrong[0]!r}: name one chain of {', '.join(CHAINS)}, or "
-            f"operations of {', '.join(OPERATIONS)}, separated by commas, or {NONE!r}."
-        )
+        raise ValueError(f"There is no augmentation {wrong[0]!r}: name {AUGMENT_WORDS}.")
     usual = {step.name: step.probability for step in CHAINS["published"]}
     return tuple(Step(word, usual.get(word, 0.5)) for word in words)
 
 
-def _apply_by_chance(draw: RandomOp, probability: float, key: Array, audio: Array) -> Array:
-    """Returns the batch with an operation on each example that chance chooses."""
-
-    def apply(key: Array, audio: Array) -> Array:
-        chance, own = jax.random.split(key)
-        return jnp.where(jax.random.uniform(chance) < probability, draw(own, audio), audio)
-
-    return jax.vmap(apply)(_row_keys(key, len(audio)), audio)
-
-
-def _apply_to_drawn(draw: RandomOp, probability: float, key: Array, audio: Array) -> Array:
+def _apply_to_drawn(
+    apply: Drawn, probability: float, chances: Array, bits: Array, audio: Array
+) -> Array:
     """Returns the batch with an operation on the examples that are drawn in each group.
 
     The last group is filled up with absent examples, which take part in the drawing: who is drawn
     does not depend on how many there are.
+
+    Args:
+        apply: the operation.
+        probability: of each example.
+        chances: float32 (groups, `GROUP` + 1), uniform in [0, 1): of each example, and of how many
+            are drawn.
+        bits: uint32 (batch, draws), of the operation's parameters.
+        audio: float32 (batch, samples).
     """
-    batch, num_samples = audio.shape
-    num_groups = -(-batch // GROUP)
-    missing = num_groups * GROUP - batch
-    is_there = np.arange(num_groups * GROUP).reshape(num_groups, GROUP) < batch
-    group_key, row_key = jax.random.split(key)
+    batch, num_groups = len(audio), len(chances)
     most = min(math.ceil(probability * GROUP), batch)
 
-    def draw_rows(key: Array, is_there: Array) -> tuple[Array, Array, Array]:
+    def draw_rows(chances: Array, is_there: Array) -> tuple[Array, Array, Array]:
         """Returns the rows to compute, (most,), where each is among them, and which are wanted."""
-        first, second = jax.random.split(key)
-        chance = jax.random.uniform(first, (GROUP,))
-        count = jnp.floor(probability * GROUP + jax.random.uniform(second))
-        is_drawn = jnp.argsort(jnp.argsort(chance)) < count
-        order = jnp.argsort(jnp.where(is_there, chance, jnp.inf))
+        count = jnp.floor(probability * GROUP + chances[GROUP])
+        is_drawn = jnp.argsort(jnp.argsort(chances[:GROUP])) < count
+        order = jnp.argsort(jnp.where(is_there, chances[:GROUP], jnp.inf))
         return order[:most], jnp.minimum(jnp.argsort(order), most - 1), is_drawn & is_there
 
-    rows, ranks, is_drawn = jax.vmap(draw_rows)(
-        _row_keys(group_key, num_groups), jnp.asarray(is_there)
-    )
-    groups = jnp.pad(audio, ((0, missing), (0, 0))) if missing else audio
-    groups = groups.reshape(num_groups, GROUP, num_samples)
-    keys = _row_keys(row_key, num_groups * GROUP).reshape(num_groups, GROUP)
+    is_there = np.arange(num_groups * GROUP).reshape(num_groups, GROUP) < batch
+    rows, ranks, is_drawn = jax.vmap(draw_rows)(chances, jnp.asarray(is_there))
     take = jax.vmap(lambda examples, rows: examples[rows])
-    changed = jax.vmap(jax.vmap(draw))(take(keys, rows), take(groups, rows))
+    groups = _group(audio, num_groups)
+    changed = jax.vmap(jax.vmap(apply))(take(_group(bits, num_groups), rows), take(groups, rows))
     groups = jnp.where(is_drawn[:, :, None], take(changed, ranks), groups)
-    return groups.reshape(-1, num_samples)[:batch]
+    return groups.reshape(-1, audio.shape[1])[:batch]
 
 
-def _row_keys(key: Array, num_rows: int) -> Array:
-    """Returns a key for each row, which depends on its number alone."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(num_rows))
+def _group(array: Array, num_groups: int) -> Array:
+    """Returns (batch, width) as (groups, `GROUP`, width), filled up with zeros."""
+    if missing := num_groups * GROUP - len(array):
+        array = jnp.pad(array, ((0, missing), (0, 0)))
+    return array.reshape(num_groups, GROUP, array.shape[1])
+
+
+def _draw_bits(key: Array, num_rows: int, num_draws: int) -> Array:
+    """Returns uint32 (rows, draws); a row depends on its number alone."""
+
+    def draw(row: Array) -> Array:
+        return jax.random.bits(jax.random.fold_in(key, row), (num_draws,))
+
+    return jax.vmap(draw)(jnp.arange(num_rows))

@@ -141,28 +141,45 @@ def _read(
     places = (starts[:, None] + whole.astype(jnp.int32)[None])[:, :, None] + jnp.arange(width)[
         None, None
     ]
-    # Distance from what is read to each sample of the input, (blocks, width, samples of a block).
     wanted = (begins - whole)[:, None] + (jnp.arange(_BLOCK) * speed)[None]
-    distance = jnp.arange(-margin, width - margin)[None, :, None] - wanted[:, None]
-    kernels = _windowed_sinc(distance, jnp.minimum(1.0, 1 / speed))
+    kernels = _make_kernels(np.arange(-margin, width - margin), wanted, jnp.minimum(1.0, 1 / speed))
     samples = jnp.einsum("sbw,bwi->sbi", padded[places], kernels)
     return samples.reshape(len(starts), -1)[:, :length]
 
 
-def _windowed_sinc(distance: Array, cutoff: Array) -> Array:
-    """Returns a low-pass filter at a distance from its center, in samples.
+def _make_kernels(places: np.ndarray, wanted: Array, cutoff: Array) -> Array:
+    """Returns a windowed sinc around each place that is read, at each sample of the input.
+
+    Sine and cosine of a difference are made of those of its two terms, of which there are few.
 
     Args:
-        distance: any shape.
-        cutoff: over half of the sample rate, at most 1.
+        places: of the input's samples, (width,).
+        wanted: places that are read, (blocks, samples of a block).
+        cutoff: of the low-pass, over half of the sample rate, at most 1.
+
+    Returns:
+        float32 (blocks, width, samples of a block).
     """
-    crossings = distance * cutoff
-    window = jnp.where(
-        jnp.abs(crossings) < ZERO_CROSSINGS,
-        0.5 + 0.5 * jnp.cos(jnp.pi * crossings / ZERO_CROSSINGS),
-        0.0,
-    )
-    return cutoff * window * jnp.sinc(crossings)
+    first = cutoff * jnp.asarray(places, jnp.float32)[None, :, None]
+    second = cutoff * wanted[:, None]
+    crossings = first - second
+
+    def rotate(angle: Array) -> tuple[Array, Array, Array, Array]:
+        one, other = angle * first, angle * second
+        return jnp.sin(one), jnp.cos(one), jnp.sin(other), jnp.cos(other)
+
+    # A loop, whose results are kept: fusion would take sine and cosine of every difference.
+    angles = jnp.array([np.pi, np.pi / ZERO_CROSSINGS], jnp.float32)
+    a, b, c, d = jax.lax.map(rotate, angles)
+    sine = a[0] * d[0] - b[0] * c[0]
+    window = 0.5 + 0.5 * (b[1] * d[1] + a[1] * c[1])
+    angle = jnp.pi * crossings
+    squared = angle * angle
+    # Near the center a quotient of small numbers would lose digits.
+    near = 1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42))
+    is_near = jnp.abs(crossings) < 0.25
+    sinc = jnp.where(is_near, near, sine / jnp.where(is_near, 1.0, angle))
+    return jnp.where(jnp.abs(crossings) < ZERO_CROSSINGS, cutoff * window * sinc, 0.0)
 
 
 def _join(segments: Array, hop: int, overlap: int) -> Array:

@@ -10,8 +10,8 @@ import numpy as np
 from musrep_jax.config import ConfigError
 from musrep_jax.data.datasets import Dataset, Tracks
 from musrep_jax.data.specs import DatasetSpec
-from musrep_jax.dsp.augment import parse_chain
 from musrep_jax.models import Tagger
+from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.binding import AUTO
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.scoring import SplitScorer
@@ -90,12 +90,12 @@ class Scheme:
 
 
 def is_augmented(settings: ml_collections.ConfigDict) -> bool:
-    """Returns whether a job hears augmented waveforms.
+    """Returns whether a job's examples are changed in every step.
 
     Args:
         settings: of the job.
     """
-    return bool(parse_chain(settings.train.augment))
+    return bool(Augmentation.of(settings.train).asked_for)
 
 
 def check_augmented(settings: ml_collections.ConfigDict, spec: DatasetSpec) -> None:
@@ -108,10 +108,12 @@ def check_augmented(settings: ml_collections.ConfigDict, spec: DatasetSpec) -> N
     Raises:
         ConfigError: if it holds spectrograms.
     """
-    if is_augmented(settings) and spec.stored_form == "log_mel":
+    augmentation = Augmentation.of(settings.train)
+    if (augmentation.chain or augmentation.mixup) and spec.stored_form == "log_mel":
+        field = "augment" if augmentation.chain else "mixup"
         raise ConfigError(
-            f"train.augment is {settings.train.augment!r}, which changes waveforms, and the data "
-            f"set {spec.name} holds spectrograms: leave it out by --config.train.augment=none."
+            f"train.{field} is {settings.train[field]!r}, which changes waveforms, and the data "
+            f"set {spec.name} holds spectrograms: leave it out by --config.train.{field}=none."
         )
 
 

@@ -23,6 +23,7 @@ from musrep_jax.models import model_class, model_settings
 from musrep_jax.reporting.results import CHOSEN_EXPORT
 from musrep_jax.runtime.progress import format_seconds
 from musrep_jax.tasks import binding
+from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.profiling import profile_scoring
@@ -157,6 +158,7 @@ class TaggingTask(Task):
         pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
         if job["mode"] not in (BASELINE, LINEAR):
             check_augmented(settings, dataset.spec)
+            Augmentation.of(settings.train).check(model)
         train_tracks = dataset.tracks("train").subset(job["num_train_tracks"], job.seed)
         train_tracks = train_tracks.capped(settings.train.max_seconds)
         if settings.train.max_minutes is None:
@@ -207,7 +209,11 @@ class TaggingTask(Task):
             return validation.summary(found, cached)
 
         loss_fn, is_trainable = binding.make_loss(
-            model, scheme.trained, scheme.batch_norm, settings.train.loss, settings.train.augment
+            model,
+            scheme.trained,
+            scheme.batch_norm,
+            settings.train.loss,
+            binding.NO_AUGMENTATION if solve else Augmentation.of(settings.train),
         )
         return TaggingObjective(
             variables=host_variables,
