@@ -113,10 +113,13 @@ def test_reverb_is_that_of_sox(room):
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(audio).max() + 1e-5)
 
 
+jit_shift = jax.jit(lambda audio, cents: splicing.shift_pitch(audio, cents, RATE))
+
+
 @pytest.mark.parametrize("cents", [-700, -100, 0, 350, 700])
 def test_a_pitch_shift_moves_a_tone_and_keeps_its_length_and_level(cents):
     audio = tone(440.0, 16_000)
-    found = np.asarray(splicing.shift_pitch(audio, cents, RATE))
+    found = np.asarray(jit_shift(audio, cents))
     assert found.shape == audio.shape
     assert peak_hertz(found) == pytest.approx(440 * 2 ** (cents / 1200), rel=1e-3)
     assert found[500:-1500].std() == pytest.approx(audio.std(), rel=0.02)
@@ -137,6 +140,7 @@ def test_a_time_stretch_keeps_the_pitch_and_moves_what_happens(rate):
         np.testing.assert_allclose(found, audio, atol=1e-6)
 
 
+@pytest.mark.programs
 def test_a_chain_depends_on_key_and_row_only_and_keeps_silence_and_damage_apart():
     augment = chains.make_augment("published", RATE)
     assert augment is not None
@@ -158,28 +162,29 @@ def test_a_chain_depends_on_key_and_row_only_and_keeps_silence_and_damage_apart(
 
 
 def test_costly_operations_reach_each_example_with_their_probability():
-    """Of 16 neighbors 4.8 on average, 4 or 5; each alike, and independent of the operation."""
-    augment = chains.compose([chains.Step("noise", 0.3), chains.Step("noise", 0.3)], RATE)
-    audio = jnp.asarray(np.tile(noise(64)[None], (32, 1)))
-    mark = jax.jit(jax.vmap(lambda key: jnp.abs(augment(key, audio) - audio).max(axis=1) > 0))
-    hit = np.asarray(mark(jax.random.split(KEY, 2000)))  # by either of the two
-    expected = 1 - 0.7**2
-    assert hit.mean() == pytest.approx(expected, abs=0.005)
-    np.testing.assert_allclose(hit.mean(axis=0), expected, atol=4.5 * np.sqrt(0.25 / 2000))
-    once = chains.compose([chains.Step("noise", 0.3)], RATE)
-    mark = jax.jit(jax.vmap(lambda key: jnp.abs(once(key, audio) - audio).max(axis=1) > 0))
-    counts = np.asarray(mark(jax.random.split(KEY, 200))).reshape(200, 2, 16).sum(axis=2)
-    assert set(counts.ravel()) == {4, 5} and counts.mean() == pytest.approx(4.8, abs=0.1)
+    """Of 16 neighbors 4.8 on average, 4 or 5; each alike."""
+    augment = chains.compose([chains.Step("noise", 0.3)], RATE)
+    audio = jnp.asarray(np.tile(noise(16)[None], (32, 1)))
+    mark = jax.jit(
+        jax.vmap(lambda key: jnp.abs(augment(key, audio) - audio).max(axis=1) > 0),
+        compiler_options=QUICK,
+    )
+    hit = np.asarray(mark(jax.random.split(KEY, 1000)))
+    np.testing.assert_allclose(hit.mean(axis=0), 0.3, atol=4.5 * np.sqrt(0.21 / 1000))
+    counts = hit.reshape(1000, 2, 16).sum(axis=2)
+    assert set(counts.ravel()) == {4, 5} and counts.mean() == pytest.approx(4.8, abs=0.05)
 
 
-@pytest.mark.parametrize("num_samples", [1, 40, 800])
+@pytest.mark.parametrize("num_samples", [1, 800])
 def test_short_clips_keep_their_length_and_are_finite(num_samples):
-    audio = noise(num_samples)
-    for changed in (
-        splicing.shift_pitch(audio, 500, RATE),
-        splicing.stretch_time(audio, 1.2, RATE),
-        filters.low_pass(audio, 300.0, RATE, 200.0),
-    ):
+    def change(audio):
+        return (
+            splicing.shift_pitch(audio, 500, RATE),
+            splicing.stretch_time(audio, 1.2, RATE),
+            filters.low_pass(audio, 300.0, RATE, 200.0),
+        )
+
+    for changed in jax.jit(change, compiler_options=QUICK)(noise(num_samples)):
         assert changed.shape == (num_samples,) and np.isfinite(changed).all()
 
 

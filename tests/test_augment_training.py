@@ -1,5 +1,6 @@
 """Augmentation within the train step: devices, resuming, keys, labels, what is refused."""
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -11,6 +12,7 @@ from compact_models import QUICK
 from ml_collections import ConfigDict
 from toy_training import assert_trees_close, assert_trees_equal
 
+from musrep_jax.command_line import main
 from musrep_jax.config import ConfigError, parse_command_line
 from musrep_jax.data.audio.errors import AudioError
 from musrep_jax.data.audio.responses import read_responses
@@ -216,3 +218,23 @@ def test_impulse_responses_have_unit_energy_and_the_models_rate(tmp_path):
     read_responses.cache_clear()
     with pytest.raises(AudioError, match=r"silent.wav is silent"):
         read_responses(str(tmp_path), RATE)
+
+
+@pytest.mark.programs
+def test_the_published_training_of_the_tagging_transformer_runs(tmp_path):
+    flags = ["--config.model.conv_channels=4", "--config.model.width=16"]
+    argv = ["main.py", "--config=configs/tagging.py:transformer_smoke", f"--workdir={tmp_path}"]
+    assert main([*argv, *flags, "--config.train.augment=polarity,noise,delay"]) in (None, 0)
+    (result,) = [
+        row for row in json.loads((tmp_path / "results.json").read_text())["cells"]
+        if row["model"] == "tagging_transformer"
+    ]  # fmt: skip
+    assert result["error"] is None
+
+
+def test_the_published_training_is_that_of_the_paper():
+    config, _ = parse_command_line(["main.py", "--config=tagging:transformer"])
+    train = config.train
+    assert (train.batch_size, train.num_epochs, train.patience) == (32, 200, 20)
+    assert (train.select_by, train.augment) == ("loss", "published")
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("adam", 1e-4)

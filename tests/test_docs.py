@@ -57,6 +57,7 @@ NOT_RUN = {
     r"^musrep serve|^curl": "runs until it is stopped; tests/test_pages_serve.py",
     r" runs/(transfer|study-[ab]|own)\b": "needs runs; those of the tutorial are made and used",
     r"config\.study": "takes minutes; tests/test_studies.py",
+    r"tagging\.py:transformer": "takes days; tests/test_augment_training.py",
     r"student\.py:transfer": "takes minutes; tests/test_student_runs.py",
     r":multilevel": "takes minutes; tests/test_multilevel.py",
     r"harmonic\.py": "takes minutes; tests/test_recipes_transfer.py",
