@@ -10,6 +10,7 @@ from musrep_jax.evaluation import aggregation, tagging
 from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.reporting import captions, layout, tables
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import find_common_collection, make_display_names
 from musrep_jax.runtime.terminal import measure_display_width
 
 
@@ -230,15 +231,15 @@ def test_summaries_put_seeds_together():
 
 def test_names_stay_different():
     names = ["a/x", "b/x", "audio_folder:/data/y/", None]
-    short = cells_file.make_display_names(names)
+    short = make_display_names(names)
     assert short == {"a/x": "a/x", "b/x": "b/x", "audio_folder:/data/y/": "y", None: "scratch"}
     names = ["fma/top20-artist-pcm16", "lyra/top30-source-log_mel", "lyra"]
-    short = cells_file.make_display_names(names)
+    short = make_display_names(names)
     assert list(short.values()) == ["fma/top20-artist", "lyra/top30-source", "lyra"]
     names = ["fma/top20-artist-pcm16", "fma/top20-artist-encoded"]
-    assert list(cells_file.make_display_names(names).values()) == names
-    assert cells_file.find_common_collection(["a/x", "a/y"]) == "a"
-    assert cells_file.find_common_collection(["a/x", "audio_folder:/a/y"]) == ""
+    assert list(make_display_names(names).values()) == names
+    assert find_common_collection(["a/x", "a/y"]) == "a"
+    assert find_common_collection(["a/x", "audio_folder:/a/y"]) == ""
 
 
 @pytest.mark.parametrize("module", [captions, cells_file, tables])

@@ -24,6 +24,7 @@ from musrep_jax.pages.report_disagreements import Disagreement, make_section
 from musrep_jax.pages.report_tracks import PlayableTrack
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.captions import describe_resampled
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.job_table import make_job_table
 from musrep_jax.reporting.results import METRIC_TITLES
 from musrep_jax.tasks.jobs import strip_result_folders, title_of
@@ -189,9 +190,7 @@ def _synthetic(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _names(results: Sequence[Mapping[str, Any]]) -> dict[str | None, str]:
     """Returns the shown name of every data set."""
-    return cells_file.make_display_names(
-        [r["target"] for r in results] + [r.get("source") for r in results]
-    )
+    return make_display_names([r["target"] for r in results] + [r.get("source") for r in results])
 
 
 def _overview(run: Run, shown: Mapping[str, Mapping[str, Any]]) -> Markup:

@@ -9,6 +9,7 @@ from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.evaluation.subsets import Size, rank_size
 from musrep_jax.evaluation.support import MIN_EXAMPLES, SMALL_VALIDATION_UNITS
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import find_common_collection, make_display_names
 from musrep_jax.reporting.results import MODES, SCRATCH, Cell, Condition, Summary
 
 SYNTHETIC_NOTE = "synthetic data"
@@ -35,7 +36,7 @@ def make_axis_names(
     mixed = bool(given & set(synthetic)) and not given <= set(synthetic)
     return {
         name: f"{short} (synthetic)" if mixed and name in synthetic else short
-        for name, short in cells_file.make_display_names(names).items()
+        for name, short in make_display_names(names).items()
     }
 
 
@@ -50,7 +51,7 @@ def make_data_note(names: Sequence[str | None], synthetic: Collection[str] = ())
         synthetic: those whose audio is generated.
     """
     given = {name for name in names if name is not None}
-    collection = cells_file.find_common_collection(names)
+    collection = find_common_collection(names)
     if not given & set(synthetic):
         return collection
     note = SYNTHETIC_NOTE if given <= set(synthetic) else f"partly {SYNTHETIC_NOTE}"
@@ -314,7 +315,7 @@ def describe_resampled(cells: Sequence[Cell]) -> str:
             )
     if not groups:
         return "test tracks"
-    names = cells_file.make_display_names(list(groups))
+    names = make_display_names(list(groups))
     listed = "; ".join(f"{names[target]}: {text}" for target, text in groups.items())
     if len(groups) > 1 and len(set(groups.values())) == 1:
         listed = f"{next(iter(groups.values()))} in each data set"
@@ -349,7 +350,7 @@ def make_support_notes(cells: Sequence[Cell]) -> list[str]:
                 cell["target"], f"{count} {'groups' if size['num_groups'] else 'tracks'}"
             )
     if small:
-        names = cells_file.make_display_names(list(small))
+        names = make_display_names(list(small))
         listed = "; ".join(f"{names[target]}: {text}" for target, text in small.items())
         notes.append(
             f"Small validation sets ({listed}): best weights, thresholds and calibration are "

@@ -119,7 +119,7 @@ def _draw_panel(
     else:
         axes.set_yticks(np.arange(len(names)) + 0.5, names)
         axes.invert_yaxis()
-    caption = f". {panel['caption']}" if panel["caption"] else ""
+    caption = f"\n{panel['caption']}" if panel["caption"] else ""
     axes.set_title(title + caption, loc="left", fontsize=9)
     figure.colorbar(mesh, cax=figure.add_subplot(right))
     if special is not None:
@@ -133,7 +133,7 @@ def _draw_panel(
         # Its own scale where it outweighs all moments, and then its value in figures.
         for place, value in enumerate(share[:, 0]):
             column.text(
-                0.5, place + 0.5, f"{value:.2g}", ha="center", va="center", fontsize=6,
+                0.5, place + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=6,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
             )  # fmt: skip
 

@@ -8,6 +8,7 @@ from musrep_jax.evaluation.subsets import shorten_size
 from musrep_jax.evaluation.support import REASON_TEXTS
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
 from musrep_jax.runtime.terminal import get_width
@@ -29,9 +30,7 @@ def make_results_table(
     listed = cells_file.sort_cells(cells)
     if not listed:
         return "There are no results yet."
-    names = cells_file.make_display_names(
-        [c["target"] for c in listed] + [c.get("source") for c in listed]
-    )
+    names = make_display_names([c["target"] for c in listed] + [c.get("source") for c in listed])
     settings = cells_file.list_study_settings(listed)
     has_seeds = len(cells_file.ordered(listed, "seed")) > 1
     marks = {metric: cells_file.mark_significance(listed, metric) for metric in METRIC_TITLES}

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.results import (
     SIGNIFICANCE,
     Cell,
     drop_baselines,
-    make_display_names,
     ordered,
     parse_number,
 )

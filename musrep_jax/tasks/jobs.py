@@ -172,7 +172,7 @@ def strip_parents(name: str | Sequence[str]) -> str:
     """Returns a data set's name with its folder by the last part only.
 
     Keys and results hold it, which travel to other machines. Tables and axes have shorter names,
-    see `results.make_display_names`.
+    see `display_names.make_display_names`.
 
     Example:
         >>> strip_parents("audio_folder:/data/ney/")

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from musrep_jax.config import split_list
-from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.pair_tables import collect_pairs, describe_pairs, format_pairs
 from musrep_jax.reporting.results import parse_number
@@ -48,7 +48,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
     )
     shown = [strip_result_folders(result) for result in in_order]
     done = [result for result in shown if result["error"] is None]
-    names = cells_file.make_display_names([result["target"] for result in shown])
+    names = make_display_names([result["target"] for result in shown])
     verdict, text, markdown, sections = [], [], [], []
     keys = dict.fromkeys(
         (result["target"], result["num_labels"], result["num_shots"]) for result in done

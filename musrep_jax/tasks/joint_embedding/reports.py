@@ -8,9 +8,10 @@ import numpy as np
 
 from musrep_jax.reporting import drawing
 from musrep_jax.reporting.curve_figures import draw_curves
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.job_table import format_job_table
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
-from musrep_jax.reporting.results import make_display_names, parse_number
+from musrep_jax.reporting.results import parse_number
 from musrep_jax.runtime.terminal import get_width
 from musrep_jax.tasks.jobs import shorten_settings, slugify_name, strip_parents
 from musrep_jax.tasks.joint_embedding.jobs import BASE, PRECISIONS, TRAINING, WINDOWS

@@ -8,7 +8,7 @@ import numpy as np
 
 from musrep_jax.evaluation.comparison import SIGNIFICANCE
 from musrep_jax.evaluation.subsets import describe_size, rank_size
-from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.pair_tables import collect_pairs, describe_pairs, format_pairs
 from musrep_jax.reporting.results import parse_number
@@ -49,7 +49,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
     verdict, text, markdown, sections = [], [], [], []
     for target in dict.fromkeys(result["target"] for result in shown):
         ours = [result for result in shown if result["target"] == target]
-        names = cells_file.make_display_names([r["target"] for r in shown])
+        names = make_display_names([r["target"] for r in shown])
         rows = list_rows(ours)
         sizes = sorted({row.size for row in rows}, key=rank_size)
         for size in sizes:

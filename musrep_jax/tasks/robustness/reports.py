@@ -9,6 +9,7 @@ import numpy as np
 from musrep_jax.data.deformed.deformations import CLEAN, COMPRESSION, PUBLISHED
 from musrep_jax.evaluation.comparison import SIGNIFICANCE
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import METRIC_TITLES, parse_number
 from musrep_jax.reporting.tables import format_value
@@ -41,7 +42,7 @@ def make_tables(results: Sequence[Result], config: ml_collections.ConfigDict) ->
         config: of the experiment; not read.
     """
     rows = list_rows(results)
-    names = cells_file.make_display_names([row.target for row in rows])
+    names = make_display_names([row.target for row in rows])
     verdict, text, markdown, sections = [], [], [], []
     for target in dict.fromkeys(row.target for row in rows):
         ours = [row for row in rows if row.target == target]

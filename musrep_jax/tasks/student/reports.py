@@ -8,6 +8,7 @@ import ml_collections
 
 from musrep_jax.reporting import drawing, figures
 from musrep_jax.reporting import results as cells_file
+from musrep_jax.reporting.display_names import make_display_names
 from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_paragraphs
 from musrep_jax.reporting.results import METRIC_TITLES, Cell
 from musrep_jax.reporting.tables import format_num_tracks
@@ -75,7 +76,7 @@ def make_teacher_table(shown: Sequence[Cell], style: str) -> str:
     students = [cell for cell in cells_file.sort_cells(shown) if cell.get(VERSUS_TEACHER)]
     if not students:
         return ""
-    names = cells_file.make_display_names(
+    names = make_display_names(
         [cell["target"] for cell in students] + [cell.get("source") for cell in students]
     )
     rows = []
