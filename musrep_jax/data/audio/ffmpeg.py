@@ -24,6 +24,8 @@ from musrep_jax.data.audio.formats import DEMUXERS
 FFMPEG_ADVICE = 'pip install "musrep_jax[ffmpeg]", or put an ffmpeg program on the PATH'
 _AU_HEADER = ">4s5I"
 _SECONDS_TO_END = 5
+_MAX_FILLING_SECONDS = 0.25
+"""More behind a stated end is no filling of a frame: then what was stated is wrong."""
 _PREFIXES = re.compile(r"^(\[[^\]]*\] *)+")
 
 
@@ -62,7 +64,12 @@ class FfmpegFile:
     frames = 1 << 62
 
     def __init__(
-        self, program: str, source: pathlib.Path | bytes, name: str, audio_format: str
+        self,
+        program: str,
+        source: pathlib.Path | bytes,
+        name: str,
+        audio_format: str,
+        end_seconds: float | None = None,
     ) -> None:
         """Starts the program and reads until it says what comes.
 
@@ -71,12 +78,15 @@ class FfmpegFile:
             source: path of a file, or the bytes of one.
             name: what to call it in messages.
             audio_format: a key of `DEMUXERS`.
+            end_seconds: where the recording ends by its container. Whether the filling behind it
+                comes out of the program depends on its version.
 
         Raises:
             AudioError: if the program cannot decode it.
         """
         self.format = audio_format
         self._program, self._source, self._name = program, source, name
+        self._end_seconds = end_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._path: pathlib.Path | None = None
         self._files, self._run = contextlib.ExitStack(), contextlib.ExitStack()
@@ -107,12 +117,14 @@ class FfmpegFile:
             stderr=self._errors,
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
-        self._position = 0
+        self._position, self._end, self._ahead = 0, self.frames, b""
         header = self._read_bytes(struct.calcsize(_AU_HEADER))
         if len(header) < struct.calcsize(_AU_HEADER):
             raise self._make_error()
         _, offset, _, _, self.samplerate, self.channels = struct.unpack(_AU_HEADER, header)
         self._read_bytes(offset - len(header))
+        if self._end_seconds is not None and self.samplerate:
+            self._end = round(self._end_seconds * self.samplerate)
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
         """Returns the next frames, float32 (frames, channels); fewer only at the end.
@@ -125,8 +137,11 @@ class FfmpegFile:
         if len(content) < frames * width and self._process.wait() != 0:
             raise self._make_error()
         whole = len(content) // width * width
+        if self._position + whole // width > self._end:
+            self._check_end(self._position + whole // width)
+        kept = min(whole // width, max(0, self._end - self._position))
         self._position += whole // width
-        samples = np.frombuffer(content, ">f4", whole // 4).astype(dtype)
+        samples = np.frombuffer(content, ">f4", kept * self.channels).astype(dtype)
         return samples.reshape(-1, self.channels)
 
     def seek(self, frame: int) -> int:
@@ -154,7 +169,17 @@ class FfmpegFile:
         self.close()
 
     def _read_bytes(self, size: int) -> bytes:
-        return self._process.stdout.read(size) if size > 0 else b""
+        begin, self._ahead = self._ahead[: max(0, size)], self._ahead[max(0, size) :]
+        rest = size - len(begin)
+        return begin + self._process.stdout.read(rest) if rest > 0 else begin
+
+    def _check_end(self, position: int) -> None:
+        """Reads ahead from a frame past the stated end, which no longer counts if much follows."""
+        most = self._end + round(_MAX_FILLING_SECONDS * self.samplerate)
+        width = 4 * self.channels
+        self._ahead = self._read_bytes(max(0, most + 1 - position) * width)
+        if position + len(self._ahead) // width > most:
+            self._end = self.frames
 
     def _stop(self) -> None:
         process, self._process = self._process, None

@@ -75,6 +75,8 @@ class Container:
         is_estimate: whether the length that a decoder announces is a guess: an mp3 of variable bit
             rate without a header that states it.
         junk: bytes before the first audio that are no tag.
+        end_seconds: where the recording ends by its container, beyond which what a decoder gives is
+            its encoder's filling of the last frame; None where it does not say.
         padding_seconds: delay and padding that decoders leave out of the actual length.
     """
 
@@ -87,4 +89,5 @@ class Container:
     corruption: str = ""
     is_estimate: bool = False
     junk: int = 0
+    end_seconds: float | None = None
     padding_seconds: float = 0.0

@@ -20,6 +20,8 @@ from musrep_jax.data.audio.stderr_filter import silence_libmpg123
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 768000
 """In Hz; a rate outside this range indicates a damaged header."""
+_ENDING_FORMATS = ("mp4", "matroska")
+"""Formats that say where their audio ends within its last frame."""
 _CHANCE_FORMATS = ("MP3", "RAW")
 """Formats that libsndfile reports for nearly any content."""
 _UNKNOWN = "it is of no format of audio that is known here"
@@ -45,10 +47,12 @@ def open_audio(source: pathlib.Path | bytes, name: str, container: Container | N
     """
     with _content(source, name) as data:
         start, found = detect_audio(data)
+        if found.format in _ENDING_FORMATS:
+            found = container or read_container(data)
     if found.foreign:
         raise AudioError(name, f"cannot be read: it is {found.foreign}.")
     if found.format in FFMPEG_FORMATS:
-        file = _open_with_ffmpeg(source, name, found.format, "")
+        file = _open_with_ffmpeg(source, name, found.format, "", found.end_seconds)
     elif container is not None and container.is_estimate and find_ffmpeg():
         # libsndfile 1.2.2 reads no further than the length that it guesses from the first frame.
         file = _open_with_ffmpeg(source, name, found.format, "")
@@ -194,7 +198,11 @@ def _to_libsndfile_source(source: pathlib.Path | bytes) -> Any:
 
 
 def _open_with_ffmpeg(
-    source: pathlib.Path | bytes, name: str, audio_format: str, reason: str
+    source: pathlib.Path | bytes,
+    name: str,
+    audio_format: str,
+    reason: str,
+    end_seconds: float | None = None,
 ) -> FfmpegFile:
     """Returns the open file that ffmpeg decodes.
 
@@ -203,6 +211,7 @@ def _open_with_ffmpeg(
         name: what to call it in messages.
         audio_format: a key of `DEMUXERS`.
         reason: why libsndfile cannot open it; "" where it does not know the format.
+        end_seconds: where the recording ends by its container; None where it does not say.
     """
     program = find_ffmpeg()
     if program is None:
@@ -210,7 +219,7 @@ def _open_with_ffmpeg(
         reason = reason or f"it is {title}, which takes ffmpeg to decode"
         raise AudioError(name, f"cannot be read: {reason}: {FFMPEG_ADVICE}.", needs_ffmpeg=True)
     try:
-        return FfmpegFile(program, source, name, audio_format)
+        return FfmpegFile(program, source, name, audio_format, end_seconds)
     except AudioError as error:
         if not reason:
             raise
