@@ -7,7 +7,7 @@ representations for music audio classification and similarity", ISMIR 2013; the 
     python main.py --config=configs/joint_embedding.py
     python main.py --config=configs/joint_embedding.py:smoke
     python main.py --config=configs/joint_embedding.py \
-      --config.target=audio_folder:A,audio_folder:B,audio_folder:C \
+      --config.target=audio_folder:FOLDER_A,audio_folder:FOLDER_B,audio_folder:FOLDER_C \
       --config.joint_embedding.labels="genre_*,stroke_*"
     python main.py --config=configs/joint_embedding.py:paper --config.data.data_dir=DIR
 

@@ -130,11 +130,12 @@ def test_a_text_is_no_wider_than_asked_for():
         "fcn                      9  -                       -",
     ]
     assert layout.format_table(columns, rows, "text", 46).splitlines() == [
-        "Model         Tracks  AUC [95 %]        Chance",
-        "------------  ------  ----------------  ------",
-        "short_chunk_     112  0.834             0.5",
-        "resnet                [0.774, 0.881] *",
-        "fcn                9  -                 -",
+        "Model               Tracks  AUC [95 %]",
+        "------------------  ------  ------------------",
+        "short_chunk_resnet     112  0.834",
+        "                            [0.774, 0.881] *",
+        "fcn                      9  -",
+        "Not shown, too wide: Chance.",
     ]
     assert layout.format_table(columns, rows, "text", 34).splitlines()[-1] == (
         "Not shown, too wide: Chance."
@@ -266,3 +267,13 @@ def test_tables_say_what_was_resampled_and_what_rests_on_little():
     carried = {**lyra, "source": "west", "mode": "all_layers",
                "versus_scratch": {"roc_auc": change, "pr_auc": change}}  # fmt: skip
     assert "+0.100 (too few groups)" in tables.make_results_table([lyra, carried])
+
+
+def test_a_name_is_broken_between_words_before_underscores():
+    columns = [layout.Column("Candidate"), *[layout.Column(f"Metric {i} [95 %]") for i in range(3)]]
+    columns += [layout.Column("Accuracy [95 %]", is_optional=True)]
+    rows = [["log_mel_statistics, linear (baseline)", *["0.915 [0.886, 0.941]"] * 4]]
+    text = layout.format_table(columns, rows, "text", 76)
+    assert max(map(len, text.splitlines())) <= 76
+    assert "log_mel_statistics,\n" not in text and text.count("log_mel_statistics, ") == 1
+    assert text.endswith("Not shown, too wide: Accuracy [95 %].")

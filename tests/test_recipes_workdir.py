@@ -73,3 +73,10 @@ def test_a_model_that_a_version_brings_leaves_a_workdir_open_and_a_changed_one_d
     new.compact.vgg_ish.channels = 7
     with pytest.raises(ConfigError, match=r"different: compact\.vgg_ish"):
         workdir.Workdir(tmp_path, new)
+
+
+def test_the_time_left_is_told_by_jobs_of_the_same_kind_alone():
+    baseline, scratch = ("tagging", "baseline", "linear"), ("tagging", "scratch", "musicnn")
+    assert experiment.estimate_left({baseline: [7.0]}, [scratch]) == ""
+    took = {baseline: [7.0], scratch: [30.0, 50.0]}
+    assert experiment.estimate_left(took, [scratch, scratch, baseline]) == ", 1m27s left"

@@ -10,6 +10,7 @@ from musrep_jax.runtime.terminal import measure_display_width
 
 STYLES = ("markdown", "text")
 EMPTY_CELL = "-"
+_WHOLE_WORDS = re.compile(r"( ?)(\[[^\]]*\](?: \*+)?|\([^)]*\)|[^ ]+)")
 _WHOLE_BRACKETS = re.compile(r"( ?)(\[[^\]]*\](?: \*+)?|\([^)]*\)|[^ _]*_+|[^ _]+)")
 _WORDS = re.compile(r"( ?)(\[[^\],]*\]|[^ _]*_+|[^ _]+)")
 """Separators and parts of a text, between which it may be broken."""
@@ -42,10 +43,9 @@ def format_table(
         columns: from left to right.
         rows: one text per column.
         style: `markdown` or `text`.
-        width: of a text, in terminal columns: wider cells are broken at spaces and after
-            underscores. As long as that is not enough, empty columns and then optional ones are
-            left out from the right, and at last brackets are broken too. None for a table as wide
-            as it is.
+        width: of a text, in terminal columns: wider cells are broken at spaces. As long as that is
+            not enough, empty columns and then optional ones are left out from the right, then words
+            are broken after underscores, and at last brackets. None for a table as wide as it is.
 
     Returns:
         Lines without a final line break; the last one names the columns that were left out.
@@ -61,7 +61,7 @@ def format_table(
     shown = list(range(len(columns)))
     left_out: list[str] = []
     widths = [max(3, *(measure_display_width(row[i]) for row in grid)) for i in shown]
-    parts = _WHOLE_BRACKETS
+    parts = _WHOLE_WORDS
     if not is_markdown and width is not None:
         least = _measure_parts(grid, parts)
         empty = [i for i in shown if rows and all(row[i] == EMPTY_CELL for row in grid[1:])]
@@ -70,9 +70,9 @@ def format_table(
         while leaving and _total([least[i] for i in shown]) > width:
             shown.remove(leaving.pop())
         left_out = [column.title for i, column in enumerate(columns) if i not in shown]
-        if _total([least[i] for i in shown]) > width:
-            parts = _WORDS
-            least = _measure_parts(grid, parts)
+        for finer in (_WHOLE_BRACKETS, _WORDS):
+            if _total([least[i] for i in shown]) > width:
+                parts, least = finer, _measure_parts(grid, finer)
         widths = _shrink([widths[i] for i in shown], [least[i] for i in shown], width)
     lines = []
     for row in grid:
