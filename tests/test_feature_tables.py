@@ -69,11 +69,48 @@ def write_pickled_npz(path):
             file.writestr(f"{name}.npy", buffer.getvalue())
 
 
+def make_header(width):
+    """The start of an .npy file that says it has three rows of that width."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': (3, {width}), }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+HUGE = make_header(10**13)  # 240 TB
+
+
+def write_members(path, features, method=None, cut=False):
+    """A zip file of ids and of what are no features; of a method nobody has, or damaged."""
+    ids = io.BytesIO()
+    np.save(ids, np.array(IDS))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("track_ids.npy", ids.getvalue())
+        file.writestr("features.npy", features)
+    content = bytearray(path.read_bytes())
+    if method is not None:
+        for start in [n for n in range(len(content)) if content[n : n + 4] == b"PK\x01\x02"]:
+            content[start + 10] = method
+    if cut:
+        start = content.find(b"track_ids.npy") + 13
+        content[start + 2 : start + 20] = b"\xff" * 18
+    path.write_bytes(content)
+
+
+def write_with_ids(path, content):
+    path.write_bytes(content)
+    path.with_suffix(".txt").write_text("\n".join(IDS), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("name", "write", "words"),
     [
         ("t.npz", write_pickled_npz, "cannot be read"),
-        ("t.npz", lambda p: p.write_bytes(pickle.dumps(Trap())), "cannot be read"),
+        ("t.npz", lambda p: p.write_bytes(pickle.dumps(Trap())), "no .npz file by its content"),
+        ("t.npz", lambda p: write_members(p, HUGE), "cannot be read"),
+        ("t.npz", lambda p: write_members(p, HUGE, method=77), "cannot be read"),
+        ("t.npz", lambda p: write_members(p, b"\0" * 999, cut=True), "cannot be read"),
+        ("t.npz", lambda p: write_table(p, [b"\xff", b"b", b"c"]), "not UTF-8"),
+        ("t.npy", lambda p: write_with_ids(p, pickle.dumps(Trap())), "no .npy file by its content"),
+        ("t.npy", lambda p: write_with_ids(p, HUGE), "cannot be read"),
         (
             "t.npz",
             lambda p: np.savez(p, ids=np.array(IDS), features=FEATURES),
@@ -117,6 +154,23 @@ def test_a_table_of_other_tracks_is_one_sentence(tmp_path, ids, features, words)
     with pytest.raises(FeatureTableError, match=r"t\.npz") as raised:
         match_tracks(table, IDS, "t.npz")
     assert words in str(raised.value)
+
+
+def test_ids_of_any_script_are_found(tmp_path):
+    """In either form of Unicode, and with separators that only str.splitlines knows."""
+    ids = ["ne\u0301y", "a\u2028b", "a\x0bb"]
+    for suffix in (".npy", ".npz"):
+        table = read_feature_table(write_table(tmp_path / f"t{suffix}", ids))
+        found = match_tracks(table, ["n\u00e9y", *ids[1:]], "t")
+        np.testing.assert_array_equal(found, FEATURES)
+
+
+def test_what_32_bits_cannot_hold_is_not_finite(tmp_path):
+    table = read_feature_table(
+        write_table(tmp_path / "t.npz", features=np.float64(FEATURES) * 1e300)
+    )
+    with pytest.raises(FeatureTableError, match="must be finite"):
+        match_tracks(table, IDS, "t")
 
 
 def test_labels_among_features_are_found():

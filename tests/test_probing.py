@@ -147,6 +147,27 @@ def test_every_classifier_ranks_what_is_plain_first(name, is_exclusive):
         assert scores.min() >= 0 and scores.max() <= 1 + 1e-12
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_classes_that_all_or_no_examples_have_get_one_score_everywhere(name):
+    """As an inner fold without a rare class has them; a single class of exclusive ones wins."""
+    random = np.random.default_rng(0)
+    features, queries = random.standard_normal((7, 4)), random.standard_normal((5, 4))
+    classifier = load_classifier(name)
+    one_of_three = classifier.fit(features, np.eye(3)[[1] * 7], is_exclusive=True).scores(queries)
+    assert (one_of_three.argmax(axis=1) == 1).all()
+    for targets, is_exclusive in (
+        (np.ones((7, 1)), True),
+        (np.zeros((7, 1)), False),
+        (np.ones((7, 1)), False),
+    ):
+        found = classifier.fit(features, targets, is_exclusive=is_exclusive).scores(queries)
+        assert found.shape == (5, 1) and np.isfinite(found).all()
+        assert np.ptp(found) < 1e-3
+        if classifier.gives_probabilities:
+            np.testing.assert_allclose(found, targets[:5], atol=1e-3)
+
+
 def test_weights_count_like_copies(examples):
     features, _, targets = examples
     copies = np.repeat(np.arange(60), np.arange(60) % 3 + 1)

@@ -169,6 +169,7 @@ def test_settings_are_judged_before_anything_is_done(data_dir, tmp_path, capsys,
             "no label of audio_folder:recordings is called so: it has drum, flute",
         ),
         ("probe.num_folds=7", "6 groups cannot make 7 folds"),
+        ("probe.labels=drum", "have the same labels, 'drum', so there is nothing to tell apart"),
     ],
 )
 def test_what_the_data_cannot_do_is_one_sentence(data_dir, tmp_path, flag, words):

@@ -13,13 +13,20 @@ Nothing that a file says is run: pickled objects are refused.
 import csv
 import dataclasses
 import pathlib
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 ID_COLUMN, IDS, FEATURES = "track_id", "track_ids", "features"
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error,
+    MemoryError, OverflowError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What a file raises that is damaged, encrypted, of another kind or larger than memory."""
 
 
 class FeatureTableError(ValueError):
@@ -54,7 +61,7 @@ def read_feature_table(path: str | pathlib.Path) -> FeatureTable:
         ids, features = _READERS[path.suffix.lower()](path)
     except FeatureTableError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error, zipfile.BadZipFile) as e:
+    except _UNREADABLE as e:
         raise FeatureTableError(f"{path} cannot be read as a table of features: {e}") from e
     ids, features = np.asarray(ids), np.asarray(features)
     if ids.dtype.kind not in "USiu" or ids.ndim != 1:
@@ -69,8 +76,14 @@ def read_feature_table(path: str | pathlib.Path) -> FeatureTable:
             f"{path} has {len(ids)} track ids and {len(features)} rows of features; it must have "
             "as many of both."
         )
-    names = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in ids.tolist()]
-    return FeatureTable(names, features.astype(np.float32))
+    try:
+        names = [
+            one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in ids.tolist()
+        ]
+    except UnicodeDecodeError as error:
+        raise FeatureTableError(f"{path}: a track id is not UTF-8: {error}.") from error
+    with np.errstate(over="ignore"):  # what 32 bits cannot hold is not finite, and refused later
+        return FeatureTable(names, features.astype(np.float32))
 
 
 def check_table_path(path: str | pathlib.Path) -> None:
@@ -94,6 +107,8 @@ def check_table_path(path: str | pathlib.Path) -> None:
 def match_tracks(table: FeatureTable, track_ids: Sequence[str], where: str) -> np.ndarray:
     """Returns the features of tracks, in their order; what the table has besides is passed over.
 
+    Ids are compared in Unicode's composed form (NFC).
+
     Args:
         table: of features.
         track_ids: of the tracks.
@@ -106,19 +121,19 @@ def match_tracks(table: FeatureTable, track_ids: Sequence[str], where: str) -> n
         FeatureTableError: if a track is not there or twice, or one of its features is not finite.
     """
     number: dict[str, int] = {}
-    for row, name in enumerate(table.track_ids):
+    for row, name in enumerate(map(_compose, table.track_ids)):
         if number.setdefault(name, row) != row:
             raise FeatureTableError(
                 f"{where} has track {name!r} twice, in rows {number[name] + 1} and {row + 1}; it "
                 "must have each once."
             )
-    missing = [name for name in track_ids if name not in number]
+    missing = [name for name in track_ids if _compose(name) not in number]
     if missing:
         raise FeatureTableError(
             f"{where} lacks {len(missing)} of {len(track_ids)} tracks, such as {missing[0]!r}; its "
             f"own ids are such as {table.track_ids[0]!r}."
         )
-    found = table.features[[number[name] for name in track_ids]]
+    found = table.features[[number[_compose(name)] for name in track_ids]]
     is_finite = np.isfinite(found)
     if not is_finite.all():
         track, column = np.argwhere(~is_finite)[0]
@@ -129,7 +144,13 @@ def match_tracks(table: FeatureTable, track_ids: Sequence[str], where: str) -> n
     return found
 
 
+def _compose(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _read_npz(path: pathlib.Path) -> tuple[Any, Any]:
+    if not zipfile.is_zipfile(path):
+        raise FeatureTableError(f"{path} is no .npz file by its content: write it by numpy.savez.")
     with np.load(path, allow_pickle=False) as stored:
         lacking = {IDS, FEATURES} - set(stored.files)
         if lacking:
@@ -146,7 +167,14 @@ def _read_npy(path: pathlib.Path) -> tuple[Any, Any]:
         raise FeatureTableError(
             f"{path} holds no track ids: write them to {names.name} beside it, a line for each row."
         )
-    return names.read_text(encoding="utf-8").splitlines(), np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        if not file.read(6).startswith(b"\x93NUMPY"):
+            raise FeatureTableError(
+                f"{path} is no .npy file by its content: write it by numpy.save."
+            )
+    # Only a line's end separates ids; str.splitlines knows others, which names may have.
+    ids = names.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    return ids, np.load(path, allow_pickle=False)
 
 
 def _read_text(path: pathlib.Path) -> tuple[Any, Any]:

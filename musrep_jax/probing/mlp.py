@@ -14,6 +14,9 @@ from musrep_jax.probing.classifiers import Classifier, Scorer, is_number, requir
 class Mlp(Classifier):
     """One hidden layer of rectified units, trained by Adam.
 
+    Of training examples that are all of one class, or all with or all without a single label, the
+    same probability comes out everywhere.
+
     Attributes:
         width: of the hidden layer.
         strength: of the L2 penalty, `alpha` of scikit-learn.
@@ -51,15 +54,18 @@ class Mlp(Classifier):
         given = targets.argmax(axis=1) if is_exclusive else targets.astype(np.int64)
         if not is_exclusive and targets.shape[1] == 1:
             given = given[:, 0]
+        if given.ndim == 1 and (given == given[0]).all():  # of which scikit-learn makes two classes
+            constant = targets[0]
+            return lambda features: np.tile(constant, (len(features), 1))
         with warnings.catch_warnings():  # the number of epochs is a setting
             warnings.simplefilter("ignore", ConvergenceWarning)
             network.fit(features, given, sample_weight=weights * len(weights))
         columns = np.asarray(network.classes_) if is_exclusive else np.arange(targets.shape[1])
 
         def score(features: FloatArray) -> FloatArray:
-            found = network.predict_proba(features)
+            found = np.asarray(network.predict_proba(features))
             if not is_exclusive and targets.shape[1] == 1:
-                found = found[:, list(network.classes_).index(1)][:, None]
+                found = found[:, 1:]
             scores = np.zeros((len(features), targets.shape[1]))
             scores[:, columns] = found
             return scores

@@ -62,6 +62,9 @@ class Prototypes(Classifier):
         is_exclusive: bool,
         seed: int,
     ) -> Scorer:
+        if not targets.any():  # no example has a class: none can be near to one
+            return lambda queries: np.full((len(queries), targets.shape[1]), -_OUT_OF_RANGE)
+
         def score(queries: FloatArray) -> FloatArray:
             found = score_by_prototypes(
                 features, targets > 0, queries, self.prototypes, self.distance, weights

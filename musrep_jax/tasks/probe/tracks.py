@@ -48,7 +48,8 @@ def list_labeled_tracks(dataset: Dataset, patterns: Sequence[str] = ()) -> Label
             Without any, all labels and all tracks are there.
 
     Raises:
-        ConfigError: if a pattern fits no label, or fewer than two tracks have one.
+        ConfigError: if a pattern fits no label, fewer than two tracks have one, or no label tells
+            tracks apart, as all have it.
     """
     splits = tuple(dataset.tracks(name) for name in SPLITS)
     names = tuple(dataset.spec.label_names)
@@ -66,6 +67,12 @@ def list_labeled_tracks(dataset: Dataset, patterns: Sequence[str] = ()) -> Label
             )
     occurs = targets.any(axis=0)
     targets, names = targets[:, occurs], tuple(np.array(names)[occurs].tolist())
+    if targets.all():
+        raise ConfigError(
+            f"All {len(targets)} tracks of {dataset.spec.name} that are probed have the same "
+            f"labels, {', '.join(map(repr, names)) or 'none'}, so there is nothing to tell apart: "
+            "choose more labels by --config.probe.labels, or add tracks without them."
+        )
     ids = np.array([name for tracks in splits for name in tracks.track_ids])
     owners = np.array([name for tracks in splits for name in tracks.groups])
     of_split = np.repeat([tracks.split for tracks in splits], list(map(len, splits)))
