@@ -74,6 +74,7 @@ SLOW = (
 SMALLER = {
     r"(--config=configs/(\w+)\.py)(?= |$)": r"\1:smoke",
     r"^musrep train (\w+)(?= |$)": r"musrep train \1:smoke",
+    r"recordings --method contribution,occlusion": "a.wav --method occlusion",  # MODEL is an fcn
     r"--config\.seeds=0,1,2": "--config.seeds=0",
     r"--config\.num_train_tracks=10,\d+,all": "--config.num_train_tracks=10,all",
     r"--config\.minutes=0": "--config.minutes=0 --config.candidates=log_mel_statistics",

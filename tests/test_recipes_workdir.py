@@ -8,6 +8,7 @@ from musrep_jax.configs import tagging
 
 from musrep_jax.config import ConfigError
 from musrep_jax.experiments import experiment, workdir
+from musrep_jax.runtime.progress import TimeLeft
 from musrep_jax.runtime.signals import StopSignalReceived
 from musrep_jax.tasks.tagging.matrix import make_job
 
@@ -76,7 +77,7 @@ def test_a_model_that_a_version_brings_leaves_a_workdir_open_and_a_changed_one_d
 
 
 def test_the_time_left_is_told_by_jobs_of_the_same_kind_alone():
-    baseline, scratch = ("tagging", "baseline", "linear"), ("tagging", "scratch", "musicnn")
-    assert experiment.estimate_left({baseline: [7.0]}, [scratch]) == ""
-    took = {baseline: [7.0], scratch: [30.0, 50.0]}
-    assert experiment.estimate_left(took, [scratch, scratch, baseline]) == ", 1m27s left"
+    left = TimeLeft(iter([0.0, 7.0, 37.0, 87.0]).__next__)
+    assert left.tell("baseline", ["scratch", "scratch"]) == ""
+    assert left.tell("scratch", ["scratch", "baseline"]) == ", 37s left"
+    assert left.tell("scratch", ["scratch"]) == ", 40s left"

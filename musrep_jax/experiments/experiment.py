@@ -1,6 +1,5 @@
 """Runs the jobs of an experiment one after the other; what is done is kept and not done again."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -38,7 +37,7 @@ from musrep_jax.experiments.workdir import identity as workdir_identity
 from musrep_jax.reporting.results import parse_number
 from musrep_jax.runtime import distributed
 from musrep_jax.runtime.files import to_json_safe, write_text
-from musrep_jax.runtime.progress import format_seconds
+from musrep_jax.runtime.progress import TimeLeft, format_seconds
 from musrep_jax.runtime.signals import exit_code
 from musrep_jax.tasks import load_task
 from musrep_jax.tasks.jobs import Job, strip_parents
@@ -130,26 +129,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _kind_of(job: Job) -> tuple:
-    """Returns what the time of a job depends on: a solved baseline tells nothing of a training."""
-    return (job.task, job.fields.get("mode"), job.fields.get("model"))
-
-
-def estimate_left(took: Mapping[tuple, Sequence[float]], todo: Sequence[tuple]) -> str:
-    """Returns the time that jobs will take, as a clause; "" while one is of a kind not yet run.
-
-    Args:
-        took: kind of a job -> seconds that those which are done took.
-        todo: kinds of the jobs that follow.
-
-    >>> estimate_left({("a",): [10.0, 20.0]}, [("a",), ("a",)]), estimate_left({}, [("a",)])
-    (', 30s left', '')
-    """
-    if not all(took.get(kind) for kind in todo):
-        return ""
-    return f", {format_seconds(sum(sum(took[k]) / len(took[k]) for k in todo))} left"
-
-
 @dataclasses.dataclass
 class _ExperimentRunner:
     """The jobs, the data sets that are open and the folder that is written to."""
@@ -184,19 +163,17 @@ class _ExperimentRunner:
             if plan := task.describe_plan(own, self.config):
                 say(plan)
         started, code = time.perf_counter(), EXIT_OK
-        took_by_kind: dict[tuple, list[float]] = collections.defaultdict(list)
+        time_left = TimeLeft()
         painter = ThreadPoolExecutor(1, "figures")  # while the next job trains
         try:
             for number, job in enumerate(todo, start=1):
-                begun = time.perf_counter()
                 with self.folder.claim(job) if share else contextlib.nullcontext():
                     # Another share may have run this job while we waited for it.
                     is_new = not self.folder.is_done(job)
                     result = self.run(job) if is_new else self.folder.result(job)
                 if result["error"] is not None and not result.get(UNAVAILABLE_FIELD):
                     code = EXIT_FAILED_CELLS
-                took_by_kind[_kind_of(job)].append(time.perf_counter() - begun)
-                left = estimate_left(took_by_kind, [_kind_of(other) for other in todo[number:]])
+                left = time_left.tell(job.kind, [other.kind for other in todo[number:]])
                 name, outcome = job.describe(), describe_outcome(result)
                 say(f"[{number}/{len(todo)}{left}] {name}: {outcome}")
                 self.folder.write_results_periodically()

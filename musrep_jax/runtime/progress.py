@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Hashable, Sequence
 from typing import TextIO
 
 from musrep_jax.runtime.terminal import RewrittenLine
@@ -25,6 +26,34 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class TimeLeft:
+    """Tells the time that jobs will take, from those of the same kind that are done.
+
+    Args:
+        clock: returns seconds; another one for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._took: dict[Hashable, list[float]] = {}
+        self._last = clock()
+
+    def tell(self, done: Hashable, todo: Sequence[Hashable]) -> str:
+        """Returns a clause, such as ", 30s left"; "" while a kind is to come that has not yet run.
+
+        Args:
+            done: kind of the job that has taken the time since the last call.
+            todo: kinds of the jobs that follow.
+        """
+        now = self._clock()
+        self._took.setdefault(done, []).append(now - self._last)
+        self._last = now
+        if not set(todo) <= set(self._took):
+            return ""
+        means = {kind: sum(took) / len(took) for kind, took in self._took.items()}
+        return f", {format_seconds(sum(means[kind] for kind in todo))} left"
 
 
 class Progress:

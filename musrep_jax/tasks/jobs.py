@@ -55,6 +55,11 @@ class Job:
     def __hash__(self) -> int:
         return hash((self.task, self.key))
 
+    @property
+    def kind(self) -> tuple:
+        """What its time depends on most: a solved baseline tells nothing of a training."""
+        return (self.task, self.fields.get("mode"), self.fields.get("model"))
+
     def __getitem__(self, field: str) -> Any:
         """Returns a field.
 
