@@ -17,6 +17,7 @@ from musrep_jax.models import MODELS, model_class, model_settings
 from musrep_jax.training.optim import OPTIMIZERS
 
 COMPACT = {
+    "attention_rnn": {"n_channels": 4, "hidden_size": 32},
     "cnnsa": {"n_channels": 16, "num_samples": 64000},
     "combined_encoders": {},
     "crnn": {"n_channels": 16, "num_samples": 128000},

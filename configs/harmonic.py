@@ -11,8 +11,20 @@ ICASSP 2020; public code minzwon/data-driven-harmonic-filters.
     python main.py --config=configs/harmonic.py:sound_events \
       --config.data.name=dcase2017_task4/events-harmonic-pcm16
 
-`figures/filters/` shows the filters before and after. `--config.model.filter_mode=full` learns
-center frequencies, alpha and beta too, `fixed` nothing; `--config.model.num_harmonics=1` to 10.
+`figures/filters/` shows the filters before and after, `results.md` has them as a table.
+`--config.model.filter_mode=direct` learns center frequencies, alpha and beta too, every band at the
+same rate in cents (`full` at a rate that grows along the bands), `fixed` nothing;
+`--config.study="model.filter_mode=fixed|only_Q|direct"` compares them.
+`--config.model.num_harmonics=1` to 10.
+
+Other models on the same tasks, with their own lengths and spectrograms (table 3.2 of Won's thesis):
+
+    python main.py --config=configs/harmonic.py:keywords --config.data.path=FOLDER \
+      --config.model.name=harmonic_cnn,attention_rnn,musicnn,sample_cnn,sample_cnn_se
+
+`--config.model.residual=false` is `sample_cnn_se` without residual connections. The thesis reports
+on Speech Commands .9390 for an Attention RNN, .9253 for the sample-level CNN, .9395 with squeeze and
+excitation, .9482 with residual connections too.
 
 - Music: binary cross-entropy, five seconds, 16 chunks per track. Reported on MagnaTagATune: ROC-AUC
   .9141, PR-AUC .4646.
@@ -58,7 +70,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.data.path = config_dict.placeholder(str)
     config.num_train_tracks = "all"
     common.embedded_training(config)
-    config.model.update(TASK_SETTINGS[task])
+    config.for_model.harmonic_cnn = ConfigDict({"model": dict(TASK_SETTINGS[task])})
     if task == "keywords":
         config.train.update(loss="cross_entropy", select_by="loss")
     else:

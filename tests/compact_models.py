@@ -17,6 +17,13 @@ NUM_CLASSES = 5
 BATCH = 3
 
 COMPACT: dict[str, dict[str, Any]] = {
+    "attention_rnn": {
+        "num_samples": 4096,
+        "n_mels": 20,
+        "n_channels": 3,
+        "hidden_size": 6,
+        "dropout_rate": 0.5,
+    },
     "cnnsa": {"num_samples": 16000, "n_channels": 4, "num_heads": 2},
     "combined_encoders": {
         "num_samples": 16000,

@@ -200,9 +200,38 @@ def test_modes_have_the_parameters_they_learn():
     }
 
 
-def test_full_mode_starts_at_the_published_filters():
+def test_a_step_moves_every_band_by_equal_cents_in_direct_mode():
+    def cents_moved(mode: str) -> np.ndarray:
+        filters = HarmonicFilters(mode=mode)
+        audio = jax.ShapeDtypeStruct((1, 2048), jnp.float32)
+        shapes = jax.eval_shape(filters.init, jax.random.key(0), audio)["params"]
+        steps = {name: jnp.full(leaf.shape, 3e-3) for name, leaf in shapes.items()}
+        moved = filters.apply({"params": steps}, method="shapes").centres
+        grid = harmonic_centers(fundamental_frequencies(GRID), 6)
+        return 1200 * np.log2(np.asarray(moved) / np.asarray(grid))
+
+    np.testing.assert_allclose(cents_moved("direct"), 0.3, atol=2e-3)
+    shift = 1200 * 3e-3  # of `band_shift`, in octaves; the top adds the steps of all bands below
+    of_steps = cents_moved("full")[:, 0] - shift
+    np.testing.assert_allclose(of_steps, np.arange(128) * 50 * np.expm1(3e-3), atol=0.02)
+
+
+def test_direct_mode_keeps_its_numbers_positive_however_far_they_are_pushed():
+    direct = HarmonicFilters(mode="direct", num_harmonics=2, initial_quality=1.9)
     audio = make_audio(2048)
-    full = HarmonicFilters(mode="full", initial_quality=1.9)
+    variables = direct.init(jax.random.key(0), audio)
+    pushed = jax.tree.map(lambda leaf: leaf - 9.0, variables)
+    found = direct.apply(pushed, method="shapes")
+    assert all(bool((value > 0).all()) for value in found)
+    assert bool(jnp.isfinite(direct.apply(pushed, audio)).all())
+    found = direct.apply(jax.tree.map(lambda leaf: leaf + 0.5, variables), method="shapes")
+    np.testing.assert_allclose(found.quality, [1.9 * np.exp(0.5)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["full", "direct"])
+def test_learned_centers_start_at_the_published_filters(mode):
+    audio = make_audio(2048)
+    full = HarmonicFilters(mode=mode, initial_quality=1.9)
     variables = full.init(jax.random.key(0), audio)
     bank = full.apply(variables, method="filter_bank")
     np.testing.assert_allclose(bank, make_bank(1.9), atol=1e-5)
@@ -230,16 +259,17 @@ def test_full_mode_stays_positive_ordered_and_harmonic(seed):
     assert bool(jnp.isfinite(level).all())
 
 
-def test_full_mode_learns_every_parameter():
+@pytest.mark.parametrize(("mode", "bands"), [("full", "band_steps"), ("direct", "band_semitones")])
+def test_learned_centers_learn_every_parameter(mode, bands):
     audio = make_audio(4096)
-    full = HarmonicFilters(mode="full")
+    full = HarmonicFilters(mode=mode)
     params = full.init(jax.random.key(0), audio)["params"]
     weights = np.random.default_rng(0).standard_normal((1, 1, 128, 6)).astype(np.float32)
     gradient = jax.grad(lambda p: (full.apply({"params": p}, audio) * weights).mean())(params)
     for name, value in gradient.items():
         assert bool(jnp.isfinite(value).all()), name
         assert bool((value != 0).any()), name
-    assert int((gradient["band_steps"] != 0).sum()) > 120
+    assert int((gradient[bands] != 0).sum()) > 120
 
 
 def test_filters_fit_before_another_back_end():

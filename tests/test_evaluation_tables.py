@@ -199,6 +199,10 @@ def test_per_label_table_and_summary_show_support_and_reasons():
     assert header[:2] == ["Label", "Positives of 60"]
     assert [row[0] for row in rows] == names
     assert rows[1][1:3] == ["0", "no positives"]
+    assert all(len(row) == len(header) for row in rows)
+    entry = report["per_label"]["makam--a"]
+    for title, field in (("Precision", "precision"), ("Recall", "recall")):
+        assert rows[0][header.index(title)] == f"{entry[field]:.3f}"
     assert rows[0][1] == str(labels[:, 0].sum())
     assert rows[0][2].startswith(f"{report['per_label']['makam--a']['roc_auc']:.3f} [")
     by_support = markdown_rows(tables.make_per_label_table(report, sort_by_support=True))[2:]

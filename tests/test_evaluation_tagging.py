@@ -253,11 +253,16 @@ def test_one_threshold_and_fitted_ones_enter_the_report():
             assert getattr(report, field)[average] == pytest.approx(expected, abs=1e-12)
         each = sk.f1_score(labels, guesses, average=None, zero_division=0)
         assert [entry[field] for entry in report.per_label.values()] == pytest.approx(list(each))
+        for share, score in (("precision", sk.precision_score), ("recall", sk.recall_score)):
+            each = score(labels, guesses, average=None, zero_division=0)
+            found = [e[field.replace("f1", share)] for e in report.per_label.values()]
+            assert found == pytest.approx(list(each))
     assert report.f1_fitted["macro"] > report.f1["macro"]
     assert report.f1_fitted["thresholds"] == dict(zip(names_of(6), thresholds, strict=True))
     without = tagging.make_report(labels, scores, names_of(6), num_bootstrap=5)
     assert without.f1_fitted is None and without.f1["threshold"] == 0.5
-    assert without.to_dict()["per_label"]["t0"]["f1_fitted"] is None
+    for name in ("f1", "precision", "recall"):
+        assert without.to_dict()["per_label"]["t0"][f"{name}_fitted"] is None
 
 
 def test_track_groups_are_recorded():

@@ -46,6 +46,10 @@ def test_parameter_count(name):
         ("musicnn", {"backend_channels": 512, "dense_width": 500}, 7_972_000),
         ("musicnn", {"n_mels": 128, "vertical_heights": (67, 38)}, 784_300),
         ("sample_cnn", MIREX_2017, 1_462_322),
+        # Layers of sample_cnn, a gate of 2 (w^2 + w) in each (3 of 128, 6 of 256, 2 of 512
+        # channels), dense1, bn and head.
+        ("sample_cnn_se", {"residual": False}, 1_844_224 + 1_939_200 + 263_680 + 25_650),
+        ("attention_rnn", {"num_samples": 8000, "n_mels": 40}, 201_687 - 2 * 4 * 64 * 40),
         ("spectrogram_transformer", {"variant": "tiny"}, 5_511_794),
         ("spectrogram_transformer", {"variant": "small"}, 21_640_370),
     ],

@@ -10,8 +10,11 @@ from compact_models import QUICK
 
 from musrep_jax.models import InputError, create_model
 from musrep_jax.models.attention_maps import attention_maps, tag_contributions
+from musrep_jax.models.attention_rnn import BidirectionalLSTM
 from musrep_jax.models.crnn import GRU
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
+from musrep_jax.models.layers import ConvBlock
+from musrep_jax.models.sample_cnn import SEBlock
 from musrep_jax.models.self_attention import sinusoidal_positions
 from musrep_jax.models.token_tagger import constant_class_token, prepend_token
 
@@ -295,3 +298,56 @@ def test_published_heads_of_the_harmonic_cnn(num_classes):
     shapes = jax.eval_shape(lambda x: model.init(key(0), x, train=False), audio)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
     assert count == {17: 3_623_070, 35: 3_627_696}[num_classes]
+
+
+def test_a_memory_equals_a_loop_over_time_in_both_directions():
+    x = np.random.default_rng(0).standard_normal((2, 7, 3)).astype(np.float32)
+    memory = BidirectionalLSTM(hidden_size=4)
+    variables = memory.init(key(0), x)
+
+    def sigmoid(value):
+        return 1 / (1 + np.exp(-value))
+
+    sides = []
+    for side, order in (("forward", 1), ("backward", -1)):
+        weights = jax.tree.map(np.asarray, variables["params"][side])
+        state, cell, states = np.zeros((2, 4)), np.zeros((2, 4)), []
+        for frame in x.swapaxes(0, 1)[::order]:
+            gates = frame @ weights["ih"]["kernel"] + weights["ih"]["bias"]
+            gates = gates + state @ weights["hh"]["kernel"]
+            enter, keep, new, leave = np.split(gates, 4, axis=1)
+            cell = sigmoid(keep) * cell + sigmoid(enter) * np.tanh(new)
+            state = sigmoid(leave) * np.tanh(cell)
+            states.append(state)
+        sides.append(np.stack(states[::order], axis=1))
+    np.testing.assert_allclose(
+        memory.apply(variables, x), np.concatenate(sides, axis=-1), atol=1e-6
+    )
+
+
+def test_attention_weights_of_the_recurrent_network_sum_to_one_and_do_not_hear_level():
+    model, variables, audio = build("attention_rnn", 4096, n_mels=20, n_channels=2, hidden_size=4)
+    apply = quick_jit(lambda x: model.apply(variables, x, train=False))
+    output = apply(audio)
+    attention = output.intermediates["attention"]
+    assert attention.shape == (2, 33, 1)
+    np.testing.assert_allclose(attention.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(apply(audio / 4).logits, output.logits, atol=1e-4)
+    assert bool(jnp.isfinite(apply(np.zeros_like(audio)).logits).all())
+
+
+def test_squeeze_and_excitation_without_residual_gates_what_the_plain_block_pools():
+    x = np.random.default_rng(0).standard_normal((2, 30, 3)).astype(np.float32)
+    block = SEBlock(4, pool=3)
+    variables = block.init(key(0), x, train=False)
+    params = variables["params"]
+    assert set(params) == {"conv_1", "bn_1", "dense1", "dense2"}
+    plain = ConvBlock(4, (3,), (1,), None, (3,))
+    weights = {"conv": params["conv_1"], "bn": params["bn_1"]}
+    stats = {"bn": variables["batch_stats"]["bn_1"]}
+    pooled = plain.apply({"params": weights, "batch_stats": stats}, x, train=False)
+    found = block.apply(variables, x, train=False)
+    pooled, dense = np.asarray(pooled), jax.tree.map(np.asarray, params)
+    hidden = pooled.mean(axis=1) @ dense["dense1"]["kernel"] + dense["dense1"]["bias"]
+    gate = np.maximum(hidden, 0) @ dense["dense2"]["kernel"] + dense["dense2"]["bias"]
+    np.testing.assert_allclose(found, pooled / (1 + np.exp(-gate[:, None])), atol=1e-6)

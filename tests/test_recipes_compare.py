@@ -17,7 +17,7 @@ from musrep_jax.evaluation.metrics import EvaluationError
 from musrep_jax.inference.tagger import LoadedTagger, make_card
 from musrep_jax.models import create_model
 from musrep_jax.models.harmonic_cnn import TASK_SETTINGS
-from musrep_jax.reporting import filter_figures, model_figures, model_table
+from musrep_jax.reporting import filter_figures, filter_table, model_figures, model_table
 from musrep_jax.tasks import profiling
 from musrep_jax.tasks.profiling import count_flops
 from musrep_jax.training.checkpoints import ExportError, load_export, save_export
@@ -295,9 +295,34 @@ def test_learned_filters_are_recorded_and_drawn(words):
         np.testing.assert_allclose(record[f"after_{name}"], values, rtol=1e-6)
     picture = next((words / "figures" / "filters").glob("*harmonic_cnn*.png"))
     assert picture.stat().st_size > 20_000
+    summary = cell["filters"]
+    assert summary["quality"] == pytest.approx([1, float(record["after_quality"][0])])
+    assert [band["band"] for band in summary["bands"]][::11] == [1, len(now["centres"])]
+    assert "Harmonic filters, mode full" in (words / "results.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("mode", "num_axes"), [("only_Q", 5), ("fixed", 5), ("full", 6)])
+def test_filter_table_says_how_far_bands_moved():
+    centres = np.outer(100.0 * 2 ** np.arange(3), np.arange(1, 4))
+    before = {"centres": centres, "bandwidths": centres / 4, "quality": [1.0], "alpha": [0.1],
+              "beta": [24.7]}  # fmt: skip
+    moved = centres * 2 ** (np.array([[-10], [0], [20]]) / 1200)
+    summary = filter_table.summarize_filters(
+        before, before | {"centres": moved, "quality": [2.0]}, mode="direct"
+    )
+    text = filter_table.make_filter_table(summary)
+    assert "mode direct, before and after: Q 1 → 2, alpha 0.1, beta (Hz) 24.7." in text
+    assert "moved by -10.0 to +20.0 cents, 10.0 on average" in text
+    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines()[4:]]
+    assert rows == [
+        ["1", "100 → 99.42", "-10.0", "25", "4 → 3.977"],
+        ["2", "200", "+0.0", "50", "4"],
+        ["3", "400 → 404.6", "+20.0", "100", "4 → 4.046"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "num_axes"), [("only_Q", 5), ("fixed", 5), ("full", 6), ("direct", 6)]
+)
 def test_filter_figure_holds_the_triangles(mode, num_axes):
     centres = np.outer(32.7 * 2 ** (np.arange(64) / 12), np.arange(1, 4))
     before = {"centres": centres, "bandwidths": 0.1 * centres + 24.7, "quality": [1.0],

@@ -142,8 +142,10 @@ def f1_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float | Fl
 
     Returns:
         `per_label` float64 (classes,), `macro` (mean over labels), `micro` (all pairs pooled),
-        `weighted` (mean over labels weighted by support) and `samples` (mean over tracks). As in
-        scikit-learn with `zero_division=0`, F1 is 0 where nothing is positive or predicted.
+        `weighted` (mean over labels weighted by support) and `samples` (mean over tracks), all F1;
+        `precision` and `recall` float64 (classes,): of the tracks that get a label, the share that
+        have it, and of those that have it, the share that get it. As in scikit-learn with
+        `zero_division=0`, all are 0 where nothing is positive or predicted.
 
     Raises:
         EvaluationError: on bad labels or predictions.
@@ -154,9 +156,11 @@ def f1_scores(labels: ArrayLike, predictions: ArrayLike) -> dict[str, float | Fl
             f"labels have shape {truth.shape} but predictions {guess.shape}; they must agree."
         )
     per_label = _f1(truth, guess, axis=0)
-    support = truth.sum(axis=0)
+    support, hits = truth.sum(axis=0), (truth & guess).sum(axis=0)
     return {
         "per_label": per_label,
+        "precision": hits / np.maximum(guess.sum(axis=0), 1),
+        "recall": hits / np.maximum(support, 1),
         "macro": float(per_label.mean()),
         "micro": float(_f1(truth, guess, axis=None)),
         "weighted": float(np.sum(per_label * support) / max(support.sum(), 1)),

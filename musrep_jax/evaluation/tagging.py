@@ -32,6 +32,9 @@ from musrep_jax.runtime.files import to_json_safe
 
 # Enough for the range of random scorers; more take seconds on thousands of tracks.
 NUM_RANDOM_SCORERS = 250
+FITTED = "_fitted"
+"""Ending of fields at thresholds that were fitted on validation data."""
+
 NO_POSITIVES = "no positives"
 NO_NEGATIVES = "no negatives"
 
@@ -49,9 +52,10 @@ class TaggingReport:
         ci_reason: a key of `support.REASON_TEXTS`, or None.
         num_tracks: number of tracks.
         num_labels: number of evaluated labels.
-        per_label: name -> `roc_auc`, `pr_auc`, `positives`, `f1`, `f1_fitted`, `random_pr_auc` and
-            intervals `roc_auc_ci`, `pr_auc_ci` with their `ci_reason`; all labels, in the order of
-            the output units.
+        per_label: name -> `roc_auc`, `pr_auc`, `positives`, `random_pr_auc`; `f1`, `precision` and
+            `recall` at `threshold`, `f1_fitted`, `precision_fitted` and `recall_fitted` at the
+            fitted ones; intervals `roc_auc_ci`, `pr_auc_ci` with their `ci_reason`; all labels, in
+            the order of the output units.
         skipped_labels: names left out of the means.
         skip_reasons: name -> `no positives` or `no negatives`.
         random: what a random scorer reaches on these tracks, see `chance.evaluate_random_scorer`.
@@ -166,13 +170,15 @@ def make_report(
     units = make_units(num_tracks, track_groups)
     supports = support_labels(is_positive, units)
     f1 = decisions.f1_scores(is_positive, decisions.predict(score_array, threshold))
-    f1_per_label = f1.pop("per_label")
-    f1_fitted, fitted_per_label = None, np.full(num_classes, np.nan)
+    decided = _take_per_label(f1, "")
+    f1_fitted = None
     if fitted_thresholds is not None:
         cuts = np.broadcast_to(np.asarray(fitted_thresholds, np.float64), (num_classes,))
         f1_fitted = decisions.f1_scores(is_positive, decisions.predict(score_array, cuts))
-        fitted_per_label = f1_fitted.pop("per_label")
+        decided |= _take_per_label(f1_fitted, FITTED)
         f1_fitted["thresholds"] = dict(zip(names, cuts.tolist(), strict=True))
+    else:
+        decided |= {f"{name}{FITTED}": np.full(num_classes, np.nan) for name in list(decided)}
     random_pr_auc = metrics.expected_random_average_precision(num_positives, num_tracks)
     per_label = {
         name: {
@@ -185,8 +191,7 @@ def make_report(
             "pr_auc_ci": metric_interval(resamples.pr_auc[:, i], point["pr_auc"][i], supports[i]),
             "ci_reason": supports[i].reason,
             "random_pr_auc": random_pr_auc[i] if is_used[i] else np.nan,
-            "f1": f1_per_label[i],
-            "f1_fitted": fitted_per_label[i],
+            **{field: values[i] for field, values in decided.items()},
         }
         for i, name in enumerate(names)
     }
@@ -241,6 +246,12 @@ def make_report(
         num_track_groups=units.count if units.are_groups else None,
         seed=seed,
     )
+
+
+def _take_per_label(f1: dict[str, Any], ending: str) -> dict[str, FloatArray]:
+    """Takes what is said of single labels out of `f1`, and returns it as fields of `per_label`."""
+    fields = {"f1": "per_label", "precision": "precision", "recall": "recall"}
+    return {f"{field}{ending}": f1.pop(name) for field, name in fields.items()}
 
 
 def _macro(

@@ -17,6 +17,7 @@ from musrep_jax.models.base import (
 from musrep_jax.runtime.suggestions import suggest_name
 
 MODELS: dict[str, str] = {
+    "attention_rnn": "musrep_jax.models.attention_rnn:AttentionRNN",
     "cnnsa": "musrep_jax.models.cnnsa:CNNSA",
     "combined_encoders": "musrep_jax.models.combined_encoders:CombinedEncoders",
     "crnn": "musrep_jax.models.crnn:CRNN",

@@ -35,22 +35,27 @@ MEL_FACTOR = 96  # product of the pools: fewer mels leave nothing, twice as many
 
 
 class StateProjection(nn.Module):
-    """The weights of one side (input or state) of a gated recurrent layer.
+    """The weights of one side (input or state) of a recurrent layer with gates.
 
-    Gates in the order reset, update, new. Initially uniform in +-1/sqrt(hidden), as in PyTorch.
+    Initially uniform in +-1/sqrt(hidden), as in PyTorch.
 
     Attributes:
         hidden_size: width of the state.
+        num_gates: 3 (reset, update, new) or 4 of a long short-term memory.
+        use_bias: whether there is a bias; without, it is zero.
     """
 
     hidden_size: int
+    num_gates: int = 3
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, input_size: int) -> tuple[Array, Array]:
-        """Returns kernel (input_size, 3 hidden_size) and bias (3 hidden_size,)."""
-        init, outputs = make_bias_init(self.hidden_size), 3 * self.hidden_size
+        """Returns kernel (input_size, gates x hidden_size) and bias (gates x hidden_size,)."""
+        init, outputs = make_bias_init(self.hidden_size), self.num_gates * self.hidden_size
         kernel = self.param("kernel", init, (input_size, outputs))
-        return kernel, self.param("bias", init, (outputs,))
+        bias = self.param("bias", init, (outputs,)) if self.use_bias else jnp.zeros(outputs)
+        return kernel, bias
 
 
 class GRULayer(nn.Module):

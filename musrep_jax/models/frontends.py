@@ -50,15 +50,22 @@ class HarmonicFilters(nn.Module):
       distance in pitch between band k and band k + 1 is multiplied by exp(band_steps[k]), so that
       bands keep their order and neighbors stay neighbors for the convolutions that follow;
       harmonic n stays at n times the fundamental. A weight decay pulls towards the published grid.
-      A band that leaves the spectrum is a constant -100 dB.
+      A band that leaves the spectrum is a constant -100 dB. Centers are sums of steps, so that of
+      equal steps of an optimizer the top bands move furthest.
+    - `direct`: the same quantities, each a parameter of its own that starts at zero: the center
+      frequency of every band (`band_semitones` (bands,), in semitones above the published one),
+      `log_quality`, `log_alpha` and `log_beta` (1,), natural logarithms of the factors to
+      `initial_quality` and the published alpha and beta. A step of an optimizer moves every band by
+      equal cents, wherever it lies; bands may pass each other.
 
     Before another back end: a subclass of a tagger that overrides `setup` to create this module and
     `features` to return its output, since every convolutional tagger takes any number of channels.
 
     In all modes Q is guarded against zero and negative values (`dsp.harmonic.bound_quality`).
 
-    Source: `only_Q` and `fixed` as in minzwon/data-driven-harmonic-filters ("fix" there); `full` is
-    described in Won's thesis (UPF 2021) and in no public code, the parameterisation is ours.
+    Source: `only_Q` and `fixed` as in minzwon/data-driven-harmonic-filters ("fix" there); learned
+    center frequencies, alpha and beta are described in Won's thesis (UPF 2021) and in no public
+    code, the parameterisations `full` and `direct` are ours.
 
     Attributes:
         sample_rate: in Hz.
@@ -66,7 +73,7 @@ class HarmonicFilters(nn.Module):
         hop_length: in samples.
         num_harmonics: 1 to 10.
         semitone_scale: bands per semitone.
-        mode: "only_Q", "fixed" or "full".
+        mode: "only_Q", "fixed", "full" or "direct".
         initial_quality: Q at the start.
     """
 
@@ -78,7 +85,7 @@ class HarmonicFilters(nn.Module):
     mode: str = "only_Q"
     initial_quality: float = 1.0
 
-    MODES: ClassVar[tuple[str, ...]] = ("only_Q", "fixed", "full")
+    MODES: ClassVar[tuple[str, ...]] = ("only_Q", "fixed", "full", "direct")
 
     @property
     def grid(self) -> HarmonicGrid:
@@ -103,12 +110,16 @@ class HarmonicFilters(nn.Module):
                 f"{', '.join(self.MODES)}."
             )
         zeros = nn.initializers.zeros
-        if self.mode != "fixed":
+        if self.mode in ("only_Q", "full"):
             init = nn.initializers.constant(self.initial_quality)
             self.bw_Q = self.param("bw_Q", init, (1,))
         if self.mode == "full":
             self.band_shift = self.param("band_shift", zeros, (1,))
             self.band_steps = self.param("band_steps", zeros, (self.grid.num_bands - 1,))
+        if self.mode == "direct":
+            self.band_semitones = self.param("band_semitones", zeros, (self.grid.num_bands,))
+            self.log_quality = self.param("log_quality", zeros, (1,))
+        if self.mode in ("full", "direct"):
             self.log_alpha = self.param("log_alpha", zeros, (1,))
             self.log_beta = self.param("log_beta", zeros, (1,))
 
@@ -116,13 +127,20 @@ class HarmonicFilters(nn.Module):
         """Returns centers, bandwidths, Q, alpha and beta as they are now."""
         fundamentals = jnp.asarray(fundamental_frequencies(self.grid), jnp.float32)
         alpha, beta = jnp.full((1,), ERB_SLOPE), jnp.full((1,), ERB_OFFSET_HZ)
-        quality = jnp.full((1,), self.initial_quality) if self.mode == "fixed" else self.bw_Q
+        quality = jnp.full((1,), self.initial_quality)
+        if self.mode in ("only_Q", "full"):
+            quality = self.bw_Q
+        elif self.mode == "direct":
+            quality = quality * jnp.exp(self.log_quality)
         quality = bound_quality(quality)
         if self.mode == "full":
             step_octaves = 1 / (12 * self.semitone_scale)
             stretch = jnp.cumsum(step_octaves * jnp.expm1(self.band_steps))
             octaves = self.band_shift + jnp.concatenate([jnp.zeros(1), stretch])
             fundamentals = fundamentals * jnp.exp2(octaves)
+        elif self.mode == "direct":
+            fundamentals = fundamentals * jnp.exp2(self.band_semitones / 12)
+        if self.mode in ("full", "direct"):
             alpha, beta = alpha * jnp.exp(self.log_alpha), beta * jnp.exp(self.log_beta)
         centres = harmonic_centers(fundamentals, self.num_harmonics)
         bandwidths = filter_bandwidths(centres, quality[None], alpha[None], beta[None])

@@ -64,7 +64,8 @@ class HarmonicCNN(Tagger):
         hop_length: in samples.
         num_harmonics: 1 to 10. With 7 and more there are fewer than 128 bands: state `pools`.
         semitone_scale: bands per semitone.
-        filter_mode: what the filters learn: "only_Q", "fixed" or "full".
+        filter_mode: what the filters learn: "only_Q", "fixed", "full" or "direct"; see
+            `frontends.HarmonicFilters`.
         initial_quality: Q at the start, or throughout if "fixed".
         task: pooling plan, "music", "sound_events" or "keywords"; see `TASK_SETTINGS`.
         pools: a pooling plan of your own, seven pairs (time, band), instead of the task's.

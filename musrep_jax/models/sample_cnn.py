@@ -12,7 +12,10 @@ convolution of width 3, BatchNorm, ReLU, and from the second on max-pooling by 3
     dropout, head
 
 `SampleCNNSE` has the same plan with residual blocks whose second convolution is gated per channel
-(squeeze and excitation), followed by dense1 512, BatchNorm, ReLU, dropout, head.
+(squeeze and excitation), followed by dense1 512, BatchNorm, ReLU, dropout, head. With
+`residual=False` every block is the convolution, BatchNorm, ReLU and pooling of `SampleCNN`, and the
+gate after them: squeeze and excitation alone. It has 1,844,224 parameters of `SampleCNN`'s layers,
+1,939,200 of the gates, 263,680 of dense1 and bn, and 25,650 of the head for 50 classes.
 
 The length has to end in exactly one cell: 59,047 to 118,095 samples. The waveform is not
 normalized.
@@ -126,6 +129,33 @@ class SEResBlock(nn.Module):
         return max_pool(nn.relu(x + h * gate[:, None]), (self.pool,))
 
 
+class SEBlock(nn.Module):
+    """Convolution, BatchNorm, ReLU and max-pooling, then a gate per channel.
+
+    Attributes:
+        features: number of output channels.
+        kernel_size: samples.
+        stride: of the convolution.
+        pool: max-pooling window; 1 is no pooling.
+        padding: zeros on each side before the convolution; None is `kernel_size // 2`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    pool: int = 1
+    padding: int | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps (batch, time, in) to (batch, time', features)."""
+        padding = None if self.padding is None else (self.padding,)
+        conv = Conv(self.features, (self.kernel_size,), (self.stride,), padding, name="conv_1")
+        x = max_pool(nn.relu(BatchNorm(name="bn_1")(conv(x), train=train)), (self.pool,))
+        gate = nn.relu(Dense(self.features, name="dense1")(x.mean(axis=1)))
+        return x * nn.sigmoid(Dense(self.features, name="dense2")(gate))[:, None]
+
+
 class SampleCNN(Tagger):
     """Ten convolutions of width 3 over 3.7 s of waveform, and one of width 1.
 
@@ -190,14 +220,22 @@ class SampleCNN(Tagger):
 
 
 class SampleCNNSE(SampleCNN):
-    """The sample-level CNN with gated residual blocks and a dense layer before the output."""
+    """The sample-level CNN with gated blocks and a dense layer before the output.
+
+    Attributes:
+        residual: whether a block adds two convolutions to its input, as in the public code of Won
+            et al.; False is the plain block of Kim et al. with one convolution.
+    """
+
+    residual: bool = True
 
     TORCH_NAMES: ClassVar[tuple[tuple[str, str], ...]] = ((r"^dense2\.", "head."),)
 
     def make_block(self, index: int, features: int, stride: int, pool: int, size: int) -> nn.Module:
         """Returns block number `index`, counted from 1."""
         padding = self.first_padding if index == 1 else None
-        return SEResBlock(features, size, stride, pool, padding, name=f"layer{index}")
+        block = SEResBlock if self.residual else SEBlock
+        return block(features, size, stride, pool, padding, name=f"layer{index}")
 
     @nn.compact
     def embed(self, features: Array, *, train: bool) -> tuple[Array, Mapping[str, Array]]:

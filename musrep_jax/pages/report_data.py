@@ -8,14 +8,14 @@ from musrep_jax.evaluation.support import REASON_TEXTS
 from musrep_jax.reporting import captions
 from musrep_jax.reporting import results as cells_file
 from musrep_jax.reporting.results import METRIC_TITLES, MODES
-from musrep_jax.reporting.tables import format_report_summary
+from musrep_jax.reporting.tables import DECISION_TITLES, format_report_summary
 
 Result = Mapping[str, Any]
 
 MAX_POINTS = 150
 """Maximum points of a curve: more cannot be distinguished on a page, and make it large."""
 BASELINE_NAME = "log-mel statistics, linear"
-LABEL_FIELDS = ("positives", "roc_auc", "pr_auc", "random_pr_auc", "f1", "f1_fitted")
+LABEL_FIELDS = ("positives", "roc_auc", "pr_auc", "random_pr_auc", *DECISION_TITLES)
 
 
 def learning_curves(results: Sequence[Result], synthetic: Sequence[str]) -> list[dict[str, Any]]:

@@ -26,6 +26,9 @@ NUM_SHOWN_BANDS = 4
 CENTS_PER_OCTAVE = 1200
 FREQUENCY_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 SYMBOLS = {"quality": "Q", "alpha": "alpha", "beta": "beta (Hz)"}
+MOVING_MODES = ("full", "direct")
+"""Modes that learn center frequencies."""
+
 MIN_SHIFT_CENTS = 50.0
 """A quarter tone: shifts that nobody hears look like none."""
 
@@ -41,18 +44,19 @@ def draw_filters(
     """Returns the shapes of some filters, and the bandwidth of all, before and after learning.
 
     Left: the triangles of four bands, one color per harmonic. Right: bandwidth against center
-    frequency with the learned numbers; in mode `full` also how far the bands moved.
+    frequency with the learned numbers; where centers are learned also how far the bands moved.
 
     Args:
         before: `centres` and `bandwidths` (bands, harmonics) in Hz; `quality`, `alpha`, `beta`
             (1,).
         after: the same, of the trained model.
         title: names model and data set, and says when the data is synthetic.
-        mode: what was learned: `only_Q`, `fixed` or `full`.
+        mode: what was learned: `only_Q`, `fixed`, `full` or `direct`.
         bin_hz: distance of the FFT bins, in Hz; narrower filters may fall between them.
 
     Returns:
-        A figure with one axes per shown band, one for bandwidths, in mode `full` one for shifts.
+        A figure with one axes per shown band, one for bandwidths, where centers are learned one
+        for shifts.
     """
     old = {name: np.asarray(values, np.float64) for name, values in before.items()}
     new = {name: np.asarray(values, np.float64) for name, values in after.items()}
@@ -61,7 +65,7 @@ def draw_filters(
     with canvas(11.0, 7.6) as figure:
         sides = figure.add_gridspec(1, 2)
         left = sides[0].subgridspec(len(rows), 1)
-        right = sides[1].subgridspec(2 if mode == "full" else 1, 1)
+        right = sides[1].subgridspec(2 if mode in MOVING_MODES else 1, 1)
         for place, band in enumerate(rows):
             panel = figure.add_subplot(left[place])
             for harmonic in range(num_harmonics):
@@ -90,7 +94,7 @@ def draw_filters(
             columnspacing=1.2,
         )
         _draw_bandwidths(figure.add_subplot(right[0]), old, new, mode, bin_hz)
-        if mode == "full":
+        if mode in MOVING_MODES:
             _draw_shifts(figure.add_subplot(right[1]), old, new)
         add_title(figure, f"Harmonic filters: {title}", "")
     return figure
@@ -116,9 +120,9 @@ def _draw_bandwidths(panel: Axes, old: Shapes, new: Shapes, mode: str, bin_hz: f
     _plain_ticks(panel.yaxis, widths)
     panel.grid(alpha=0.3)
     panel.set_ylabel("bandwidth (Hz)")
-    if mode != "full":
+    if mode not in MOVING_MODES:
         panel.set_xlabel("center frequency (Hz)")
-    learned = {"only_Q": ("quality",), "fixed": (), "full": tuple(SYMBOLS)}[mode]
+    learned = {"only_Q": ("quality",), "fixed": ()}.get(mode, tuple(SYMBOLS))
     lines = [f"mode {mode}"]
     for name, symbol in SYMBOLS.items():
         now = float(new[name].ravel()[0])

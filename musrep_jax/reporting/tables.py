@@ -13,6 +13,16 @@ from musrep_jax.reporting.layout import EMPTY_CELL, Column, format_table, join_p
 from musrep_jax.reporting.results import METRIC_TITLES, Cell, Condition, Summary
 from musrep_jax.runtime.terminal import get_width
 
+DECISION_TITLES: Mapping[str, str] = {
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1_fitted": "F1, fitted threshold",
+    "precision_fitted": "Precision, fitted",
+    "recall_fitted": "Recall, fitted",
+}
+"""Fields of a label at one threshold and at a fitted one, with the titles of their columns."""
+
 
 def make_results_table(
     cells: Sequence[Cell], *, style: str = "markdown", notes: Sequence[str] = ()
@@ -46,7 +56,14 @@ def make_results_table(
         seed = [str(cell.get("seed", EMPTY_CELL))] if has_seeds else []
         if cells_file.is_failed(cell):
             errors.append(f"{_describe(condition, names)}: {cell.get('error') or 'no result'}")
-            rows.append([*start, *seed, f"failed ({len(errors)})", *[EMPTY_CELL] * 4])
+            rows.append(
+                [
+                    *start,
+                    *seed,
+                    f"failed ({len(errors)})",
+                    *[EMPTY_CELL] * (1 + len(DECISION_TITLES) + 1),
+                ]
+            )
         else:
             values = [
                 format_value(cells_file.parse_number(cell.get(m)), cell.get(f"{m}_ci"))
@@ -99,7 +116,10 @@ def make_per_label_table(
     for name, entry in entries:
         row = [name, str(entry["positives"])]
         if entry.get("roc_auc") is None:
-            row += [reasons.get(name, "not evaluated"), *[EMPTY_CELL] * 4]
+            row += [
+                reasons.get(name, "not evaluated"),
+                *[EMPTY_CELL] * (1 + len(DECISION_TITLES) + 1),
+            ]
         else:
             row += [
                 format_value(
@@ -109,15 +129,14 @@ def make_per_label_table(
                 )
                 for m in METRIC_TITLES
             ]
-            row += [format_number(entry.get(m)) for m in ("random_pr_auc", "f1", "f1_fitted")]
+            row += [format_number(entry.get(m)) for m in ("random_pr_auc", *DECISION_TITLES)]
         rows.append(row)
     columns = [
         Column("Label"),
         Column(f"Positives of {report['num_tracks']}", is_number=True),
         *(Column(f"{title} [95 %]") for title in METRIC_TITLES.values()),
         Column("Random PR-AUC", is_number=True, is_optional=True),
-        Column("F1", is_number=True, is_optional=True),
-        Column("F1, fitted threshold", is_number=True, is_optional=True),
+        *(Column(title, is_number=True, is_optional=True) for title in DECISION_TITLES.values()),
     ]
     return format_table(columns, rows, style, get_width())
 

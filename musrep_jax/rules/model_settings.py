@@ -100,6 +100,7 @@ MODEL_FIELDS: dict[str, Rule] = {
     "pools": sequence(sequence(whole(1, 1_024), 2)),
     "distilled": flag(),
     "remat": flag(),
+    "residual": flag(),
     "dtype": choice(("float32", "bfloat16")),
     "attention_implementation": choice(("xla", "cudnn")),
     "back": choice(("transformer", "cnn")),

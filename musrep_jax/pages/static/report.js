@@ -131,7 +131,8 @@
 
   const makeLabels = (cell) => {
     const titles = ["Label", `Positives of ${cell.numTracks}`, "ROC-AUC [95 %]", "PR-AUC [95 %]",
-      "Random PR-AUC", "F1", "F1, fitted"];
+      "Random PR-AUC", "F1", "Precision", "Recall", "F1, fitted", "Precision, fitted",
+      "Recall, fitted"];
     const heads = titles.map((title, place) =>
       make("th", { scope: "col", className: place ? "number" : "" }, title));
     const number = (value, text) => {
@@ -151,12 +152,14 @@
       return field;
     };
     const rows = cell.labels.map((
-      [name, positives, roc, pr, random, f1, f1Fitted, rocLow, rocHigh, prLow, prHigh, reason],
+      [name, positives, roc, pr, random, f1, precision, recall, f1Fitted, precisionFitted,
+        recallFitted, rocLow, rocHigh, prLow, prHigh, reason],
     ) => make(
       "tr", {}, make("th", { scope: "row" }, name), number(positives, String(positives)),
       roc === null ? number(null, reason || "not evaluated") : measured(roc, rocLow, rocHigh, reason),
       measured(roc === null ? null : pr, prLow, prHigh, reason),
-      ...[random, f1, f1Fitted].map((value) => number(value, digits(value))),
+      ...[random, f1, precision, recall, f1Fitted, precisionFitted, recallFitted].map(
+        (value) => number(value, digits(value))),
     ));
     const table = make(
       "table", { className: "sortable" },

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from musrep_jax.models import Tagger
 from musrep_jax.reporting.drawing import save_figure
 from musrep_jax.reporting.filter_figures import draw_filters
+from musrep_jax.reporting.filter_table import summarize_filters
 from musrep_jax.types import PyTree
 
 FILTERS = "filters"
@@ -40,6 +42,23 @@ def record_filters(model: Tagger, before: PyTree, after: PyTree) -> FilterRecord
     return record
 
 
+def describe_filters(record: FilterRecord) -> dict[str, Any]:
+    """Returns the learned numbers and some bands before and after, as JSON values.
+
+    Args:
+        record: of `record_filters`.
+    """
+    return summarize_filters(*_take_sides(record), mode=str(record["mode"]))
+
+
+def _take_sides(record: FilterRecord) -> list[dict[str, np.ndarray]]:
+    """Returns what a record says of before and of after."""
+    return [
+        {name.removeprefix(side): record[name] for name in record if name.startswith(side)}
+        for side in (BEFORE, AFTER)
+    ]
+
+
 def save_filter_figure(record: Path, path: Path, title: str) -> Path:
     """Returns the path of the figure of a model's filters after writing it.
 
@@ -49,10 +68,7 @@ def save_filter_figure(record: Path, path: Path, title: str) -> Path:
         title: names model and data set.
     """
     with np.load(record) as stored:
-        before, after = (
-            {n.removeprefix(prefix): stored[n] for n in stored.files if n.startswith(prefix)}
-            for prefix in (BEFORE, AFTER)
-        )
+        before, after = _take_sides(stored)
         figure = draw_filters(
             before, after, title=title, mode=str(stored["mode"]), bin_hz=float(stored["bin_hz"])
         )

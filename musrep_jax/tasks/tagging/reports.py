@@ -12,6 +12,7 @@ from musrep_jax.reporting.candidate_table import (
     describe_rising,
     make_candidate_table,
 )
+from musrep_jax.reporting.filter_table import make_filter_table
 from musrep_jax.reporting.study_figures import save_study_figures
 from musrep_jax.reporting.verdict import describe_verdict
 from musrep_jax.tasks.jobs import strip_result_folders, title_of
@@ -56,19 +57,22 @@ def describe_findings(shown: Sequence[Result], config: ml_collections.ConfigDict
 
 
 def make_sections(shown: Sequence[Result]) -> list[tuple[str, str]]:
-    """Returns title and Markdown of every job that did not fail, label by label.
+    """Returns title and Markdown of every job that did not fail: its labels, and its filters.
 
     Args:
         shown: results with display names.
     """
     return [
-        (
-            title_of(result),
-            f"{tables.format_report_summary(result)}\n\n{tables.make_per_label_table(result)}",
-        )
+        (title_of(result), "\n\n".join(_list_parts(result)))
         for result in shown
         if result["error"] is None
     ]
+
+
+def _list_parts(result: Result) -> list[str]:
+    """Returns the summary, the table of labels and, where there are any, of harmonic filters."""
+    parts = [tables.format_report_summary(result), tables.make_per_label_table(result)]
+    return [*parts, make_filter_table(result[FILTERS])] if result.get(FILTERS) else parts
 
 
 def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:

@@ -46,7 +46,7 @@ from musrep_jax.tasks.tagging.choice import (
     make_validation_arrays,
 )
 from musrep_jax.tasks.tagging.comparison import compare_on_same_tracks
-from musrep_jax.tasks.tagging.filters import FILTERS, record_filters
+from musrep_jax.tasks.tagging.filters import FILTERS, describe_filters, record_filters
 from musrep_jax.tasks.tagging.initial import find_start
 from musrep_jax.tasks.tagging.linear import (
     FoldChoice,
@@ -287,6 +287,7 @@ class TaggingTask(Task):
                 **describe_training(objective, fit, settings),
                 **report.to_dict(),
                 **profile,
+                **({} if filters is None else {FILTERS: describe_filters(filters)}),
             },
             arrays={
                 "scores": {
