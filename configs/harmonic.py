@@ -23,8 +23,8 @@ Other models on the same tasks, with their own lengths and spectrograms (table 3
       --config.model.name=harmonic_cnn,attention_rnn,musicnn,sample_cnn,sample_cnn_se
 
 `--config.model.residual=false` is `sample_cnn_se` without residual connections. The thesis reports
-on Speech Commands .9390 for an Attention RNN, .9253 for the sample-level CNN, .9395 with squeeze and
-excitation, .9482 with residual connections too.
+on Speech Commands .9390 for an Attention RNN, .9253 for the sample-level CNN, .9395 with squeeze
+and excitation, .9482 with residual connections too.
 
 - Music: binary cross-entropy, five seconds, 16 chunks per track. Reported on MagnaTagATune: ROC-AUC
   .9141, PR-AUC .4646.
