@@ -80,7 +80,8 @@ NOT_NONE = {
 FLAGS = {
     "train.reload_best_at_switch", "train.checkpoint", "train.trace", "transfer.cache_embeddings",
     "evaluation.baseline", "evaluation.reaches_end", "model.distilled", "model.front_bias",
-    "model.normalizes_features", "model.normalizes_input", "model.remat", "model.whole_frames",
+    "model.normalizes_features", "model.normalizes_input", "model.remat", "model.residual",
+    "model.whole_frames",
     "optimizer.nesterov",
     "optimizer.reload_best",
 }  # fmt: skip
