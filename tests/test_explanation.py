@@ -230,6 +230,11 @@ def test_curves_follow_the_order_of_the_map(transformer):
     found = measure_faithfulness(transformer, audio, rate, explain, num_parts=4, num_random=3)
     scores = transformer.predict(audio, rate)
     assert found.tag == max(scores, key=scores.get)
+    other = measure_faithfulness(
+        transformer, audio, rate, explain, tags=["oud"], num_parts=4, num_random=3
+    )
+    assert other.tag == "oud"
+    assert other.deletion[0] == pytest.approx(scores["oud"], abs=1e-5)
     hidden, left = audio.copy(), np.zeros_like(audio)
     expected = [[scores[found.tag]], []]
     for number in (1, 3, 0, 2):

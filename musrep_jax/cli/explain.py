@@ -45,7 +45,7 @@ def explain(
         typer.Option(
             "--faithfulness",
             help="Of many recordings: whether silencing parts in the order of the map lowers the "
-            "most probable tag sooner than a random order does.",
+            "most probable tag (of --tags) sooner than a random order does.",
         ),
     ] = False,
     json: Json = False,
@@ -91,7 +91,7 @@ def explain(
         return audio
 
     if faithfulness:
-        _measure(tagger, paths, read, methods, seconds=part, json=json)
+        _measure(tagger, paths, read, methods, wanted, seconds=part, json=json)
         return
     audio, joint = read(paths[0]), None
     if len(paths) == 2:
@@ -175,6 +175,7 @@ def _measure(
     paths: Sequence[Path],
     read: Any,
     methods: Sequence[str],
+    tags: Sequence[str],
     *,
     seconds: float,
     json: bool,
@@ -193,8 +194,9 @@ def _measure(
         try:
             audio = read(path)
             for name in methods:
+                make = _bind(tagger, name, seconds)
                 curves = measure_faithfulness(
-                    tagger, audio, tagger.sample_rate, _bind(tagger, name, seconds), seed=number
+                    tagger, audio, tagger.sample_rate, make, tags=tags, seed=number
                 )
                 gains[name].append((curves.deletion_gain, curves.insertion_gain))
         except (AudioError, AudioInputError) as error:

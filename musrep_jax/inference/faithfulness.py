@@ -17,7 +17,7 @@ import numpy as np
 
 from musrep_jax.evaluation.aggregation import probabilities
 from musrep_jax.inference.chunks import check_not_silent, cut, find_silent_chunks, prepare
-from musrep_jax.inference.explanation import Explanation
+from musrep_jax.inference.explanation import Explanation, find_columns
 from musrep_jax.inference.tagger import LoadedTagger
 from musrep_jax.types import Array, PyTree
 
@@ -35,7 +35,7 @@ class Curves:
     """How the probability of a tag falls and rises in one recording.
 
     Attributes:
-        tag: the most probable.
+        tag: the most probable of those asked for.
         deletion: float64 (parts + 1,), silenced in the order of the map; the first is the whole.
         insertion: float64 (parts + 1,), filled in; the first is silence.
         random_deletion: float64 (orders, parts + 1).
@@ -90,6 +90,7 @@ def measure_faithfulness(
     sample_rate: int,
     explain: ExplainTag,
     *,
+    tags: Sequence[str] = (),
     seed: int = 0,
     num_parts: int = NUM_PARTS,
     num_random: int = NUM_RANDOM,
@@ -101,6 +102,7 @@ def measure_faithfulness(
         audio: (samples,), mono, float in [-1, 1].
         sample_rate: of the audio, in Hz.
         explain: how the map is made.
+        tags: of the labels, of which the most probable is followed; empty for all of them.
         seed: of the random orders.
         num_parts: of the chunk.
         num_random: random orders.
@@ -108,8 +110,10 @@ def measure_faithfulness(
     Raises:
         AudioInputError: if the audio is empty, not mono, not finite, or its first chunk silent.
         BackboneError: if the model has no output layer.
+        ExplanationError: if there is no such label.
     """
     tagger.check_head()
+    columns = find_columns(tagger.labels, tags or tagger.labels)
     waveform = prepare(audio, sample_rate, tagger.sample_rate)
     chunks, _ = cut(waveform, tagger.chunking, 0.0)
     chunk = chunks[0]
@@ -129,7 +133,8 @@ def measure_faithfulness(
     whole = probabilities(
         np.stack([logits for logits, _ in tagger.run_chunks([chunk])]), tagger.output
     )[0]
-    tag = tagger.labels[int(whole.argmax())]
+    column = max(columns, key=lambda column: whole[column])
+    tag = tagger.labels[column]
     order = rank_parts(explain(chunk, rate, [tag]), length / rate, num_parts)
     generator = np.random.default_rng(seed)
     orders = [order, *(generator.permutation(num_parts) for _ in range(num_random))]
@@ -143,7 +148,6 @@ def measure_faithfulness(
     (logits,) = tagger.run_program(
         f"faithfulness {num_parts} {len(masks)}", forward, [chunk], bound
     )
-    column = int(whole.argmax())
     found = probabilities(logits, tagger.output)[:, column].reshape(2, len(orders), num_parts + 1)
     deletion, insertion = found
     return Curves(tag, deletion[0], insertion[0], deletion[1:], insertion[1:])
