@@ -53,7 +53,7 @@ class HarmonicFilters(nn.Module):
       A band that leaves the spectrum is a constant -100 dB. Centers are sums of steps, so that of
       equal steps of an optimizer the top bands move furthest.
     - `direct`: the same quantities, each a parameter of its own that starts at zero: the center
-      frequency of every band (`band_semitones` (bands,), in semitones above the published one),
+      frequency of every band (`band_octaves` (bands,), in octaves above the published one),
       `log_quality`, `log_alpha` and `log_beta` (1,), natural logarithms of the factors to
       `initial_quality` and the published alpha and beta. A step of an optimizer moves every band by
       equal cents, wherever it lies; bands may pass each other.
@@ -117,7 +117,7 @@ class HarmonicFilters(nn.Module):
             self.band_shift = self.param("band_shift", zeros, (1,))
             self.band_steps = self.param("band_steps", zeros, (self.grid.num_bands - 1,))
         if self.mode == "direct":
-            self.band_semitones = self.param("band_semitones", zeros, (self.grid.num_bands,))
+            self.band_octaves = self.param("band_octaves", zeros, (self.grid.num_bands,))
             self.log_quality = self.param("log_quality", zeros, (1,))
         if self.mode in ("full", "direct"):
             self.log_alpha = self.param("log_alpha", zeros, (1,))
@@ -139,7 +139,7 @@ class HarmonicFilters(nn.Module):
             octaves = self.band_shift + jnp.concatenate([jnp.zeros(1), stretch])
             fundamentals = fundamentals * jnp.exp2(octaves)
         elif self.mode == "direct":
-            fundamentals = fundamentals * jnp.exp2(self.band_semitones / 12)
+            fundamentals = fundamentals * jnp.exp2(self.band_octaves)
         if self.mode in ("full", "direct"):
             alpha, beta = alpha * jnp.exp(self.log_alpha), beta * jnp.exp(self.log_beta)
         centres = harmonic_centers(fundamentals, self.num_harmonics)
