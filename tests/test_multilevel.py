@@ -233,25 +233,85 @@ def test_the_same_folder_by_another_path_is_the_target_too(folders, tmp_path, ca
     assert "which is also a target" in capsys.readouterr().err
 
 
-def test_a_copy_of_target_tracks_in_a_source_is_refused_whatever_it_is_called(
-    folders, tmp_path, capsys
-):
-    """A third of the tracks, under other names, beside recordings of its own."""
-    make_folder(tmp_path / "mixed", seconds=0.7)
+@pytest.fixture(scope="module")
+def mixed(folders, tmp_path_factory):
+    """A third of the target's tracks, under other names, beside recordings of its own."""
+    folder = make_folder(tmp_path_factory.mktemp("copies") / "mixed", seconds=0.7)
     lines = (folders / "target" / "labels.tsv").read_text("utf-8").splitlines()[1:]
-    taken = [line.split("\t") for line in lines[::3]]
-    with (tmp_path / "mixed" / "labels.tsv").open("a", encoding="utf-8") as table:
-        for path, labels, group in taken:
-            shutil.copy(folders / "target" / path, tmp_path / "mixed" / f"copy_of_{path}")
+    with (folder / "labels.tsv").open("a", encoding="utf-8") as table:
+        for path, labels, group in (line.split("\t") for line in lines[::3]):
+            shutil.copy(folders / "target" / path, folder / f"copy_of_{path}")
             table.write(f"copy_of_{path}\t{labels}\tother {group}\n")
+    return folder
+
+
+COPIES = (
+    r"(\d+) of {} test tracks of audio_folder:target are also in audio_folder:mixed, which the "
+    r"network was trained on, such as '(\w+.wav)' \('copy_of_\2' there\)"
+)
+
+
+def test_a_copy_of_target_tracks_in_a_source_is_refused_whatever_it_is_called(
+    folders, mixed, tmp_path, capsys
+):
     flags = [
-        *flags_of(folders), f"--config.source=audio_folder:{tmp_path}/mixed",
+        *flags_of(folders), f"--config.source=audio_folder:{mixed}",
         "--config.features=sources[-1,max]", f"--workdir={tmp_path / 'run'}",
     ]  # fmt: skip
     assert main(flags) == 1
-    found = re.search(
-        r"(\d+) of 24 test tracks of audio_folder:target are also in audio_folder:mixed, which "
-        r"the network was trained on, such as '(\w+.wav)' \('copy_of_\2' there\)",
-        capsys.readouterr().out,
-    )
-    assert found and 1 <= int(found[1]) <= len(taken)
+    found = re.search(COPIES.format(24), capsys.readouterr().out)
+    assert found and 1 <= int(found[1]) <= 8
+
+
+def test_a_transfer_from_copies_of_test_tracks_is_refused_and_scratch_is_not(
+    folders, mixed, tmp_path, capsys
+):
+    """And features that an export learned from the probed tracks are said to be so."""
+    flags = [
+        f"--config.data.data_dir={folders}/data", "--config.train.num_devices=1",
+        f"--config.target=audio_folder:{folders}/target", f"--config.source=audio_folder:{mixed}",
+    ]  # fmt: skip
+    few = (
+        "--config.transfer.modes=scratch,output_layer", "--config.train.num_steps=1",
+        "--config.model.name=sample_cnn", "--config.evaluation.baseline=False",
+        "--config.model.n_channels=2", "--config.model.num_samples=729",
+        "--config.model.channel_factors=1,1,2,2,2,2",
+    )  # fmt: skip
+    run = tmp_path / "run"
+    assert main(["main.py", "--config=transfer:smoke", *flags, *few, f"--workdir={run}"]) == 1
+    tested = len(
+        open_dataset(f"audio_folder:{folders}/target", data_dir=folders / "data", sample_rate=16000)
+        .tracks("test")
+    )  # fmt: skip
+    assert re.search(COPIES.format(tested), capsys.readouterr().out)
+    results = {(r["target"][-6:], r["mode"]): r for r in read_results(run)}
+    assert results["target", "output_layer"]["error"]
+    assert results["target", "scratch"]["error"] is None
+    export = run / results["target", "scratch"]["export"]
+    for protocol in ("folds", "split"):
+        probed = tmp_path / protocol
+        flags[-1] = f"--config.features=export:{export}"
+        more = (f"--config.probe.protocol={protocol}", "--config.similarity=")
+        assert main(["main.py", "--config=probe:smoke", *flags, *more, f"--workdir={probed}"]) == 0
+        (result,) = read_results(probed)
+        is_said = any("was trained on audio_folder:target" in note for note in result["notes"])
+        assert is_said == (protocol == "folds")
+
+
+@pytest.mark.slow
+def test_the_paper_s_form_starts(tmp_path):
+    """One step of the published network, its layers, and the machine above."""
+    for name in ("near", "target"):
+        make_folder(tmp_path / name, seconds=3.0)
+    flags = [
+        "main.py", "--config=probe:multilevel_paper", f"--config.data.data_dir={tmp_path}/data",
+        f"--config.source=audio_folder:{tmp_path}/near", "--config.probe.labels=",
+        f"--config.target=audio_folder:{tmp_path}/target", "--config.train.num_devices=1",
+        "--config.features=sources[-3,-2,-1,max]", "--config.train.num_epochs=1",
+        "--config.train.batch_size=8", f"--workdir={tmp_path}/run",
+    ]  # fmt: skip
+    assert main(flags) == 0
+    results = read_results(tmp_path / "run")
+    probed = [r for r in results if r["task"] == "probe"]
+    assert len(probed) == 2 and {r["num_features"] for r in probed} == {768}
+    assert all(r["error"] is None for r in results)

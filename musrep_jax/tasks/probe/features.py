@@ -22,8 +22,10 @@ from musrep_jax.data.specs import SPLITS
 from musrep_jax.models import create_model
 from musrep_jax.models.combined_encoders import CombinedEncoders
 from musrep_jax.models.outputs import POOLS
+from musrep_jax.tasks.jobs import strip_parents
 from musrep_jax.tasks.probe.feature_files import read_features
 from musrep_jax.tasks.probe.tracks import LabeledTracks
+from musrep_jax.tasks.probe.trial import SPLIT
 from musrep_jax.tasks.scoring import SplitScorer
 from musrep_jax.tasks.tagging.features import (
     FILE_PREFIXES,
@@ -181,7 +183,16 @@ def _embed(
     number = np.full(first, -1)
     number[tracks.kept] = np.arange(len(tracks.kept))
     is_kept = number[of_track] >= 0
-    return WindowFeatures(np.concatenate(values)[is_kept], number[of_track][is_kept], opened.notes)
+    notes = opened.notes
+    if settings.probe.protocol != SPLIT:
+        notes += tuple(
+            f"{place} was trained on {strip_parents(target)}, the tracks that are probed: its "
+            "features know the labels it learned; --config.probe.protocol=split tests tracks that "
+            "it has not seen."
+            for place, fingerprint in opened.learned_from.items()
+            if fingerprint == dataset.spec.fingerprint
+        )
+    return WindowFeatures(np.concatenate(values)[is_kept], number[of_track][is_kept], notes)
 
 
 def _pool(features: WindowFeatures, count: int) -> WindowFeatures:

@@ -73,11 +73,14 @@ class Features:
         settings: of the `CombinedEncoders` that they make.
         parts: variables of each.
         notes: on the encoders that were opened, and the license of each.
+        learned_from: fingerprint of the data set that each opened encoder was trained on, by place;
+            without those that do not say.
     """
 
     settings: Mapping[str, Any]
     parts: tuple[PyTree, ...]
     notes: tuple[str, ...]
+    learned_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def make_variables(self, model: CombinedEncoders) -> PyTree:
         """Returns the variables of the model, on the host, with an output layer of zeros.
@@ -177,7 +180,7 @@ def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Featu
     encoders: list[Part] = []
     parts: list[PyTree] = []
     shared: dict[str, set[Any]] = {"sample_rate": set(), "num_samples": set()}
-    notes = []
+    notes, learned_from = [], {}
     for name in parse_features(text):
         if name.place in UNTRAINED:
             if name.place != BASELINE_MODEL:
@@ -200,6 +203,8 @@ def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Featu
         for key, values in shared.items():
             values.add(getattr(loaded.model, key))
         licence = loaded.card["data"]["licence"]
+        if loaded.card["data"]["fingerprint"]:
+            learned_from[strip_parents(name.place)] = loaded.card["data"]["fingerprint"]
         notes.append(f"Holds the encoder {strip_parents(name.place)}, licence: {licence}.")
         for part, variables in _list_parts(loaded, name):
             encoders.append(part)
@@ -221,7 +226,7 @@ def load_features(text: str, trained: Mapping[str, Path] | None = None) -> Featu
             for kind, own, outputs in encoders
         ]
     settings = {"encoders": tuple(encoders), "sample_rate": rate, "num_samples": max(lengths)}
-    return Features(settings, tuple(parts), tuple(notes))
+    return Features(settings, tuple(parts), tuple(notes), learned_from)
 
 
 def list_trained_labels(text: str) -> list[str]:

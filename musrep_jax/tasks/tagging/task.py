@@ -26,6 +26,7 @@ from musrep_jax.tasks import binding
 from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.embedding_cache import embed_once
 from musrep_jax.tasks.jobs import Job
+from musrep_jax.tasks.overlap import refuse_shared_audio
 from musrep_jax.tasks.profiling import profile_scoring
 from musrep_jax.tasks.scoring import SELECTABLE, SplitScorer
 from musrep_jax.tasks.settings import (
@@ -61,6 +62,7 @@ from musrep_jax.tasks.tagging.matrix import (
     BEST_START,
     LINEAR,
     MAX_MINUTES,
+    MODES,
     SCRATCH,
     SECONDS_PER_TRACK,
     TRAINED,
@@ -156,6 +158,8 @@ class TaggingTask(Task):
         resolve_loss(settings, dataset)
         model = build_model(settings, len(dataset.spec.label_names))
         pipeline.check_compatible(dataset.spec, make_chunk_spec(model))
+        if job["mode"] in MODES[1:] and job.needs and job["source"] != BEST_START:
+            _check_shared_audio(job, dataset, model.sample_rate, context)
         if job["mode"] not in (BASELINE, LINEAR):
             check_augmented(settings, dataset.spec)
             Augmentation.of(settings.train).check(model)
@@ -365,6 +369,16 @@ class TaggingTask(Task):
     def save_figures(self, results: Sequence[Result], folder: Path) -> list[Path]:
         """See `Task.save_figures`: transfer matrices and learning curves."""
         return reports.save_figures(results, folder)
+
+
+def _check_shared_audio(job: Job, target: Dataset, rate: int, context: Context) -> None:
+    """Raises if the source of a transfer was trained on test tracks of the target."""
+    name = job["source"]
+    options = list_folder_options(name, list_source_labels(name, context.config))
+    source = context.open_dataset(name, rate, **options)
+    seen = [source.tracks("train"), source.tracks("validation")]
+    places = "--config.source and --config.target"
+    refuse_shared_audio(seen, [target.tracks("test")], name, job["target"], places)
 
 
 def open_target(job: Job, context: Context) -> Dataset:
