@@ -296,22 +296,3 @@ def test_a_transfer_from_copies_of_test_tracks_is_refused_and_scratch_is_not(
         (result,) = read_results(probed)
         is_said = any("was trained on audio_folder:target" in note for note in result["notes"])
         assert is_said == (protocol == "folds")
-
-
-@pytest.mark.slow
-def test_the_paper_s_form_starts(tmp_path):
-    """One step of the published network, its layers, and the machine above."""
-    for name in ("near", "target"):
-        make_folder(tmp_path / name, seconds=3.0)
-    flags = [
-        "main.py", "--config=probe:multilevel_paper", f"--config.data.data_dir={tmp_path}/data",
-        f"--config.source=audio_folder:{tmp_path}/near", "--config.probe.labels=",
-        f"--config.target=audio_folder:{tmp_path}/target", "--config.train.num_devices=1",
-        "--config.features=sources[-3,-2,-1,max]", "--config.train.num_epochs=1",
-        "--config.train.batch_size=8", f"--workdir={tmp_path}/run",
-    ]  # fmt: skip
-    assert main(flags) == 0
-    results = read_results(tmp_path / "run")
-    probed = [r for r in results if r["task"] == "probe"]
-    assert len(probed) == 2 and {r["num_features"] for r in probed} == {768}
-    assert all(r["error"] is None for r in results)
