@@ -23,6 +23,7 @@ from musrep_jax.dsp.augment import make_augment
 from musrep_jax.dsp.resampling import resample
 from musrep_jax.losses import binary_cross_entropy, cross_entropy
 from musrep_jax.models.layers import BatchNorm
+from musrep_jax.schema.checks import check_jobs
 from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.binding import make_loss
 from musrep_jax.tasks.student.jobs import find_teacher, get_kind, is_teacher, plan_students
@@ -35,6 +36,7 @@ from musrep_jax.tasks.student.objective import (
     make_student_loss,
     separate,
 )
+from musrep_jax.tasks.student.task import StudentTask
 from musrep_jax.tasks.student.teacher import hear_alike, match_labels, open_teacher, plan_hearing
 from musrep_jax.tasks.student.unlabeled import find_unlabeled
 from musrep_jax.training.step import create_state, make_train_step
@@ -532,3 +534,23 @@ def test_thesis_settings():
     config = config_of(name="student:thesis")
     assert isinstance(config, ml_collections.ConfigDict)
     assert [job["mode"] for job in plan_students(config)][-1] == "student"
+
+
+def test_what_students_cannot_hear_is_refused_before_anything_runs():
+    config = config_of("--config.train.augment=polarity")
+    config.transfer.modes = "scratch,augmented,student"
+    config.train.mixup = 0.4
+    with pytest.raises(ConfigError, match=r"train\.mixup is 0\.4, but students hear"):
+        check_jobs(config)
+    config.transfer.modes = "scratch,augmented"
+    check_jobs(config)
+    task, rows = StudentTask(), {}
+    for job in task.jobs(config):
+        train = task.make_settings(config, job).train
+        rows[job["mode"]] = (train.augment, train.mixup)
+    assert rows["scratch"] == (None, None)
+    assert rows["augmented"] == ("polarity", 0.4)
+    config = config_of("--config.train.augment=room")
+    config.transfer.modes = "scratch,augmented,student"
+    with pytest.raises(ConfigError, match=r"train\.augment is 'room'"):
+        check_jobs(config)

@@ -15,10 +15,11 @@ from musrep_jax.models import ALIASES, MODELS, Encoder, create_encoder, is_tagge
 from musrep_jax.rules.kinds import judge
 from musrep_jax.schema.fields import BY_NAME, FIELDS
 from musrep_jax.tasks import load_task
+from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.jobs import Job
 from musrep_jax.tasks.settings import build_model, duration, model_deviations
 from musrep_jax.tasks.studies import parse_study
-from musrep_jax.tasks.tagging.matrix import SCRATCH
+from musrep_jax.tasks.tagging.matrix import BASELINE, LINEAR, SCRATCH
 from musrep_jax.training.optim import make_optimizer
 
 _NOT_FIELDS = ("cells", "merge", "overrides")
@@ -63,7 +64,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 def check_jobs(config: ml_collections.ConfigDict) -> None:
     """Raises unless the settings of every job fit together: durations, optimizer, model.
 
-    Nothing is read, built or written; shapes are computed and no numbers.
+    Nothing is read but impulse responses, and nothing is built or written; shapes are computed and
+    no numbers.
 
     Args:
         config: that `check_config` has let pass.
@@ -86,6 +88,8 @@ def check_jobs(config: ml_collections.ConfigDict) -> None:
             name = settings.model.name
             if job.get("model") in (*MODELS, *ALIASES):  # a task may name its models otherwise
                 _check_model(name, repr(sorted(model_deviations(settings).items())), settings)
+                if varied.get("mode") not in (BASELINE, LINEAR) and is_tagger(name):
+                    Augmentation.of(settings.train).check(build_model(settings, num_classes=2))
 
 
 def check_training(settings: ml_collections.ConfigDict) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from musrep_jax.data.input import pipeline
 from musrep_jax.data.input.streams import zip_streams
-from musrep_jax.dsp.augment import make_augment
 from musrep_jax.models import Tagger
 from musrep_jax.tasks import binding
+from musrep_jax.tasks.augmentation import Augmentation
 from musrep_jax.tasks.settings import make_chunk_spec
 from musrep_jax.tasks.student.teacher import Hearing, Teacher, make_excerpt_spec
 from musrep_jax.tasks.student.unlabeled import Unlabeled
@@ -63,6 +63,7 @@ class Lesson:
         columns: of the teacher's labels, those of the student.
         hearing: how both hear music without labels.
         augment: what is done to the waveforms that the student hears, see `dsp.augment`, or None.
+        responses: folder of impulse responses for the operation `room`.
         ramp_up_steps: updates in which the weight grows from nearly nothing; 0 for none.
     """
 
@@ -72,6 +73,7 @@ class Lesson:
     columns: tuple[int, ...]
     hearing: Hearing
     augment: str | None = None
+    responses: str | None = None
     ramp_up_steps: int = 0
 
 
@@ -150,7 +152,8 @@ def make_student_loss(student: Tagger, teacher: Tagger, lesson: Lesson) -> LossF
     apply = binding.make_apply(student, lesson.batch_norm)
     is_softmax = binding.get_output_activation(lesson.loss) == "softmax"
     columns = np.array(lesson.columns)
-    augment = make_augment(lesson.augment, student.sample_rate)
+    changes = Augmentation(chain=lesson.augment, responses=lesson.responses)
+    augment = changes.make_augment(student.sample_rate)
 
     def ask_teacher(variables: PyTree, heard: Array) -> Array:
         chunks = lesson.hearing.teacher.cut(heard)

@@ -59,6 +59,8 @@ from musrep_jax.training.loop import FitResult
 
 AVERAGE = "average of the student"
 """Name of an averaged teacher."""
+_CHANGES = ("augment", "augment_responses", "mixup", "spec_augment_masks")
+"""Settings of `train` that say how what is heard is changed; None is not at all."""
 
 
 class StudentTask(TaggingTask):
@@ -81,7 +83,14 @@ class StudentTask(TaggingTask):
         settings = super().make_settings(config, _change(job, mode=kind))
         if kind not in (AUGMENTED, TEACHER) and not is_student(job):
             with settings.ignore_type():
-                settings.train.augment = None
+                settings.train.update(dict.fromkeys(_CHANGES))
+        elif is_student(job):
+            for name in ("mixup", "spec_augment_masks"):
+                if settings.train[name]:
+                    raise ConfigError(
+                        f"train.{name} is {settings.train[name]}, but students hear waveforms that "
+                        "train.augment changes, and nothing else: leave it out."
+                    )
         own, parts = settings.student, settings.train.num_microbatches
         if is_student(job) and own.unlabeled_batch_size and own.unlabeled_batch_size % parts:
             raise ConfigError(
@@ -96,7 +105,7 @@ class StudentTask(TaggingTask):
         if section == "student":
             is_average = name in ("decay", "ramp_up_steps")
             return is_student(job) and is_average <= (job["mode"] == AVERAGED)
-        if setting == "train.augment" and get_kind(job) not in (AUGMENTED, TEACHER):
+        if section == "train" and name in _CHANGES and get_kind(job) not in (AUGMENTED, TEACHER):
             return is_student(job)
         return super().is_affected(_change(job, mode=get_kind(job)), setting)
 
@@ -153,6 +162,7 @@ class StudentTask(TaggingTask):
             columns=teacher.columns,
             hearing=hear_alike(alone.model, teacher.model, unlabeled.tracks.spec.stored_form),
             augment=settings.train.augment,
+            responses=settings.train.augment_responses,
             ramp_up_steps=settings.student.ramp_up_steps if is_averaged else 0,
         )
         return make_student_objective(
