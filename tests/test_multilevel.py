@@ -263,6 +263,7 @@ def test_a_copy_of_target_tracks_in_a_source_is_refused_whatever_it_is_called(
     assert found and 1 <= int(found[1]) <= 8
 
 
+@pytest.mark.slow
 def test_a_transfer_from_copies_of_test_tracks_is_refused_and_scratch_is_not(
     folders, mixed, tmp_path, capsys
 ):

@@ -289,7 +289,7 @@ def read_cells(workdir):
     }
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_a_study_resumes_and_is_what_it_would_have_been(material, tmp_path, monkeypatch, capsys):
     assert run_study(material, tmp_path / "whole") == 0
     printed = capsys.readouterr().out

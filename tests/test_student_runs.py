@@ -137,7 +137,7 @@ def assert_alike(ours, theirs, key, atol):
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("num_devices", [2, 8])
+@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_any_number_of_devices_trains_the_same_student(place, whole, num_devices):
     code, workdir = run(
         place, f"devices{num_devices}", *TRAINING, f"--config.train.num_devices={num_devices}"
@@ -147,7 +147,7 @@ def test_any_number_of_devices_trains_the_same_student(place, whole, num_devices
     assert_alike(workdir, whole.workdir, key, atol=2e-4)
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_a_student_that_was_stopped_goes_on_bit_for_bit(place, whole, monkeypatch, capfd):
     crop, calls = UnlabeledTracks.crop, []
 
