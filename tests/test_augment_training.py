@@ -119,6 +119,7 @@ def test_a_program_without_augmentation_is_the_one_there_was():
     assert text_of(on) != text_of(plain)
 
 
+@pytest.mark.slow
 def test_mixup_mixes_neighbors_and_their_labels_and_leaves_padding_out():
     batch = make_batch(7)
     mask = np.array([1, 1, 1, 0, 1, 1, 1], np.float32)
@@ -139,6 +140,7 @@ def test_mixup_mixes_neighbors_and_their_labels_and_leaves_padding_out():
     assert kept.var() == pytest.approx(1 / 8, abs=0.01)  # of Beta(a, a): 1 / (4 (2 a + 1))
 
 
+@pytest.mark.slow
 def test_masks_are_stretches_of_time_and_bands_of_the_mean():
     level = np.random.default_rng(0).normal(-40, 10, (40, 100, 20)).astype(np.float32)
     masked = np.asarray(mask_spectrogram(KEY, level, 1, 0.1, 0.25))
@@ -154,6 +156,7 @@ def test_masks_are_stretches_of_time_and_bands_of_the_mean():
     assert np.max(widths, axis=0).tolist() == [10, 5] and np.min(widths) == 0
 
 
+@pytest.mark.slow
 def test_only_training_masks_spectrograms():
     variables = initial()
     state = {"batch_stats": variables["batch_stats"]}
@@ -196,6 +199,7 @@ def parse_and_check(*flags):
     check_names(config)
 
 
+@pytest.mark.slow
 def test_impulse_responses_have_unit_energy_and_the_models_rate(tmp_path):
     decay = np.exp(-np.arange(4000) / 300) * np.random.default_rng(0).normal(size=4000)
     soundfile.write(tmp_path / "hall.wav", 0.2 * decay, 8000)

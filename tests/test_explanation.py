@@ -72,6 +72,7 @@ def test_attention_of_a_recording_is_that_of_its_chunks(transformer):
     assert (found.spans[1:, 0] >= found.spans[:-1, 1] - 1e-9).all()
 
 
+@pytest.mark.slow
 def test_a_padded_tail_is_left_out(transformer):
     rate, num_samples = transformer.sample_rate, transformer.num_samples
     short = make_audio(num_samples // 2)
@@ -109,6 +110,7 @@ def test_patches_lie_in_time_and_frequency(patches):
     assert found.hertz[0] == pytest.approx(band[0])
 
 
+@pytest.mark.slow
 def test_contributions_of_patches_equal_replaced_attention(patches):
     model, audio = patches.model, make_audio(patches.num_samples)[None]
     found = jax.jit(lambda v, x: tag_contributions(model, v, x), compiler_options=QUICK)(
@@ -137,9 +139,11 @@ def test_bands_lie_where_the_filter_bank_has_its_peaks():
     np.testing.assert_allclose(to_hertz(settings, np.arange(20)), peaks, atol=1.0)
 
 
-@pytest.mark.parametrize("name", ["tagging_transformer", "sample_cnn"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("tagging_transformer", marks=pytest.mark.slow), "sample_cnn"]
+)
 def test_gradients_sum_to_the_difference_of_logits(name, monkeypatch):
-    monkeypatch.setattr(input_maps, "MOST_STEPS", 64)
+    monkeypatch.setattr(input_maps, "MOST_STEPS", 32)
     tagger = open_compact(name)
     audio = make_audio(tagger.num_samples)
     found = tagger.gradients(audio, tagger.sample_rate, TAGS)

@@ -139,6 +139,7 @@ def test_the_loss_is_that_of_one_pass_over_both_streams(networks, loss):
     assert_trees_equal(moved["batch_stats"]["teacher"], state["batch_stats"]["teacher"])
 
 
+@pytest.mark.slow
 def test_a_student_hears_augmented_music_and_its_teacher_the_music_as_it_is(networks):
     lesson = lesson_of(networks, augment="gain,polarity")
     loss_fn = jax.jit(make_student_loss(networks.student, networks.teacher, lesson))
