@@ -91,10 +91,8 @@ def test_a_resumed_training_repeats_its_augmentation():
     assert_trees_equal(train(1, 16, [2], train(1, 16, range(2))), whole)
 
 
-@pytest.mark.programs
-@pytest.mark.parametrize(
-    ("num_devices", "size"), [pytest.param(2, 16, marks=pytest.mark.slow), (8, 13)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_devices", "size"), [(2, 16), (8, 13)])
 def test_training_is_the_same_on_any_number_of_devices(num_devices, size):
     """Thirteen examples on eight devices are sixteen with three masked."""
     assert_trees_close(

@@ -139,9 +139,8 @@ def test_bands_lie_where_the_filter_bank_has_its_peaks():
     np.testing.assert_allclose(to_hertz(settings, np.arange(20)), peaks, atol=1.0)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("tagging_transformer", marks=pytest.mark.slow), "sample_cnn"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tagging_transformer", "sample_cnn"])
 def test_gradients_sum_to_the_difference_of_logits(name, monkeypatch):
     monkeypatch.setattr(input_maps, "MOST_STEPS", 32)
     tagger = open_compact(name)

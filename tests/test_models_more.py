@@ -246,6 +246,7 @@ def test_cnn_back_end_has_no_attention():
         attention_maps(model, {}, make_audio(9000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnnsa", "self_attention", "tagging_transformer"])
 def test_rematerialisation_is_a_setting(name):
     audio = make_audio(9000)

@@ -338,7 +338,7 @@ def test_a_study_resumes_and_is_what_it_would_have_been(material, tmp_path, monk
     assert "Label by label" in (tmp_path / "whole" / "results.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_the_command_refuses_in_a_sentence_what_cannot_be(material, tmp_path, run):
     options = ("--workdir", tmp_path / "w", "--data-dir", material / "data")
     folder = material / "recordings"

@@ -78,7 +78,7 @@ def whole(place):
     )
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_a_run_has_all_rows_with_their_differences(whole):
     cells = cells_of(whole.workdir)
     modes = ("baseline", "scratch", "augmented", "student", "student_2", "mean_teacher")
@@ -100,7 +100,7 @@ def test_a_run_has_all_rows_with_their_differences(whole):
     assert card["training"]["notes"][-1].startswith("Taught by augmented, licence:")
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_teachers_of_a_run_stay_as_they_are_bit_for_bit(whole):
     assert len(whole.states) == 6
     for (mode, _), (start, last, needs) in whole.states.items():
@@ -117,7 +117,7 @@ def test_teachers_of_a_run_stay_as_they_are_bit_for_bit(whole):
         assert_trees_equal(jax.device_get(exported), ours)
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_all_seeds_and_iterations_share_one_program_of_each_kind(whole):
     """Training from labels with and without augmentation, and students of a teacher that stays
     and of their own average."""
@@ -136,8 +136,8 @@ def assert_alike(ours, theirs, key, atol):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol), *params)
 
 
-@pytest.mark.programs
-@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.slow), 8])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [2, 8])
 def test_any_number_of_devices_trains_the_same_student(place, whole, num_devices):
     code, workdir = run(
         place, f"devices{num_devices}", *TRAINING, f"--config.train.num_devices={num_devices}"
@@ -211,7 +211,7 @@ def test_microbatches_that_do_not_divide_music_without_labels(place, capsys):
     assert "must divide student.unlabeled_batch_size" in refuse(place, "parts", capsys, *words)
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_a_ready_teacher_of_another_rate_and_music_of_another_folder(place, tmp_path, whole):
     """The teacher reads 16,000 Hz, its student 8,000 Hz and half as many seconds."""
     rng = np.random.default_rng(2)
@@ -233,7 +233,7 @@ def test_a_ready_teacher_of_another_rate_and_music_of_another_folder(place, tmp_
     assert read_card(workdir / student["export"])["sample_rate"] == 8000
 
 
-@pytest.mark.programs
+@pytest.mark.slow
 def test_students_across_two_cultures_stand_in_the_matrix_of_transfer(place, monkeypatch):
     """Started from the source and from fresh weights, with curves over the number of labels."""
     starts, finish = {}, StudentTask.finish
