@@ -88,7 +88,7 @@ def test_stopped_before_the_first_result(run, here, monkeypatch):
         (
             ["transfr"],
             "Did you mean 'transfer'? Allowed: compare, demo, harmonic, joint_embedding, probe, "
-            "student, tagging, transfer.",
+            "robustness, student, tagging, transfer.",
         ),
         (["tagging:smoke", "--config.seed=3"], "no field 'seed'. Did you mean 'seeds'?"),
         (["tagging:smoke", "more"], "Unexpected argument 'more'"),

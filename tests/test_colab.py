@@ -148,6 +148,7 @@ def test_quickstart(execute):
     assert num_pictures(outputs) == 1
 
 
+@pytest.mark.slow
 def test_transfer_tpu(execute):
     _, found, outputs = execute("transfer_tpu", "cells")
     assert [(cell["mode"], cell["error"]) for cell in found if cell["source"]] == [
@@ -166,6 +167,7 @@ def test_transfer_tpu(execute):
     assert num_pictures(outputs) == 1
 
 
+@pytest.mark.slow
 def test_your_own_recordings(execute):
     _, found, outputs = execute("your_own_recordings", "result")
     assert found["error"] is None

@@ -45,7 +45,9 @@ def test_an_encoder_says_what_it_reads_and_has_no_output_layer():
 
 
 def test_labels_for_an_encoder_are_refused():
-    with pytest.raises(ValueError, match=r"encoder without output layer .* take one of cnnsa"):
+    with pytest.raises(
+        ValueError, match=r"encoder without output layer .* take one of attention_rnn, cnnsa"
+    ):
         create_model("toy_audio", 3)
     with pytest.raises(ValueError, match=r"no setting 'widht'\. Did you mean 'width'"):
         create_encoder("toy_text", {"widht": 3})

@@ -124,6 +124,7 @@ def test_sigterm_to_one_stops_both_and_one_goes_on(tmp_path, repository):
         assert started[0].wait(SECONDS) == 143
 
 
+@pytest.mark.slow
 def test_processes_that_differ_are_refused_by_name(tmp_path, repository):
     common = (
         "--config=configs/tagging.py:smoke",
