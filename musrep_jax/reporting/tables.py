@@ -61,7 +61,7 @@ def make_results_table(
                     *start,
                     *seed,
                     f"failed ({len(errors)})",
-                    *[EMPTY_CELL] * (1 + len(DECISION_TITLES) + 1),
+                    *[EMPTY_CELL] * (1 + len(METRIC_TITLES) + 1),
                 ]
             )
         else:
