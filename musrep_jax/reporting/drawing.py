@@ -55,6 +55,9 @@ MODE_STYLES = {
     BASELINE: ("#888888", "D", "-."),
 }
 EXTRA_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+SERIES_COLORS = ("#000000", "#0072B2", "#D55E00", *EXTRA_COLORS)
+SERIES_MARKERS = "osD^vP*X"
+"""Of lines that are no modes of transfer: features, models, classifiers."""
 CHANCE_COLOR = "#777777"
 _MISSING_GLYPH = re.compile(r"Glyph (\d+) .*missing from font")
 

@@ -9,7 +9,8 @@ import numpy as np
 from musrep_jax.reporting import captions
 from musrep_jax.reporting.drawing import (
     CHANCE_COLOR,
-    EXTRA_COLORS,
+    SERIES_COLORS,
+    SERIES_MARKERS,
     Figure,
     add_title,
     canvas,
@@ -23,8 +24,6 @@ from musrep_jax.tasks.task import Result
 
 SHOWN = {"roc_auc": "ROC-AUC", "f1": "macro F1"}
 """Metric of a row of panels -> its title."""
-_COLORS = ("#000000", "#0072B2", "#D55E00", *EXTRA_COLORS)
-_MARKERS = "osD^vP*X"
 
 
 def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -75,8 +74,8 @@ def draw_episodes(results: Sequence[Result], target: str, pool: str) -> Figure:
                     errors = np.maximum(np.stack([found[0] - found[1], found[2] - found[0]]), 0)
                     panel.errorbar(
                         np.arange(len(shots)) + shift, found[0], np.nan_to_num(errors), capsize=2,
-                        color=_COLORS[number % len(_COLORS)], label=method,
-                        marker=_MARKERS[number % len(_MARKERS)],
+                        color=SERIES_COLORS[number % len(SERIES_COLORS)], label=method,
+                        marker=SERIES_MARKERS[number % len(SERIES_MARKERS)],
                     )  # fmt: skip
                     drawn += found[np.isfinite(found)].tolist()
                 for name, style in (("random", ":"), ("everything", "--")):

@@ -9,7 +9,8 @@ from musrep_jax.evaluation.subsets import rank_size, shorten_size
 from musrep_jax.reporting import captions
 from musrep_jax.reporting.drawing import (
     CHANCE_COLOR,
-    EXTRA_COLORS,
+    SERIES_COLORS,
+    SERIES_MARKERS,
     Figure,
     add_title,
     canvas,
@@ -19,9 +20,6 @@ from musrep_jax.reporting.drawing import (
 from musrep_jax.tasks.jobs import slugify_name, strip_result_folders
 from musrep_jax.tasks.probe.rows import Row, list_rows
 from musrep_jax.tasks.task import Result
-
-_COLORS = ("#000000", "#0072B2", "#D55E00", *EXTRA_COLORS)
-_MARKERS = "osD^vP*X"
 
 
 def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -74,8 +72,8 @@ def draw_curves(rows: Sequence[Row], target: str) -> Figure:
                     np.array(x) + 0.05 * (number - (len(features) - 1) / 2),
                     values,
                     yerr=np.maximum(errors, 0) if np.isfinite(errors).all() else None,
-                    color=_COLORS[number % len(_COLORS)],
-                    marker=_MARKERS[number % len(_MARKERS)],
+                    color=SERIES_COLORS[number % len(SERIES_COLORS)],
+                    marker=SERIES_MARKERS[number % len(SERIES_MARKERS)],
                     capsize=2,
                     label=name,
                 )

@@ -9,7 +9,8 @@ import numpy as np
 from musrep_jax.reporting import captions
 from musrep_jax.reporting.drawing import (
     CHANCE_COLOR,
-    EXTRA_COLORS,
+    SERIES_COLORS,
+    SERIES_MARKERS,
     Figure,
     add_title,
     canvas,
@@ -20,9 +21,6 @@ from musrep_jax.reporting.results import METRIC_TITLES, parse_number
 from musrep_jax.tasks.jobs import slugify_name, strip_parents
 from musrep_jax.tasks.robustness.rows import Row, list_rows, rank_deformation
 from musrep_jax.tasks.task import Result
-
-_COLORS = ("#000000", "#0072B2", "#D55E00", *EXTRA_COLORS)
-_MARKERS = "osD^vP*X"
 
 
 def save_figures(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -63,7 +61,7 @@ def draw_deformations(rows: Sequence[Row]) -> Figure:
             drawn = []
             for number, tagger in enumerate(taggers):
                 ours = [row for row in shown if row.tagger == tagger]
-                color = _COLORS[number % len(_COLORS)]
+                color = SERIES_COLORS[number % len(SERIES_COLORS)]
                 values = np.array([row.value(metric) for row in ours])
                 bounds = np.array([row.interval(metric) for row in ours])
                 errors = np.stack([values - bounds[:, 0], bounds[:, 1] - values])
@@ -73,7 +71,7 @@ def draw_deformations(rows: Sequence[Row]) -> Figure:
                     values,
                     yerr=np.maximum(errors, 0) if np.isfinite(errors).all() else None,
                     color=color,
-                    marker=_MARKERS[number % len(_MARKERS)],
+                    marker=SERIES_MARKERS[number % len(SERIES_MARKERS)],
                     ls="",
                     capsize=2,
                     label=tagger,
