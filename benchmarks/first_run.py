@@ -20,7 +20,7 @@ SHOWN_TARGET = "makam"
 
 
 def count_outcomes(cells: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns how many transfers there are and how they compare, and the size of the test split.
+    """Returns how many transfers there are and how they compare, and the size of their test split.
 
     Args:
         cells: of `results.json`.
@@ -41,8 +41,8 @@ def count_outcomes(cells: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         "better than the baseline": sum(
             is_better(cell, "versus_baseline", "roc_auc") for cell in beside
         ),
-        "test tracks": max(cell["num_tracks"] for cell in trained),
-        "performers": max(cell.get("num_track_groups") or 0 for cell in trained),
+        "test tracks": max(cell["num_tracks"] for cell in carried),
+        "performers": max(cell.get("num_track_groups") or 0 for cell in carried),
     }
 
 
